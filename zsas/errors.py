@@ -1,0 +1,11 @@
+"""The one exception that carries a sentence for a person."""
+
+from __future__ import annotations
+
+
+class ZsasError(ValueError):
+    """Something a person can mend: a bad image, value, file, or an unreachable model.
+
+    The message is one complete sentence that says what is wrong, what was expected and what to do.
+    Interfaces (shell, page, HTTP) show it as it is; anything else that is raised is a bug.
+    """

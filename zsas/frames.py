@@ -1,0 +1,139 @@
+"""Coordinate frames and the conversions between them.
+
+Every public coordinate is (x, y) in pixels of the original photo: x to the right, y down, the centre of the first
+pixel at (0, 0). Three other frames exist, and only this file knows how they relate:
+
+- the *CLIP frame*: the photo squeezed to a square of `resolution` pixels, its aspect ratio given up;
+- the *SAM frame*: the photo scaled so that its longest side is `side` (1024), padded to a square at right and bottom;
+- SAM's *feature grid* (one cell per 16 frame pixels) and *logit grid* (four logits per cell side), both of the padded
+  square, so that part of them is padding on photos that are not square.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def resize_map(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Bilinear resize of a map of shape (h, w) to (height, width), pixel centres aligned (CLIP frame → photo)."""
+    return cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def reference_scale(height: int, width: int, reference_side: int) -> float:
+    """Photo pixels per pixel of a photo whose longest side is `reference_side`; 1 if that is 0."""
+    return max(height, width) / reference_side if reference_side else 1.0
+
+
+@dataclass(frozen=True)
+class SamFrame:
+    """The geometry of one photo in SAM.
+
+    Attributes:
+        height: Photo height in pixels.
+        width: Photo width in pixels.
+        side: Side of SAM's square input in pixels (1024 for the published models).
+        stride: SAM-frame pixels per feature cell (16).
+    """
+
+    height: int
+    width: int
+    side: int = 1024
+    stride: int = 16
+
+    @property
+    def scale(self) -> float:
+        """SAM-frame pixels per photo pixel, before rounding to whole pixels."""
+        return self.side / max(self.height, self.width)
+
+    @property
+    def resized_hw(self) -> tuple[int, int]:
+        """Height and width of the photo in the SAM frame, before padding; at least one pixel."""
+        return (
+            max(1, int(self.height * self.scale + 0.5)),
+            max(1, int(self.width * self.scale + 0.5)),
+        )
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """Rows and columns of the feature grid that show photo rather than padding."""
+        rows, columns = self.resized_hw
+        return math.ceil(rows / self.stride), math.ceil(columns / self.stride)
+
+    def points_to_frame(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Photo points of shape (..., 2) as SAM-frame points (x, y); boxes too, reshaped to (..., 2, 2)."""
+        rows, columns = self.resized_hw
+        return (xy * np.array([columns / self.width, rows / self.height])).astype(np.float32)
+
+    def mask_to_grid(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Share of each valid feature cell that a photo mask covers: (H, W) bool → `grid_hw` in [0, 1]."""
+        rows, columns = self.resized_hw
+        grid_rows, grid_columns = self.grid_hw
+        cell = self.stride / columns * self.width, self.stride / rows * self.height
+        if min(cell) >= 1.0:
+            # Summed-area table: exact area coverage, so that a region of a single pixel is not lost.
+            table = cv2.integral(mask.astype(np.uint8)).astype(np.float64)
+            x = np.minimum(np.arange(grid_columns + 1) * cell[0], self.width)
+            y = np.minimum(np.arange(grid_rows + 1) * cell[1], self.height)
+            corners = _sample_bilinear(table, y, x)
+            area = corners[1:, 1:] - corners[:-1, 1:] - corners[1:, :-1] + corners[:-1, :-1]
+            full = np.outer(np.diff(y), np.diff(x))
+            return np.clip(area / np.maximum(full, 1e-9), 0.0, 1.0).astype(np.float32)
+        frame = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR)
+        padded = np.zeros((grid_rows * self.stride, grid_columns * self.stride), np.float32)
+        padded[:rows, :columns] = frame
+        blocks = padded.reshape(grid_rows, self.stride, grid_columns, self.stride)
+        return blocks.mean(axis=(1, 3)).astype(np.float32)
+
+    def grid_to_photo(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Bilinear map of a feature or logit grid of the padded square, or its valid part, to the photo.
+
+        Args:
+            values: Grid of shape (h, w). The number of cells per frame pixel is read off the row count if it is a
+                whole padded square, else off `grid_hw`.
+
+        Returns:
+            Values of shape (H, W), float32.
+        """
+        if values.shape == self.grid_hw:
+            cells_per_pixel = 1.0 / self.stride
+        else:
+            cells_per_pixel = values.shape[0] / self.side
+        rows, columns = self.resized_hw
+        step_x, step_y = columns / self.width * cells_per_pixel, rows / self.height * cells_per_pixel
+        # Destination pixel (x, y) reads the source at ((x + 0.5) * step - 0.5), the rule of aligned pixel areas.
+        to_grid = np.array(
+            [[step_x, 0.0, 0.5 * step_x - 0.5], [0.0, step_y, 0.5 * step_y - 0.5]], np.float64
+        )
+        return cv2.warpAffine(
+            np.ascontiguousarray(values, np.float32),
+            to_grid,
+            (self.width, self.height),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+
+
+def _sample_bilinear(
+    table: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """`table` at the fractional rows `y` and columns `x`, shape (len(y), len(x))."""
+    y0 = np.minimum(y.astype(int), table.shape[0] - 2)
+    x0 = np.minimum(x.astype(int), table.shape[1] - 2)
+    fy, fx = (y - y0)[:, None], (x - x0)[None, :]
+    upper = table[np.ix_(y0, x0)] * (1 - fx) + table[np.ix_(y0, x0 + 1)] * fx
+    lower = table[np.ix_(y0 + 1, x0)] * (1 - fx) + table[np.ix_(y0 + 1, x0 + 1)] * fx
+    return upper * (1 - fy) + lower * fy
+
+
+def box_of_mask(mask: NDArray[np.bool_]) -> NDArray[np.float32] | None:
+    """Tight box of a mask, eq. 11: (x0, y0, x1, y1) of its outermost pixel centres; None for an empty mask."""
+    columns = np.flatnonzero(mask.any(axis=0))
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not columns.size:
+        return None
+    return np.array([columns[0], rows[0], columns[-1], rows[-1]], np.float32)

@@ -1,0 +1,186 @@
+"""PPG: positive points from CLIP, negative points from SAM's features, equations 1 to 8.
+
+Pure functions on arrays. Maps, masks and points are in the frame of the original photo; features are SAM's valid
+grid cells (see `zsas.frames`).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.frames import SamFrame, reference_scale
+from zsas.settings import KernelShape, Settings, Similarity, SpacingMode
+
+_SHAPES: dict[KernelShape, int] = {
+    "ellipse": cv2.MORPH_ELLIPSE,
+    "rectangle": cv2.MORPH_RECT,
+    "cross": cv2.MORPH_CROSS,
+}
+
+
+def extreme_region(anomaly_map: NDArray[np.float32], settings: Settings) -> NDArray[np.bool_]:
+    """S_a: where Map_a lies above the threshold.
+
+    Args:
+        anomaly_map: Map_a, shape (H, W), in [0, 1].
+        settings: `threshold` and `threshold_mode` are read: the threshold is a value of the map (absolute), a share
+            of its maximum (relative), a quantile of its pixels, or Otsu's.
+
+    Returns:
+        S_a, bool (H, W). A map without contrast has no region under `quantile` and `otsu`.
+    """
+    level = settings.threshold
+    if settings.threshold_mode == "absolute":
+        return anomaly_map > level if level < 1.0 else anomaly_map >= 1.0
+    high = float(anomaly_map.max())
+    low = float(anomaly_map.min())
+    if settings.threshold_mode == "relative":
+        return (anomaly_map >= level * high) & (anomaly_map > 0)
+    if high - low < 1e-6:
+        return np.zeros(anomaly_map.shape, bool)
+    if settings.threshold_mode == "quantile":
+        return anomaly_map > np.quantile(anomaly_map, min(level, 1.0 - 1e-9))
+    grey = np.round((anomaly_map - low) / (high - low) * 255).astype(np.uint8)
+    otsu, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return grey > otsu
+
+
+def surrounding_ring(region: NDArray[np.bool_], shape: KernelShape, size: int) -> NDArray[np.bool_]:
+    """N_a = dilate(S_a) − S_a, eq. 3.
+
+    Args:
+        region: S_a, bool (H, W).
+        shape: Kernel shape.
+        size: Kernel width and height in photo pixels, at least 1.
+
+    Returns:
+        N_a, bool (H, W); empty if the region is empty or fills the photo.
+    """
+    kernel = cv2.getStructuringElement(_SHAPES[shape], (size, size))
+    return cv2.dilate(region.astype(np.uint8), kernel).astype(bool) & ~region
+
+
+def kernel_size_in_photo(settings: Settings, height: int, width: int) -> int:
+    """The kernel size in photo pixels, at least 3 so that a ring exists."""
+    scale = reference_scale(height, width, settings.reference_side)
+    return max(3, round(settings.kernel_size * scale))
+
+
+def spaced_top_points(
+    score: NDArray[np.float32],
+    where: NDArray[np.bool_],
+    k: int,
+    spacing: float,
+    mode: SpacingMode,
+) -> NDArray[np.float32]:
+    """The k highest pixels of `score` inside `where`, kept apart: Top_k of eq. 2, and of eq. 7 on the negated score.
+
+    Args:
+        score: Shape (H, W).
+        where: Allowed pixels, bool (H, W).
+        k: Number of points wanted.
+        spacing: `distance`: smallest distance between two points in pixels. `stride`: points are the ranks
+            0, spacing, 2 · spacing … of the allowed pixels; in an area too small for k such steps the stride is
+            shortened, so that k points are found wherever there are k pixels.
+        mode: How `spacing` is read.
+
+    Returns:
+        Points (x, y), float32 (n, 2), n ≤ k, best first; none if `where` is empty.
+    """
+    ys, xs = np.nonzero(where)
+    if not ys.size:
+        return np.zeros((0, 2), np.float32)
+    values = score[ys, xs]
+    if mode == "stride":
+        stride = max(1, min(round(spacing), ys.size // k))
+        order = np.argsort(-values, kind="stable")
+        chosen = order[: stride * k : stride][:k]
+        return np.stack([xs[chosen], ys[chosen]], axis=1).astype(np.float32)
+    free = np.ones(ys.size, bool)
+    points: list[tuple[int, int]] = []
+    while len(points) < k and free.any():
+        best = int(np.argmax(np.where(free, values, -np.inf)))
+        points.append((int(xs[best]), int(ys[best])))
+        apart = (xs - xs[best]) ** 2 + (ys - ys[best]) ** 2 >= spacing**2
+        free &= apart
+        free[best] = False
+    return np.array(points, np.float32)
+
+
+def ring_similarity(
+    features: NDArray[np.float32],
+    region: NDArray[np.bool_],
+    frame: SamFrame,
+    similarity: Similarity = "mean",
+) -> NDArray[np.float32]:
+    """Map_s: cosine similarity of every feature cell with the region's features, eqs 5 and 6.
+
+    F_a is F weighted by the share of each cell that S_a covers, so that a region smaller than a cell still has a
+    feature. The map is made for all cells; the ring N_a is applied when points are taken from it.
+
+    Args:
+        features: F, SAM's features of the valid cells, float32 (C, *frame.grid_hw).
+        region: S_a, bool (H, W), not empty.
+        frame: The photo's geometry.
+        similarity: `mean`: with the mean of the L2-normalised features over S_a. `nearest`: with the most similar
+            one among the cells that S_a covers by half, or most.
+
+    Returns:
+        Map_s in the photo's frame, float32 (H, W), in [-1, 1].
+    """
+    channels = features.shape[0]
+    flat = features.reshape(channels, -1)
+    flat = flat / np.maximum(np.linalg.norm(flat, axis=0, keepdims=True), 1e-6)
+    cover = frame.mask_to_grid(region).ravel()
+    if similarity == "mean":
+        mean = flat @ (cover / max(float(cover.sum()), 1e-9))
+        cosine = mean / max(float(np.linalg.norm(mean)), 1e-6) @ flat
+    else:
+        inside = flat[:, cover >= min(0.5, float(cover.max()))]
+        cosine = (inside.T @ flat).max(axis=0)
+    return frame.grid_to_photo(cosine.reshape(frame.grid_hw).astype(np.float32))
+
+
+def point_prompts(
+    anomaly_map: NDArray[np.float32],
+    region: NDArray[np.bool_],
+    ring: NDArray[np.bool_],
+    features: NDArray[np.float32],
+    frame: SamFrame,
+    settings: Settings,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """P = Concat(P_h, P_l), eqs 1 to 8.
+
+    Args:
+        anomaly_map: Map_a, float32 (H, W), in [0, 1].
+        region: S_a or one component of it, bool (H, W).
+        ring: N_a around `region`, bool (H, W).
+        features: SAM's valid feature cells, float32 (C, *frame.grid_hw).
+        frame: The photo's geometry.
+        settings: k, spacing, similarity and whether negatives are used.
+
+    Returns:
+        Points (x, y) in photo pixels, float32 (n, 2), and labels int64 (n,), 1 positive and 0 negative; both empty
+        if the region is.
+    """
+    height, width = anomaly_map.shape
+    if not region.any():
+        return np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
+    scale = reference_scale(height, width, settings.reference_side)
+    # A stride counts pixels in a list, so it grows with the area; a distance with the side.
+    spacing = settings.spacing * (scale**2 if settings.spacing_mode == "stride" else scale)
+    # Eqs 1 and 2: R_a is Map_a inside S_a, P_h its k highest pixels.
+    positive = spaced_top_points(
+        anomaly_map, region, settings.k_positive, spacing, settings.spacing_mode
+    )
+    negative = np.zeros((0, 2), np.float32)
+    if settings.negatives and ring.any():
+        map_s = ring_similarity(features, region, frame, settings.similarity)
+        negative = spaced_top_points(
+            -map_s, ring, settings.k_negative, spacing, settings.spacing_mode
+        )
+    points = np.concatenate([positive, negative])
+    labels = np.concatenate([np.ones(len(positive), np.int64), np.zeros(len(negative), np.int64)])
+    return points, labels

@@ -1,0 +1,440 @@
+"""Pictures of the stages: heat maps, masks, points and boxes as pure functions on arrays.
+
+Every picture is uint8 RGB. Marks grow with the image, and no meaning is carried by colour alone:
+a mask has an outline, a ring is hatched, positives are a plus and negatives a minus.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from zsas.result import CascadeStep, Points, Result
+    from zsas.settings import Settings
+
+RGB = tuple[int, int, int]
+
+MASK_COLOUR: RGB = (255, 176, 0)
+RING_COLOUR: RGB = (100, 143, 255)
+POSITIVE_COLOUR: RGB = (255, 224, 102)
+NEGATIVE_COLOUR: RGB = (120, 200, 255)
+BOX_COLOUR: RGB = (255, 255, 255)
+DARK: RGB = (16, 16, 16)
+LIGHT: RGB = (255, 255, 255)
+
+STAGE_NAMES = ("anomaly_map", "region_and_ring", "points", "m1", "m2", "box", "m3", "fused")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One picture of the gallery and of the export.
+
+    Attributes:
+        name: One of `STAGE_NAMES`.
+        title: A few words with the paper's symbol.
+        caption: The equation, and one sentence on what the stage decided.
+        image: uint8 RGB, shape = (h, w, 3).
+    """
+
+    name: str
+    title: str
+    caption: str
+    image: NDArray[np.uint8]
+
+
+def line_width(shape: Sequence[int]) -> int:
+    """Width of a line in pixels on an image of this shape: one for each 400 px of the longest side."""
+    return max(1, round(max(shape[0], shape[1]) / 400))
+
+
+def heat_map(
+    values: NDArray[np.floating[Any]], low: float = 0.0, high: float = 1.0
+) -> NDArray[np.uint8]:
+    """Values in a perceptually uniform colour map (inferno).
+
+    The scale is fixed at 0 to 1 unless told otherwise: stretched to its own minimum and maximum, the
+    map of a flawless part would look as alarming as that of a broken one.
+
+    Args:
+        values: float, shape = (H, W).
+        low: The value of the darkest colour.
+        high: The value of the brightest colour.
+    """
+    share = (np.nan_to_num(np.asarray(values, np.float32)) - low) / max(high - low, 1e-12)
+    levels = np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+
+
+def heat_overlay(
+    image: NDArray[np.uint8],
+    values: NDArray[np.floating[Any]],
+    *,
+    scaled: bool = False,
+    opacity: float = 0.6,
+    bar: bool = True,
+) -> NDArray[np.uint8]:
+    """A heat map over a grey copy of the photo, with a labelled colour bar below.
+
+    Args:
+        image: uint8 RGB, shape = (H, W, 3).
+        values: float, shape = (H, W), [0, 1].
+        scaled: Stretch the colours from this map's minimum to its maximum, and say so on the bar.
+        opacity: Share of the colours, [0, 1].
+        bar: Add the colour bar; the picture is then higher than the photo.
+    """
+    low, high = (float(values.min()), float(values.max())) if scaled else (0.0, 1.0)
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    picture = cv2.addWeighted(heat_map(values, low, high), opacity, grey, 1 - opacity, 0)
+    if not bar:
+        return picture
+    strip = colour_bar(picture.shape[1], low, high, per_image=scaled)
+    return np.concatenate([picture, strip])
+
+
+def colour_bar(
+    width: int, low: float = 0.0, high: float = 1.0, *, per_image: bool = False
+) -> NDArray[np.uint8]:
+    """The colour scale with its two end values, as a strip.
+
+    Args:
+        width: Pixels.
+        low: The value at the left end.
+        high: The value at the right end.
+        per_image: Add the words that these colours cannot be compared with another image's.
+
+    Returns:
+        uint8 RGB, shape = (h, width, 3); h grows with the width.
+    """
+    height = max(6, round(width / 40))
+    ramp = np.repeat(np.linspace(0, 1, width, dtype=np.float32)[None], height, axis=0)
+    middle = f"scaled to this image: {low:.2f} to {high:.2f}" if per_image else "fixed scale"
+    words = (f"{low:.2f}", middle, f"{high:.2f}")
+    scale = min(2.0, width / 640)
+    label = np.full((max(8, round(30 * scale)), width, 3), 255, np.uint8)
+    sizes = [
+        cv2.getTextSize(word, cv2.FONT_HERSHEY_SIMPLEX, scale * 0.7, 1)[0][0] for word in words
+    ]
+    gap = max(2, round(6 * scale))
+    left = (gap, (width - sizes[1]) // 2, width - sizes[2] - gap)
+    if scale >= 0.2:
+        for word, x in zip(words, left, strict=True):
+            cv2.putText(
+                label,
+                word,
+                (x, round(22 * scale)),
+                cv2.FONT_HERSHEY_SIMPLEX,
+                scale * 0.7,
+                DARK,
+                max(1, round(scale * 1.4)),
+                cv2.LINE_AA,
+            )
+    return np.concatenate([heat_map(ramp), label])
+
+
+def outline(
+    picture: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    colour: RGB = MASK_COLOUR,
+    width: int | None = None,
+) -> NDArray[np.uint8]:
+    """A copy with the border of the mask as a coloured line in a dark one, seen on any ground."""
+    picture = picture.copy()
+    width = width or line_width(picture.shape)
+    contours, _ = cv2.findContours(
+        np.ascontiguousarray(mask, np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
+    )
+    cv2.drawContours(picture, contours, -1, DARK, width + 2, cv2.LINE_AA)
+    cv2.drawContours(picture, contours, -1, colour, width, cv2.LINE_AA)
+    return picture
+
+
+def mask_overlay(
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    *,
+    colour: RGB = MASK_COLOUR,
+    opacity: float = 0.35,
+    highlight: NDArray[np.bool_] | None = None,
+) -> NDArray[np.uint8]:
+    """The photo with a tinted, outlined mask.
+
+    Args:
+        image: uint8 RGB, shape = (H, W, 3).
+        mask: bool, shape = (H, W).
+        colour: Tint and outline.
+        opacity: Share of the tint, [0, 1].
+        highlight: bool, shape = (H, W), one region that is drawn stronger: a deeper tint and an
+            outline of twice the width; the rest of the photo is dimmed.
+    """
+    picture = _tint(image, mask, colour, opacity)
+    picture = outline(picture, mask, colour)
+    if highlight is not None and highlight.any():
+        dim = _tint(picture, ~highlight, DARK, 0.35)
+        strong = _tint(dim, highlight, colour, opacity / 2)
+        picture = outline(strong, highlight, LIGHT, 2 * line_width(image.shape))
+    return picture
+
+
+def region_and_ring(
+    image: NDArray[np.uint8], region: NDArray[np.bool_], ring: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """The extreme region S_a, tinted and outlined, and the ring N_a around it, hatched.
+
+    Args:
+        image: uint8 RGB, shape = (H, W, 3).
+        region: bool, shape = (H, W).
+        ring: bool, shape = (H, W).
+    """
+    width = line_width(image.shape)
+    rows, columns = np.indices(ring.shape, np.int32, sparse=True)
+    hatch = ring & ((rows + columns) % (6 * width) < 3 * width)
+    picture = _tint(image, ring, RING_COLOUR, 0.25)
+    picture = _tint(picture, hatch, RING_COLOUR, 0.6)
+    return outline(_tint(picture, region, MASK_COLOUR, 0.35), region)
+
+
+def draw_points(picture: NDArray[np.uint8], points: Points) -> NDArray[np.uint8]:
+    """A copy with positives as a plus and negatives as a minus; a person's clicks sit in a square.
+
+    Args:
+        picture: uint8 RGB, shape = (H, W, 3).
+        points: (x, y) in pixels of the picture.
+    """
+    picture = picture.copy()
+    width = line_width(picture.shape)
+    arm = 5 * width
+    for (x, y), label, source in zip(points.xy, points.labels, points.source, strict=True):
+        centre = (round(float(x)), round(float(y)))
+        colour = POSITIVE_COLOUR if label == 1 else NEGATIVE_COLOUR
+        lines = [((-arm, 0), (arm, 0))]
+        if label == 1:
+            lines.append(((0, -arm), (0, arm)))
+        for shade, thick in ((DARK, 2 * width + 2), (colour, 2 * width)):
+            edge = max(1, thick - width)
+            if source == "click":
+                corner, opposite = (
+                    _shift(centre, -2 * arm, -2 * arm),
+                    _shift(centre, 2 * arm, 2 * arm),
+                )
+                cv2.rectangle(picture, corner, opposite, shade, edge, cv2.LINE_AA)
+            else:
+                cv2.circle(picture, centre, 2 * arm, shade, edge, cv2.LINE_AA)
+            for start, end in lines:
+                cv2.line(
+                    picture, _shift(centre, *start), _shift(centre, *end), shade, thick, cv2.LINE_AA
+                )
+    return picture
+
+
+def draw_boxes(
+    picture: NDArray[np.uint8], boxes: NDArray[np.floating[Any]], colour: RGB = BOX_COLOUR
+) -> NDArray[np.uint8]:
+    """A copy with boxes as light lines in dark ones.
+
+    Args:
+        picture: uint8 RGB, shape = (H, W, 3).
+        boxes: float, shape = (n, 4), xyxy in pixels of the picture.
+        colour: Of the inner line.
+    """
+    picture = picture.copy()
+    width = line_width(picture.shape)
+    for x0, y0, x1, y1 in np.asarray(boxes, np.float32).reshape(-1, 4):
+        corners = (round(float(x0)), round(float(y0))), (round(float(x1)), round(float(y1)))
+        cv2.rectangle(picture, *corners, DARK, 2 * width + 2, cv2.LINE_AA)
+        cv2.rectangle(picture, *corners, colour, 2 * width, cv2.LINE_AA)
+    return picture
+
+
+def side_by_side(
+    pictures: Sequence[NDArray[np.uint8]], gap: int | None = None
+) -> NDArray[np.uint8]:
+    """Pictures in one row on white, scaled to the height of the first.
+
+    Args:
+        pictures: uint8 RGB each, at least one.
+        gap: Pixels between two; a hundredth of the height if not given.
+    """
+    height = pictures[0].shape[0]
+    gap = max(1, height // 100) if gap is None else gap
+    row: list[NDArray[np.uint8]] = []
+    for picture in pictures:
+        if picture.shape[0] != height:
+            width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        row += [np.full((height, gap, 3), 255, np.uint8), picture]
+    return np.concatenate(row[1:], axis=1)
+
+
+def stages(result: Result, *, scaled: bool = False, max_side: int | None = None) -> list[Stage]:
+    """The stages that a result has reached, as captioned pictures, in the order of the method.
+
+    Args:
+        result: A whole result, or one on its way.
+        scaled: Colours of the two maps stretched to this image; see `heat_overlay`.
+        max_side: Draw on a photo reduced to this longest side; None keeps the original's.
+    """
+    height, width = result.mask.shape
+    share = 1.0 if max_side is None else min(1.0, max_side / max(height, width))
+    size = (max(1, round(width * share)), max(1, round(height * share)))
+
+    def fit(array: NDArray[Any]) -> NDArray[Any]:
+        if share == 1.0:
+            return array
+        if array.dtype == np.bool_:
+            small = cv2.resize(array.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+            return small.astype(bool)
+        return cv2.resize(array, size, interpolation=cv2.INTER_AREA)
+
+    image, region = fit(result.image), fit(result.region)
+    points = dataclasses.replace(result.points, xy=result.points.xy * share)
+    found = [
+        Stage(
+            "anomaly_map",
+            "Anomaly map Map_a",
+            f"CLIP compares each patch with words for sound and damaged ({result.localizer}): Map_a runs "
+            f"from {result.anomaly_map.min():.2f} to {_peak(result.anomaly_map)}.",
+            heat_overlay(image, fit(result.anomaly_map), scaled=scaled),
+        ),
+        Stage(
+            "region_and_ring",
+            "Region S_a and ring N_a",
+            _region_caption(result),
+            region_and_ring(image, region, fit(result.ring)),
+        ),
+    ]
+    if len(points):
+        found.append(
+            Stage(
+                "points",
+                "Points P_h and P_l",
+                _points_caption(result.points),
+                draw_points(outline(image, region), points),
+            )
+        )
+    before: CascadeStep | None = None
+    for step in result.steps:
+        if step.name == "M3" and before is not None and len(result.box):
+            picture = mask_overlay(image, fit(before.mask))
+            found.append(
+                Stage(
+                    "box",
+                    f"Box of {before.name}",
+                    _box_caption(result.box, before.name),
+                    draw_boxes(picture, result.box * share),
+                )
+            )
+        found.append(
+            Stage(
+                step.name.lower(),
+                f"Mask {step.name}",
+                _step_caption(step, result),
+                draw_points(mask_overlay(image, fit(step.mask)), points),
+            )
+        )
+        before = step
+    heat = heat_overlay(image, fit(result.score_map), scaled=scaled, bar=False)
+    found.append(
+        Stage(
+            "fused",
+            "Score map and mask",
+            _fusion_caption(result),
+            outline(heat, fit(result.mask)),
+        )
+    )
+    return found
+
+
+_EQUATIONS = {"M1": 9, "M2": 10, "M3": 12}
+
+
+def _peak(values: NDArray[np.floating[Any]]) -> str:
+    """The highest value and its place: "0.83 at (120, 44)"."""
+    row, column = np.unravel_index(int(np.argmax(values)), values.shape)
+    return f"{values[row, column]:.2f} at ({column}, {row})"
+
+
+def _share(mask: NDArray[np.bool_]) -> str:
+    """Pixels and their share: "512 px (1.2 %)"."""
+    area = int(np.count_nonzero(mask))
+    return f"{area} px ({100 * area / mask.size:.1f} %)"
+
+
+def _threshold_words(settings: Settings) -> str:
+    return {
+        "absolute": f"{settings.threshold:.2f}",
+        "relative": f"{settings.threshold:.2f} of the map's maximum",
+        "quantile": f"the {settings.threshold:.2f} quantile of the map",
+        "otsu": "Otsu's threshold",
+    }[settings.threshold_mode]
+
+
+def _region_caption(result: Result) -> str:
+    words = _threshold_words(result.settings)
+    if not result.region.any():
+        return f"Eqs 1 and 3: nothing of the map is above {words}, so SAM is not asked."
+    pieces = cv2.connectedComponents(result.region.view(np.uint8))[0] - 1
+    return (
+        f"Eqs 1 and 3: {_share(result.region)} in {_count(pieces, 'piece')} of the map are above {words}; "
+        f"a {result.settings.kernel_size} px {result.settings.kernel_shape} gives the hatched ring of "
+        f"{_share(result.ring)}."
+    )
+
+
+def _points_caption(points: Points) -> str:
+    clicks = sum(source == "click" for source in points.source)
+    text = (
+        f"Eqs 2 and 7: {_count(points.positives, 'positive point')} (+) where the map is highest in the "
+        f"region, {_count(points.negatives, 'negative point')} (−) where SAM's features in the ring "
+        "differ most from it"
+    )
+    return text + (f"; {_count(clicks, 'click')} of yours in squares." if clicks else ".")
+
+
+def _box_caption(boxes: NDArray[np.floating[Any]], name: str) -> str:
+    sizes = [f"{x1 - x0:.0f} × {y1 - y0:.0f} px" for x0, y0, x1, y1 in boxes[:3]]
+    more = f" and {len(boxes) - 3} more" if len(boxes) > 3 else ""
+    return f"Eq. 11: {_count(len(boxes), 'tight box', 'tight boxes')} around {name}: {', '.join(sizes)}{more}."
+
+
+def _step_caption(step: CascadeStep, result: Result) -> str:
+    prompts = f" from {step.prompts}" if step.prompts else ""
+    kept = " This mask was kept." if step.name == result.winner else ""
+    return (
+        f"Eq. {_EQUATIONS.get(step.name, 12)}: SAM draws {_share(step.mask)}{prompts}, "
+        f"with a predicted IoU of {step.score:.2f}.{kept}"
+    )
+
+
+def _fusion_caption(result: Result) -> str:
+    weight = result.settings.fusion_weight
+    mask = result.winner or "the empty mask"
+    how = {
+        "weighted": f"{weight:.2f} × {mask} + {1 - weight:.2f} × Map_a",
+        "mask": f"{mask} alone",
+        "map": "Map_a alone",
+    }[result.settings.fusion]
+    return f"The score map is {how}. {result.verdict}"
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _shift(point: tuple[int, int], right: int, down: int) -> tuple[int, int]:
+    return point[0] + right, point[1] + down
+
+
+def _tint(
+    picture: NDArray[np.uint8], mask: NDArray[np.bool_], colour: RGB, opacity: float
+) -> NDArray[np.uint8]:
+    """A copy in which the pixels of the mask are mixed with a colour."""
+    flat = np.full_like(picture, colour)
+    mixed = cv2.addWeighted(flat, opacity, picture, 1 - opacity, 0)
+    return np.where(mask[..., None], mixed, picture)

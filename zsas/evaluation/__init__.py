@@ -1,0 +1,1 @@
+"""Measuring: metrics, runs over data sets, reports."""

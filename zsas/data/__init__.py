@@ -1,0 +1,1 @@
+"""Images to learn from and to measure on: made ones and data sets on disk."""

@@ -1,0 +1,1 @@
+"""Made images: seeded inspection photographs with exact defect masks."""

@@ -9,6 +9,7 @@ that.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -52,9 +53,9 @@ def smooth(rng: Rng, size: int, scale: float, scale_y: float | None = None) -> F
     tall = scale if scale_y is None else scale_y
     columns = max(2, int(np.ceil(size / max(scale, 1.0))) + 3)
     rows = max(2, int(np.ceil(size / max(tall, 1.0))) + 3)
+    if rows >= size and columns >= size:
+        return grain(rng, size)
     small = white(rng, min(rows, size), min(columns, size))
-    if small.shape == (size, size):
-        return small
     # The cubic kernel lowers the variance between the samples: about 0.74 along each axis.
     gain = (1.0 if rows >= size else 1.2) * (1.0 if columns >= size else 1.2)
     return np.asarray(cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC) * gain)
@@ -308,3 +309,24 @@ def specks(rng: Rng, size: int, count: int, radius: tuple[float, float]) -> Fiel
             canvas, (int(x * 8), int(y * 8)), max(int(r * 8), 3), 255, -1, cv2.LINE_AA, 3
         )
     return np.asarray(canvas.astype(np.float32) / 255.0, np.float32)
+
+
+@lru_cache(maxsize=1)
+def _noise_bank() -> Field:
+    """Fixed white noise to cut windows from; drawing it once saves milliseconds an image."""
+    return np.random.default_rng(2024).standard_normal((1536, 1536), dtype=np.float32)
+
+
+def grain(rng: Rng, size: int) -> Field:
+    """A randomly placed and mirrored window of a fixed field of white noise (unit variance).
+
+    Several times faster than :func:`white`, for noise of which only the statistics matter.
+    """
+    bank = _noise_bank()
+    if size > bank.shape[0] - 64:
+        return white(rng, size)
+    row, column = rng.integers(0, bank.shape[0] - size, 2)
+    window = bank[row : row + size, column : column + size]
+    flips = rng.integers(0, 4)
+    window = window[::-1] if flips & 1 else window
+    return np.ascontiguousarray(window[:, ::-1] if flips & 2 else window)

@@ -1,0 +1,226 @@
+"""The CLIP backbone: patch tokens of chosen blocks, the V-V stream, sentences.
+
+A thin class around transformers' `CLIPModel`. The vision tower is walked layer by layer, because the method reads
+it in the middle (after four blocks) and, without training, runs a second stream beside it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPModel
+from transformers.activations import ACT2FN
+
+from zsas.device import Precision, encoder_dtype
+from zsas.text import prompt_sentences
+
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+"""Mean of CLIP's training pixels, RGB in [0, 1]."""
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Standard deviation of CLIP's training pixels, RGB in [0, 1]."""
+
+_SENTENCES_AT_ONCE = 128
+_OBJECTS_KEPT = 256
+
+
+@dataclass(frozen=True)
+class VisionOutput:
+    """What one walk through the vision tower gives, for a batch of B images on a g × g patch grid.
+
+    Attributes:
+        blocks: Patch tokens after each asked block, block number → (B, g · g, width); the class token is dropped and
+            no norm or projection is applied.
+        vv: Projected patch tokens of the V-V stream, (B, g · g, projection), or None if it was not asked for.
+        image: Projected class token, L2-normalised, (B, projection), fp32.
+    """
+
+    blocks: dict[int, Tensor]
+    vv: Tensor | None
+    image: Tensor
+
+
+class ClipBackbone:
+    """CLIP, frozen, with the parts that localizers need.
+
+    Args:
+        model: A loaded `CLIPModel`.
+        tokenizer: Its tokenizer.
+        name: Hub id or path, to recognise adapters that were made for it.
+        device: Where it runs.
+        precision: Number format of the vision tower; the text tower stays in fp32.
+    """
+
+    def __init__(
+        self,
+        model: CLIPModel,
+        tokenizer: Any,
+        *,
+        name: str,
+        device: torch.device,
+        precision: Precision = "auto",
+    ) -> None:
+        self.name = name
+        self.device = device
+        self.dtype = encoder_dtype(device, precision)
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.model.vision_model.to(self.dtype)
+        self.model.visual_projection.to(self.dtype)
+        self.tokenizer = tokenizer
+        self.sentences_encoded = 0
+        self._states: OrderedDict[str, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def activation(self) -> str:
+        """Activation of the vision tower as its config names it, `quick_gelu` for OpenAI's weights."""
+        return self.model.config.vision_config.hidden_act
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks of the vision tower."""
+        return self.model.config.vision_config.num_hidden_layers
+
+    @property
+    def width(self) -> int:
+        """Channels of a patch token."""
+        return self.model.config.vision_config.hidden_size
+
+    @property
+    def projection(self) -> int:
+        """Channels of the space that images and sentences share."""
+        return self.model.config.projection_dim
+
+    @property
+    def patch(self) -> int:
+        """Side of a patch in pixels of the CLIP frame."""
+        return self.model.config.vision_config.patch_size
+
+    @property
+    def logit_scale(self) -> float:
+        """Factor on cosines, 100 for OpenAI's weights."""
+        return float(self.model.logit_scale.exp())
+
+    def pixels(self, images: Sequence[NDArray[np.uint8]], resolution: int) -> Tensor:
+        """Photos squeezed to the CLIP frame and normalised.
+
+        Args:
+            images: RGB photos, uint8 (H, W, 3), of any sizes.
+            resolution: Side of the square in pixels; rounded down to whole patches.
+
+        Returns:
+            (B, 3, R, R) in the tower's number format.
+        """
+        side = max(1, resolution // self.patch) * self.patch
+        batch = np.stack(
+            [
+                np.asarray(
+                    Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
+                )
+                for image in images
+            ]
+        )
+        pixels = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+        mean = torch.tensor(PIXEL_MEAN, device=self.device).view(1, 3, 1, 1)
+        std = torch.tensor(PIXEL_STD, device=self.device).view(1, 3, 1, 1)
+        return ((pixels - mean) / std).to(self.dtype)
+
+    @torch.inference_mode()
+    def look(
+        self,
+        pixels: Tensor,
+        *,
+        blocks: Collection[int] = (),
+        vv_blocks: int = 0,
+        activation: str | None = None,
+    ) -> VisionOutput:
+        """One walk through the vision tower.
+
+        Args:
+            pixels: (B, 3, R, R) from `pixels`; positions are resized to the grid bicubically.
+            blocks: Numbers of the blocks, counted from 1, whose output is kept.
+            vv_blocks: In how many of the last blocks the V-V stream runs; 0 leaves it out. It starts as a copy of
+                the tokens and adds, block by block, the attention output with weights softmax(V Vᵀ / √d) instead of
+                softmax(Q Kᵀ / √d), without the MLP; the main stream stays as it is.
+            activation: Run the MLPs with this activation (`gelu`, `quick_gelu`) instead of the config's, for
+                adapters that were trained so.
+
+        Returns:
+            The kept tokens, the V-V stream if asked for, and the image embedding.
+        """
+        vision = self.model.vision_model
+        tokens = vision.pre_layrnorm(vision.embeddings(pixels, interpolate_pos_encoding=True))
+        act = ACT2FN[activation or self.activation]
+        kept: dict[int, Tensor] = {}
+        stream: Tensor | None = None
+        for number, layer in enumerate(vision.encoder.layers, start=1):
+            if vv_blocks and number > self.depth - vv_blocks:
+                stream = tokens if stream is None else stream
+                stream = stream + _vv_attention(layer, tokens)
+            tokens = tokens + layer.self_attn(layer.layer_norm1(tokens))[0]
+            tokens = tokens + layer.mlp.fc2(act(layer.mlp.fc1(layer.layer_norm2(tokens))))
+            if number in blocks:
+                kept[number] = tokens[:, 1:]
+        image = self.model.visual_projection(vision.post_layernorm(tokens[:, 0]))
+        vv = None
+        if stream is not None:
+            vv = self.model.visual_projection(vision.post_layernorm(stream[:, 1:]))
+        return VisionOutput(kept, vv, F.normalize(image.float(), dim=-1))
+
+    @torch.inference_mode()
+    def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
+        """L2-normalised sentence embeddings, fp32 (n, projection); padded to the longest sentence, not to 77."""
+        limit = self.model.config.text_config.max_position_embeddings
+        found = []
+        for start in range(0, len(sentences), _SENTENCES_AT_ONCE):
+            tokens = self.tokenizer(
+                list(sentences[start : start + _SENTENCES_AT_ONCE]),
+                padding="longest",
+                truncation=True,
+                max_length=limit,
+                return_tensors="pt",
+            )
+            output = self.model.get_text_features(
+                input_ids=tokens["input_ids"].to(self.device),
+                attention_mask=tokens["attention_mask"].to(self.device),
+            )
+            found.append(F.normalize(output.pooler_output.float(), dim=-1))
+        self.sentences_encoded += len(sentences)
+        return torch.cat(found)
+
+    def state_vectors(self, object_name: str) -> Tensor:
+        """The two text vectors of an object, sound and defective: fp32 (2, projection), L2-normalised.
+
+        Each is the mean of its normalised sentences, normalised again. Kept per object name.
+        """
+        with self._lock:
+            if object_name in self._states:
+                self._states.move_to_end(object_name)
+                return self._states[object_name]
+        normal, abnormal = prompt_sentences(object_name)
+        means = [self.encode_sentences(sentences).mean(dim=0) for sentences in (normal, abnormal)]
+        vectors = F.normalize(torch.stack(means), dim=-1)
+        with self._lock:
+            self._states[object_name] = vectors
+            if len(self._states) > _OBJECTS_KEPT:
+                self._states.popitem(last=False)
+        return vectors
+
+
+def _vv_attention(layer: Any, tokens: Tensor) -> Tensor:
+    """Output of a block's attention with values in the place of queries and keys."""
+    attention = layer.self_attn
+    values = attention.v_proj(layer.layer_norm1(tokens))
+    batch, length, width = values.shape
+    heads = values.view(batch, length, attention.num_heads, -1).transpose(1, 2)
+    mixed = F.scaled_dot_product_attention(heads, heads, heads)
+    return attention.out_proj(mixed.transpose(1, 2).reshape(batch, length, width))

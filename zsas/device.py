@@ -1,0 +1,58 @@
+"""Where the models run and in which number format."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from zsas.errors import ZsasError
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The named device, or the first GPU, or the CPU.
+
+    Raises:
+        ZsasError: If the name is no device of this machine.
+    """
+    if name in (None, "", "auto"):
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ZsasError(
+            f"The device {name!r} is not available here; use cpu, or cuda or mps where PyTorch finds a GPU."
+        ) from None
+    return device
+
+
+def encoder_dtype(device: torch.device, precision: Precision = "auto") -> torch.dtype:
+    """Number format of the encoders; the mask decoder always runs in fp32.
+
+    bf16 where the hardware multiplies it natively. Never fp16: on CPUs it is emulated, several times slower.
+
+    Raises:
+        ZsasError: If `precision` is none of auto, fp32 and bf16.
+    """
+    if precision == "fp32":
+        return torch.float32
+    if precision == "bf16":
+        return torch.bfloat16
+    if precision != "auto":
+        raise ZsasError(f"precision is {precision!r}, but it must be auto, fp32 or bf16.")
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        native = bool(
+            torch.backends.mkldnn.is_available()
+            and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+            and torch.cpu.get_capabilities().get("avx512_bf16", False)
+        )
+    else:
+        native = False
+    return torch.bfloat16 if native else torch.float32

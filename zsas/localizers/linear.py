@@ -1,0 +1,210 @@
+"""Map_a from trained linear layers on four blocks: the APRIL-GAN recipe, which the paper uses.
+
+Adapters are safetensors files whose metadata says what they were made for. APRIL-GAN's released `.pth` files are
+read too and stamped with what is known of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from zsas.clip import ClipBackbone
+from zsas.errors import ZsasError
+from zsas.localizers.base import PatchFeatures
+
+
+@dataclass(frozen=True)
+class AdapterCard:
+    """What an adapter was made for and from.
+
+    Attributes:
+        backbone: Hub id or preset name of the CLIP it belongs to.
+        blocks: Blocks whose tokens it reads, counted from 1.
+        resolution: Side of the CLIP frame in training, pixels.
+        activation: Activation of the vision tower in training.
+        trained_on: Data set it saw, for example `mvtec` or `made`.
+        text_ensemble: Name of the sentences it was trained against.
+        scale: Factor on the cosines in training.
+    """
+
+    backbone: str
+    blocks: tuple[int, ...]
+    resolution: int
+    activation: str
+    trained_on: str
+    text_ensemble: str
+    scale: float = 100.0
+
+    def to_metadata(self) -> dict[str, str]:
+        """As safetensors metadata: text values, numbers as JSON."""
+        return {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str], path: Path) -> AdapterCard:
+        """The reverse of `to_metadata`.
+
+        Raises:
+            ZsasError: If an entry is missing or is not of its type.
+        """
+        try:
+            return cls(
+                backbone=metadata["backbone"],
+                blocks=tuple(int(block) for block in json.loads(metadata["blocks"])),
+                resolution=int(metadata["resolution"]),
+                activation=metadata["activation"],
+                trained_on=metadata["trained_on"],
+                text_ensemble=metadata["text_ensemble"],
+                scale=float(metadata.get("scale", 100.0)),
+            )
+        except (KeyError, TypeError, ValueError) as wrong:
+            raise ZsasError(
+                f"{path.name} is no adapter of ours: its metadata lacks or garbles {wrong}; it needs "
+                "backbone, blocks, resolution, activation, trained_on and text_ensemble."
+            ) from None
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Linear layers with their card.
+
+    Attributes:
+        card: What they were made for.
+        weights: One matrix a block, fp32 (D, width).
+        biases: One vector a block, fp32 (D,).
+    """
+
+    card: AdapterCard
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file, tensors `fc.N.weight` and `fc.N.bias`, the card as metadata."""
+        tensors = {f"fc.{i}.weight": weight.contiguous() for i, weight in enumerate(self.weights)}
+        tensors |= {f"fc.{i}.bias": bias.contiguous() for i, bias in enumerate(self.biases)}
+        save_file(tensors, path, metadata=self.card.to_metadata())
+
+
+def read_adapter(path: Path) -> Adapter:
+    """Read our safetensors file, or one of APRIL-GAN's `.pth` files.
+
+    Raises:
+        ZsasError: If the file is neither, or lacks a layer.
+    """
+    if not path.is_file():
+        raise ZsasError(f"There is no adapter file {path}; name a .safetensors or APRIL-GAN .pth file.")
+    if path.suffix == ".pth":
+        return _read_april_gan(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            card = AdapterCard.from_metadata(file.metadata() or {}, path)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError:
+        raise ZsasError(f"{path.name} cannot be read as safetensors; it is damaged or of another kind.") from None
+    return _adapter(card, tensors, path)
+
+
+def _read_april_gan(path: Path) -> Adapter:
+    """The released layers: one key `trainable_linearlayer`, trained on plain-GELU towers of ViT-L/14-336."""
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = content["trainable_linearlayer"]
+    except Exception:  # torch raises half a dozen kinds for damaged or unsafe files
+        raise ZsasError(
+            f"{path.name} cannot be read: expected APRIL-GAN's file with the single key trainable_linearlayer "
+            "and nothing but tensors in it."
+        ) from None
+    # The releases name a run after its test set: they were trained on the other one.
+    trained_on = {"mvtec": "visa", "visa": "mvtec"}
+    judged_on = next((word for word in trained_on if word in path.stem.lower()), "")
+    card = AdapterCard(
+        backbone="openai/clip-vit-large-patch14-336",
+        blocks=(6, 12, 18, 24),
+        resolution=518,
+        activation="gelu",
+        trained_on=trained_on.get(judged_on, "unknown"),
+        text_ensemble="april-gan",
+    )
+    return _adapter(card, tensors, path)
+
+
+def _adapter(card: AdapterCard, tensors: dict[str, Tensor], path: Path) -> Adapter:
+    try:
+        weights = tuple(tensors[f"fc.{i}.weight"].float() for i in range(len(card.blocks)))
+        biases = tuple(tensors[f"fc.{i}.bias"].float() for i in range(len(card.blocks)))
+    except KeyError as missing:
+        raise ZsasError(
+            f"{path.name} lacks the tensor {missing}; expected a weight and a bias for each of the "
+            f"{len(card.blocks)} blocks {card.blocks}."
+        ) from None
+    return Adapter(card, weights, biases)
+
+
+class LinearLocalizer:
+    """Four blocks, a linear layer each, compared with the two text vectors.
+
+    Args:
+        clip: The loaded backbone; its vision tower is run with the activation the adapter was trained with.
+        adapter: The layers.
+
+    Raises:
+        ZsasError: If the adapter was made for another backbone, naming both.
+    """
+
+    name = "linear"
+
+    def __init__(self, clip: ClipBackbone, adapter: Adapter) -> None:
+        card = adapter.card
+        if card.backbone != clip.name:
+            raise ZsasError(
+                f"The adapter was made for {card.backbone}, but {clip.name} is loaded; "
+                "use the adapter that belongs to it, or the training_free localizer."
+            )
+        shape = (clip.projection, clip.width)
+        if max(card.blocks) > clip.depth or any(tuple(w.shape) != shape for w in adapter.weights):
+            raise ZsasError(
+                f"The adapter reads blocks {card.blocks} with layers of shape {tuple(adapter.weights[0].shape)}, "
+                f"but {clip.name} has {clip.depth} blocks and needs layers of shape {shape}."
+            )
+        self.clip = clip
+        self.card = card
+        self.scale = card.scale
+        self._layers = [
+            (block, weight.to(clip.device), bias.to(clip.device))
+            for block, weight, bias in zip(card.blocks, adapter.weights, adapter.biases, strict=True)
+        ]
+
+    @property
+    def resolution(self) -> int:
+        """The resolution of the adapter's card."""
+        return self.card.resolution
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[NDArray[np.uint8]], resolution: int) -> list[PatchFeatures]:
+        """Patch features of RGB photos, one layer a block; see `zsas.localizers.base.Localizer`."""
+        pixels = self.clip.pixels(images, resolution)
+        seen = self.clip.look(pixels, blocks=self.card.blocks, activation=self.card.activation)
+        grid = pixels.shape[-1] // self.clip.patch
+        projected = [
+            F.normalize(F.linear(seen.blocks[block].float(), weight, bias), dim=-1)
+            for block, weight, bias in self._layers
+        ]
+        layers = torch.stack(projected, dim=1).unflatten(2, (grid, grid)).half()
+        return [
+            PatchFeatures(layers[i].clone(), seen.image[i], pixels.shape[-1])
+            for i in range(len(images))
+        ]

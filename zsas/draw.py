@@ -69,13 +69,14 @@ def heat_map(
     """
     share = (np.nan_to_num(np.asarray(values, np.float32)) - low) / max(high - low, 1e-12)
     levels = np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
-    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    return _rgb(cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB))
 
 
 def heat_overlay(
     image: NDArray[np.uint8],
     values: NDArray[np.floating[Any]],
     *,
+    mask: NDArray[np.bool_] | None = None,
     scaled: bool = False,
     opacity: float = 0.6,
     bar: bool = True,
@@ -85,13 +86,16 @@ def heat_overlay(
     Args:
         image: uint8 RGB, shape = (H, W, 3).
         values: float, shape = (H, W), [0, 1].
+        mask: bool, shape = (H, W), outlined on top.
         scaled: Stretch the colours from this map's minimum to its maximum, and say so on the bar.
         opacity: Share of the colours, [0, 1].
         bar: Add the colour bar; the picture is then higher than the photo.
     """
     low, high = (float(values.min()), float(values.max())) if scaled else (0.0, 1.0)
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    picture = cv2.addWeighted(heat_map(values, low, high), opacity, grey, 1 - opacity, 0)
+    picture = _rgb(cv2.addWeighted(heat_map(values, low, high), opacity, grey, 1 - opacity, 0))
+    if mask is not None:
+        picture = outline(picture, mask)
     if not bar:
         return picture
     strip = colour_bar(picture.shape[1], low, high, per_image=scaled)
@@ -193,7 +197,7 @@ def region_and_ring(
         ring: bool, shape = (H, W).
     """
     width = line_width(image.shape)
-    rows, columns = np.indices(ring.shape, np.int32, sparse=True)
+    rows, columns = np.ogrid[: ring.shape[0], : ring.shape[1]]
     hatch = ring & ((rows + columns) % (6 * width) < 3 * width)
     picture = _tint(image, ring, RING_COLOUR, 0.25)
     picture = _tint(picture, hatch, RING_COLOUR, 0.6)
@@ -267,7 +271,7 @@ def side_by_side(
     for picture in pictures:
         if picture.shape[0] != height:
             width = max(1, round(picture.shape[1] * height / picture.shape[0]))
-            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+            picture = _rgb(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
         row += [np.full((height, gap, 3), 255, np.uint8), picture]
     return np.concatenate(row[1:], axis=1)
 
@@ -339,13 +343,12 @@ def stages(result: Result, *, scaled: bool = False, max_side: int | None = None)
             )
         )
         before = step
-    heat = heat_overlay(image, fit(result.score_map), scaled=scaled, bar=False)
     found.append(
         Stage(
             "fused",
             "Score map and mask",
             _fusion_caption(result),
-            outline(heat, fit(result.mask)),
+            heat_overlay(image, fit(result.score_map), mask=fit(result.mask), scaled=scaled),
         )
     )
     return found
@@ -388,11 +391,11 @@ def _region_caption(result: Result) -> str:
 
 
 def _points_caption(points: Points) -> str:
-    clicks = sum(source == "click" for source in points.source)
+    clicks = points.source.count("click")
+    from_map, from_ring = points.source.count("map"), points.source.count("ring")
     text = (
-        f"Eqs 2 and 7: {_count(points.positives, 'positive point')} (+) where the map is highest in the "
-        f"region, {_count(points.negatives, 'negative point')} (−) where SAM's features in the ring "
-        "differ most from it"
+        f"Eqs 2 and 7: {_count(from_map, 'positive point')} (+) where the map is highest in the region, "
+        f"{_count(from_ring, 'negative point')} (−) where SAM's features in the ring differ most from it"
     )
     return text + (f"; {_count(clicks, 'click')} of yours in squares." if clicks else ".")
 
@@ -435,6 +438,12 @@ def _tint(
     picture: NDArray[np.uint8], mask: NDArray[np.bool_], colour: RGB, opacity: float
 ) -> NDArray[np.uint8]:
     """A copy in which the pixels of the mask are mixed with a colour."""
-    flat = np.full_like(picture, colour)
-    mixed = cv2.addWeighted(flat, opacity, picture, 1 - opacity, 0)
-    return np.where(mask[..., None], mixed, picture)
+    levels = np.arange(256, dtype=np.float32)[:, None] * (1 - opacity)
+    table = np.rint(levels + opacity * np.array(colour, np.float32)).astype(np.uint8)
+    mixed = cv2.LUT(picture, table[None])
+    return _rgb(cv2.copyTo(mixed, np.ascontiguousarray(mask, np.uint8), picture.copy()))
+
+
+def _rgb(picture: Any) -> NDArray[np.uint8]:
+    """OpenCV's types cannot say that uint8 in gives uint8 out."""
+    return np.asarray(picture, np.uint8)

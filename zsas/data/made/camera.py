@@ -37,13 +37,19 @@ def lighting(rng: Rng, size: int) -> NDArray[np.float32]:
         distance = (x - centre[0]) ** 2 + (y - centre[1]) ** 2
         light += rng.uniform(0.05, 0.45) * np.exp(-distance / reach**2)
     if rng.random() < 0.4:
-        light *= 1 - rng.uniform(0.05, 0.35) * (x**2 + y**2) ** rng.uniform(0.8, 2.0) / 2
+        light *= (
+            1 - rng.uniform(0.05, 0.35) * (x**2 + y**2) ** rng.uniform(0.8, 2.0) / 2
+        )
     if rng.random() < 0.3:
         light += rng.uniform(0.02, 0.1) * noise.fractal(rng, n, rng.uniform(20, 60), 2)
-    if rng.random() < 0.15:
+    if rng.random() < 0.1:
         angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.6, 0.9)
-        across = (np.cos(angle) * x + np.sin(angle) * y - offset) / rng.uniform(0.1, 0.5)
-        light *= 1 - rng.uniform(0.1, 0.4) / (1 + np.exp(-np.clip(4 * across, -30, 30)))
+        across = (np.cos(angle) * x + np.sin(angle) * y - offset) / rng.uniform(
+            0.2, 0.9
+        )
+        light *= 1 - rng.uniform(0.1, 0.35) / (
+            1 + np.exp(-np.clip(4 * across, -30, 30))
+        )
     light = np.clip(light, 0.25, 2.0)
     return np.asarray(cv2.resize(light, (size, size), interpolation=cv2.INTER_CUBIC))
 
@@ -55,7 +61,15 @@ def _motion_kernel(length: float, angle: float) -> NDArray[np.float32]:
     reach = length / 2 * np.array([np.cos(angle), np.sin(angle)])
     middle = side // 2
     first, last = np.round((middle - reach) * 16), np.round((middle + reach) * 16)
-    cv2.line(canvas, first.astype(int).tolist(), last.astype(int).tolist(), 1.0, 1, cv2.LINE_8, 4)
+    cv2.line(
+        canvas,
+        first.astype(int).tolist(),
+        last.astype(int).tolist(),
+        1.0,
+        1,
+        cv2.LINE_8,
+        4,
+    )
     canvas += canvas[::-1, ::-1]
     return np.asarray(canvas / canvas.sum(), np.float32)
 
@@ -74,7 +88,9 @@ def blurred(rng: Rng, image: NDArray[np.float32]) -> NDArray[np.float32]:
         size = image.shape[0]
         small = round(size * rng.uniform(0.5, 0.85))
         reduced = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
-        return np.asarray(cv2.resize(reduced, (size, size), interpolation=cv2.INTER_LINEAR))
+        return np.asarray(
+            cv2.resize(reduced, (size, size), interpolation=cv2.INTER_LINEAR)
+        )
     if choice < 0.82:
         soft = cv2.GaussianBlur(image, (0, 0), 1.2 * scale)
         return np.asarray(cv2.addWeighted(image, 1.5, soft, -0.5, 0.0))
@@ -99,24 +115,32 @@ def photograph(
     if is_grey:
         image = cv2.transform(np.ascontiguousarray(rgb), _LUMA).reshape(size, size, 1)
     else:
-        cast = np.exp(rng.normal(0, 0.05, 3)).astype(np.float32)
+        warm, green = rng.normal(0, 0.045), rng.normal(0, 0.012)
+        cast = np.exp(np.array([warm, green, -warm]))
         faded = 1.0 if rng.random() < 0.7 else rng.uniform(0.4, 1.2)
         mix = faded * np.eye(3) + (1 - faded) * np.repeat(_LUMA, 3, 0)
-        image = cv2.transform(np.ascontiguousarray(rgb), (cast[:, None] * mix).astype(np.float32))
-    image = image * lighting(rng, size)[..., None]
+        image = cv2.transform(
+            np.ascontiguousarray(rgb), (cast[:, None] * mix).astype(np.float32)
+        )
+    light = lighting(rng, size)
+    image = image * light[..., None] if is_grey else noise.times(image, light)
 
-    # Tone: a gain, a lifted black (haze) and a gamma, keeping the mean inside a wide usable range.
-    mean = max(float(image.mean()), 0.02)
-    wanted = float(np.clip(mean * np.exp(rng.normal(0, 0.22)), 0.1, 0.85))
-    image *= wanted / mean
+    # Exposure: wander around the surface's own brightness; rarely burn out more than a few pixels.
+    sample = image[::8, ::8]
+    mean, bright = max(float(sample.mean()), 0.02), float(np.quantile(sample, 0.98))
+    wanted = float(np.clip(mean * np.exp(rng.normal(0, 0.2)), 0.1, 0.75))
+    if rng.random() < 0.9:
+        wanted = min(wanted, 0.98 * mean / max(bright, 0.02))
+    image *= np.float32(wanted / mean)
     if rng.random() < 0.3:
-        haze = rng.uniform(0.03, 0.25)
-        image = image * (1 - haze) + haze * rng.uniform(0.3, 0.9)
-    gamma = float(np.exp(rng.normal(0, 0.16)))
-    contrast = float(np.exp(rng.normal(0, 0.15)))
-    np.clip(image, 0, 1.25, out=image)
-    image = cv2.pow(image, gamma).reshape(size, size, -1)
-    image = (image - wanted) * contrast + wanted
+        haze = rng.uniform(0.03, 0.22)
+        image = image * np.float32(1 - haze) + np.float32(haze * rng.uniform(0.3, 0.9))
+    # Tone: a gentle parabola stands for gamma, a slope for contrast.
+    np.clip(image, 0, 1.1, out=image)
+    bow = np.float32(np.clip(rng.normal(0, 0.16), -0.4, 0.4))
+    image = image * (1 + bow - bow * image)
+    contrast = np.float32(np.exp(rng.normal(0, 0.12)))
+    image = (image - np.float32(wanted)) * contrast + np.float32(wanted)
 
     image = blurred(rng, image).reshape(size, size, -1)
     if rng.random() < 0.85:
@@ -126,12 +150,19 @@ def photograph(
         if rng.random() < 0.35:
             field = cv2.GaussianBlur(field, (0, 0), rng.uniform(0.5, 1.0))
             field *= 1.6
-        deviation = np.sqrt(np.clip(image, 0, 1)) * shot + read
-        image = image + deviation * field[..., None]
-        if not is_grey and rng.random() < 0.5:
-            chroma = np.stack([noise.grain(rng, size), field, noise.grain(rng, size)], -1)
-            image += (0.7 * read) * chroma
-    result = np.asarray(np.clip(image * 255 + 0.5, 0, 255), np.uint8)
+        brightness = np.clip(image[..., 0 if is_grey else 1], 0, 1)
+        field = field * (np.sqrt(brightness) * np.float32(shot) + np.float32(read))
+        if is_grey:
+            image = image + field[..., None]
+        elif rng.random() < 0.5:
+            red, blue = (
+                np.float32(0.7 * read) * noise.grain(rng, size) for _ in range(2)
+            )
+            image = cv2.add(image, cv2.merge([field + red, field, field + blue]))
+        else:
+            image = noise.plus(image, field)
+    np.clip(image, 0, 1, out=image)
+    result = cv2.convertScaleAbs(image, alpha=255).reshape(size, size, -1)
     if rng.random() < 0.6:
         result = _through_jpeg(result, int(rng.integers(60, 99)))
     return np.repeat(result, 3, 2) if is_grey else np.ascontiguousarray(result)
@@ -140,7 +171,9 @@ def photograph(
 def _through_jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     single = image.shape[2] == 1
     coded = image[..., 0] if single else image[..., ::-1]
-    _, data = cv2.imencode(".jpg", np.ascontiguousarray(coded), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    _, data = cv2.imencode(
+        ".jpg", np.ascontiguousarray(coded), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
     if single:
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)[..., None]
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]

@@ -29,7 +29,8 @@ def standard(field: Field) -> Field:
     """Shift and scale a field to zero mean and unit standard deviation."""
     mean, deviation = cv2.meanStdDev(field)
     return np.asarray(
-        (field - float(mean.flat[0])) * (1.0 / max(float(deviation.flat[0]), 1e-6)), np.float32
+        (field - float(mean.flat[0])) * (1.0 / max(float(deviation.flat[0]), 1e-6)),
+        np.float32,
     )
 
 
@@ -38,31 +39,66 @@ def white(rng: Rng, height: int, width: int | None = None) -> Field:
     return rng.standard_normal((height, width or height), dtype=np.float32)
 
 
+def _spline(size: int, spacing: float, phase: float) -> Field:
+    """Cubic B-spline weights ``(size, knots)`` of each pixel, rows scaled to unit norm.
+
+    Unit rows keep independent unit Gaussian knots at unit variance on every pixel.
+    """
+    position = np.arange(size, dtype=np.float32)[:, None] / np.float32(spacing) + phase
+    knots = np.arange(-1, int(size / spacing) + 4, dtype=np.float32)[None, :]
+    t = np.abs(position - knots)
+    near = 2 / 3 - t * t * (1 - t / 2)
+    far = np.maximum(2 - t, 0) ** 3 / 6
+    weights = np.where(t < 1, near, far)
+    return np.asarray(weights / np.sqrt((weights**2).sum(1, keepdims=True)), np.float32)
+
+
 def smooth(rng: Rng, size: int, scale: float, scale_y: float | None = None) -> Field:
     """One octave of noise whose features are ``scale`` pixels wide (``scale_y`` high).
+
+    Coarse axes interpolate Gaussian knots by a cubic B-spline (a product with a narrow matrix);
+    fine ones enlarge white noise.
 
     Args:
         rng: source of randomness.
         size: side of the field in pixels.
-        scale: horizontal feature size in pixels.
+        scale: horizontal feature size in pixels; may exceed the image.
         scale_y: vertical feature size in pixels; equal to ``scale`` by default.
 
     Returns:
-        float32 ``(size, size)``, roughly zero mean and unit variance.
+        float32 ``(size, size)``, zero mean and unit variance in expectation.
     """
     tall = scale if scale_y is None else scale_y
-    columns = max(2, int(np.ceil(size / max(scale, 1.0))) + 3)
-    rows = max(2, int(np.ceil(size / max(tall, 1.0))) + 3)
-    if rows >= size and columns >= size:
-        return grain(rng, size)
-    small = white(rng, min(rows, size), min(columns, size))
-    # The cubic kernel lowers the variance between the samples: about 0.74 along each axis.
-    gain = (1.0 if rows >= size else 1.2) * (1.0 if columns >= size else 1.2)
-    return np.asarray(cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC) * gain)
+    if max(scale, tall) < 5:
+        columns, rows = (max(4, round(size / max(s, 1.0))) for s in (scale, tall))
+        small = grain(rng, max(rows, columns))[:rows, :columns]
+        if small.shape == (size, size):
+            return np.ascontiguousarray(small)
+        gain = (1.0 if rows == size else 1.2) * (1.0 if columns == size else 1.2)
+        big = cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC)
+        return np.asarray(big * np.float32(gain))
+    across = None if scale < 1.2 else _spline(size, 0.8 * scale, float(rng.random()))
+    down = None if tall < 1.2 else _spline(size, 0.8 * tall, float(rng.random()))
+    columns = size if across is None else across.shape[1]
+    rows = size if down is None else down.shape[1]
+    field = white(rng, rows, columns)
+    if across is not None and (down is None or rows <= columns):
+        field = field @ across.T
+        across = None
+    if down is not None:
+        field = down @ field
+    if across is not None:
+        field = field @ across.T
+    return np.asarray(field, np.float32)
 
 
 def fractal(
-    rng: Rng, size: int, scale: float, octaves: int = 4, gain: float = 0.5, stretch: float = 1.0
+    rng: Rng,
+    size: int,
+    scale: float,
+    octaves: int = 4,
+    gain: float = 0.5,
+    stretch: float = 1.0,
 ) -> Field:
     """Sum of octaves from ``scale`` downwards, each half as wide and ``gain`` times as strong.
 
@@ -91,25 +127,42 @@ def fractal(
 def rotated(field: Field, angle: float, size: int) -> Field:
     """The central ``size`` square of a larger field turned by ``angle`` radians (mirrored edges)."""
     height, width = field.shape[:2]
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), float(np.degrees(angle)), 1.0)
+    turn = cv2.getRotationMatrix2D(
+        (width / 2, height / 2), float(np.degrees(angle)), 1.0
+    )
     turn[:, 2] += (size - width) / 2, (size - height) / 2
     return np.asarray(
         cv2.warpAffine(
-            field, turn, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+            field,
+            turn,
+            (size, size),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REFLECT,
         )
     )
 
 
-def streaks(rng: Rng, size: int, length: float, width: float = 1.0, angle: float = 0.0) -> Field:
+def streaks(
+    rng: Rng, size: int, length: float, width: float = 1.0, angle: float = 0.0
+) -> Field:
     """Anisotropic noise: streaks ``length`` by ``width`` pixels along ``angle`` (unit variance)."""
     if abs(np.sin(2 * angle)) < 1e-3:
         field = smooth(rng, size, length, width)
-        return standard(field if abs(np.sin(angle)) < 0.5 else np.ascontiguousarray(field.T))
-    return standard(rotated(smooth(rng, int(size * 1.42) + 2, length, width), angle, size))
+        return standard(
+            field if abs(np.sin(angle)) < 0.5 else np.ascontiguousarray(field.T)
+        )
+    return standard(
+        rotated(smooth(rng, int(size * 1.42) + 2, length, width), angle, size)
+    )
 
 
-def coordinates(size: int, angle: float = 0.0, warp: float = 0.0, rng: Rng | None = None,
-                warp_scale: float = 80.0) -> tuple[Field, Field]:
+def coordinates(
+    size: int,
+    angle: float = 0.0,
+    warp: float = 0.0,
+    rng: Rng | None = None,
+    warp_scale: float = 80.0,
+) -> tuple[Field, Field]:
     """Pixel coordinates turned by ``angle`` and, with ``rng``, smoothly bent by ``warp`` pixels.
 
     Returns:
@@ -131,7 +184,9 @@ def warped(rng: Rng, image: Field, amount: float, scale: float) -> Field:
     axis = np.arange(size, dtype=np.float32)
     x = amount * smooth(rng, size, scale) + axis[None, :]
     y = amount * smooth(rng, size, scale) + axis[:, None]
-    return np.asarray(cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT))
+    return np.asarray(
+        cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    )
 
 
 def cells(
@@ -149,7 +204,9 @@ def cells(
         int32 ``(size, size)`` labels 0..n-1 and float32 distance in pixels to the nearest seed.
     """
     count = max(2, int(np.ceil(size / scale)) + 1)
-    grid = (np.stack(np.meshgrid(np.arange(count), np.arange(count)), -1) + 0.5).reshape(-1, 2)
+    grid = (
+        np.stack(np.meshgrid(np.arange(count), np.arange(count)), -1) + 0.5
+    ).reshape(-1, 2)
     seeds = grid + jitter * rng.uniform(-0.5, 0.5, grid.shape)
     seeds = np.clip((seeds * scale).astype(np.int32), 0, size - 1)
     canvas = np.full((size, size), 255, np.uint8)
@@ -170,12 +227,14 @@ def cell_edges(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 def relief(height: Field, angle: float, depth: float = 1.0) -> Field:
     """Shading of a height field lit from ``angle`` (radians): its slope towards the light."""
-    slope_x = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
-    slope_y = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
-    return np.asarray(depth * (np.cos(angle) * slope_x + np.sin(angle) * slope_y), np.float32)
+    sobel = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], np.float32) * 0.125 * depth
+    kernel = (np.cos(angle) * sobel + np.sin(angle) * sobel.T).astype(np.float32)
+    return np.asarray(cv2.filter2D(height, cv2.CV_32F, kernel), np.float32)
 
 
-def ramp(field: Field, colours: ArrayLike, stops: Sequence[float] | None = None) -> Field:
+def ramp(
+    field: Field, colours: ArrayLike, stops: Sequence[float] | None = None
+) -> Field:
     """Colour a field by linear interpolation between colours.
 
     Args:
@@ -188,18 +247,46 @@ def ramp(field: Field, colours: ArrayLike, stops: Sequence[float] | None = None)
     """
     table = np.asarray(colours, np.float32)
     positions = np.linspace(0, 1, len(table)) if stops is None else np.asarray(stops)
-    samples = np.linspace(0, 1, 1024)
-    lookup = np.stack(
-        [np.interp(samples, positions, table[:, channel]) for channel in range(3)], -1
-    ).astype(np.float32)
-    index = (np.clip(field, 0, 1) * 1023).astype(np.int32)
-    return np.asarray(np.take(lookup, index, axis=0), np.float32)
+    samples = np.linspace(0, 1, 256)
+    index = cv2.convertScaleAbs(np.clip(field, 0, 1), alpha=255)
+    planes = [
+        cv2.LUT(
+            index, np.interp(samples, positions, table[:, channel]).astype(np.float32)
+        )
+        for channel in range(3)
+    ]
+    return np.asarray(cv2.merge(planes), np.float32)
 
 
 def tint(field: Field, colour: ArrayLike) -> Field:
     """Multiply a brightness field by a colour: float32 ``(H, W, 3)``, clipped to [0, 1]."""
-    shade = np.asarray(colour, np.float32)
-    return np.asarray(np.clip(field[..., None] * shade, 0, 1), np.float32)
+    bright = np.asarray(field, np.float32)
+    planes = [np.clip(bright * np.float32(shade), 0, 1) for shade in np.asarray(colour)]
+    return np.asarray(cv2.merge(planes), np.float32)
+
+
+def times(image: Field, field: Field) -> Field:
+    """Multiply the three channels of an image by a field."""
+    plane = np.asarray(field, np.float32)
+    return np.asarray(cv2.multiply(image, cv2.merge([plane, plane, plane])), np.float32)
+
+
+def plus(image: Field, field: Field) -> Field:
+    """Add a field to the three channels of an image."""
+    plane = np.asarray(field, np.float32)
+    return np.asarray(cv2.add(image, cv2.merge([plane, plane, plane])), np.float32)
+
+
+def plain(size: int, colour: ArrayLike) -> Field:
+    """An image of one colour, float32 ``(size, size, 3)``."""
+    return np.asarray(
+        np.full((size, size, 3), np.asarray(colour, np.float32)), np.float32
+    )
+
+
+def blend(below: Field, above: Field, cover: Field) -> Field:
+    """Lay one image over another: ``below * (1 - cover) + above * cover``."""
+    return np.asarray(below + times(above - below, cover), np.float32)
 
 
 def colour(
@@ -208,8 +295,12 @@ def colour(
     saturation: tuple[float, float] = (0, 0.6),
     value: tuple[float, float] = (0.2, 0.9),
 ) -> Field:
-    """A random colour, float32 ``(3,)``, from ranges of hue (degrees), saturation and value."""
-    h, s, v = rng.uniform(*hue) % 360 / 60, rng.uniform(*saturation), rng.uniform(*value)
+    """A random colour, float32 ``(3,)``, from ranges of hue (degrees), saturation and value.
+
+    Weak colours are more frequent than strong ones within the range, as in real materials.
+    """
+    h, v = rng.uniform(*hue) % 360 / 60, rng.uniform(*value)
+    s = saturation[0] + (saturation[1] - saturation[0]) * rng.random() ** 1.6
     # Foley and van Dam: each channel is v(1 - s * clip(min(k, 4 - k), 0, 1)), k = (n + h) mod 6.
     k = (np.array([5.0, 3.0, 1.0]) + h) % 6
     return np.asarray(v - v * s * np.clip(np.minimum(k, 4 - k), 0, 1), np.float32)
@@ -217,8 +308,10 @@ def colour(
 
 def metal_colour(rng: Rng, value: tuple[float, float] = (0.25, 0.75)) -> Field:
     """A nearly neutral grey, slightly warm or cold, float32 ``(3,)``."""
-    cast = rng.normal(0, 0.02)
-    return np.asarray(rng.uniform(*value) * np.array([1 + cast, 1.0, 1 - cast]), np.float32)
+    cast = rng.normal(0, 0.015)
+    return np.asarray(
+        rng.uniform(*value) * np.array([1 + cast, 1.0, 1 - cast]), np.float32
+    )
 
 
 def blob_mask(
@@ -244,7 +337,11 @@ def blob_mask(
     theta = np.linspace(0, 2 * np.pi, points, endpoint=False)
     wobble = np.zeros(points)
     for frequency in range(1, 7):
-        wobble += rng.normal() / frequency * np.cos(frequency * theta + rng.uniform(0, 2 * np.pi))
+        wobble += (
+            rng.normal()
+            / frequency
+            * np.cos(frequency * theta + rng.uniform(0, 2 * np.pi))
+        )
     r = radius * np.clip(1 + roughness * wobble, 0.15, 3.0)
     x, y = r * np.cos(theta) * np.sqrt(stretch), r * np.sin(theta) / np.sqrt(stretch)
     turn = rng.uniform(0, 2 * np.pi)
@@ -284,9 +381,15 @@ def curve(
         float32 ``(steps + 1, 2)`` points (x, y).
     """
     slow = np.interp(np.arange(steps), np.linspace(0, steps, 5), rng.normal(0, 1, 5))
-    heading = angle + np.cumsum(slow) * bend / np.sqrt(steps * 4) + jag * rng.normal(0, 1, steps)
+    heading = (
+        angle
+        + np.cumsum(slow) * bend / np.sqrt(steps * 4)
+        + jag * rng.normal(0, 1, steps)
+    )
     step = length / steps * np.stack([np.cos(heading), np.sin(heading)], -1)
-    return np.vstack([[start], np.asarray(start) + np.cumsum(step, 0)]).astype(np.float32)
+    return np.vstack([[start], np.asarray(start) + np.cumsum(step, 0)]).astype(
+        np.float32
+    )
 
 
 def draw_curve(size: int, points: NDArray[np.float32], width: float) -> Field:
@@ -294,7 +397,13 @@ def draw_curve(size: int, points: NDArray[np.float32], width: float) -> Field:
     canvas = np.zeros((size, size), np.uint8)
     thickness = max(1, round(width))
     cv2.polylines(
-        canvas, [np.round(points * 16).astype(np.int32)], False, 255, thickness, cv2.LINE_AA, 4
+        canvas,
+        [np.round(points * 16).astype(np.int32)],
+        False,
+        255,
+        thickness,
+        cv2.LINE_AA,
+        4,
     )
     return np.asarray(canvas.astype(np.float32) * (min(1.0, width) / 255.0), np.float32)
 
@@ -306,7 +415,13 @@ def specks(rng: Rng, size: int, count: int, radius: tuple[float, float]) -> Fiel
     radii = rng.uniform(*radius, count)
     for (x, y), r in zip(centres, radii, strict=True):
         cv2.circle(
-            canvas, (int(x * 8), int(y * 8)), max(int(r * 8), 3), 255, -1, cv2.LINE_AA, 3
+            canvas,
+            (int(x * 8), int(y * 8)),
+            max(int(r * 8), 3),
+            255,
+            -1,
+            cv2.LINE_AA,
+            3,
         )
     return np.asarray(canvas.astype(np.float32) / 255.0, np.float32)
 

@@ -1,0 +1,295 @@
+"""What all defects and sound irregularities are drawn with: places, shapes, strokes, tones, visible change.
+
+Frames: arrays are (S, S[, 3]) float32 in [0, 1]; points are (x, y) in pixels; lengths scale with the
+object through :func:`extent`, so one recipe serves 256 and 512 px images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.data.made.noise import fractal
+from zsas.data.made.surface import Surface
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Rng = np.random.Generator
+Painter = Callable[[Rng, Surface, float], tuple[Array, Array]]
+Defect = Callable[[Rng, Surface], tuple[Array, Mask]]
+
+REFERENCE = 384.0
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def log_uniform(rng: Rng, low: float, high: float) -> float:
+    """A number in [low, high] whose logarithm is uniform: small values are as frequent as large ones."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def blur(field: Any, sigma: float) -> Array:
+    """Gaussian blur of a field; no-op below 0.2 px. Wide blurs run on a smaller grid."""
+    field = np.asarray(field, np.float32)
+    if sigma < 0.2:
+        return field
+    if sigma > 6.0:
+        step = int(sigma // 3)
+        size = (max(2, field.shape[1] // step), max(2, field.shape[0] // step))
+        small = cv2.resize(field, size, interpolation=cv2.INTER_AREA)
+        small = cv2.GaussianBlur(small, (0, 0), sigma / step)
+        return np.asarray(
+            cv2.resize(small, (field.shape[1], field.shape[0]), interpolation=cv2.INTER_LINEAR),
+            np.float32,
+        )
+    return np.asarray(cv2.GaussianBlur(field, (0, 0), sigma), np.float32)
+
+
+def noise(rng: Rng, size: int, cell: float, octaves: int = 1, stretch: float = 1.0) -> Array:
+    """Smooth noise (size, size), zero mean, unit deviation; detail of `cell` px and finer."""
+    return fractal(rng, size, max(1.0, cell), octaves, 0.6, stretch)
+
+
+def px(surface: Surface, length: float) -> float:
+    """A length given for a 384 px image, in the pixels of this surface."""
+    return length * surface.rgb.shape[0] / REFERENCE
+
+
+def extent(surface: Surface) -> float:
+    """Side in px of the square with the object's area: what "large" is measured against."""
+    return float(np.sqrt(max(1.0, float(surface.region.sum()))))
+
+
+def place(rng: Rng, surface: Surface, margin: float = 0.0, edge: bool = False) -> tuple[float, float]:
+    """A point (x, y) of the object, at least `margin` px inside, or on its outline when `edge`."""
+    region = surface.region.astype(np.uint8)
+    size = region.shape[0]
+    if edge:
+        if region.all():
+            t, side = rng.uniform(0, size - 1), int(rng.integers(4))
+            last = size - 1.0
+            return [(t, 0.0), (t, last), (0.0, t), (last, t)][side]
+        region = region - cv2.erode(region, np.ones((3, 3), np.uint8), borderValue=0)
+    elif margin >= 1:
+        kernel = np.ones((2 * int(margin) + 1,) * 2, np.uint8)
+        inner = cv2.erode(region, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        region = inner if inner.any() else region
+    spots = np.flatnonzero(region)
+    if not len(spots):
+        return size / 2.0, size / 2.0
+    y, x = divmod(int(spots[rng.integers(len(spots))]), size)
+    return float(x), float(y)
+
+
+def polygon(size: int, points: Any) -> Array:
+    """Antialiased filled polygon, (size, size) in [0, 1]; `points` (n, 2) in px."""
+    canvas = np.zeros((size, size), np.uint8)
+    corners = np.round(np.asarray(points, np.float64) * 16).astype(np.int32)
+    cv2.fillPoly(canvas, [corners], 255, lineType=cv2.LINE_AA, shift=4)
+    return canvas.astype(np.float32) / 255
+
+
+def outline(
+    rng: Rng, centre: tuple[float, float], radius: float, aspect: float = 1.0, wobble: float = 0.25,
+    corners: int = 48, angle: float | None = None,
+) -> NDArray[np.float64]:
+    """Points (corners, 2) of a closed irregular curve; `wobble` 0 gives an ellipse, 0.5 a splash."""
+    theta = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    r = np.ones(corners)
+    for k in range(2, 8):
+        r += wobble * rng.normal() / k**0.8 * np.cos(k * theta + rng.uniform(0, 6.3))
+    r = radius * np.clip(r, 0.25, 2.0)
+    turn = rng.uniform(0, np.pi) if angle is None else angle
+    x, y = r * np.cos(theta) * np.sqrt(aspect), r * np.sin(theta) / np.sqrt(aspect)
+    c, s = np.cos(turn), np.sin(turn)
+    return np.stack([centre[0] + c * x - s * y, centre[1] + s * x + c * y], 1)
+
+
+def blob(
+    rng: Rng, surface: Surface, centre: tuple[float, float], radius: float, *, aspect: float | None = None,
+    wobble: float = 0.25, ragged: float = 0.0, soft: float = 0.7, cell: float = 0.0, clip: bool = True,
+) -> Array:
+    """Irregular patch as opacity in [0, 1]: `soft` px of edge blur, `ragged` strength of edge noise."""
+    size = surface.rgb.shape[0]
+    aspect = log_uniform(rng, 1, 2.5) if aspect is None else aspect
+    patch = polygon(size, outline(rng, centre, radius, aspect, wobble))
+    if ragged > 0:
+        spread = blur(patch, max(0.8, 0.35 * radius))
+        grit = noise(rng, size, cell or max(2.0, 0.5 * radius), 3)
+        patch = np.clip((spread + 0.25 * ragged * grit * (spread > 0.02) - 0.5) * 8 + 0.5, 0, 1)
+    patch = blur(patch, soft)
+    return patch * surface.region if clip else patch
+
+
+def walk(
+    rng: Rng, start: tuple[float, float], length: float, heading: float, curl: float = 0.2,
+    jitter: float = 0.0, steps: int = 40,
+) -> NDArray[np.float64]:
+    """A wandering line (steps, 2) px: `curl` radians of slow turning, `jitter` radians of kinks."""
+    t = np.linspace(0, 1, steps)
+    turn = curl * (rng.normal() * t + rng.normal() * np.sin(2 * np.pi * t * rng.uniform(0.3, 1.5)))
+    angles = heading + turn + jitter * rng.standard_normal(steps)
+    step = length / (steps - 1)
+    moves = step * np.stack([np.cos(angles), np.sin(angles)], 1)
+    line = np.cumsum(moves, 0)
+    return line - line[len(line) // 2] + np.asarray(start)
+
+
+def stroke(size: int, line: NDArray[np.float64], widths: Any) -> Array:
+    """A line of varying width in px, as opacity; widths under one pixel become fainter instead."""
+    widths = np.broadcast_to(np.asarray(widths, np.float64), (len(line),))
+    direction = np.gradient(line, axis=0)
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True) + 1e-9
+    side = np.stack([-direction[:, 1], direction[:, 0]], 1) * (np.maximum(widths - 0.8, 0.1) / 2)[:, None]
+    drawn = polygon(size, np.concatenate([line + side, (line - side)[::-1]]))
+    thin = float(widths.mean())
+    return drawn * min(1.0, 0.35 + 0.65 * thin)
+
+
+def taper(steps: int, width: float, ends: float = 0.2) -> NDArray[np.float64]:
+    """Widths along a line that thin out at both ends."""
+    t = np.linspace(0, 1, steps)
+    return width * (ends + (1 - ends) * np.sin(np.pi * t) ** 0.6)
+
+
+def mean_colour(surface: Surface, where: Array) -> Array:
+    """Mean colour (3,) of the surface under an opacity, or of the object when the opacity is empty."""
+    weight = where if float(where.sum()) > 0.5 else surface.region.astype(np.float32)
+    return np.array(cv2.mean(surface.rgb, (weight > 0.15).astype(np.uint8))[:3], np.float32)
+
+
+def contrast(rng: Rng, surface: Surface, where: Array, gain: float, low: float = 0.06, high: float = 0.6) -> float:
+    """Strength of a tone change in [0, 0.95], log-uniform; grows with the texture it must stand out from."""
+    spots = surface.rgb[where > 0.15]
+    texture = float(np.std(spots.mean(1))) if len(spots) > 8 else 0.0
+    return min(0.95, gain * (log_uniform(rng, low, high) + 0.6 * min(texture, 0.2)))
+
+
+def tint(rng: Rng, base: Array, amount: float, *, dark: float = 0.65, chroma: float = 0.35) -> Array:
+    """A colour (3,) that differs from `base` by about `amount`: darker with probability `dark`."""
+    luma = float(base @ LUMA)
+    sign = -1.0 if rng.random() < dark else 1.0
+    if sign < 0 and luma < 0.7 * amount + 0.02:
+        sign = 1.0
+    elif sign > 0 and luma > 1.02 - 0.7 * amount:
+        sign = -1.0
+    hue = rng.standard_normal(3).astype(np.float32)
+    return np.clip(base + sign * amount + chroma * amount * (hue - hue.mean()), 0, 1).astype(np.float32)
+
+
+def mix(rgb: Array, colour: Any, alpha: Array) -> Array:
+    """`rgb` covered by `colour` ((3,) or (S, S, 3)) with opacity `alpha` (S, S)."""
+    a = alpha[..., None]
+    return np.asarray(rgb + (np.asarray(colour, np.float32) - rgb) * a, np.float32)
+
+
+def soak(rgb: Array, base: Array, colour: Array, alpha: Array) -> Array:
+    """Shift the surface from tone `base` towards `colour` and keep its texture: dye, not paint."""
+    return np.asarray(np.clip(rgb + (colour - base) * alpha[..., None], 0, 1), np.float32)
+
+
+def relief(rgb: Array, height: Array, rng: Rng, amount: float) -> Array:
+    """Light a height field (px) from a random side: brighter slopes towards the lamp, darker away."""
+    angle = rng.uniform(0, 2 * np.pi)
+    dx = cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=0.125)
+    dy = cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=0.125)
+    slope = dx * np.float32(np.cos(angle)) + dy * np.float32(np.sin(angle))
+    peak = float(np.abs(slope).max())
+    if peak < 1e-6:
+        return rgb
+    slope = slope * (amount / peak)
+    return np.asarray(np.clip(rgb * (1 + 1.2 * slope[..., None]) + 0.35 * slope[..., None], 0, 1), np.float32)
+
+
+def displace(rgb: Array, dx: Array, dy: Array) -> Array:
+    """Resample so that the pixel at (x, y) shows what was at (x + dx, y + dy)."""
+    size = rgb.shape[0]
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32)
+    return np.asarray(
+        cv2.remap(rgb, x + dx.astype(np.float32), y + dy.astype(np.float32), cv2.INTER_CUBIC,
+                  borderMode=cv2.BORDER_REFLECT), np.float32,
+    ).clip(0, 1)
+
+
+def backdrop(rng: Rng, surface: Surface) -> Array:
+    """What would be seen if the object were not there: the background spread inwards, or a dark ground."""
+    size = surface.rgb.shape[0]
+    outside = (~surface.region).astype(np.float32)
+    if outside.mean() < 0.02:
+        base = mean_colour(surface, surface.region.astype(np.float32))
+        colour = tint(rng, base * rng.uniform(0.1, 0.7), 0.06, chroma=0.5)
+        field = np.broadcast_to(colour, surface.rgb.shape) * (1 + 0.06 * noise(rng, size, 20, 4)[..., None])
+        return np.clip(field, 0, 1).astype(np.float32)
+    reach = size / 14
+    spread, weight = blur(surface.rgb * outside[..., None], reach), blur(outside, reach)
+    mean = np.array(cv2.mean(surface.rgb, outside.astype(np.uint8))[:3], np.float32)
+    field = (spread + 1e-3 * mean) / (weight[..., None] + 1e-3)
+    spots = surface.rgb[outside > 0]
+    grain = 0.5 * min(0.05, float(np.std(spots[:: max(1, len(spots) // 2000)].mean(1))))
+    field = field + grain * noise(rng, size, 3, 2)[..., None]
+    return np.asarray(np.where(outside[..., None] > 0, surface.rgb, np.clip(field, 0, 1)), np.float32)
+
+
+def visible(before: Array, after: Array, support: Array) -> Mask:
+    """Where a person would outline the defect, (S, S) bool: the visible change inside the intended shape.
+
+    The change is thresholded at a third of its strong values (at least 0.012), closed, its small holes
+    are filled and specks dropped; a shape that mostly changed is taken whole, as an annotator would.
+    """
+    change = blur(np.abs(after - before).max(2), 0.6)
+    inside = support > 0.1
+    if not inside.any():
+        return np.zeros(change.shape, bool)
+    strong = float(np.quantile(change[inside], 0.92))
+    limit = max(0.012, 0.3 * strong)
+    seen = (change > limit) & cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    whole = support > 0.4
+    count = int(whole.sum())
+    if count and (seen & whole).sum() > 0.35 * count:
+        seen |= whole & (blur(change, 1.5) > 0.25 * limit)
+    area = int(seen.sum())
+    if area == 0:
+        return seen
+    reach = 3 if area < 400 else 5
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    closed = cv2.morphologyEx(seen.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+    _, holes, stats, _ = cv2.connectedComponentsWithStats(1 - closed, connectivity=4)
+    small = stats[:, cv2.CC_STAT_AREA] < max(6.0, 0.15 * area)
+    small[0] = False
+    closed[small[holes]] = 1
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
+    sizes = stats[:, cv2.CC_STAT_AREA]
+    keep = sizes >= min(3.0 if area < 60 else 0.01 * area, float(sizes[1:].max()))
+    keep[0] = False
+    return np.asarray(keep[pieces], bool)
+
+
+def as_defect(paint: Painter) -> Defect:
+    """Turn a painter into a defect: retried stronger until its change is visible, mask from the change."""
+
+    def draw(rng: Rng, surface: Surface) -> tuple[Array, Mask]:
+        gain = 1.0
+        sample = surface.rgb[::7, ::7]
+        grey = bool((sample.max(2) - sample.min(2) < 1e-4).all())
+        for _ in range(4):
+            rgb, support = paint(rng, surface, gain)
+            rgb = np.clip(rgb, 0, 1).astype(np.float32)
+            if grey:  # a change of hue alone must not count where it will not be seen
+                rgb = np.repeat((rgb @ LUMA)[..., None], 3, 2)
+            mask = visible(surface.rgb, rgb, support)
+            if mask.sum() >= 4:
+                # what no person would outline is not left behind as an unlabelled trace
+                near = blur(cv2.dilate(mask.astype(np.float32), np.ones((5, 5))), 1.0)
+                return mix(surface.rgb, rgb, np.minimum(1.0, near * 1.2)), mask
+            gain *= 1.7
+        centre = place(rng, surface)
+        spot = polygon(rgb.shape[0], outline(rng, centre, max(2.5, px(surface, 4)), 1.3, 0.1))
+        base = mean_colour(surface, spot)
+        rgb = mix(surface.rgb, tint(rng, base, 0.4), spot)
+        return rgb, visible(surface.rgb, rgb, spot)
+
+    draw.__doc__ = paint.__doc__
+    return draw

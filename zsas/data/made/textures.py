@@ -102,7 +102,7 @@ def _grinding(rng: Rng, size: int, unit: float, angle: float) -> Field:
     length = _log(rng, 25, 900) * unit
     fine = streaks(rng, size, length, _log(rng, 1.0, 1.8) * unit, angle)
     broad = streaks(rng, size, 3 * length, _log(rng, 3, 14) * unit, angle)
-    lines = fine + rng.uniform(0.2, 1.0) * broad
+    lines = fine + rng.uniform(0.1, 0.6) * broad
     if rng.random() < 0.6:
         strong = streaks(
             rng, size, _log(rng, 80, 1200) * unit, rng.uniform(1, 2.2) * unit, angle
@@ -219,7 +219,7 @@ def shaded_plate(rng: Rng, size: int, unit: float) -> _Look:
     """Smooth, low-contrast grey metal or ceramic: broad gradients, dark edges, hardly a texture."""
     base = _log(rng, 0.1, 0.65)
     light = fractal(rng, size, size * rng.uniform(0.4, 1.3), 2)
-    value = base * np.clip(1 + rng.uniform(0.08, 0.4) * light, 0.2, 2)
+    value = base * np.clip(1 + rng.uniform(0.05, 0.3) * light, 0.2, 2)
     x = np.linspace(-1, 1, size, dtype=np.float32)
     edges = np.abs(x) ** rng.uniform(3, 14)
     value = value * (1 - rng.uniform(0, 0.7) * edges[None, :])
@@ -313,7 +313,7 @@ def concrete(rng: Rng, size: int, unit: float) -> _Look:
     sand = fractal(rng, size, _log(rng, 2, 8) * unit, 3, 0.8)
     value = (
         rng.uniform(0.35, 0.75)
-        + rng.uniform(0.02, 0.08) * cloud
+        + rng.uniform(0.01, 0.055) * cloud
         + _log(rng, 0.012, 0.07) * sand
     )
     if rng.random() < 0.6:
@@ -646,7 +646,7 @@ def carpet(rng: Rng, size: int, unit: float) -> _Look:
     fuzz = fractal(rng, size, _log(rng, 2, 6) * unit, 3, 0.8)
     mix = np.clip(0.5 + 0.5 * smooth(rng, size, pitch) + 0.25 * fuzz, 0, 1)
     first = colour(rng, (0, 360), (0, 0.5), (0.2, 0.9))
-    second = np.clip(first * rng.uniform(0.55, 1.3) + rng.normal(0, 0.04, 3), 0.03, 1)
+    second = np.clip(first * rng.uniform(0.7, 1.25) + rng.normal(0, 0.04, 3), 0.03, 1)
     value = 1 + 0.16 * tuft + _log(rng, 0.05, 0.2) * fuzz
     value *= 1 + 0.05 * fractal(rng, size, 150 * unit, 2)
     return _Look(times(ramp(mix, [first, second]), value), pitch)
@@ -704,9 +704,9 @@ def rubber(rng: Rng, size: int, unit: float) -> _Look:
 @_family("frosted_glass", "glass", "frosted glass", "transparent sheet")
 def frosted_glass(rng: Rng, size: int, unit: float) -> _Look:
     """Frosted or ribbed glass over a blurred background."""
-    behind = fractal(rng, size, size * rng.uniform(0.3, 1), 2)
+    behind = fractal(rng, size, size * rng.uniform(0.4, 1.3), 2)
     etch = fractal(rng, size, _log(rng, 1.2, 5) * unit, 2, 0.8)
-    value = rng.uniform(0.35, 0.85) * (1 + rng.uniform(0.02, 0.2) * behind)
+    value = rng.uniform(0.35, 0.85) * (1 + rng.uniform(0.02, 0.14) * behind)
     value = value * (1 + _log(rng, 0.005, 0.06) * etch)
     return _Look(tint(value, colour(rng, (120, 240), (0, 0.2), (0.9, 1))), 3 * unit)
 
@@ -714,7 +714,7 @@ def frosted_glass(rng: Rng, size: int, unit: float) -> _Look:
 @_family("plain_sheet", "sheet", "film", "surface", "panel")
 def plain_sheet(rng: Rng, size: int, unit: float) -> _Look:
     """Almost featureless material (film, foil, board) in any tone: low contrast on purpose."""
-    value = 1 + rng.uniform(0.0, 0.12) * fractal(
+    value = 1 + rng.uniform(0.0, 0.1) * fractal(
         rng, size, size * rng.uniform(0.3, 1.2), 2
     )
     value += _log(rng, 0.003, 0.03) * fractal(

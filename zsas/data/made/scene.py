@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from zsas.data.made.camera import photograph
 from zsas.data.made.defects import DEFECTS, HARD_NORMALS
-from zsas.data.made.defects.common import LUMA
+from zsas.data.made.defects.common import luma
 from zsas.data.made.objects import OBJECTS
 from zsas.data.made.surface import Surface
 from zsas.data.made.textures import TEXTURES
@@ -111,7 +111,7 @@ def draft(
         for name in sound.choice(sorted(HARD_NORMALS), int(sound.choice([1, 2, 3], p=[0.65, 0.25, 0.1])), False):
             rgb = np.clip(HARD_NORMALS[str(name)](sound, replace(surface, rgb=rgb)), 0, 1).astype(np.float32)
     if is_grey:
-        rgb = np.repeat((rgb @ LUMA)[..., None], 3, 2)
+        rgb = cv2.merge([luma(rgb)] * 3)
     clean = rgb
     kind_map = np.zeros((size, size), np.uint8)
     if not is_good:

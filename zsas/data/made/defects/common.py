@@ -164,7 +164,7 @@ def mean_colour(surface: Surface, where: Array) -> Array:
 def contrast(rng: Rng, surface: Surface, where: Array, gain: float, low: float = 0.06, high: float = 0.6) -> float:
     """Strength of a tone change in [0, 0.95], log-uniform; grows with the texture it must stand out from."""
     spots = surface.rgb[where > 0.15]
-    texture = float(np.std(spots.mean(1))) if len(spots) > 8 else 0.0
+    texture = float(np.std(spots[:, 1])) if len(spots) > 8 else 0.0
     return min(0.95, gain * (log_uniform(rng, low, high) + 0.6 * min(texture, 0.2)))
 
 
@@ -180,15 +180,48 @@ def tint(rng: Rng, base: Array, amount: float, *, dark: float = 0.65, chroma: fl
     return np.clip(base + sign * amount + chroma * amount * (hue - hue.mean()), 0, 1).astype(np.float32)
 
 
+def window(field: Any, margin: int = 0) -> tuple[slice, slice]:
+    """Rows and columns of the tight box around what is not zero, plus a margin, inside the picture.
+
+    Defects are small: working in their box only is what makes them cheap.
+    """
+    x, y, w, h = cv2.boundingRect(np.asarray(field, bool).astype(np.uint8))
+    return (slice(max(0, y - margin), y + h + margin), slice(max(0, x - margin), x + w + margin))
+
+
+def luma(rgb: Array) -> Array:
+    """Brightness (S, S) of an RGB picture."""
+    return np.asarray(cv2.transform(rgb, LUMA[None, :]), np.float32).reshape(rgb.shape[:2])
+
+
+def _spread(field: Array) -> Array:
+    """(h, w) to three equal channels."""
+    return np.asarray(cv2.merge([field, field, field]), np.float32)
+
+
 def mix(rgb: Array, colour: Any, alpha: Array) -> Array:
     """`rgb` covered by `colour` ((3,) or (S, S, 3)) with opacity `alpha` (S, S)."""
-    a = alpha[..., None]
-    return np.asarray(rgb + (np.asarray(colour, np.float32) - rgb) * a, np.float32)
+    box = window(alpha)
+    result = np.array(rgb, np.float32)
+    if (box[0].stop - box[0].start) <= 0:
+        return result
+    cover = np.asarray(colour, np.float32)
+    part = result[box]
+    over = cover[box] if cover.ndim == 3 else np.broadcast_to(cover, part.shape)
+    part += (over - part) * _spread(np.ascontiguousarray(alpha[box], np.float32))
+    return result
 
 
 def soak(rgb: Array, base: Array, colour: Array, alpha: Array) -> Array:
     """Shift the surface from tone `base` towards `colour` and keep its texture: dye, not paint."""
-    return np.asarray(np.clip(rgb + (colour - base) * alpha[..., None], 0, 1), np.float32)
+    box = window(alpha)
+    result = np.array(rgb, np.float32)
+    local = np.ascontiguousarray(alpha[box], np.float32)
+    if local.size:
+        shift = [float(step) for step in np.asarray(colour - base).ravel()]
+        moved = result[box] + cv2.merge([local * step for step in shift])
+        result[box] = np.clip(moved, 0, 1)
+    return result
 
 
 def relief(rgb: Array, height: Array, rng: Rng, amount: float) -> Array:
@@ -200,18 +233,24 @@ def relief(rgb: Array, height: Array, rng: Rng, amount: float) -> Array:
     peak = float(np.abs(slope).max())
     if peak < 1e-6:
         return rgb
-    slope = slope * (amount / peak)
-    return np.asarray(np.clip(rgb * (1 + 1.2 * slope[..., None]) + 0.35 * slope[..., None], 0, 1), np.float32)
+    box = window(np.abs(slope) > 0.004 * peak)
+    lit = _spread(np.ascontiguousarray(slope[box] * np.float32(amount / peak)))
+    result = np.array(rgb, np.float32)
+    result[box] = np.clip(result[box] * (1 + 1.2 * lit) + 0.35 * lit, 0, 1)
+    return result
 
 
 def displace(rgb: Array, dx: Array, dy: Array) -> Array:
     """Resample so that the pixel at (x, y) shows what was at (x + dx, y + dy)."""
-    size = rgb.shape[0]
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32)
-    return np.asarray(
-        cv2.remap(rgb, x + dx.astype(np.float32), y + dy.astype(np.float32), cv2.INTER_CUBIC,
-                  borderMode=cv2.BORDER_REFLECT), np.float32,
-    ).clip(0, 1)
+    box = window(np.abs(dx) + np.abs(dy) > 0.03)
+    result = np.array(rgb, np.float32)
+    rows = np.arange(box[0].start, min(box[0].stop, rgb.shape[0]), dtype=np.float32)[:, None]
+    columns = np.arange(box[1].start, min(box[1].stop, rgb.shape[1]), dtype=np.float32)[None, :]
+    if rows.size and columns.size:
+        x, y = dx[box].astype(np.float32) + columns, dy[box].astype(np.float32) + rows
+        moved = cv2.remap(rgb, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        result[box] = np.clip(moved, 0, 1)
+    return result
 
 
 def backdrop(rng: Rng, surface: Surface) -> Array:
@@ -228,7 +267,7 @@ def backdrop(rng: Rng, surface: Surface) -> Array:
     mean = np.array(cv2.mean(surface.rgb, outside.astype(np.uint8))[:3], np.float32)
     field = (spread + 1e-3 * mean) / (weight[..., None] + 1e-3)
     spots = surface.rgb[outside > 0]
-    grain = 0.5 * min(0.05, float(np.std(spots[:: max(1, len(spots) // 2000)].mean(1))))
+    grain = 0.5 * min(0.05, float(np.std(spots[:: max(1, len(spots) // 2000), 1])))
     field = field + grain * noise(rng, size, 3, 2)[..., None]
     return np.asarray(np.where(outside[..., None] > 0, surface.rgb, np.clip(field, 0, 1)), np.float32)
 
@@ -239,10 +278,14 @@ def visible(before: Array, after: Array, support: Array) -> Mask:
     The change is thresholded at a third of its strong values (at least 0.012), closed, its small holes
     are filled and specks dropped; a shape that mostly changed is taken whole, as an annotator would.
     """
-    change = blur(np.abs(after - before).max(2), 0.6)
+    found = np.zeros(support.shape, bool)
+    box = window(support > 0.1, 4)
+    support = np.ascontiguousarray(support[box])
     inside = support > 0.1
     if not inside.any():
-        return np.zeros(change.shape, bool)
+        return found
+    red, green, blue = cv2.split(np.abs(after[box] - before[box]))
+    change = blur(np.maximum(np.maximum(red, green), blue), 0.6)
     strong = float(np.quantile(change[inside], 0.92))
     limit = max(0.012, 0.3 * strong)
     seen = (change > limit) & cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
@@ -252,7 +295,7 @@ def visible(before: Array, after: Array, support: Array) -> Mask:
         seen |= whole & (blur(change, 1.5) > 0.25 * limit)
     area = int(seen.sum())
     if area == 0:
-        return seen
+        return found
     reach = 3 if area < 400 else 5
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
     closed = cv2.morphologyEx(seen.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
@@ -264,7 +307,8 @@ def visible(before: Array, after: Array, support: Array) -> Mask:
     sizes = stats[:, cv2.CC_STAT_AREA]
     keep = sizes >= min(3.0 if area < 60 else 0.01 * area, float(sizes[1:].max()))
     keep[0] = False
-    return np.asarray(keep[pieces], bool)
+    found[box] = keep[pieces]
+    return found
 
 
 def as_defect(paint: Painter) -> Defect:
@@ -273,12 +317,12 @@ def as_defect(paint: Painter) -> Defect:
     def draw(rng: Rng, surface: Surface) -> tuple[Array, Mask]:
         gain = 1.0
         sample = surface.rgb[::7, ::7]
-        grey = bool((sample.max(2) - sample.min(2) < 1e-4).all())
+        grey = bool((np.ptp(sample, axis=2) < 1e-4).all())
         for _ in range(4):
             rgb, support = paint(rng, surface, gain)
             rgb = np.clip(rgb, 0, 1).astype(np.float32)
             if grey:  # a change of hue alone must not count where it will not be seen
-                rgb = np.repeat((rgb @ LUMA)[..., None], 3, 2)
+                rgb = _spread(luma(rgb))
             mask = visible(surface.rgb, rgb, support)
             if mask.sum() >= 4:
                 # what no person would outline is not left behind as an unlabelled trace

@@ -146,7 +146,7 @@ def bent(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
     wave = 0.35 * noise(rng, size, reach) if rng.random() < 0.5 else 0.0
     dx, dy = push * where * (np.cos(heading) + wave), push * where * (np.sin(heading) + wave)
     rgb = displace(surface.rgb, dx, dy)
-    change = np.abs(rgb - surface.rgb).max(2)
+    change = np.abs(rgb - surface.rgb)[..., 1]
     if float(np.quantile(change[where > 0.5], 0.8) if (where > 0.5).any() else 0) < 0.06:
         base = mean_colour(surface, where)
         rgb = relief(rgb, where * reach, rng, contrast(rng, surface, where, gain, 0.1, 0.4))
@@ -184,7 +184,7 @@ def misplaced(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
     moved = cv2.warpAffine(surface.rgb, turn, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     rgb = mix(surface.rgb, moved, alpha)
     inside = alpha > 0.5
-    if inside.any() and float(np.abs(rgb - surface.rgb).max(2)[inside].mean()) < 0.06:
+    if inside.any() and float(np.abs(rgb - surface.rgb)[..., 1][inside].mean()) < 0.06:
         base = mean_colour(surface, alpha)
         rgb = soak(rgb, base, tint(rng, base, 0.08 * gain, chroma=0.3), alpha)
         rim = np.clip(4 * blur(frame, 1.2) * (1 - blur(frame, 1.2)), 0, 1) * surface.region

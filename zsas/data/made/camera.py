@@ -37,19 +37,13 @@ def lighting(rng: Rng, size: int) -> NDArray[np.float32]:
         distance = (x - centre[0]) ** 2 + (y - centre[1]) ** 2
         light += rng.uniform(0.05, 0.45) * np.exp(-distance / reach**2)
     if rng.random() < 0.4:
-        light *= (
-            1 - rng.uniform(0.05, 0.35) * (x**2 + y**2) ** rng.uniform(0.8, 2.0) / 2
-        )
+        light *= 1 - rng.uniform(0.05, 0.35) * (x**2 + y**2) ** rng.uniform(0.8, 2.0) / 2
     if rng.random() < 0.3:
         light += rng.uniform(0.02, 0.1) * noise.fractal(rng, n, rng.uniform(20, 60), 2)
     if rng.random() < 0.1:
         angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.6, 0.9)
-        across = (np.cos(angle) * x + np.sin(angle) * y - offset) / rng.uniform(
-            0.2, 0.9
-        )
-        light *= 1 - rng.uniform(0.1, 0.35) / (
-            1 + np.exp(-np.clip(4 * across, -30, 30))
-        )
+        across = (np.cos(angle) * x + np.sin(angle) * y - offset) / rng.uniform(0.2, 0.9)
+        light *= 1 - rng.uniform(0.1, 0.35) / (1 + np.exp(-np.clip(4 * across, -30, 30)))
     light = np.clip(light, 0.25, 2.0)
     return np.asarray(cv2.resize(light, (size, size), interpolation=cv2.INTER_CUBIC))
 
@@ -88,18 +82,14 @@ def blurred(rng: Rng, image: NDArray[np.float32]) -> NDArray[np.float32]:
         size = image.shape[0]
         small = round(size * rng.uniform(0.5, 0.85))
         reduced = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
-        return np.asarray(
-            cv2.resize(reduced, (size, size), interpolation=cv2.INTER_LINEAR)
-        )
+        return np.asarray(cv2.resize(reduced, (size, size), interpolation=cv2.INTER_LINEAR))
     if choice < 0.82:
         soft = cv2.GaussianBlur(image, (0, 0), 1.2 * scale)
         return np.asarray(cv2.addWeighted(image, 1.5, soft, -0.5, 0.0))
     return image
 
 
-def photograph(
-    rng: Rng, rgb: FloatImage, *, grey: bool | None = None
-) -> NDArray[np.uint8]:
+def photograph(rng: Rng, rgb: FloatImage, *, grey: bool | None = None) -> NDArray[np.uint8]:
     """Photograph a surface.
 
     Args:
@@ -119,9 +109,7 @@ def photograph(
         cast = np.exp(np.array([warm, green, -warm]))
         faded = 1.0 if rng.random() < 0.7 else rng.uniform(0.4, 1.2)
         mix = faded * np.eye(3) + (1 - faded) * np.repeat(_LUMA, 3, 0)
-        image = cv2.transform(
-            np.ascontiguousarray(rgb), (cast[:, None] * mix).astype(np.float32)
-        )
+        image = cv2.transform(np.ascontiguousarray(rgb), (cast[:, None] * mix).astype(np.float32))
     light = lighting(rng, size)
     image = image * light[..., None] if is_grey else noise.times(image, light)
 
@@ -148,21 +136,19 @@ def photograph(
         shot = float(np.clip(rng.exponential(0.008), 0.0, 0.03))
         field = noise.grain(rng, size)
         if rng.random() < 0.35:
-            field = cv2.GaussianBlur(field, (0, 0), rng.uniform(0.5, 1.0))
-            field *= 1.6
+            soft = cv2.GaussianBlur(field, (0, 0), rng.uniform(0.5, 1.0))
+            field = np.asarray(1.6 * soft, np.float32)
         brightness = np.clip(image[..., 0 if is_grey else 1], 0, 1)
         field = field * (np.sqrt(brightness) * np.float32(shot) + np.float32(read))
         if is_grey:
             image = image + field[..., None]
         elif rng.random() < 0.5:
-            red, blue = (
-                np.float32(0.7 * read) * noise.grain(rng, size) for _ in range(2)
-            )
+            red, blue = (np.float32(0.7 * read) * noise.grain(rng, size) for _ in range(2))
             image = cv2.add(image, cv2.merge([field + red, field, field + blue]))
         else:
             image = noise.plus(image, field)
     np.clip(image, 0, 1, out=image)
-    result = cv2.convertScaleAbs(image, alpha=255).reshape(size, size, -1)
+    result = np.asarray(cv2.convertScaleAbs(image, alpha=255), np.uint8).reshape(size, size, -1)
     if rng.random() < 0.6:
         result = _through_jpeg(result, int(rng.integers(60, 99)))
     return np.repeat(result, 3, 2) if is_grey else np.ascontiguousarray(result)
@@ -171,9 +157,7 @@ def photograph(
 def _through_jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     single = image.shape[2] == 1
     coded = image[..., 0] if single else image[..., ::-1]
-    _, data = cv2.imencode(
-        ".jpg", np.ascontiguousarray(coded), [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(coded), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if single:
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)[..., None]
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]

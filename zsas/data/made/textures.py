@@ -54,9 +54,7 @@ class _Look:
 TEXTURES: dict[str, Texture] = {}
 
 
-def _family(
-    key: str, *names: str
-) -> Callable[[Callable[[Rng, int, float], _Look]], Texture]:
+def _family(key: str, *names: str) -> Callable[[Callable[[Rng, int, float], _Look]], Texture]:
     """Register a painter ``(rng, size, unit) -> _Look`` under ``key``; unit is pixels at 384."""
 
     def register(paint: Callable[[Rng, int, float], _Look]) -> Texture:
@@ -104,14 +102,10 @@ def _grinding(rng: Rng, size: int, unit: float, angle: float) -> Field:
     broad = streaks(rng, size, 3 * length, _log(rng, 3, 14) * unit, angle)
     lines = fine + rng.uniform(0.1, 0.6) * broad
     if rng.random() < 0.6:
-        strong = streaks(
-            rng, size, _log(rng, 80, 1200) * unit, rng.uniform(1, 2.2) * unit, angle
-        )
+        strong = streaks(rng, size, _log(rng, 80, 1200) * unit, rng.uniform(1, 2.2) * unit, angle)
         lines += rng.uniform(0.5, 2.5) * np.maximum(strong - rng.uniform(1.4, 2.2), 0)
     if rng.random() < 0.5:
-        lines *= 1 + 0.5 * np.clip(
-            smooth(rng, size, size * rng.uniform(0.2, 0.6)), -1.5, 2
-        )
+        lines *= 1 + 0.5 * np.clip(smooth(rng, size, size * rng.uniform(0.2, 0.6)), -1.5, 2)
     return lines
 
 
@@ -141,7 +135,7 @@ def _ground_plate(rng: Rng, size: int, unit: float, angle: float) -> Field:
         value *= 1 + rng.uniform(0.01, 0.04) * np.tanh(3 * marks)
     if rng.random() < 0.3:  # chatter across the lines
         along, _ = coordinates(size, angle, 2 * unit, rng, 100 * unit)
-        value *= 1 + rng.uniform(0.005, 0.03) * np.sin(
+        value *= 1 + rng.uniform(0.003, 0.018) * np.sin(
             along * (2 * np.pi / (_log(rng, 4, 40) * unit))
         )
     return np.asarray(value + rng.uniform(0.002, 0.012) * grain(rng, size), np.float32)
@@ -168,13 +162,9 @@ def _plate_outline(rng: Rng, size: int, unit: float) -> tuple[Field, Mask]:
         slope = rng.normal(0, 0.008) * (axis - size / 2)
         free = 1.0 if inset[side] > 0 else 0.0
         start = inset[side] + free * (wobble + slope + bow[side] * arch)
-        rims.append(
-            start.astype(np.float32) if free else np.full(size, -1e3, np.float32)
-        )
+        rims.append(start.astype(np.float32) if free else np.full(size, -1e3, np.float32))
     left, right, top, bottom = rims
-    distance = np.minimum(
-        axis[None, :] - left[:, None], size - 1 - axis[None, :] - right[:, None]
-    )
+    distance = np.minimum(axis[None, :] - left[:, None], size - 1 - axis[None, :] - right[:, None])
     distance = np.minimum(distance, axis[:, None] - top[None, :])
     distance = np.minimum(distance, size - 1 - axis[:, None] - bottom[None, :])
     return np.asarray(distance, np.float32), distance > 0
@@ -198,19 +188,15 @@ def framed_plate(rng: Rng, size: int, unit: float) -> _Look:
         face = _log(rng, 0.15, 0.9) * (1 + 0.2 * _grinding(rng, size, unit, np.pi / 2))
         band = np.clip((distance + wide) / unit, 0, 1)
         axis = np.arange(size, dtype=np.float32)
-        band *= 1 / (
-            1
-            + np.exp(-np.clip((np.abs(axis - size / 2) - 0.44 * size) / unit, -30, 30))
-        )
+        band *= 1 / (1 + np.exp(-np.clip((np.abs(axis - size / 2) - 0.44 * size) / unit, -30, 30)))
         surround = surround + (face - surround) * band
     cover = np.clip(distance / rng.uniform(1, 3) + 0.5, 0, 1)
     value = value * cover + surround * (1 - cover)
     rgb = tint(value, metal_colour(rng, (1, 1)))
     parts = plate.astype(np.int32)
     if turned:
-        rgb, plate, parts = (
-            np.ascontiguousarray(a.swapaxes(0, 1)) for a in (rgb, plate, parts)
-        )
+        rgb = np.ascontiguousarray(rgb.swapaxes(0, 1))
+        plate, parts = np.ascontiguousarray(plate.T), np.ascontiguousarray(parts.T)
     return _Look(rgb, 2 * unit, parts=parts, region=plate)
 
 
@@ -224,9 +210,7 @@ def shaded_plate(rng: Rng, size: int, unit: float) -> _Look:
     edges = np.abs(x) ** rng.uniform(3, 14)
     value = value * (1 - rng.uniform(0, 0.7) * edges[None, :])
     value *= 1 - rng.uniform(0, 0.5) * (rng.random() < 0.5) * edges[:, None]
-    weave = grain(rng, size) * rng.uniform(0.3, 1) + smooth(
-        rng, size, _log(rng, 2, 8) * unit
-    )
+    weave = grain(rng, size) * rng.uniform(0.3, 1) + smooth(rng, size, _log(rng, 2, 8) * unit)
     value *= 1 + _log(rng, 0.008, 0.05) * weave
     if rng.random() < 0.4:
         value *= 1 + 0.02 * streaks(rng, size, 300 * unit, 1.5 * unit, _direction(rng))
@@ -265,7 +249,7 @@ def rolled_steel(rng: Rng, size: int, unit: float) -> _Look:
     rgb = tint(value, metal_colour(rng, (1, 1)))
     if rng.random() < 0.2:
         rust = np.clip(0.5 + 0.4 * mottle, 0, 1) * rng.uniform(0.1, 0.4)
-        rgb = blend(rgb, tint(value, value.mean() * np.array([2.4, 1.8, 1.3])), rust)
+        rgb = blend(rgb, tint(value, value.mean() * np.array([1.5, 1.1, 0.8])), rust)
     return _Look(rgb, 4 * unit)
 
 
@@ -282,16 +266,14 @@ def cast_metal(rng: Rng, size: int, unit: float) -> _Look:
 @_family("turned_metal", "turned metal part", "machined metal", "metal disc")
 def turned_metal(rng: Rng, size: int, unit: float) -> _Look:
     """Turned or milled face: concentric or overlapping tool arcs with an anisotropic highlight."""
-    centre = (
-        rng.uniform(-1.2, 2.2, 2) * size if rng.random() < 0.7 else np.full(2, size / 2)
-    )
+    centre = rng.uniform(-1.2, 2.2, 2) * size if rng.random() < 0.7 else np.full(2, size / 2)
     axis = np.arange(size, dtype=np.float32)
     dx, dy = (
         axis[None, :] - np.float32(centre[0]),
         axis[:, None] - np.float32(centre[1]),
     )
     radius = cv2.magnitude(*(np.broadcast_to(a, (size, size)).copy() for a in (dx, dy)))
-    radius += 0.4 * unit * smooth(rng, size, 60 * unit)
+    radius = radius + 0.4 * unit * smooth(rng, size, 60 * unit)
     step = _log(rng, 2.5, 14) * unit
     table = rng.standard_normal(4096).astype(np.float32)
     ring = table[np.minimum((radius / (1.3 * unit)).astype(np.int32), 4095)]
@@ -312,14 +294,10 @@ def concrete(rng: Rng, size: int, unit: float) -> _Look:
     cloud = fractal(rng, size, _log(rng, 80, 300) * unit, 4, 0.5)
     sand = fractal(rng, size, _log(rng, 2, 8) * unit, 3, 0.8)
     value = (
-        rng.uniform(0.35, 0.75)
-        + rng.uniform(0.01, 0.055) * cloud
-        + _log(rng, 0.012, 0.07) * sand
+        rng.uniform(0.35, 0.75) + rng.uniform(0.01, 0.055) * cloud + _log(rng, 0.012, 0.07) * sand
     )
     if rng.random() < 0.6:
-        pores = noise.specks(
-            rng, size, int(rng.integers(5, 120)), (0.4 * unit, 1.8 * unit)
-        )
+        pores = noise.specks(rng, size, int(rng.integers(5, 120)), (0.4 * unit, 1.8 * unit))
         value -= rng.uniform(0.05, 0.2) * pores
     return _Look(tint(value, colour(rng, (20, 60), (0, 0.12), (1, 1))), 5 * unit)
 
@@ -341,13 +319,9 @@ def granite(rng: Rng, size: int, unit: float) -> _Look:
     scale = _log(rng, 4, 14) * unit
     labels, _ = cells(rng, size, scale)
     count = int(labels.max()) + 1
-    minerals = np.stack(
-        [colour(rng, (0, 60), (0, 0.35), (0.1, 0.95)) for _ in range(4)]
-    )
+    minerals = np.stack([colour(rng, (0, 60), (0, 0.35), (0.1, 0.95)) for _ in range(4)])
     weights = rng.dirichlet([2, 2, 1, 1])
-    palette = minerals[rng.choice(4, count, p=weights)] * rng.normal(
-        1, 0.06, (count, 1)
-    )
+    palette = minerals[rng.choice(4, count, p=weights)] * rng.normal(1, 0.06, (count, 1))
     mean = (weights[:, None] * minerals).sum(0)
     palette = mean + (palette - mean) * rng.uniform(0.25, 0.9)
     rgb = np.take(palette.astype(np.float32), labels, axis=0)
@@ -365,12 +339,8 @@ def terrazzo(rng: Rng, size: int, unit: float) -> _Look:
     ragged = distance + 0.12 * scale * smooth(rng, size, 0.35 * scale)
     cover = np.clip(np.take(radii, labels) - ragged + 0.5, 0, 1)
     binder = colour(rng, (0, 360), (0, 0.2), (0.3, 0.95))
-    chips = binder + np.stack(
-        [colour(rng, (0, 70), (0, 0.4), (0, 1)) - 0.5 for _ in range(6)]
-    )
-    chip_rgb = np.take(
-        chips[rng.integers(0, 6, count)].astype(np.float32), labels, axis=0
-    )
+    chips = binder + np.stack([colour(rng, (0, 70), (0, 0.4), (0, 1)) - 0.5 for _ in range(6)])
+    chip_rgb = np.take(chips[rng.integers(0, 6, count)].astype(np.float32), labels, axis=0)
     rgb = blend(plain(size, binder), chip_rgb, cover)
     rgb = plus(rgb, 0.015 * fractal(rng, size, 6 * unit, 3, 0.8))
     return _Look(rgb, scale)
@@ -415,9 +385,7 @@ def _grid_cells(
     near_y = (np.minimum(fy, 1 - fy) * pitch_y)[:, None]
     width = int(size / pitch_x) + 4
     labels = (row[:, None] * width + column).astype(np.int32)
-    return labels - int(labels.min()), np.asarray(
-        np.minimum(near_x, near_y), np.float32
-    )
+    return labels - int(labels.min()), np.asarray(np.minimum(near_x, near_y), np.float32)
 
 
 def _compact(labels: Labels, inside: Mask) -> Labels:
@@ -442,14 +410,10 @@ def bricks(rng: Rng, size: int, unit: float) -> _Look:
     cover = np.clip((near - joint) / unit + 0.5, 0, 1)
     count = int(labels.max()) + 1
     face = 1 + rng.normal(0, rng.uniform(0.0, 0.12), count).astype(np.float32)[labels]
-    face *= 1 + _log(rng, 0.01, 0.1) * fractal(
-        rng, size, _log(rng, 3, 40) * unit, 4, 0.7
-    )
+    face *= 1 + _log(rng, 0.01, 0.1) * fractal(rng, size, _log(rng, 3, 40) * unit, 4, 0.7)
     base = colour(rng, (0, 360) if flat else (5, 35), (0, 0.5), (0.3, 0.95))
     grout = np.float32(rng.uniform(0.2, 0.85)) * (1 + 0.06 * grain(rng, size))
-    rgb = blend(
-        tint(grout, colour(rng, (0, 360), (0, 0.15), (0.9, 1))), tint(face, base), cover
-    )
+    rgb = blend(tint(grout, colour(rng, (0, 360), (0, 0.15), (0.9, 1))), tint(face, base), cover)
     return _Look(rgb, pitch, parts=_compact(labels, cover > 0.5))
 
 
@@ -476,9 +440,7 @@ def sandpaper(rng: Rng, size: int, unit: float) -> _Look:
         1,
     )
     dark = colour(rng, (0, 360), (0, 0.5), (0.05, 0.3))
-    return _Look(
-        ramp(field, [dark, colour(rng, (15, 50), (0, 0.5), (0.5, 0.9))]), scale
-    )
+    return _Look(ramp(field, [dark, colour(rng, (15, 50), (0, 0.5), (0.5, 0.9))]), scale)
 
 
 # --- organic -------------------------------------------------------------------------------------
@@ -492,9 +454,7 @@ def wood(rng: Rng, size: int, unit: float) -> _Look:
     bend = (
         rng.uniform(3, 30)
         * unit
-        * streaks(
-            rng, size, rng.uniform(300, 900) * unit, rng.uniform(60, 250) * unit, angle
-        )
+        * streaks(rng, size, rng.uniform(300, 900) * unit, rng.uniform(60, 250) * unit, angle)
     )
     bend += 0.6 * unit * streaks(rng, size, 80 * unit, 8 * unit, angle)
     rings = (across + bend) / (_log(rng, 6, 50) * unit)
@@ -504,7 +464,7 @@ def wood(rng: Rng, size: int, unit: float) -> _Look:
         rings += np.sqrt(arch * arch + 1) * along / (rng.uniform(40, 120) * unit)
     table = np.interp(np.linspace(0, 512, 4096), np.arange(513), rng.normal(0, 1, 513))
     tone = table.astype(np.float32)[((rings * 8).astype(np.int32)) % 4096]
-    tone = cv2.GaussianBlur(tone, (0, 0), 0.8 * unit)
+    tone = np.asarray(cv2.GaussianBlur(tone, (0, 0), 0.8 * unit), np.float32)
     saw = (rings % 1) * rng.uniform(0, 1)
     fibre = streaks(rng, size, _log(rng, 30, 200) * unit, 1.1 * unit, angle)
     pores = np.minimum(streaks(rng, size, 18 * unit, 1.2 * unit, angle) + 1.5, 0)
@@ -521,23 +481,13 @@ def leather(rng: Rng, size: int, unit: float) -> _Look:
     """Leather: pebbles between fine creases, gently bent."""
     scale = _log(rng, 5, 17) * unit
     labels, distance = cells(rng, size, scale, rng.uniform(0.7, 1))
-    crease = cv2.GaussianBlur(
-        cell_edges(labels).astype(np.float32), (0, 0), 0.09 * scale + 0.5
-    )
+    crease = cv2.GaussianBlur(cell_edges(labels).astype(np.float32), (0, 0), 0.09 * scale + 0.5)
     height = -crease * 2 - 0.25 * (distance / scale) ** 2
-    height = noise.warped(rng, height, 0.22 * scale, scale) + 0.15 * fractal(
-        rng, size, scale, 3
-    )
-    shade = noise.standard(relief(height, rng.uniform(0, 6))) + 0.6 * noise.standard(
-        height
-    )
+    height = noise.warped(rng, height, 0.22 * scale, scale) + 0.15 * fractal(rng, size, scale, 3)
+    shade = noise.standard(relief(height, rng.uniform(0, 6))) + 0.6 * noise.standard(height)
     value = rng.uniform(0.2, 0.85) * (1 + _log(rng, 0.04, 0.2) * shade)
     value *= 1 + 0.05 * fractal(rng, size, 150 * unit, 2)
-    tone = (
-        colour(rng, (0, 45), (0.1, 0.75), (0.7, 1))
-        if rng.random() < 0.7
-        else colour(rng)
-    )
+    tone = colour(rng, (0, 45), (0.1, 0.75), (0.7, 1)) if rng.random() < 0.7 else colour(rng)
     return _Look(tint(value, tone), scale)
 
 
@@ -549,9 +499,7 @@ def paper(rng: Rng, size: int, unit: float) -> _Look:
     value = 1 + _log(rng, 0.008, 0.04) * cloud + rng.uniform(0, 0.025) * fibre
     if rng.random() < 0.3:
         along, _ = coordinates(size, _direction(rng))
-        value += rng.uniform(0.01, 0.06) * np.sin(
-            along * (2 * np.pi / (_log(rng, 8, 30) * unit))
-        )
+        value += rng.uniform(0.01, 0.06) * np.sin(along * (2 * np.pi / (_log(rng, 8, 30) * unit)))
     brown = rng.random() < 0.4
     tone = (
         colour(rng, (20, 40), (0.2, 0.5), (0.5, 0.8))
@@ -571,11 +519,7 @@ def foam(rng: Rng, size: int, unit: float) -> _Look:
     pore = np.clip(1 - wall * rng.uniform(1.6, 2.6), 0, 1) * depth[labels]
     pore = cv2.GaussianBlur(pore, (0, 0), 0.12 * scale)
     value = rng.uniform(0.4, 0.9) * (1 - rng.uniform(0.2, 0.8) * pore)
-    value *= (
-        1
-        + 0.04 * fractal(rng, size, 4 * unit, 2)
-        + 0.04 * fractal(rng, size, 150 * unit, 2)
-    )
+    value *= 1 + 0.04 * fractal(rng, size, 4 * unit, 2) + 0.04 * fractal(rng, size, 150 * unit, 2)
     return _Look(tint(value, colour(rng, (0, 360), (0, 0.5), (0.5, 1))), scale)
 
 
@@ -594,23 +538,17 @@ def fabric(rng: Rng, size: int, unit: float) -> _Look:
     over = (iu + step * iv) % repeat < float_length
     across_warp, across_weft = u - iu - 0.5, v - iv - 0.5
     roundness = rng.uniform(1.5, 3.8)
-    height = np.where(
-        over, 1 - roundness * across_warp**2, 0.92 - roundness * across_weft**2
-    )
+    height = np.where(over, 1 - roundness * across_warp**2, 0.92 - roundness * across_weft**2)
     uneven = rng.uniform(0.0, 0.12)
     warp_tone = 1 + uneven * rng.standard_normal(2048).astype(np.float32)[iu % 2048]
     weft_tone = 1 + uneven * rng.standard_normal(2048).astype(np.float32)[iv % 2048]
     warp_rgb = colour(rng, (0, 360), (0, 0.7), (0.2, 0.95))
-    weft_rgb = (
-        warp_rgb if rng.random() < 0.6 else colour(rng, (0, 360), (0, 0.7), (0.2, 0.95))
-    )
+    weft_rgb = warp_rgb if rng.random() < 0.6 else colour(rng, (0, 360), (0, 0.7), (0.2, 0.95))
     shade = 1 + rng.uniform(0.15, 0.9) * (height - 0.8)
     shade *= 1 + rng.uniform(0.01, 0.07) * grain(rng, size)
     shade *= 1 + 0.04 * fractal(rng, size, 130 * unit, 2)
     value = np.where(over, warp_tone, weft_tone) * shade
-    planes = [
-        np.where(over, a, b) * value for a, b in zip(warp_rgb, weft_rgb, strict=True)
-    ]
+    planes = [np.where(over, a, b) * value for a, b in zip(warp_rgb, weft_rgb, strict=True)]
     return _Look(cv2.merge([plane.astype(np.float32) for plane in planes]), pitch)
 
 
@@ -618,20 +556,14 @@ def fabric(rng: Rng, size: int, unit: float) -> _Look:
 def knit(rng: Rng, size: int, unit: float) -> _Look:
     """Knitted stitches: columns of V shapes."""
     pitch = _log(rng, 5, 22) * unit
-    x, y = coordinates(
-        size, _direction(rng, 0.8), rng.uniform(0.02, 0.2) * pitch, rng, 50 * unit
-    )
+    x, y = coordinates(size, _direction(rng, 0.8), rng.uniform(0.02, 0.2) * pitch, rng, 50 * unit)
     u = x / pitch + 500
     side = np.abs(u - np.floor(u) - 0.5)
     v = y / (pitch * rng.uniform(0.5, 0.9)) + side * rng.uniform(0.8, 1.8)
     yarn = 0.5 + 0.5 * np.cos(2 * np.pi * v)
     groove = np.clip(1 - np.abs(side - 0.25) * 3.4, 0, 1)
     shade = yarn * groove
-    value = (
-        1
-        - rng.uniform(0.2, 0.7) * (1 - shade)
-        + rng.uniform(0.01, 0.06) * grain(rng, size)
-    )
+    value = 1 - rng.uniform(0.2, 0.7) * (1 - shade) + rng.uniform(0.01, 0.06) * grain(rng, size)
     value *= 1 + 0.05 * fractal(rng, size, 100 * unit, 3)
     return _Look(tint(value, colour(rng, (0, 360), (0, 0.7), (0.3, 1))), pitch)
 
@@ -644,12 +576,12 @@ def carpet(rng: Rng, size: int, unit: float) -> _Look:
     k = np.float32(2 * np.pi / pitch)
     tuft = np.cos(k * x) * np.cos(k * y * rng.uniform(0.5, 1.2)) * rng.uniform(0, 1)
     fuzz = fractal(rng, size, _log(rng, 2, 6) * unit, 3, 0.8)
-    mix = np.clip(0.5 + 0.5 * smooth(rng, size, pitch) + 0.25 * fuzz, 0, 1)
+    mix = np.clip(0.5 + 0.35 * smooth(rng, size, pitch) + 0.3 * fuzz, 0, 1)
     first = colour(rng, (0, 360), (0, 0.5), (0.2, 0.9))
     second = np.clip(first * rng.uniform(0.7, 1.25) + rng.normal(0, 0.04, 3), 0.03, 1)
     value = 1 + 0.16 * tuft + _log(rng, 0.05, 0.2) * fuzz
     value *= 1 + 0.05 * fractal(rng, size, 150 * unit, 2)
-    return _Look(times(ramp(mix, [first, second]), value), pitch)
+    return _Look(times(ramp(mix, np.stack([first, second])), value), pitch)
 
 
 # --- polymer, glass, paint -----------------------------------------------------------------------
@@ -661,9 +593,7 @@ def moulded_plastic(rng: Rng, size: int, unit: float) -> _Look:
     height = fractal(rng, size, _log(rng, 2, 9) * unit, 2, 0.7)
     shade = noise.standard(relief(height, rng.uniform(0, 6)))
     value = 1 + _log(rng, 0.01, 0.09) * shade
-    value *= 1 + rng.uniform(0, 0.12) * fractal(
-        rng, size, size * rng.uniform(0.5, 1.2), 2
-    )
+    value *= 1 + rng.uniform(0, 0.12) * fractal(rng, size, size * rng.uniform(0.5, 1.2), 2)
     return _Look(tint(value, colour(rng, (0, 360), (0, 0.85), (0.1, 0.92))), 3 * unit)
 
 
@@ -672,18 +602,14 @@ def painted_metal(rng: Rng, size: int, unit: float) -> _Look:
     """Paint: orange peel under a soft highlight; sometimes metallic flakes."""
     height = smooth(rng, size, _log(rng, 6, 30) * unit)
     shade = noise.standard(relief(height, rng.uniform(0, 6)))
-    value = (
-        1 + _log(rng, 0.004, 0.05) * shade + 0.08 * fractal(rng, size, size * 0.8, 1)
-    )
+    value = 1 + _log(rng, 0.004, 0.05) * shade + 0.08 * fractal(rng, size, size * 0.8, 1)
     rgb = tint(value, colour(rng, (0, 360), (0, 0.9), (0.08, 0.95)))
     if rng.random() < 0.4:
         rgb = plus(rgb, rng.uniform(0.01, 0.05) * grain(rng, size))
     x, y = coordinates(size)
     at = rng.uniform(-0.2, 1.2, 2) * size
     reach = rng.uniform(0.2, 0.7) * size
-    spot = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / reach**2) * rng.uniform(
-        0, 0.35
-    )
+    spot = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / reach**2) * rng.uniform(0, 0.35)
     return _Look(plus(rgb, spot * (2 * value - 1)), 6 * unit)
 
 
@@ -693,9 +619,7 @@ def rubber(rng: Rng, size: int, unit: float) -> _Look:
     value = rng.uniform(0.08, 0.35) * (1 + 0.1 * fractal(rng, size, 100 * unit, 4, 0.6))
     if rng.random() < 0.45:
         along, _ = coordinates(size, _direction(rng), 0.5 * unit, rng)
-        rib = np.tanh(
-            rng.uniform(1, 4) * np.sin(along * (2 * np.pi / (_log(rng, 8, 60) * unit)))
-        )
+        rib = np.tanh(rng.uniform(1, 4) * np.sin(along * (2 * np.pi / (_log(rng, 8, 60) * unit))))
         value = value * (1 + rng.uniform(0.05, 0.35) * rib)
     value = value + _log(rng, 0.004, 0.02) * fractal(rng, size, 3 * unit, 2, 0.9)
     return _Look(tint(value, colour(rng, (0, 360), (0, 0.15), (1, 1))), 4 * unit)
@@ -714,12 +638,8 @@ def frosted_glass(rng: Rng, size: int, unit: float) -> _Look:
 @_family("plain_sheet", "sheet", "film", "surface", "panel")
 def plain_sheet(rng: Rng, size: int, unit: float) -> _Look:
     """Almost featureless material (film, foil, board) in any tone: low contrast on purpose."""
-    value = 1 + rng.uniform(0.0, 0.1) * fractal(
-        rng, size, size * rng.uniform(0.3, 1.2), 2
-    )
-    value += _log(rng, 0.003, 0.03) * fractal(
-        rng, size, _log(rng, 1.5, 12) * unit, 3, 0.8
-    )
+    value = 1 + rng.uniform(0.0, 0.1) * fractal(rng, size, size * rng.uniform(0.3, 1.2), 2)
+    value += _log(rng, 0.003, 0.03) * fractal(rng, size, _log(rng, 1.5, 12) * unit, 3, 0.8)
     if rng.random() < 0.3:
         value += rng.uniform(0.002, 0.015) * streaks(
             rng, size, 400 * unit, 2 * unit, _direction(rng)
@@ -755,9 +675,7 @@ def mesh(rng: Rng, size: int, unit: float) -> _Look:
     wire = np.where(above, round_u, np.where(cover_v > 0.5, round_v, round_u))
     cover = np.maximum(cover_u, cover_v)
     ground = rng.uniform(0.05, 0.95)
-    metal = float(
-        np.clip(ground + _any(rng, -1, 1) * rng.uniform(0.25, 0.6), 0.08, 0.95)
-    )
+    metal = float(np.clip(ground + _any(rng, -1, 1) * rng.uniform(0.25, 0.6), 0.08, 0.95))
     wires = tint(
         metal * np.clip(wire, 0.3, 1) + 0.02 * grain(rng, size),
         metal_colour(rng, (1, 1)),
@@ -781,16 +699,12 @@ def perforated_sheet(rng: Rng, size: int, unit: float) -> _Look:
     hole = rng.uniform(0.2, 0.38) * pitch
     cover = np.clip((hole - radius) / unit + 0.5, 0, 1)
     rim = np.exp(-(((radius - hole) / (1.5 * unit)) ** 2)) * rng.uniform(-0.2, 0.3)
-    face = (
-        rng.uniform(0.3, 0.8) * (1 + 0.05 * fractal(rng, size, 40 * unit, 4, 0.7)) + rim
-    )
+    face = rng.uniform(0.3, 0.8) * (1 + 0.05 * fractal(rng, size, 40 * unit, 4, 0.7)) + rim
     depth = rng.uniform(0.0, 0.25)
     if rng.random() < 0.2:
         depth = 0.95
     value = face * (1 - cover) + depth * cover
-    count, labels = cv2.connectedComponents(
-        (cover > 0.5).astype(np.uint8), connectivity=4
-    )
+    count, labels = cv2.connectedComponents((cover > 0.5).astype(np.uint8), connectivity=4)
     parts = labels.astype(np.int32) if count < 400 else None
     return _Look(tint(value, metal_colour(rng, (1, 1))), pitch, parts=parts)
 
@@ -801,9 +715,7 @@ def solar_cell(rng: Rng, size: int, unit: float) -> _Look:
     if rng.random() < 0.65:
         labels, _ = cells(rng, size, _log(rng, 18, 70) * unit)
         count = int(labels.max()) + 1
-        value = (
-            1 + rng.normal(0, rng.uniform(0.03, 0.2), count).astype(np.float32)[labels]
-        )
+        value = 1 + rng.normal(0, rng.uniform(0.03, 0.2), count).astype(np.float32)[labels]
         value = noise.warped(rng, value, 2 * unit, 15 * unit)
     else:
         value = 1 + 0.08 * fractal(rng, size, 200 * unit, 3)
@@ -813,20 +725,14 @@ def solar_cell(rng: Rng, size: int, unit: float) -> _Look:
     finger = np.clip(np.cos(axis * (2 * np.pi / finger_pitch)) * 4 - 3, 0, 1)
     value += rng.uniform(-0.12, 0.2) * finger[:, None]
     base = (
-        colour(rng, (200, 240), (0.2, 0.8), (0.2, 0.6))
-        if rng.random() < 0.5
-        else metal_colour(rng)
+        colour(rng, (200, 240), (0.2, 0.8), (0.2, 0.6)) if rng.random() < 0.5 else metal_colour(rng)
     )
     rgb = tint(value, base)
     bars = int(rng.integers(2, 6))
     centres = (np.arange(bars) + 0.5 + rng.uniform(-0.1, 0.1)) * size / bars
     near = np.abs(axis[:, None] - centres[None, :]).min(1)
-    bar = np.clip((rng.uniform(1.5, 6) * unit - near) / unit + 0.5, 0, 1).astype(
-        np.float32
-    )
-    solder = tint(
-        _any(rng, 0.08, 0.7, 0.85) * (1 + 0.03 * grain(rng, size)), np.ones(3)
-    )
+    bar = np.clip((rng.uniform(1.5, 6) * unit - near) / unit + 0.5, 0, 1).astype(np.float32)
+    solder = tint(_any(rng, 0.08, 0.7, 0.85) * (1 + 0.03 * grain(rng, size)), np.ones(3))
     rgb = blend(rgb, solder, np.repeat(bar[None], size, 0))
     parts = np.searchsorted(centres, axis).astype(np.int32) + 1
     parts[bar > 0.5] = 0
@@ -848,9 +754,7 @@ def wafer(rng: Rng, size: int, unit: float) -> _Look:
     motif[:] = base
     spread = rng.uniform(0.1, 0.5)
     for _ in range(int(rng.integers(2, 9))):
-        paint = np.clip(
-            base + rng.normal(0, spread) + rng.normal(0, 0.06, 3), 0, 1
-        ).tolist()
+        paint = np.clip(base + rng.normal(0, spread) + rng.normal(0, 0.06, 3), 0, 1).tolist()
         a, b = rng.integers(0, pitch, (2, 2)).tolist()
         shape = rng.random()
         if shape < 0.5:
@@ -865,16 +769,12 @@ def wafer(rng: Rng, size: int, unit: float) -> _Look:
                 cv2.LINE_AA,
             )
         else:
-            cv2.line(
-                motif, a, b, paint, max(1, int(rng.integers(1, 4) * unit)), cv2.LINE_AA
-            )
+            cv2.line(motif, a, b, paint, max(1, int(rng.integers(1, 4) * unit)), cv2.LINE_AA)
     street = max(1, int(rng.uniform(0.5, 4) * unit))
     motif[:street] = motif[:, :street] = rng.uniform(0.05, 0.9)
     repeats = size // pitch + 2
     row, column = rng.integers(0, pitch, 2)
-    rgb = np.tile(motif, (repeats, repeats, 1))[
-        row : row + size, column : column + size
-    ]
+    rgb = np.tile(motif, (repeats, repeats, 1))[row : row + size, column : column + size]
     labels, near = _grid_cells(size, pitch, pitch, 0.0, (float(column), float(row)))
     shade = 1 + rng.uniform(0, 0.04, int(labels.max()) + 1).astype(np.float32)[labels]
     shade += 0.03 * fractal(rng, size, 150 * unit, 2) + 0.008 * grain(rng, size)
@@ -937,14 +837,10 @@ def statistical(rng: Rng, size: int, unit: float) -> _Look:
         along, _ = coordinates(
             size, rng.uniform(0, np.pi), rng.uniform(0, 3) * unit, rng, 40 * unit
         )
-        field += rng.uniform(0.3, 1.5) * np.sin(
-            along * (2 * np.pi / (_log(rng, 4, 30) * unit))
-        )
+        field += rng.uniform(0.3, 1.5) * np.sin(along * (2 * np.pi / (_log(rng, 4, 30) * unit)))
     if rng.random() < 0.5:
         angle = rng.uniform(0, np.pi)
-        field += streaks(
-            rng, size, _log(rng, 10, 90) * unit, _log(rng, 1, 5) * unit, angle
-        )
+        field += streaks(rng, size, _log(rng, 10, 90) * unit, _log(rng, 1, 5) * unit, angle)
     if rng.random() < 0.3:
         field = np.abs(field)
     value = rng.uniform(0.3, 0.7) + _log(rng, 0.02, 0.12) * field

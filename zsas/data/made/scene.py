@@ -173,15 +173,16 @@ def make_image(
             rgb = cv2.warpAffine(rgb, window, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
             parts = cv2.warpAffine(parts.astype(np.float32), window, (size, size), flags=cv2.INTER_NEAREST,
                                    borderMode=cv2.BORDER_REFLECT).astype(np.int32)
+    image = photograph(shoot, np.ascontiguousarray(rgb, np.float32), grey=scene.grey)
     if view.random() < 0.5:
         quarter = int(view.integers(4))
-        rgb, kind_map, parts = (np.rot90(a, quarter) for a in (rgb, kind_map, parts))
+        image, kind_map, parts = (np.rot90(a, quarter) for a in (image, kind_map, parts))
     if view.random() < 0.5:
-        rgb, kind_map, parts = (a[:, ::-1] for a in (rgb, kind_map, parts))
+        image, kind_map, parts = (a[:, ::-1] for a in (image, kind_map, parts))
     kind_map = np.ascontiguousarray(kind_map)
     mask = kind_map > 0
     return MadeImage(
-        image=photograph(shoot, np.ascontiguousarray(rgb, np.float32), grey=scene.grey),
+        image=np.ascontiguousarray(image),
         mask=mask,
         kinds=tuple(KINDS[i - 1] for i in np.unique(kind_map[mask])),
         kind_map=kind_map,

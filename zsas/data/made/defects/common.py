@@ -170,12 +170,13 @@ def contrast(rng: Rng, surface: Surface, where: Array, gain: float, low: float =
 
 def tint(rng: Rng, base: Array, amount: float, *, dark: float = 0.65, chroma: float = 0.35) -> Array:
     """A colour (3,) that differs from `base` by about `amount`: darker with probability `dark`."""
-    luma = float(base @ LUMA)
+    level = float(base @ LUMA)
     sign = -1.0 if rng.random() < dark else 1.0
-    if sign < 0 and luma < 0.7 * amount + 0.02:
+    if sign < 0 and level < 0.3 * amount + 0.03:
         sign = 1.0
-    elif sign > 0 and luma > 1.02 - 0.7 * amount:
+    elif sign > 0 and level > 1 - 0.3 * amount:
         sign = -1.0
+    amount = min(amount, max(0.05, 0.9 * level if sign < 0 else 0.95 * (1 - level)))
     hue = rng.standard_normal(3).astype(np.float32)
     return np.clip(base + sign * amount + chroma * amount * (hue - hue.mean()), 0, 1).astype(np.float32)
 
@@ -320,17 +321,22 @@ def as_defect(paint: Painter) -> Defect:
         grey = bool((np.ptp(sample, axis=2) < 1e-4).all())
         for _ in range(4):
             rgb, support = paint(rng, surface, gain)
-            rgb = np.clip(rgb, 0, 1).astype(np.float32)
-            if grey:  # a change of hue alone must not count where it will not be seen
-                rgb = _spread(luma(rgb))
-            mask = visible(surface.rgb, rgb, support)
-            if mask.sum() >= 4:
+            box = window(support > 0, 8)
+            painted = np.clip(rgb[box], 0, 1).astype(np.float32)
+            if grey and painted.size:  # a change of hue alone must not count where it will not be seen
+                painted = _spread(luma(painted))
+            before = np.ascontiguousarray(surface.rgb[box])
+            seen = visible(before, painted, np.ascontiguousarray(support[box]))
+            if seen.sum() >= 4:
                 # what no person would outline is not left behind as an unlabelled trace
-                near = blur(cv2.dilate(mask.astype(np.float32), np.ones((5, 5))), 1.0)
-                return mix(surface.rgb, rgb, np.minimum(1.0, near * 1.2)), mask
+                near = cv2.dilate(seen.astype(np.float32), np.ones((5, 5), np.uint8))
+                rgb, mask = np.array(surface.rgb, np.float32), np.zeros(support.shape, bool)
+                rgb[box] = mix(before, painted, np.minimum(1.0, 1.2 * blur(near, 1.0)))
+                mask[box] = seen
+                return rgb, mask
             gain *= 1.7
         centre = place(rng, surface)
-        spot = polygon(rgb.shape[0], outline(rng, centre, max(2.5, px(surface, 4)), 1.3, 0.1))
+        spot = polygon(surface.rgb.shape[0], outline(rng, centre, max(2.5, px(surface, 4)), 1.3, 0.1))
         base = mean_colour(surface, spot)
         rgb = mix(surface.rgb, tint(rng, base, 0.4), spot)
         return rgb, visible(surface.rgb, rgb, spot)

@@ -175,8 +175,9 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
 
 
 BROKEN = (
-    "cut.png cut.jpg beginning.png empty.png words.png program.png folder missing long null"
-).split()
+    *("cut.png", "cut.jpg", "beginning.png", "empty.png", "words.png", "program.png"),
+    *("folder", "missing", "long", "null"),
+)
 
 
 @pytest.mark.parametrize("case", BROKEN)

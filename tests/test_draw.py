@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from zsas import draw
+from zsas.result import Points, Result
+
+MakeResult = Callable[..., Result]
+GREY = np.full((100, 120, 3), 128, np.uint8)
+
+
+def lightness(rgb: np.ndarray) -> np.ndarray:
+    return rgb.astype(float) @ [0.2126, 0.7152, 0.0722]
+
+
+def test_the_scale_of_a_heat_map_is_fixed() -> None:
+    faint = np.array([[0.0, 0.1]], np.float32)
+    strong = np.array([[0.0, 1.0]], np.float32)
+    assert lightness(draw.heat_map(faint)).max() < 30
+    assert lightness(draw.heat_map(strong)).max() > 200
+    np.testing.assert_array_equal(draw.heat_map(faint)[0, 0], draw.heat_map(strong)[0, 0])
+
+
+def test_a_hotter_value_is_a_lighter_colour() -> None:
+    ramp = lightness(draw.heat_map(np.linspace(0, 1, 64, dtype=np.float32)[None]))[0]
+    assert (np.diff(ramp) > 0).all()
+
+
+def test_values_out_of_range_take_the_end_colours() -> None:
+    picture = draw.heat_map(np.array([[-1, 0, 1, 2, np.nan]], np.float32))[0]
+    np.testing.assert_array_equal(picture[0], picture[1])
+    np.testing.assert_array_equal(picture[2], picture[3])
+    np.testing.assert_array_equal(picture[4], picture[1])
+
+
+def test_colours_scaled_to_the_image_say_so() -> None:
+    values = np.linspace(0.03, 0.41, 640 * 400, dtype=np.float32).reshape(400, 640)
+    image = np.full((400, 640, 3), 128, np.uint8)
+    fixed, scaled = draw.heat_overlay(image, values), draw.heat_overlay(image, values, scaled=True)
+    assert lightness(scaled[399, 639]) > lightness(fixed[399, 639]) + 50
+    assert (fixed[430:] != scaled[430:]).any()  # the words below the bar
+    np.testing.assert_array_equal(fixed[400:410], scaled[400:410])  # the bar itself
+
+
+def test_a_bar_is_added_below_and_can_be_left_out() -> None:
+    values = np.zeros((100, 120), np.float32)
+    assert draw.heat_overlay(GREY, values, bar=False).shape == GREY.shape
+    high = draw.heat_overlay(GREY, values)
+    assert high.shape[0] > 100
+    assert high.shape[1] == 120
+
+
+def test_a_mask_has_an_outline_and_leaves_the_rest_alone() -> None:
+    mask = np.zeros((100, 120), bool)
+    mask[30:70, 40:80] = True
+    picture = draw.mask_overlay(GREY, mask)
+    np.testing.assert_array_equal(picture[:25], GREY[:25])
+    tint, border, around = picture[50, 60], picture[50, 40], picture[50, 39]
+    assert not np.array_equal(tint, [128] * 3)
+    assert lightness(around) < 60 < lightness(border)  # a light line in a dark one, on any ground
+    assert (GREY == 128).all()
+
+
+def test_an_empty_mask_changes_nothing() -> None:
+    np.testing.assert_array_equal(draw.mask_overlay(GREY, np.zeros((100, 120), bool)), GREY)
+
+
+def test_a_highlighted_region_stands_out() -> None:
+    mask = np.zeros((100, 120), bool)
+    mask[10:30, 10:30] = mask[60:90, 60:90] = True
+    one = mask.copy()
+    one[:50] = False
+    plain, strong = draw.mask_overlay(GREY, mask), draw.mask_overlay(GREY, mask, highlight=one)
+    assert lightness(strong[5, 100]) < lightness(plain[5, 100])
+    assert lightness(strong[75, 60]) == pytest.approx(255, abs=1)
+    assert lightness(strong[20, 20]) < lightness(plain[20, 20])
+
+
+def test_the_ring_is_hatched_and_the_region_is_not() -> None:
+    region, ring = np.zeros((2, 100, 120), bool)
+    region[40:60, 50:70] = True
+    ring[20:80, 30:90] = True
+    ring &= ~region
+    picture = draw.region_and_ring(GREY, region, ring)
+    assert len(np.unique(picture[22:36, 32:88].reshape(-1, 3), axis=0)) == 2
+    assert len(np.unique(picture[45:55, 55:65].reshape(-1, 3), axis=0)) == 1
+    np.testing.assert_array_equal(picture[:20], GREY[:20])
+
+
+def mark(label: int, source: str) -> np.ndarray:
+    points = Points(np.array([[60, 50]], np.float32), np.array([label]), (source,))
+    return (draw.draw_points(GREY, points) != GREY).any(axis=2)
+
+
+def test_points_differ_in_shape_and_not_only_in_colour() -> None:
+    shapes = [mark(1, "map"), mark(0, "ring"), mark(1, "click"), mark(0, "click")]
+    for number, one in enumerate(shapes):
+        assert one[50, 60]
+        assert all((one != other).any() for other in shapes[number + 1 :])
+    assert mark(1, "map")[46, 60]
+    assert not mark(0, "ring")[46, 60]
+
+
+def test_marks_grow_with_the_photo() -> None:
+    assert draw.line_width((200, 300)) == 1
+    assert draw.line_width((3000, 4000)) == 10
+
+
+def test_a_mark_at_the_border_is_cut_and_not_moved() -> None:
+    points = Points(np.array([[0, 0], [119, 99]], np.float32), np.array([1, 0]), ("map", "ring"))
+    picture = draw.draw_points(GREY, points)
+    assert (picture[0, 0] != 128).any()
+    assert (picture[99, 119] != 128).any()
+    assert (picture[50, 60] == 128).all()
+
+
+def test_a_box_is_drawn_where_it_is() -> None:
+    picture = draw.draw_boxes(GREY, np.array([[20, 30, 80, 60]], np.float32))
+    assert (picture[30, 50] == 255).all()
+    assert (picture[45, 50] == 128).all()
+    assert (picture[45, 80] == 255).all()
+
+
+def test_side_by_side_brings_pictures_to_one_height() -> None:
+    small = np.zeros((50, 50, 3), np.uint8)
+    row = draw.side_by_side([GREY, small], gap=4)
+    assert row.shape == (100, 120 + 4 + 100, 3)
+    assert (row[:, 120:124] == 255).all()
+
+
+def test_every_stage_has_a_caption_with_its_equation_and_figures(make_result: MakeResult) -> None:
+    stages = draw.stages(make_result())
+    assert tuple(stage.name for stage in stages) == draw.STAGE_NAMES
+    captions = {stage.name: stage.caption for stage in stages}
+    assert "0.10 to 0.80 at (32, 30)" in captions["anomaly_map"]
+    assert captions["region_and_ring"].startswith("Eqs 1 and 3: ")
+    assert "above 0.50" in captions["region_and_ring"]
+    assert "1 positive point (+)" in captions["points"]
+    assert "1 click of yours" in captions["points"]
+    assert re.match(r"Eq\. 9: SAM draws \d+ px .* IoU of 0\.71\.$", captions["m1"])
+    assert captions["m2"].startswith("Eq. 10: ")
+    assert captions["box"] == "Eq. 11: 1 tight box around M2: 15 × 21 px."
+    assert captions["m3"].startswith("Eq. 12: ")
+    assert captions["m3"].endswith("This mask was kept.")
+    assert captions["fused"].endswith("Anomalous: score 0.83, threshold 0.50, 1 region.")
+
+
+def test_without_a_region_the_stages_say_that_sam_was_not_asked(normal_result: Result) -> None:
+    stages = draw.stages(normal_result)
+    assert [stage.name for stage in stages] == ["anomaly_map", "region_and_ring", "fused"]
+    assert "nothing of the map is above 0.50" in stages[1].caption
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"threshold_mode": "relative"}, "0.50 of the map's maximum"),
+        ({"threshold_mode": "quantile", "threshold": 0.98}, "the 0.98 quantile"),
+        ({"threshold_mode": "otsu"}, "Otsu's threshold"),
+    ],
+)
+def test_the_caption_reads_the_threshold_as_the_mode_says(
+    make_result: MakeResult, changes: dict[str, object], words: str
+) -> None:
+    result = make_result()
+    result = make_result(settings=result.settings.replace(**changes))
+    assert words in draw.stages(result)[1].caption
+
+
+def test_stages_can_be_drawn_smaller(make_result: MakeResult) -> None:
+    for stage in draw.stages(make_result(), max_side=40):
+        assert stage.image.shape[1] == 40
+    full = draw.stages(make_result(), max_side=1000)
+    assert full[1].image.shape == (60, 80, 3)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4000), (4000, 1)])
+def test_tiny_and_thin_photos_can_be_drawn(make_result: MakeResult, shape: tuple[int, int]) -> None:
+    for stage in draw.stages(make_result(*shape), max_side=640):
+        assert stage.image.dtype == np.uint8
+        assert max(stage.image.shape[:2]) >= 1

@@ -1,0 +1,7 @@
+"""`python -m zsas` is the `zsas` command."""
+
+from __future__ import annotations
+
+from zsas.cli import main
+
+main()

@@ -1,0 +1,372 @@
+"""The `zsas` command.
+
+Exit codes: 0 all done, 1 interrupted or a bug, 2 bad usage or input. What a person can mend is one sentence
+on stderr, never a traceback. Nothing heavy is imported before it is needed, so help is quick.
+"""
+
+from __future__ import annotations
+
+import collections
+import json as json_text
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from zsas.errors import ZsasError
+from zsas.flags import settings_page, with_knobs
+from zsas.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class _Group(TyperGroup):
+    """Turns what a person can mend into a sentence and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ZsasError as error:
+            _complain(str(error))
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    name="zsas",
+    cls=_Group,
+    help="Zero-shot anomaly segmentation: what is wrong on a photo, where, and why.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models_app = typer.Typer(help="List the presets, or fetch the weights of one.")
+train_app = typer.Typer(help="Train the small models or the linear layers.")
+app.add_typer(models_app, name="models", invoke_without_command=True)
+
+
+class Precision(str, Enum):
+    """Number format of the encoders."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Engine(str, Enum):
+    """Where the work is done."""
+
+    local = "local"
+    ray = "ray"
+
+
+_MODELS = "Models"
+_SCALE = "Many machines"
+
+
+@app.command()
+@with_knobs
+def segment(
+    images: Annotated[
+        list[str],
+        typer.Argument(help="Images, and folders of images.", metavar="IMAGE_OR_FOLDER..."),
+    ],
+    settings: Settings,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the results; each image gets one of its own.", file_okay=False
+        ),
+    ] = None,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="Write a picture of every stage.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON for each image on stdout.")
+    ] = False,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="paper, base or tiny; paper where there is a GPU, tiny elsewhere.",
+            rich_help_panel=_MODELS,
+        ),
+    ] = None,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            help="CLIP from a Hub id or a folder instead of the preset's.", rich_help_panel=_MODELS
+        ),
+    ] = None,
+    sam: Annotated[
+        str | None,
+        typer.Option(
+            help="SAM from a Hub id, a folder or a checkpoint instead of the preset's.",
+            rich_help_panel=_MODELS,
+        ),
+    ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(help="Trained linear layers for the CLIP model.", rich_help_panel=_MODELS),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu, cuda, cuda:1 or mps; the best there is by default.", rich_help_panel=_MODELS
+        ),
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="Number format of the encoders.", rich_help_panel=_MODELS)
+    ] = Precision.auto,
+    engine: Annotated[
+        Engine,
+        typer.Option(help="This process, or a Ray cluster (an extra).", rich_help_panel=_SCALE),
+    ] = Engine.local,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray: the cluster; a new one on this machine by default.", rich_help_panel=_SCALE
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Ray: how many processes hold the models.", min=1, rich_help_panel=_SCALE
+        ),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(
+            help="Ray: the share of a GPU for each process.", min=0, rich_help_panel=_SCALE
+        ),
+    ] = None,
+) -> None:
+    """Find what is wrong on photos and write masks, score maps and results.
+
+    An image called gear.png gets DIR/gear/ with mask.png, score.png (16 bits), overlay.png and result.json.
+    """
+    if out is None and not json:
+        raise typer.BadParameter("say where the results go with --out DIR, or ask for --json")
+    model = {
+        "preset": preset,
+        "clip": clip,
+        "sam": sam,
+        "adapter": adapter,
+        "device": device,
+        "precision": precision.value,
+    }
+    if engine is Engine.ray:
+        from zsas import scale
+
+        if out is None:
+            raise typer.BadParameter("--engine ray writes files: say where with --out DIR")
+        rows = scale.segment(
+            images,
+            out,
+            settings,
+            model=model,
+            stages=stages,
+            address=address,
+            workers=workers,
+            gpus_per_worker=gpus_per_worker,
+        )
+        total = None
+    else:
+        for flag, value in (
+            ("--address", address),
+            ("--workers", workers),
+            ("--gpus-per-worker", gpus_per_worker),
+        ):
+            if value is not None:
+                raise typer.BadParameter(f"{flag} needs --engine ray")
+        jobs = plan_outputs(images, out)
+        rows = _segment_here(jobs, settings, model, stages)
+        total = len(jobs)
+    failed = _report(rows, total, json=json, out=out)
+    if failed:
+        raise typer.Exit(2)
+
+
+def plan_outputs(sources: list[str], out: Path | None) -> list[tuple[Path, Path | None]]:
+    """Each image with the folder for its results.
+
+    The folders below a named folder are kept; with several named folders each adds its own name. Images
+    whose names differ only by their suffix get it in the name ("gear_png", "gear_jpg"), and a number follows
+    where that is not enough. Images below `out` itself are left out: they are results.
+
+    Raises:
+        ZsasError: If there is no image at all, or `out` cannot be made.
+    """
+    from zsas.images import find_images
+
+    several = sum(os.path.isdir(source) for source in sources) > 1
+    found: dict[Path, Path] = {}
+    for source in sources:
+        root = Path(source).expanduser()
+        is_folder = root.is_dir()
+        for path in find_images([root]):
+            if is_folder and out is not None and path.resolve().is_relative_to(out.resolve()):
+                continue
+            name = path.relative_to(root) if is_folder else Path(path.name)
+            if is_folder and several:
+                name = root.resolve().name / name
+            found.setdefault(path, name)
+    if not found:
+        raise ZsasError(
+            f"There is no image in {', '.join(sources)}; name an image, or a folder with images."
+        )
+    if out is None:
+        return [(path, None) for path in found]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ZsasError(
+            f"The folder {out} cannot be made ({error.strerror}); choose another one with --out."
+        ) from None
+    # Compared in lower case: some file systems do not tell Gear from gear.
+    stems = collections.Counter(str(name.with_suffix("")).lower() for name in found.values())
+    taken: set[str] = set()
+    jobs: list[tuple[Path, Path | None]] = []
+    for path, name in found.items():
+        folder = name.with_suffix("")
+        if stems[str(folder).lower()] > 1:
+            folder = name.with_name(name.name.replace(".", "_"))
+        candidate, number = folder, 2
+        while str(candidate).lower() in taken:
+            candidate, number = folder.with_name(f"{folder.name}_{number}"), number + 1
+        taken.add(str(candidate).lower())
+        jobs.append((path, out / candidate))
+    return jobs
+
+
+def _segment_here(
+    jobs: list[tuple[Path, Path | None]], settings: Settings, model: dict[str, Any], stages: bool
+) -> Iterator[dict[str, Any]]:
+    """One row for each image: its result as JSON types, or the sentence that says what is wrong with it."""
+    from zsas.images import load_image
+    from zsas.pipeline import Segmenter
+
+    segmenter = Segmenter.from_preset(**model)
+    for path, folder in jobs:
+        row: dict[str, Any] = {"image": str(path)}
+        try:
+            result = segmenter(load_image(path), settings)
+            if folder is not None:
+                result.save(folder, stages=stages)
+                row["folder"] = str(folder)
+            row.update(result.to_dict())
+        except ZsasError as error:
+            row["error"] = str(error)
+        except (MemoryError, RuntimeError) as error:  # one photo too many for the machine
+            row["error"] = f"{path} could not be segmented ({_first_line(error)})."
+        yield row
+
+
+def _report(
+    rows: Iterator[dict[str, Any]], total: int | None, *, json: bool, out: Path | None
+) -> int:
+    """Print each row as it comes, with a bar on stderr where there are several; returns the failures."""
+    done = failed = anomalous = 0
+    bar = _progress() if total is None or total > 1 else None
+    with bar or nullcontext():
+        task = bar.add_task("Segmenting", total=total) if bar else None
+        for row in rows:
+            done += 1
+            anomalous += bool(row.get("anomalous"))
+            if "error" in row:
+                failed += 1
+                _complain(row["error"], bar)
+            if json:
+                _say(json_text.dumps(row, ensure_ascii=False))
+            elif "error" not in row:
+                _say(f"{row['image']}: {row['verdict']}", bar)
+            if bar and task is not None:
+                bar.advance(task)
+    if bar:
+        bad = f", {failed} could not be done" if failed else ""
+        where = f"; results in {out}" if out else ""
+        print(f"{done} images, {anomalous} anomalous{bad}{where}.", file=sys.stderr)
+    return failed
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        # Stdout belongs to the results, and may be a pipe.
+        redirect_stdout=False,
+    )
+
+
+def _say(text: str, bar: Progress | None = None) -> None:
+    """A line on stdout; above the bar where both share a terminal."""
+    if bar is not None and sys.stdout.isatty():
+        bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+    else:
+        print(text, flush=True)
+
+
+def _complain(sentence: str, bar: Progress | None = None) -> None:
+    """A sentence on stderr; above the bar where there is one."""
+    if bar is not None:
+        bar.console.print(f"zsas: {sentence}", markup=False, highlight=False, soft_wrap=True)
+    else:
+        print(f"zsas: {sentence}", file=sys.stderr)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@app.command("settings")
+def print_settings() -> None:
+    """Print every setting with its range, default and meaning, as Markdown."""
+    print(settings_page(), end="")
+
+
+def _delegate(name: str, module: str, help: str) -> None:
+    """Add a command with flags of its own, whose module is imported when it is called."""
+
+    @app.command(
+        name,
+        help=help,
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )
+    def command(ctx: typer.Context) -> None:
+        import importlib
+
+        part = typer.main.get_command(importlib.import_module(module).app)
+        code = part.main(args=ctx.args, prog_name=f"zsas {name}", standalone_mode=False)
+        if isinstance(code, int) and code:
+            raise typer.Exit(code)
+
+
+_delegate("evaluate", "zsas.evaluation.cli", "Measure on a data set, with the paper's ablations.")
+_delegate("train", "zsas.training.cli", "Train tiny-clip, tiny-sam or adapters.")
+
+
+def main() -> None:
+    """Run the command; the entry point of the package."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a file name may be no valid text
+    app()

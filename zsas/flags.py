@@ -1,0 +1,111 @@
+"""Command-line flags made from `Settings`, so that a knob is declared once."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from zsas.settings import Knob, Settings, knobs
+
+PANELS = {
+    "localize": "Anomaly map",
+    "points": "Region and points (eqs 1-8)",
+    "cascade": "Cascade (eqs 9-12)",
+    "fusion": "Fusion",
+    "verdict": "Verdict",
+}
+
+
+def flag_of(knob: Knob) -> str:
+    """The flag of a knob: "--k-positive", and "--object" for the object name."""
+    return "--object" if knob.name == "object_name" else "--" + knob.name.replace("_", "-")
+
+
+def with_knobs(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a typer command a flag for every knob; it receives them all as one argument `settings`.
+
+    Args:
+        command: A function with a parameter `settings: Settings` beside its own.
+
+    Returns:
+        A function of the same name and help whose signature has the flags instead of `settings`.
+        Calling it with a value out of range raises the `ZsasError` of `Settings`.
+    """
+    hints = typing.get_type_hints(Settings)
+    own = [
+        parameter
+        for parameter in inspect.signature(command, eval_str=True).parameters.values()
+        if parameter.name != "settings"
+    ]
+    flags = [
+        inspect.Parameter(
+            knob.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_option(knob),
+            annotation=hints[knob.name],
+        )
+        for knob in knobs()
+    ]
+
+    @functools.wraps(command)
+    def wrapper(**values: Any) -> None:
+        settings = Settings(**{knob.name: values.pop(knob.name) for knob in knobs()})
+        command(settings=settings, **values)
+
+    wrapper.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *flags]}
+    return wrapper
+
+
+def _option(knob: Knob) -> Any:
+    flag = flag_of(knob)
+    names = f"{flag}/--no-{flag[2:]}" if knob.type is bool else flag
+    text = knob.help
+    if knob.type in (int, float):
+        text += f" ({knob.range_text}{' ' + knob.unit if knob.unit else ''})"
+    return typer.Option(knob.default, names, help=text, rich_help_panel=PANELS[knob.group])
+
+
+def settings_page() -> str:
+    """Every knob as a page in Markdown, which is `docs/settings.md`."""
+    lines = [
+        "# Settings",
+        "",
+        "Every knob of the method, made from `zsas/settings.py` by `zsas settings`. The same names are fields of",
+        "`Settings`, arguments over HTTP and sliders on the page. A value out of range is refused with the name, the",
+        "value and the range. Only the knobs marked with * need the encoders again; after a change of any other, the",
+        "image is decided again from what is kept.",
+    ]
+    group = ""
+    for knob in knobs():
+        if knob.group != group:
+            group = knob.group
+            lines += [
+                "",
+                f"## {PANELS[group]}",
+                "",
+                "| field | flag | default | range | unit | symbol | |",
+                "| --- | --- | --- | --- | --- | --- | --- |",
+            ]
+        cells = (
+            f"`{knob.name}`{'*' if knob.encoding else ''}",
+            f"`{flag_of(knob)}`",
+            _shown(knob.default),
+            knob.range_text,
+            knob.unit,
+            knob.symbol,
+            knob.help,
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, (int, float)) else value or "empty"

@@ -124,20 +124,52 @@ def _sheen(rng: Rng, size: int, angle: float) -> Field:
     return np.asarray(field * (1 + 1.5 * patch) + patch, np.float32)
 
 
-def _ground_plate(rng: Rng, size: int, unit: float, angle: float) -> Field:
-    """Brightness of a ground plate: grinding lines under soft, uneven light."""
-    base = _log(rng, 0.12, 0.6)
-    light = np.clip(1 + _sheen(rng, size, angle) * rng.uniform(0.4, 1.3), 0.25, 2.6)
-    contrast = _log(rng, 0.02, 0.13)
-    value = base * light * (1 + contrast * _grinding(rng, size, unit, angle))
-    if rng.random() < 0.4:  # faint marks of dried coolant: sound
+def _wear(rng: Rng, size: int, unit: float) -> Field:
+    """Relative brightness of a handled but sound plate: mottle, faint scuffs, dried rings."""
+    value = np.ones((size, size), np.float32)
+    if rng.random() < 0.7:
+        mottle = fractal(rng, size, _log(rng, 8, 80) * unit, 4, rng.uniform(0.5, 0.8))
+        value += _log(rng, 0.008, 0.05) * mottle
+    if rng.random() < 0.4:  # dried coolant: a faint step along a wandering line
         marks = fractal(rng, size, rng.uniform(60, 200) * unit, 3)
-        value *= 1 + rng.uniform(0.01, 0.04) * np.tanh(3 * marks)
+        value += rng.uniform(0.01, 0.04) * np.tanh(3 * marks)
+    if rng.random() < 0.5:  # scuffs: many, thin and much weaker than a scratch
+        canvas = np.zeros((size, size), np.uint8)
+        for _ in range(int(rng.integers(3, 40))):
+            start = tuple(rng.uniform(0, size, 2))
+            length = _log(rng, 6, 60) * unit
+            path = noise.curve(rng, start, length, rng.uniform(0, 6.3), 2.0, 0.1, 12)
+            points = np.round(path * 16).astype(np.int32)
+            tone = int(rng.integers(60, 255))
+            cv2.polylines(canvas, [points], False, tone, 1, cv2.LINE_AA, 4)
+        soft = cv2.GaussianBlur(canvas.astype(np.float32), (0, 0), rng.uniform(0.5, 1.2) * unit)
+        value -= soft * (_log(rng, 0.03, 0.18) * _any(rng, 1, 1, -1) / 255)
+    if rng.random() < 0.15:
+        canvas = np.zeros((size, size), np.uint8)
+        centre = rng.integers(0, size, 2).tolist()
+        radius = int(rng.uniform(8, 50) * unit)
+        cv2.circle(canvas, centre, radius, 255, max(1, int(rng.uniform(1, 5) * unit)), cv2.LINE_AA)
+        soft = cv2.GaussianBlur(canvas.astype(np.float32), (0, 0), rng.uniform(1, 4) * unit)
+        value += soft * (rng.normal(0, 0.03) / 255)
+    return value
+
+
+def _ground_plate(rng: Rng, size: int, unit: float, angle: float) -> Field:
+    """Brightness of a ground plate: grinding lines and wear under soft, uneven light."""
+    base = _log(rng, 0.16, 0.6)
+    light = np.clip(1 + _sheen(rng, size, angle) * rng.uniform(0.4, 1.3), 0.25, 2.6)
+    lines = _log(rng, 0.02, 0.13) * _grinding(rng, size, unit, angle)
+    if rng.random() < 0.5:  # a glare in which the lines glitter
+        x, y = coordinates(size)
+        at, reach = rng.uniform(0, size, 2), rng.uniform(25, 110, 2) * unit
+        glare = np.exp(-(((x - at[0]) / reach[0]) ** 2) - ((y - at[1]) / reach[1]) ** 2)
+        light = light + rng.uniform(0.1, 0.8) * glare
+        lines = lines * (1 + rng.uniform(0, 2.5) * glare)
+    value = base * light * (1 + lines) * _wear(rng, size, unit)
     if rng.random() < 0.3:  # chatter across the lines
         along, _ = coordinates(size, angle, 2 * unit, rng, 100 * unit)
-        value *= 1 + rng.uniform(0.003, 0.018) * np.sin(
-            along * (2 * np.pi / (_log(rng, 4, 40) * unit))
-        )
+        wave = np.sin(along * (2 * np.pi / (_log(rng, 4, 40) * unit)))
+        value *= 1 + rng.uniform(0.003, 0.018) * wave
     return np.asarray(value + rng.uniform(0.002, 0.012) * grain(rng, size), np.float32)
 
 
@@ -152,8 +184,9 @@ def ground_metal(rng: Rng, size: int, unit: float) -> _Look:
 def _plate_outline(rng: Rng, size: int, unit: float) -> tuple[Field, Mask]:
     """Distance in pixels to the rim of a slightly crooked, curved plate, and the plate itself."""
     axis = np.arange(size, dtype=np.float32)
-    inset = rng.uniform(0.0, 26.0, 4) * unit * (rng.random(4) < 0.75)
-    rough = rng.uniform(0, 1.2) * unit
+    often = np.array([0.8, 0.8, 0.5, 0.5])
+    inset = rng.exponential(9.0, 4).clip(1, 34) * unit * (rng.random(4) < often)
+    rough = min(rng.exponential(0.3), 1.5) * unit
     bow = rng.normal(0, 5, 4) * unit * (rng.random(4) < 0.6)
     arch = 1 - (2 * axis / size - 1) ** 2
     rims = []
@@ -183,9 +216,9 @@ def framed_plate(rng: Rng, size: int, unit: float) -> _Look:
         at, wide = rng.uniform(0, 10) * unit, rng.uniform(1, 5) * unit
         value *= 1 + rng.uniform(-0.5, 1.2) * np.exp(-(((distance - at) / wide) ** 2))
     surround = rng.uniform(0.01, 0.12) * (1 + 0.25 * smooth(rng, size, 40 * unit))
-    if rng.random() < 0.45:  # side faces of the plate, ground too and often bright
-        wide = _log(rng, 3, 14) * unit
-        face = _log(rng, 0.15, 0.9) * (1 + 0.2 * _grinding(rng, size, unit, np.pi / 2))
+    if rng.random() < 0.6:  # side faces of the plate, ground too and often bright
+        wide = _log(rng, 3, 22) * unit
+        face = _log(rng, 0.2, 0.9) * (1 + 0.2 * _grinding(rng, size, unit, np.pi / 2))
         band = np.clip((distance + wide) / unit, 0, 1)
         axis = np.arange(size, dtype=np.float32)
         band *= 1 / (1 + np.exp(-np.clip((np.abs(axis - size / 2) - 0.44 * size) / unit, -30, 30)))
@@ -210,6 +243,7 @@ def shaded_plate(rng: Rng, size: int, unit: float) -> _Look:
     edges = np.abs(x) ** rng.uniform(3, 14)
     value = value * (1 - rng.uniform(0, 0.7) * edges[None, :])
     value *= 1 - rng.uniform(0, 0.5) * (rng.random() < 0.5) * edges[:, None]
+    value *= _wear(rng, size, unit)
     weave = grain(rng, size) * rng.uniform(0.3, 1) + smooth(rng, size, _log(rng, 2, 8) * unit)
     value *= 1 + _log(rng, 0.008, 0.05) * weave
     if rng.random() < 0.4:
@@ -225,6 +259,7 @@ def brushed_metal(rng: Rng, size: int, unit: float) -> _Look:
     lines += 0.6 * streaks(rng, size, 200 * unit, _log(rng, 2, 8) * unit, angle)
     value = rng.uniform(0.35, 0.8) * (1 + _log(rng, 0.02, 0.13) * lines)
     value *= 1 + rng.uniform(0, 0.5) * _sheen(rng, size, angle)
+    value *= _wear(rng, size, unit) if rng.random() < 0.3 else 1.0
     cast = (
         metal_colour(rng, (1, 1))
         if rng.random() < 0.8

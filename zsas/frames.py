@@ -29,6 +29,10 @@ def reference_scale(height: int, width: int, reference_side: int) -> float:
     return max(height, width) / reference_side if reference_side else 1.0
 
 
+Window = tuple[int, int, int, int]
+"""Part of the photo: x0, y0, x1, y1 in pixels, the last two exclusive."""
+
+
 @dataclass(frozen=True)
 class SamFrame:
     """The geometry of one photo in SAM.
@@ -89,33 +93,56 @@ class SamFrame:
         blocks = padded.reshape(grid_rows, self.stride, grid_columns, self.stride)
         return blocks.mean(axis=(1, 3)).astype(np.float32)
 
-    def grid_to_photo(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Bilinear map of a feature or logit grid of the padded square, or its valid part, to the photo.
+    def grid_to_photo(
+        self, values: NDArray[np.float32], window: Window | None = None
+    ) -> NDArray[np.float32]:
+        """Bilinear map of a feature or logit grid to the photo.
 
         Args:
-            values: Grid of shape (h, w). The number of cells per frame pixel is read off the row count if it is a
-                whole padded square, else off `grid_hw`.
+            values: Grid of the whole padded square, shape (n, n), or of its valid feature cells, shape `grid_hw`.
+            window: Part of the photo wanted; all of it if None.
 
         Returns:
-            Values of shape (H, W), float32.
+            Values of the photo's pixels, or the window's, float32.
         """
-        if values.shape == self.grid_hw:
-            cells_per_pixel = 1.0 / self.stride
-        else:
-            cells_per_pixel = values.shape[0] / self.side
+        cells_per_pixel = self._cells_per_pixel(values.shape)
         rows, columns = self.resized_hw
         step_x, step_y = columns / self.width * cells_per_pixel, rows / self.height * cells_per_pixel
-        # Destination pixel (x, y) reads the source at ((x + 0.5) * step - 0.5), the rule of aligned pixel areas.
+        x0, y0, x1, y1 = window or (0, 0, self.width, self.height)
+        # Photo pixel (x, y) reads the grid at ((x + 0.5) * step - 0.5), the rule of aligned pixel areas.
         to_grid = np.array(
-            [[step_x, 0.0, 0.5 * step_x - 0.5], [0.0, step_y, 0.5 * step_y - 0.5]], np.float64
+            [
+                [step_x, 0.0, (x0 + 0.5) * step_x - 0.5],
+                [0.0, step_y, (y0 + 0.5) * step_y - 0.5],
+            ]
         )
         return cv2.warpAffine(
             np.ascontiguousarray(values, np.float32),
             to_grid,
-            (self.width, self.height),
+            (x1 - x0, y1 - y0),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
+
+    def window_of_cells(self, cells: NDArray[np.bool_]) -> Window | None:
+        """The part of the photo that some cells of a grid can influence by interpolation; None if there are none."""
+        columns = np.flatnonzero(cells.any(axis=0))
+        rows = np.flatnonzero(cells.any(axis=1))
+        if not columns.size:
+            return None
+        per_pixel = self._cells_per_pixel(cells.shape)
+        resized_rows, resized_columns = self.resized_hw
+        step_x = resized_columns / self.width * per_pixel
+        step_y = resized_rows / self.height * per_pixel
+        x0 = max(0, math.floor((columns[0] - 1) / step_x))
+        y0 = max(0, math.floor((rows[0] - 1) / step_y))
+        x1 = min(self.width, math.ceil((columns[-1] + 2) / step_x))
+        y1 = min(self.height, math.ceil((rows[-1] + 2) / step_y))
+        return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+    def _cells_per_pixel(self, shape: tuple[int, ...]) -> float:
+        """Grid cells per SAM-frame pixel, for a valid feature grid or any grid of the padded square."""
+        return 1.0 / self.stride if shape == self.grid_hw else shape[0] / self.side
 
 
 def _sample_bilinear(
@@ -130,10 +157,25 @@ def _sample_bilinear(
     return upper * (1 - fy) + lower * fy
 
 
-def box_of_mask(mask: NDArray[np.bool_]) -> NDArray[np.float32] | None:
-    """Tight box of a mask, eq. 11: (x0, y0, x1, y1) of its outermost pixel centres; None for an empty mask."""
+def window_of_mask(mask: NDArray[np.bool_], margin: int = 0) -> Window | None:
+    """The smallest window that holds a mask and `margin` pixels around it, cut at the border; None if empty."""
     columns = np.flatnonzero(mask.any(axis=0))
-    rows = np.flatnonzero(mask.any(axis=1))
     if not columns.size:
         return None
-    return np.array([columns[0], rows[0], columns[-1], rows[-1]], np.float32)
+    rows = np.flatnonzero(mask.any(axis=1))
+    height, width = mask.shape
+    return (
+        max(0, int(columns[0]) - margin),
+        max(0, int(rows[0]) - margin),
+        min(width, int(columns[-1]) + 1 + margin),
+        min(height, int(rows[-1]) + 1 + margin),
+    )
+
+
+def box_of_mask(mask: NDArray[np.bool_]) -> NDArray[np.float32] | None:
+    """Tight box of a mask, eq. 11: (x0, y0, x1, y1) of its outermost pixel centres; None for an empty mask."""
+    window = window_of_mask(mask)
+    if window is None:
+        return None
+    x0, y0, x1, y1 = window
+    return np.array([x0, y0, x1 - 1, y1 - 1], np.float32)

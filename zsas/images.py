@@ -32,6 +32,9 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif"),
     *(".ppm", ".pgm", ".pbm", ".jp2", ".avif", ".tga"),
 )
+ImageSource = str | Path | Image.Image | NDArray[Any]
+"""What a photo may come as; see `load_image`."""
+
 MAX_PIXELS = 50_000_000
 
 

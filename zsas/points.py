@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from zsas.frames import SamFrame, reference_scale
+from zsas.frames import SamFrame, Window, reference_scale, window_of_mask
 from zsas.settings import KernelShape, Settings, Similarity, SpacingMode
 
 _SHAPES: dict[KernelShape, int] = {
@@ -58,8 +58,14 @@ def surrounding_ring(region: NDArray[np.bool_], shape: KernelShape, size: int) -
     Returns:
         N_a, bool (H, W); empty if the region is empty or fills the photo.
     """
-    kernel = cv2.getStructuringElement(_SHAPES[shape], (size, size))
-    return cv2.dilate(region.astype(np.uint8), kernel).astype(bool) & ~region
+    ring = np.zeros(region.shape, bool)
+    window = window_of_mask(region, margin=size)
+    if window is not None:
+        x0, y0, x1, y1 = window
+        inside = region[y0:y1, x0:x1]
+        kernel = cv2.getStructuringElement(_SHAPES[shape], (size, size))
+        ring[y0:y1, x0:x1] = cv2.dilate(inside.astype(np.uint8), kernel).astype(bool) & ~inside
+    return ring
 
 
 def kernel_size_in_photo(settings: Settings, height: int, width: int) -> int:
@@ -114,6 +120,7 @@ def ring_similarity(
     region: NDArray[np.bool_],
     frame: SamFrame,
     similarity: Similarity = "mean",
+    window: Window | None = None,
 ) -> NDArray[np.float32]:
     """Map_s: cosine similarity of every feature cell with the region's features, eqs 5 and 6.
 
@@ -126,9 +133,10 @@ def ring_similarity(
         frame: The photo's geometry.
         similarity: `mean`: with the mean of the L2-normalised features over S_a. `nearest`: with the most similar
             one among the cells that S_a covers by half, or most.
+        window: Part of the photo wanted; all of it if None.
 
     Returns:
-        Map_s in the photo's frame, float32 (H, W), in [-1, 1].
+        Map_s of the photo's pixels, or the window's, float32, in [-1, 1].
     """
     channels = features.shape[0]
     flat = features.reshape(channels, -1)
@@ -140,7 +148,7 @@ def ring_similarity(
     else:
         inside = flat[:, cover >= min(0.5, float(cover.max()))]
         cosine = (inside.T @ flat).max(axis=0)
-    return frame.grid_to_photo(cosine.reshape(frame.grid_hw).astype(np.float32))
+    return frame.grid_to_photo(cosine.reshape(frame.grid_hw).astype(np.float32), window)
 
 
 def point_prompts(
@@ -165,22 +173,24 @@ def point_prompts(
         Points (x, y) in photo pixels, float32 (n, 2), and labels int64 (n,), 1 positive and 0 negative; both empty
         if the region is.
     """
-    height, width = anomaly_map.shape
-    if not region.any():
+    window = window_of_mask(region | ring)
+    if window is None or not region.any():
         return np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
-    scale = reference_scale(height, width, settings.reference_side)
+    x0, y0, x1, y1 = window
+    part = np.s_[y0:y1, x0:x1]
+    scale = reference_scale(*anomaly_map.shape, settings.reference_side)
     # A stride counts pixels in a list, so it grows with the area; a distance with the side.
     spacing = settings.spacing * (scale**2 if settings.spacing_mode == "stride" else scale)
     # Eqs 1 and 2: R_a is Map_a inside S_a, P_h its k highest pixels.
     positive = spaced_top_points(
-        anomaly_map, region, settings.k_positive, spacing, settings.spacing_mode
+        anomaly_map[part], region[part], settings.k_positive, spacing, settings.spacing_mode
     )
     negative = np.zeros((0, 2), np.float32)
     if settings.negatives and ring.any():
-        map_s = ring_similarity(features, region, frame, settings.similarity)
+        map_s = ring_similarity(features, region, frame, settings.similarity, window)
         negative = spaced_top_points(
-            -map_s, ring, settings.k_negative, spacing, settings.spacing_mode
+            -map_s, ring[part], settings.k_negative, spacing, settings.spacing_mode
         )
-    points = np.concatenate([positive, negative])
+    points = np.concatenate([positive, negative]) + np.float32([x0, y0])
     labels = np.concatenate([np.ones(len(positive), np.int64), np.zeros(len(negative), np.int64)])
     return points, labels

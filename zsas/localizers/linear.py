@@ -128,15 +128,14 @@ def _read_april_gan(path: Path) -> Adapter:
             f"{path.name} cannot be read: expected APRIL-GAN's file with the single key trainable_linearlayer "
             "and nothing but tensors in it."
         ) from None
-    # The releases name a run after its test set: they were trained on the other one.
-    trained_on = {"mvtec": "visa", "visa": "mvtec"}
-    judged_on = next((word for word in trained_on if word in path.stem.lower()), "")
+    # A released file is named after the data set it was trained on (its training runs after the one they test).
+    trained_on = next((word for word in ("mvtec", "visa") if word in path.stem.lower()), "unknown")
     card = AdapterCard(
         backbone="openai/clip-vit-large-patch14-336",
         blocks=(6, 12, 18, 24),
         resolution=518,
         activation="gelu",
-        trained_on=trained_on.get(judged_on, "unknown"),
+        trained_on=trained_on,
         text_ensemble="april-gan",
     )
     return _adapter(card, tensors, path)

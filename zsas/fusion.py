@@ -1,0 +1,76 @@
+"""Masks and map → one continuous score map, an image score and a verdict.
+
+The paper reports AUROC and AP, which need a continuous map, but does not say how its masks become one; what is here
+is our choice, measured in `docs/benchmark.md`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.cascade import Step
+from zsas.frames import SamFrame
+from zsas.settings import Settings
+
+_SOFT_EDGE = 6.0
+"""Logits below minus this count as 0: a probability under 0.25 %."""
+
+TOP_SHARE = 0.001
+"""Share of the hottest pixels whose mean stands for the map in the image score."""
+
+
+def soft_mask(
+    steps: list[tuple[Step, float]], frame: SamFrame
+) -> NDArray[np.float32]:
+    """SAM's masks of several regions as one map.
+
+    Each mask's probability (sigmoid of its logits) is multiplied by its region's confidence, the hottest value of
+    Map_a in the region, so that a sharp mask around a faint suspicion stays a faint suspicion; the maximum is taken
+    where masks overlap.
+
+    Args:
+        steps: A step of each region's cascade with that region's confidence in [0, 1].
+        frame: The photo's geometry.
+
+    Returns:
+        float32 (H, W) in [0, 1].
+    """
+    merged = np.zeros((frame.height, frame.width), np.float32)
+    for step, confidence in steps:
+        window = frame.window_of_cells(step.logits > -_SOFT_EDGE)
+        if window is None:
+            continue
+        x0, y0, x1, y1 = window
+        logits = frame.grid_to_photo(step.logits, window)
+        probability = confidence / (1.0 + np.exp(-np.clip(logits, -30, 30)))
+        np.maximum(merged[y0:y1, x0:x1], probability, out=merged[y0:y1, x0:x1])
+    return merged
+
+
+def fuse(
+    anomaly_map: NDArray[np.float32], soft: NDArray[np.float32], settings: Settings
+) -> NDArray[np.float32]:
+    """The score map: a weighted mean of SAM's soft mask and CLIP's map, or one of the two.
+
+    Args:
+        anomaly_map: Map_a, float32 (H, W), in [0, 1].
+        soft: From `soft_mask`, float32 (H, W), in [0, 1].
+        settings: `fusion` and `fusion_weight`.
+
+    Returns:
+        float32 (H, W) in [0, 1].
+    """
+    weight = {"map": 0.0, "mask": 1.0, "weighted": settings.fusion_weight}[settings.fusion]
+    return np.float32(1.0 - weight) * anomaly_map + np.float32(weight) * soft
+
+
+def image_score(anomaly_map: NDArray[np.float32], image_probability: float) -> float:
+    """How anomalous the photo is as a whole: the mean of two opinions, in [0, 1].
+
+    One is the mean of the hottest thousandth of Map_a, the other CLIP's own zero-shot answer for the whole photo.
+    It does not depend on thresholds or on SAM, so that a good photo keeps its verdict while a person moves sliders.
+    """
+    count = max(1, round(anomaly_map.size * TOP_SHARE))
+    hottest = np.partition(anomaly_map.ravel(), -count)[-count:]
+    return 0.5 * (float(hottest.mean()) + image_probability)

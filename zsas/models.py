@@ -1,0 +1,307 @@
+"""Presets, and how their weights get here: the package, a local folder, or the Hub.
+
+Everything is loaded from a folder on disk. Whether the Hub must be asked is decided once, here: files in the cache
+are used first, then one probe with a short limit says whether a download can work at all. The libraries' own
+back-off, which takes minutes without a network, is never reached.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zsas.device import Precision
+from zsas.errors import ZsasError
+
+WEIGHTS = Path(__file__).parent / "weights"
+PROBE_SECONDS = 3.0
+
+_CLIP_FILES = ("config.json", "tokenizer*", "vocab.json", "merges.txt", "special_tokens_map.json")
+_SAM_FILES = ("config.json",)
+_SAFE, _PICKLED = "model.safetensors", "pytorch_model.bin"
+
+APRIL_GAN = {
+    name: f"https://raw.githubusercontent.com/ByChelsea/VAND-APRIL-GAN/main/exps/pretrained/{name}_pretrained.pth"
+    for name in ("mvtec", "visa")
+}
+"""The published linear layers for ViT-L/14-336, by the data set they were trained on."""
+_APRIL_GAN_BYTES = 20_000_000
+_APRIL_GAN_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A pair of models that belong together.
+
+    Attributes:
+        name: What a person types.
+        clip: Hub id or folder of the CLIP model.
+        sam: Hub id or folder of the SAM model.
+        size_bytes: What a download of both takes, about.
+        purpose: What it is for, in a few words.
+        adapter: Linear layers shipped for its CLIP, or None.
+        clip_name: Name by which adapters know the backbone.
+    """
+
+    name: str
+    clip: str
+    sam: str
+    size_bytes: int
+    purpose: str
+    adapter: Path | None = None
+    clip_name: str = ""
+
+    @property
+    def bundled(self) -> bool:
+        """True if the weights come with the package."""
+        return Path(self.clip).is_dir()
+
+
+PRESETS: dict[str, Preset] = {
+    "paper": Preset(
+        "paper",
+        "openai/clip-vit-large-patch14-336",
+        "facebook/sam-vit-huge",
+        4_280_000_000,
+        "the paper's models, for a GPU",
+    ),
+    "base": Preset(
+        "base",
+        "openai/clip-vit-base-patch16",
+        "facebook/sam-vit-base",
+        975_000_000,
+        "smaller models, for a CPU with network",
+    ),
+    "tiny": Preset(
+        "tiny",
+        str(WEIGHTS / "tiny" / "clip"),
+        str(WEIGHTS / "tiny" / "sam"),
+        0,
+        "our own small models, in the package: at once, anywhere, offline",
+        adapter=WEIGHTS / "tiny" / "clip" / "adapter.safetensors",
+        clip_name="zsas-tiny-clip",
+    ),
+}
+
+
+def default_preset() -> str:
+    """`paper` where there is a GPU, `tiny` elsewhere."""
+    return "paper" if torch.cuda.is_available() else "tiny"
+
+
+def preset_named(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        ZsasError: If there is none.
+    """
+    if name not in PRESETS:
+        raise ZsasError(f"There is no preset {name!r}; choose {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def is_here(preset: Preset) -> bool:
+    """Whether both models can be loaded without a network."""
+    return _on_disk(preset.clip, _CLIP_FILES) is not None and _on_disk(preset.sam, _SAM_FILES) is not None
+
+
+def fetch(preset: Preset) -> None:
+    """Download both models of a preset into the Hub's cache, with a progress bar.
+
+    Raises:
+        ZsasError: If the Hub cannot be reached, within seconds.
+    """
+    folder_of(preset.clip, _CLIP_FILES, preset.name)
+    folder_of(preset.sam, _SAM_FILES, preset.name)
+
+
+def folder_of(source: str, files: tuple[str, ...], wanted_for: str) -> Path:
+    """The folder with a model's files: a local folder, the Hub's cache, or a fresh download.
+
+    Args:
+        source: Local folder or Hub id.
+        files: Patterns of the files needed beside the weights.
+        wanted_for: Name of the preset, for the message.
+
+    Raises:
+        ZsasError: One sentence that names preset, repository and ways out, within seconds.
+    """
+    here = _on_disk(source, files)
+    if here is not None:
+        return here
+    if source.startswith((".", "/", "~")) or source.count("/") != 1:
+        raise ZsasError(f"There is no folder {source} with a config.json and a {_SAFE} in it.")
+    reason = _unreachable(source)
+    if reason:
+        raise ZsasError(
+            f"The preset {wanted_for!r} needs {source} from the Hugging Face Hub, which is not in the local cache "
+            f"and {reason}; connect once and run `zsas models fetch {wanted_for}`, name a local folder with "
+            "--clip or --sam, or use the preset tiny, which needs no network."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        folder = Path(snapshot_download(source, allow_patterns=[*files, _SAFE]))
+        if not (folder / _SAFE).exists():
+            # Some of OpenAI's repositories hold no safetensors; this file is read with weights_only.
+            folder = Path(snapshot_download(source, allow_patterns=[*files, _PICKLED]))
+    except (HfHubHTTPError, OSError) as error:
+        raise ZsasError(
+            f"The download of {source} for the preset {wanted_for!r} broke off ({type(error).__name__}); "
+            "run the command again to go on where it stopped."
+        ) from None
+    return folder
+
+
+def _on_disk(source: str, files: tuple[str, ...]) -> Path | None:
+    """A folder with config and weights, without any network; None if something is missing."""
+    if (Path(source).expanduser() / "config.json").is_file():
+        folder = Path(source).expanduser()
+    else:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            cached = try_to_load_from_cache(source, "config.json")
+        except HFValidationError:
+            return None
+        if not isinstance(cached, str):
+            return None
+        folder = Path(cached).parent
+    weights = any((folder / name).is_file() for name in (_SAFE, _PICKLED))
+    words = not any("token" in name for name in files) or any(
+        (folder / name).is_file() for name in ("tokenizer.json", "vocab.json")
+    )
+    return folder if weights and words else None
+
+
+def _unreachable(source: str) -> str:
+    """Why a repository cannot be had now, in words that follow "and"; empty if it can. One request at most."""
+    import httpx
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "the environment says offline (HF_HUB_OFFLINE)"
+    try:
+        answer = httpx.head(
+            f"{constants.ENDPOINT}/{source}/resolve/main/config.json",
+            timeout=PROBE_SECONDS,
+            follow_redirects=True,
+        )
+    except httpx.HTTPError:
+        return "the Hub cannot be reached"
+    if answer.status_code in (401, 403, 404):
+        return f"the Hub does not give it out (status {answer.status_code})"
+    return "" if answer.is_success else f"the Hub answers with status {answer.status_code}"
+
+
+def load_clip(source: str, *, name: str, wanted_for: str, device: torch.device, precision: Precision) -> Any:
+    """The CLIP backbone from a folder or the Hub, as `zsas.clip.ClipBackbone`.
+
+    Raises:
+        ZsasError: If it cannot be had, or its tokenizer does not fit it.
+    """
+    from transformers import CLIPModel, CLIPTokenizer
+
+    from zsas.clip import ClipBackbone
+
+    folder = folder_of(source, _CLIP_FILES, wanted_for)
+    model = _from_folder(CLIPModel, folder)
+    tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    # Where a file is missing, the library makes a tokenizer of two words instead of an error.
+    vocabulary = model.config.text_config.vocab_size
+    if len(tokenizer) != vocabulary:
+        raise ZsasError(
+            f"The tokenizer in {folder.name} knows {len(tokenizer)} words, but the model was trained with "
+            f"{vocabulary}; its tokenizer files are missing or damaged, delete the folder and fetch it again."
+        )
+    return ClipBackbone(model, tokenizer, name=name, device=device, precision=precision)
+
+
+def load_sam(source: str, *, wanted_for: str, device: torch.device, precision: Precision) -> Any:
+    """SAM from one of Meta's `.pth` files, a folder or the Hub, as `zsas.sam.Sam`.
+
+    Raises:
+        ZsasError: If it cannot be had.
+    """
+    from zsas.sam import MetaSam, Sam, TransformersSam, load_meta_checkpoint
+
+    if source.endswith(".pth"):
+        if not Path(source).is_file():
+            raise ZsasError(f"There is no SAM checkpoint {source}.")
+        return Sam(MetaSam(load_meta_checkpoint(Path(source)), device, precision), device)
+    from transformers import SamModel
+
+    model = _from_folder(SamModel, folder_of(source, _SAM_FILES, wanted_for))
+    return Sam(TransformersSam(model, device, precision), device)
+
+
+def _from_folder(kind: Any, folder: Path) -> Any:
+    safe = (folder / _SAFE).is_file()
+    try:
+        return kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=safe,
+            weights_only=True,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+        )
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ZsasError(f"The model in {folder} cannot be loaded as {kind.__name__}: {first}") from None
+
+
+def adapter_file(name: str) -> Path:
+    """An adapter by path, or one of APRIL-GAN's by name (`april-gan:mvtec`, `april-gan:visa`).
+
+    The download is made once, into the Hub's folder for assets, with a limit on size and time.
+
+    Raises:
+        ZsasError: If there is no such file, or it cannot be downloaded.
+    """
+    if not name.startswith("april-gan:"):
+        return Path(name).expanduser()
+    which = name.removeprefix("april-gan:")
+    if which not in APRIL_GAN:
+        raise ZsasError(f"There are no April-GAN layers {which!r}; choose april-gan:mvtec or april-gan:visa.")
+    from huggingface_hub import cached_assets_path
+
+    folder = cached_assets_path("zsas", "april-gan")
+    path = folder / f"{which}_pretrained.pth"
+    if not path.is_file():
+        _download(APRIL_GAN[which], path)
+    return path
+
+
+def _download(url: str, path: Path) -> None:
+    """One file to `path`, at most `_APRIL_GAN_BYTES` in `_APRIL_GAN_SECONDS`; never half a file."""
+    import time
+
+    import httpx
+
+    started, size = time.monotonic(), 0
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with (
+            httpx.stream("GET", url, timeout=PROBE_SECONDS, follow_redirects=True) as answer,
+            part.open("wb") as file,
+        ):
+            answer.raise_for_status()
+            for chunk in answer.iter_bytes():
+                size += len(chunk)
+                if size > _APRIL_GAN_BYTES or time.monotonic() - started > _APRIL_GAN_SECONDS:
+                    raise ZsasError(f"{url} is larger or slower than expected; download it by hand and name the file.")
+                file.write(chunk)
+        os.replace(part, path)
+    except httpx.HTTPError:
+        raise ZsasError(
+            f"{url} cannot be reached; download the file elsewhere and name its path as the adapter."
+        ) from None
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Callable
 
 import numpy as np
 import pytest
+from made_result import make_result, normal_result
 
 from zsas import draw
-from zsas.result import Points, Result
+from zsas.result import Points
 
-MakeResult = Callable[..., Result]
 GREY = np.full((100, 120, 3), 128, np.uint8)
 
 
@@ -132,13 +132,13 @@ def test_side_by_side_brings_pictures_to_one_height() -> None:
     assert (row[:, 120:124] == 255).all()
 
 
-def test_every_stage_has_a_caption_with_its_equation_and_figures(make_result: MakeResult) -> None:
+def test_every_stage_has_a_caption_with_its_equation_and_figures() -> None:
     stages = draw.stages(make_result())
-    assert tuple(stage.name for stage in stages) == draw.STAGE_NAMES
+    assert tuple(stage.name for stage in stages) == tuple(draw.STAGE_FILES)
     captions = {stage.name: stage.caption for stage in stages}
-    assert "0.10 to 0.80 at (32, 30)" in captions["anomaly_map"]
-    assert captions["region_and_ring"].startswith("Eqs 1 and 3: ")
-    assert "above 0.50" in captions["region_and_ring"]
+    assert "0.10 to 0.80 at (32, 30)" in captions["map"]
+    assert captions["region"].startswith("Eqs 1 and 3: ")
+    assert "above 0.50" in captions["region"]
     assert "1 positive point (+)" in captions["points"]
     assert "1 click of yours" in captions["points"]
     assert re.match(r"Eq\. 9: SAM draws \d+ px .* IoU of 0\.71\.$", captions["m1"])
@@ -149,9 +149,9 @@ def test_every_stage_has_a_caption_with_its_equation_and_figures(make_result: Ma
     assert captions["fused"].endswith("Anomalous: score 0.83, threshold 0.50, 1 region.")
 
 
-def test_without_a_region_the_stages_say_that_sam_was_not_asked(normal_result: Result) -> None:
-    stages = draw.stages(normal_result)
-    assert [stage.name for stage in stages] == ["anomaly_map", "region_and_ring", "fused"]
+def test_without_a_region_the_stages_say_that_sam_was_not_asked() -> None:
+    stages = draw.stages(normal_result())
+    assert [stage.name for stage in stages] == ["map", "region", "fused"]
     assert "nothing of the map is above 0.50" in stages[1].caption
 
 
@@ -164,14 +164,24 @@ def test_without_a_region_the_stages_say_that_sam_was_not_asked(normal_result: R
     ],
 )
 def test_the_caption_reads_the_threshold_as_the_mode_says(
-    make_result: MakeResult, changes: dict[str, object], words: str
+    changes: dict[str, object], words: str
 ) -> None:
     result = make_result()
     result = make_result(settings=result.settings.replace(**changes))
     assert words in draw.stages(result)[1].caption
 
 
-def test_stages_can_be_drawn_smaller(make_result: MakeResult) -> None:
+def test_a_result_on_its_way_shows_what_it_has() -> None:
+    whole = make_result()
+    assert [stage.name for stage in draw.stages(whole, "map")] == ["map"]
+    at_region = dataclasses.replace(whole, points=Points.none(), steps=(), box=whole.box[:0])
+    assert [stage.name for stage in draw.stages(at_region, "region")] == ["map", "region"]
+    at_box = dataclasses.replace(whole, steps=whole.steps[:2])
+    names = [stage.name for stage in draw.stages(at_box, "box")]
+    assert names == ["map", "region", "points", "m1", "m2", "box"]
+
+
+def test_stages_can_be_drawn_smaller() -> None:
     for stage in draw.stages(make_result(), max_side=40):
         assert stage.image.shape[1] == 40
     full = draw.stages(make_result(), max_side=1000)
@@ -179,7 +189,7 @@ def test_stages_can_be_drawn_smaller(make_result: MakeResult) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4000), (4000, 1)])
-def test_tiny_and_thin_photos_can_be_drawn(make_result: MakeResult, shape: tuple[int, int]) -> None:
+def test_tiny_and_thin_photos_can_be_drawn(shape: tuple[int, int]) -> None:
     for stage in draw.stages(make_result(*shape), max_side=640):
         assert stage.image.dtype == np.uint8
         assert max(stage.image.shape[:2]) >= 1

@@ -2,19 +2,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from made_result import make_result, normal_result
 from PIL import Image
 from pycocotools import mask as coco
 
 from zsas.errors import ZsasError
-from zsas.result import Result, find_regions
-
-MakeResult = Callable[..., Result]
+from zsas.result import find_regions
 
 
 def test_regions_are_connected_over_corners() -> None:
@@ -64,10 +62,11 @@ def test_an_empty_mask_has_no_regions() -> None:
     assert find_regions(np.zeros((3, 4), bool), np.zeros((3, 4), np.float32)) == ()
 
 
-def test_the_verdict_is_a_sentence(make_result: MakeResult, normal_result: Result) -> None:
+def test_the_verdict_is_a_sentence() -> None:
     assert make_result().verdict == "Anomalous: score 0.83, threshold 0.50, 1 region."
     assert (
-        normal_result.verdict == "Normal: score 0.12, threshold 0.50, nothing above the threshold."
+        normal_result().verdict
+        == "Normal: score 0.12, threshold 0.50, nothing above the threshold."
     )
     weak = make_result(image_score=0.3, anomalous=False)
     assert (
@@ -78,12 +77,12 @@ def test_the_verdict_is_a_sentence(make_result: MakeResult, normal_result: Resul
     assert lost.verdict == "Anomalous: score 0.83, threshold 0.50, no region left in the mask."
 
 
-def test_the_verdict_never_looks_undecided(make_result: MakeResult) -> None:
+def test_the_verdict_never_looks_undecided() -> None:
     close = make_result(image_score=0.4996, anomalous=False, regions=())
     assert "score 0.4996, threshold 0.5000" in close.verdict
 
 
-def test_to_dict_is_plain_json(make_result: MakeResult) -> None:
+def test_to_dict_is_plain_json() -> None:
     result = make_result(image_score=float("nan"), timings={"encode": np.float32(0.25)})
     values = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert values["image_score"] is None
@@ -95,7 +94,7 @@ def test_to_dict_is_plain_json(make_result: MakeResult) -> None:
     assert values["settings"]["k_positive"] == 3
 
 
-def test_the_export_is_lossless(make_result: MakeResult, tmp_path: Path) -> None:
+def test_the_export_is_lossless(tmp_path: Path) -> None:
     result = make_result()
     files = result.save(tmp_path / "deep" / "gear")
     mask = cv2.imread(str(files["mask"]), cv2.IMREAD_UNCHANGED)
@@ -114,9 +113,7 @@ def test_the_export_is_lossless(make_result: MakeResult, tmp_path: Path) -> None
     ]
 
 
-def test_stages_are_numbered_in_the_order_of_the_method(
-    make_result: MakeResult, tmp_path: Path
-) -> None:
+def test_stages_are_numbered_in_the_order_of_the_method(tmp_path: Path) -> None:
     make_result().save(tmp_path, stages=True)
     assert sorted(path.name for path in (tmp_path / "stages").iterdir()) == [
         "01_anomaly_map.png",
@@ -130,12 +127,10 @@ def test_stages_are_numbered_in_the_order_of_the_method(
     ]
 
 
-def test_pictures_of_an_earlier_result_do_not_stay(
-    make_result: MakeResult, normal_result: Result, tmp_path: Path
-) -> None:
+def test_pictures_of_an_earlier_result_do_not_stay(tmp_path: Path) -> None:
     make_result().save(tmp_path, stages=True)
     (tmp_path / "stages" / "mine.png").touch()
-    normal_result.save(tmp_path, stages=True)
+    normal_result().save(tmp_path, stages=True)
     assert sorted(path.name for path in (tmp_path / "stages").iterdir()) == [
         "01_anomaly_map.png",
         "02_region_and_ring.png",
@@ -144,7 +139,7 @@ def test_pictures_of_an_earlier_result_do_not_stay(
     ]
 
 
-def test_a_stem_goes_before_each_name(make_result: MakeResult, tmp_path: Path) -> None:
+def test_a_stem_goes_before_each_name(tmp_path: Path) -> None:
     files = make_result().save(tmp_path, stages=True, stem="gear")
     assert files["mask"] == tmp_path / "gear_mask.png"
     assert files["m1"] == tmp_path / "gear_stages" / "04_m1.png"
@@ -153,7 +148,7 @@ def test_a_stem_goes_before_each_name(make_result: MakeResult, tmp_path: Path) -
 
 @pytest.mark.parametrize("call", ["fdopen", "replace"])
 def test_an_interrupted_export_leaves_no_half_file(
-    make_result: MakeResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     real, calls = getattr(os, call), []
 
@@ -174,9 +169,7 @@ def test_an_interrupted_export_leaves_no_half_file(
         assert cv2.imread(str(tmp_path / "score.png"), cv2.IMREAD_UNCHANGED).shape == (60, 80)
 
 
-def test_a_folder_that_cannot_be_written_to_is_one_sentence(
-    make_result: MakeResult, tmp_path: Path
-) -> None:
+def test_a_folder_that_cannot_be_written_to_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(ZsasError, match="cannot be written"):
         make_result().save(tmp_path / "taken")

@@ -29,7 +29,17 @@ BOX_COLOUR: RGB = (255, 255, 255)
 DARK: RGB = (16, 16, 16)
 LIGHT: RGB = (255, 255, 255)
 
-STAGE_NAMES = ("anomaly_map", "region_and_ring", "points", "m1", "m2", "box", "m3", "fused")
+STAGE_FILES = {
+    "map": "anomaly_map",
+    "region": "region_and_ring",
+    "points": "points",
+    "m1": "m1",
+    "m2": "m2",
+    "box": "box",
+    "m3": "m3",
+    "fused": "fused",
+}
+"""Stages in the order of the method, under the names of `Segmenter.stages`, and their names as files."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class Stage:
     """One picture of the gallery and of the export.
 
     Attributes:
-        name: One of `STAGE_NAMES`.
+        name: One of `STAGE_FILES`, as in `Segmenter.stages`.
         title: A few words with the paper's symbol.
         caption: The equation, and one sentence on what the stage decided.
         image: uint8 RGB, shape = (h, w, 3).
@@ -276,11 +286,14 @@ def side_by_side(
     return np.concatenate(row[1:], axis=1)
 
 
-def stages(result: Result, *, scaled: bool = False, max_side: int | None = None) -> list[Stage]:
-    """The stages that a result has reached, as captioned pictures, in the order of the method.
+def stages(
+    result: Result, reached: str = "fused", *, scaled: bool = False, max_side: int | None = None
+) -> list[Stage]:
+    """The stages of a result as captioned pictures, in the order of the method.
 
     Args:
         result: A whole result, or one on its way.
+        reached: The last stage that the result has, as `Segmenter.stages` names it.
         scaled: Colours of the two maps stretched to this image; see `heat_overlay`.
         max_side: Draw on a photo reduced to this longest side; None keeps the original's.
     """
@@ -296,23 +309,28 @@ def stages(result: Result, *, scaled: bool = False, max_side: int | None = None)
             return small.astype(bool)
         return cv2.resize(array, size, interpolation=cv2.INTER_AREA)
 
-    image, region = fit(result.image), fit(result.region)
-    points = dataclasses.replace(result.points, xy=result.points.xy * share)
+    image = fit(result.image)
     found = [
         Stage(
-            "anomaly_map",
+            "map",
             "Anomaly map Map_a",
-            f"CLIP compares each patch with words for sound and damaged ({result.localizer}): Map_a runs "
-            f"from {result.anomaly_map.min():.2f} to {_peak(result.anomaly_map)}.",
+            f"CLIP compares each patch with words for sound and damaged ({result.localizer}): Map_a "
+            f"runs from {result.anomaly_map.min():.2f} to {_peak(result.anomaly_map)}.",
             heat_overlay(image, fit(result.anomaly_map), scaled=scaled),
-        ),
+        )
+    ]
+    if reached == "map":
+        return found
+    region = fit(result.region)
+    found.append(
         Stage(
-            "region_and_ring",
+            "region",
             "Region S_a and ring N_a",
             _region_caption(result),
             region_and_ring(image, region, fit(result.ring)),
-        ),
-    ]
+        )
+    )
+    points = dataclasses.replace(result.points, xy=result.points.xy * share)
     if len(points):
         found.append(
             Stage(
@@ -322,35 +340,34 @@ def stages(result: Result, *, scaled: bool = False, max_side: int | None = None)
                 draw_points(outline(image, region), points),
             )
         )
-    before: CascadeStep | None = None
     for step in result.steps:
-        if step.name == "M3" and before is not None and len(result.box):
-            picture = mask_overlay(image, fit(before.mask))
-            found.append(
-                Stage(
-                    "box",
-                    f"Box of {before.name}",
-                    _box_caption(result.box, before.name),
-                    draw_boxes(picture, result.box * share),
-                )
-            )
+        picture = mask_overlay(image, fit(step.mask))
         found.append(
             Stage(
                 step.name.lower(),
                 f"Mask {step.name}",
                 _step_caption(step, result),
-                draw_points(mask_overlay(image, fit(step.mask)), points),
+                draw_points(picture, points),
             )
         )
-        before = step
-    found.append(
-        Stage(
-            "fused",
-            "Score map and mask",
-            _fusion_caption(result),
-            heat_overlay(image, fit(result.score_map), mask=fit(result.mask), scaled=scaled),
+        if step.name == "M2" and len(result.box):
+            found.append(
+                Stage(
+                    "box",
+                    "Box of M2",
+                    _box_caption(result.box),
+                    draw_boxes(picture, result.box * share),
+                )
+            )
+    if reached == "fused":
+        found.append(
+            Stage(
+                "fused",
+                "Score map and mask",
+                _fusion_caption(result),
+                heat_overlay(image, fit(result.score_map), mask=fit(result.mask), scaled=scaled),
+            )
         )
-    )
     return found
 
 
@@ -400,15 +417,15 @@ def _points_caption(points: Points) -> str:
     return text + (f"; {_count(clicks, 'click')} of yours in squares." if clicks else ".")
 
 
-def _box_caption(boxes: NDArray[np.floating[Any]], name: str) -> str:
+def _box_caption(boxes: NDArray[np.floating[Any]]) -> str:
     sizes = [f"{x1 - x0:.0f} × {y1 - y0:.0f} px" for x0, y0, x1, y1 in boxes[:3]]
     more = f" and {len(boxes) - 3} more" if len(boxes) > 3 else ""
-    return f"Eq. 11: {_count(len(boxes), 'tight box', 'tight boxes')} around {name}: {', '.join(sizes)}{more}."
+    return f"Eq. 11: {_count(len(boxes), 'tight box', 'tight boxes')} around M2: {', '.join(sizes)}{more}."
 
 
 def _step_caption(step: CascadeStep, result: Result) -> str:
     prompts = f" from {step.prompts}" if step.prompts else ""
-    kept = " This mask was kept." if step.name == result.winner else ""
+    kept = " This mask was kept." if step.name in result.winner.split(", ") else ""
     return (
         f"Eq. {_EQUATIONS.get(step.name, 12)}: SAM draws {_share(step.mask)}{prompts}, "
         f"with a predicted IoU of {step.score:.2f}.{kept}"
@@ -417,7 +434,7 @@ def _step_caption(step: CascadeStep, result: Result) -> str:
 
 def _fusion_caption(result: Result) -> str:
     weight = result.settings.fusion_weight
-    mask = result.winner or "the empty mask"
+    mask = f"SAM's mask ({result.winner or 'empty'})"
     how = {
         "weighted": f"{weight:.2f} × {mask} + {1 - weight:.2f} × Map_a",
         "mask": f"{mask} alone",

@@ -245,14 +245,14 @@ class Result:
         }
         if stages:
             for number, stage in enumerate(draw.stages(self), start=1):
-                path = stage_folder / f"{number:02d}_{stage.name}.png"
+                path = stage_folder / f"{number:02d}_{draw.STAGE_FILES[stage.name]}.png"
                 files[stage.name] = (path, _png(stage.image))
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
         files["json"] = (folder / f"{prefix}result.json", (text + "\n").encode())
         try:
             _write_all(list(files.values()))
             written = {path for path, _ in files.values()}
-            for name in draw.STAGE_NAMES:
+            for name in draw.STAGE_FILES.values():
                 for old in stage_folder.glob(f"[0-9][0-9]_{name}.png"):
                     if old not in written:
                         old.unlink()

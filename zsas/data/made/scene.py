@@ -28,18 +28,39 @@ FAMILIES = {**TEXTURES, **OBJECTS}
 KINDS: tuple[str, ...] = tuple(sorted(DEFECTS))
 
 HELD_OUT_FAMILIES: tuple[str, ...] = (
-    "leather", "marble", "painted_metal", "perforated_sheet",  # textures
-    "capsule", "food_ring", "walnut",  # objects
+    "leather",
+    "marble",
+    "painted_metal",
+    "perforated_sheet",  # textures
+    "capsule",
+    "food_ring",
+    "walnut",  # objects
 )
 HELD_OUT_KINDS: tuple[str, ...] = ("bubble", "burn", "glue", "squeezed")
 TRAIN_FAMILIES: tuple[str, ...] = tuple(f for f in FAMILIES if f not in HELD_OUT_FAMILIES)
 TRAIN_KINDS: tuple[str, ...] = tuple(k for k in KINDS if k not in HELD_OUT_KINDS)
 
 # Grey metal with weak marks is both common in inspection and hard: shown more often.
-_FAMILY_WEIGHTS = {"ground_metal": 2.5, "framed_plate": 2.5, "shaded_plate": 2.0, "brushed_metal": 1.5,
-                   "rolled_steel": 1.5, "cast_metal": 1.5}
-_KIND_WEIGHTS = {"hole": 1.6, "crack": 1.6, "scratch": 1.6, "broken": 1.4, "uneven": 1.6, "stain": 1.5,
-                 "colour": 1.3, "pinholes": 0.7, "thread": 0.8, "bubble": 0.7}
+_FAMILY_WEIGHTS = {
+    "ground_metal": 2.5,
+    "framed_plate": 2.5,
+    "shaded_plate": 2.0,
+    "brushed_metal": 1.5,
+    "rolled_steel": 1.5,
+    "cast_metal": 1.5,
+}
+_KIND_WEIGHTS = {
+    "hole": 1.6,
+    "crack": 1.6,
+    "scratch": 1.6,
+    "broken": 1.4,
+    "uneven": 1.6,
+    "stain": 1.5,
+    "colour": 1.3,
+    "pinholes": 0.7,
+    "thread": 0.8,
+    "bubble": 0.7,
+}
 _GOOD, _GREY, _SOUND = 0.25, 0.4, 0.5
 
 
@@ -89,18 +110,30 @@ def _known(given: Sequence[str] | None, known: Sequence[str], what: str) -> Sequ
         return known
     for name in given:
         if name not in known:
-            raise ZsasError(f"There is no made {what} called {name!r}; choose from {', '.join(sorted(known))}.")
+            raise ZsasError(
+                f"There is no made {what} called {name!r}; choose from {', '.join(sorted(known))}."
+            )
     if not given:
-        raise ZsasError(f"The list of made {what} names is empty; name at least one or leave it out.")
+        raise ZsasError(
+            f"The list of made {what} names is empty; name at least one or leave it out."
+        )
     return given
 
 
 def draft(
-    seed: int, size: int = 384, *, families: Sequence[str] | None = None, kinds: Sequence[str] | None = None,
-    defective: bool | None = None, grey: bool | None = None,
+    seed: int,
+    size: int = 384,
+    *,
+    families: Sequence[str] | None = None,
+    kinds: Sequence[str] | None = None,
+    defective: bool | None = None,
+    grey: bool | None = None,
 ) -> Draft:
     """A scene before crop and camera; arguments as for :func:`make_image`."""
-    families, kinds = _known(families, tuple(FAMILIES), "family"), _known(kinds, KINDS, "defect kind")
+    families, kinds = (
+        _known(families, tuple(FAMILIES), "family"),
+        _known(kinds, KINDS, "defect kind"),
+    )
     pick, paint, sound, harm = (np.random.default_rng([seed, step]) for step in range(4))
     family = _choose(pick, families, _FAMILY_WEIGHTS)
     is_grey = bool(pick.random() < _GREY) if grey is None else grey
@@ -108,10 +141,14 @@ def draft(
     surface = FAMILIES[family](paint, size)
     rgb = surface.rgb
     if sound.random() < _SOUND:
-        for name in sound.choice(sorted(HARD_NORMALS), int(sound.choice([1, 2, 3], p=[0.65, 0.25, 0.1])), False):
-            rgb = np.clip(HARD_NORMALS[str(name)](sound, replace(surface, rgb=rgb)), 0, 1).astype(np.float32)
+        for name in sound.choice(
+            sorted(HARD_NORMALS), int(sound.choice([1, 2, 3], p=[0.65, 0.25, 0.1])), False
+        ):
+            rgb = np.clip(HARD_NORMALS[str(name)](sound, replace(surface, rgb=rgb)), 0, 1).astype(
+                np.float32
+            )
     if is_grey:
-        rgb = cv2.merge([luma(rgb)] * 3)
+        rgb = np.asarray(cv2.merge([luma(rgb)] * 3), np.float32)
     clean = rgb
     kind_map = np.zeros((size, size), np.uint8)
     if not is_good:
@@ -131,7 +168,9 @@ def _window(rng: np.random.Generator, kind_map: NDArray[np.uint8]) -> NDArray[np
     if rng.random() < 0.6:
         return None
     zoom = 1 / rng.uniform(0.6, 1.0)
-    turn = cv2.getRotationMatrix2D((size / 2, size / 2), float(rng.normal(0, 8)) * (rng.random() < 0.4), zoom)
+    turn = cv2.getRotationMatrix2D(
+        (size / 2, size / 2), float(rng.normal(0, 8)) * (rng.random() < 0.4), zoom
+    )
     spots = np.flatnonzero(kind_map)
     slack = (zoom - 1) * size / 2
     shift = rng.uniform(-slack, slack, 2)
@@ -145,8 +184,13 @@ def _window(rng: np.random.Generator, kind_map: NDArray[np.uint8]) -> NDArray[np
 
 
 def make_image(
-    seed: int, size: int = 384, *, families: Sequence[str] | None = None, kinds: Sequence[str] | None = None,
-    defective: bool | None = None, grey: bool | None = None,
+    seed: int,
+    size: int = 384,
+    *,
+    families: Sequence[str] | None = None,
+    kinds: Sequence[str] | None = None,
+    defective: bool | None = None,
+    grey: bool | None = None,
 ) -> MadeImage:
     """Make one photograph; the same arguments always give the same picture.
 
@@ -166,13 +210,21 @@ def make_image(
     rgb, kind_map, parts = scene.rgb, scene.kind_map, scene.surface.parts.astype(np.int32)
     window = _window(view, kind_map)
     if window is not None:
-        cropped = cv2.warpAffine(kind_map, window, (size, size), flags=cv2.INTER_NEAREST,
-                                 borderMode=cv2.BORDER_REFLECT)
+        cropped = cv2.warpAffine(
+            kind_map, window, (size, size), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT
+        )
         if np.count_nonzero(cropped) >= min(4, np.count_nonzero(kind_map)):
             kind_map = np.asarray(cropped, np.uint8)
-            rgb = cv2.warpAffine(rgb, window, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-            parts = cv2.warpAffine(parts.astype(np.float32), window, (size, size), flags=cv2.INTER_NEAREST,
-                                   borderMode=cv2.BORDER_REFLECT).astype(np.int32)
+            rgb = cv2.warpAffine(
+                rgb, window, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+            )
+            parts = cv2.warpAffine(
+                parts.astype(np.float32),
+                window,
+                (size, size),
+                flags=cv2.INTER_NEAREST,
+                borderMode=cv2.BORDER_REFLECT,
+            ).astype(np.int32)
     image = photograph(shoot, np.ascontiguousarray(rgb, np.float32), grey=scene.grey)
     if view.random() < 0.5:
         quarter = int(view.integers(4))
@@ -196,7 +248,9 @@ def make_image(
 def _save(job: tuple[Path, Path | None, int, int, str, str | None]) -> None:
     """Make one image of a data set and write it, with its mask when it is defective."""
     path, mask_path, seed, size, family, kind = job
-    made = make_image(seed, size, families=[family], kinds=[kind] if kind else None, defective=kind is not None)
+    made = make_image(
+        seed, size, families=[family], kinds=[kind] if kind else None, defective=kind is not None
+    )
     cv2.imwrite(str(path), made.image[..., ::-1])
     if mask_path is not None:
         cv2.imwrite(str(mask_path), made.mask.astype(np.uint8) * 255)
@@ -207,8 +261,14 @@ def _one_thread() -> None:
 
 
 def write_dataset(
-    root: str | Path, *, seed: int = 0, per_category: int = 40, size: int = 384,
-    families: Sequence[str] | None = None, kinds: Sequence[str] | None = None, workers: int = 1,
+    root: str | Path,
+    *,
+    seed: int = 0,
+    per_category: int = 40,
+    size: int = 384,
+    families: Sequence[str] | None = None,
+    kinds: Sequence[str] | None = None,
+    workers: int = 1,
 ) -> Path:
     """Write made images in MVTec-AD's layout: a category a family, a defect folder a kind.
 
@@ -230,9 +290,14 @@ def write_dataset(
     Raises:
         ZsasError: for unknown names or fewer than 2 images a category.
     """
-    families, kinds = _known(families, tuple(FAMILIES), "family"), _known(kinds, KINDS, "defect kind")
+    families, kinds = (
+        _known(families, tuple(FAMILIES), "family"),
+        _known(kinds, KINDS, "defect kind"),
+    )
     if per_category < 2:
-        raise ZsasError(f"per_category is {per_category}; it must be at least 2, one good and one defective image.")
+        raise ZsasError(
+            f"per_category is {per_category}; it must be at least 2, one good and one defective image."
+        )
     root = Path(root)
     jobs: list[tuple[Path, Path | None, int, int, str, str | None]] = []
     for family in families:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zsas.data.made.noise import fractal
 from zsas.data.made.surface import Surface
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 Rng = np.random.Generator
 Painter = Callable[[Rng, Surface, float], tuple[Array, Array]]
@@ -63,7 +63,9 @@ def extent(surface: Surface) -> float:
     return float(np.sqrt(max(1.0, float(surface.region.sum()))))
 
 
-def place(rng: Rng, surface: Surface, margin: float = 0.0, edge: bool = False) -> tuple[float, float]:
+def place(
+    rng: Rng, surface: Surface, margin: float = 0.0, edge: bool = False
+) -> tuple[float, float]:
     """A point (x, y) of the object, at least `margin` px inside, or on its outline when `edge`."""
     region = surface.region.astype(np.uint8)
     size = region.shape[0]
@@ -93,8 +95,13 @@ def polygon(size: int, points: Any) -> Array:
 
 
 def outline(
-    rng: Rng, centre: tuple[float, float], radius: float, aspect: float = 1.0, wobble: float = 0.25,
-    corners: int = 48, angle: float | None = None,
+    rng: Rng,
+    centre: tuple[float, float],
+    radius: float,
+    aspect: float = 1.0,
+    wobble: float = 0.25,
+    corners: int = 48,
+    angle: float | None = None,
 ) -> NDArray[np.float64]:
     """Points (corners, 2) of a closed irregular curve; `wobble` 0 gives an ellipse, 0.5 a splash."""
     theta = np.linspace(0, 2 * np.pi, corners, endpoint=False)
@@ -109,10 +116,19 @@ def outline(
 
 
 def blob(
-    rng: Rng, surface: Surface, centre: tuple[float, float], radius: float, *, aspect: float | None = None,
-    wobble: float = 0.25, ragged: float = 0.0, soft: float = 0.7, cell: float = 0.0, clip: bool = True,
+    rng: Rng,
+    surface: Surface,
+    centre: tuple[float, float],
+    radius: float,
+    *,
+    aspect: float | None = None,
+    wobble: float = 0.25,
+    ragged: float = 0.0,
+    soft: float = 0.7,
+    cell: float = 0.0,
+    clip: bool = True,
 ) -> Array:
-    """Irregular patch as opacity in [0, 1]: `soft` px of edge blur, `ragged` strength of edge noise."""
+    """Irregular patch as opacity: `soft` px of edge blur, `ragged` strength of edge noise."""
     size = surface.rgb.shape[0]
     aspect = log_uniform(rng, 1, 2.5) if aspect is None else aspect
     patch = polygon(size, outline(rng, centre, radius, aspect, wobble))
@@ -125,8 +141,13 @@ def blob(
 
 
 def walk(
-    rng: Rng, start: tuple[float, float], length: float, heading: float, curl: float = 0.2,
-    jitter: float = 0.0, steps: int = 40,
+    rng: Rng,
+    start: tuple[float, float],
+    length: float,
+    heading: float,
+    curl: float = 0.2,
+    jitter: float = 0.0,
+    steps: int = 40,
 ) -> NDArray[np.float64]:
     """A wandering line (steps, 2) px: `curl` radians of slow turning, `jitter` radians of kinks."""
     t = np.linspace(0, 1, steps)
@@ -143,7 +164,10 @@ def stroke(size: int, line: NDArray[np.float64], widths: Any) -> Array:
     widths = np.broadcast_to(np.asarray(widths, np.float64), (len(line),))
     direction = np.gradient(line, axis=0)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True) + 1e-9
-    side = np.stack([-direction[:, 1], direction[:, 0]], 1) * (np.maximum(widths - 0.8, 0.1) / 2)[:, None]
+    side = (
+        np.stack([-direction[:, 1], direction[:, 0]], 1)
+        * (np.maximum(widths - 0.8, 0.1) / 2)[:, None]
+    )
     drawn = polygon(size, np.concatenate([line + side, (line - side)[::-1]]))
     thin = float(widths.mean())
     return drawn * min(1.0, 0.35 + 0.65 * thin)
@@ -161,14 +185,18 @@ def mean_colour(surface: Surface, where: Array) -> Array:
     return np.array(cv2.mean(surface.rgb, (weight > 0.15).astype(np.uint8))[:3], np.float32)
 
 
-def contrast(rng: Rng, surface: Surface, where: Array, gain: float, low: float = 0.06, high: float = 0.6) -> float:
+def contrast(
+    rng: Rng, surface: Surface, where: Array, gain: float, low: float = 0.06, high: float = 0.6
+) -> float:
     """Strength of a tone change in [0, 0.95], log-uniform; grows with the texture it must stand out from."""
     spots = surface.rgb[where > 0.15]
     texture = float(np.std(spots[:, 1])) if len(spots) > 8 else 0.0
     return min(0.95, gain * (log_uniform(rng, low, high) + 0.6 * min(texture, 0.2)))
 
 
-def tint(rng: Rng, base: Array, amount: float, *, dark: float = 0.65, chroma: float = 0.35) -> Array:
+def tint(
+    rng: Rng, base: Array, amount: float, *, dark: float = 0.65, chroma: float = 0.35
+) -> Array:
     """A colour (3,) that differs from `base` by about `amount`: darker with probability `dark`."""
     level = float(base @ LUMA)
     sign = -1.0 if rng.random() < dark else 1.0
@@ -178,7 +206,9 @@ def tint(rng: Rng, base: Array, amount: float, *, dark: float = 0.65, chroma: fl
         sign = -1.0
     amount = min(amount, max(0.05, 0.9 * level if sign < 0 else 0.95 * (1 - level)))
     hue = rng.standard_normal(3).astype(np.float32)
-    return np.clip(base + sign * amount + chroma * amount * (hue - hue.mean()), 0, 1).astype(np.float32)
+    return np.clip(base + sign * amount + chroma * amount * (hue - hue.mean()), 0, 1).astype(
+        np.float32
+    )
 
 
 def window(field: Any, margin: int = 0) -> tuple[slice, slice]:
@@ -195,7 +225,7 @@ def luma(rgb: Array) -> Array:
     return np.asarray(cv2.transform(rgb, LUMA[None, :]), np.float32).reshape(rgb.shape[:2])
 
 
-def _spread(field: Array) -> Array:
+def spread(field: Array) -> Array:
     """(h, w) to three equal channels."""
     return np.asarray(cv2.merge([field, field, field]), np.float32)
 
@@ -209,7 +239,7 @@ def mix(rgb: Array, colour: Any, alpha: Array) -> Array:
     cover = np.asarray(colour, np.float32)
     part = result[box]
     over = cover[box] if cover.ndim == 3 else np.broadcast_to(cover, part.shape)
-    part += (over - part) * _spread(np.ascontiguousarray(alpha[box], np.float32))
+    part += (over - part) * spread(np.ascontiguousarray(alpha[box], np.float32))
     return result
 
 
@@ -235,7 +265,7 @@ def relief(rgb: Array, height: Array, rng: Rng, amount: float) -> Array:
     if peak < 1e-6:
         return rgb
     box = window(np.abs(slope) > 0.004 * peak)
-    lit = _spread(np.ascontiguousarray(slope[box] * np.float32(amount / peak)))
+    lit = spread(np.ascontiguousarray(slope[box] * np.float32(amount / peak)))
     result = np.array(rgb, np.float32)
     result[box] = np.clip(result[box] * (1 + 1.2 * lit) + 0.35 * lit, 0, 1)
     return result
@@ -254,6 +284,24 @@ def displace(rgb: Array, dx: Array, dy: Array) -> Array:
     return result
 
 
+def turning(centre: Any, degrees: float, scale: float = 1.0) -> NDArray[np.float64]:
+    """2 x 3 matrix that turns the picture about a point (x, y)."""
+    x, y = (float(value) for value in centre)
+    return np.array(cv2.getRotationMatrix2D((x, y), float(degrees), scale), np.float64)
+
+
+def warp(field: Any, matrix: NDArray[np.float64]) -> Array:
+    """A field or picture moved by a 2 x 3 matrix; drawings get empty borders, pictures mirrored ones."""
+    size = (field.shape[1], field.shape[0])
+    border = cv2.BORDER_REFLECT if field.ndim == 3 else cv2.BORDER_CONSTANT
+    return np.asarray(cv2.warpAffine(field, matrix, size, borderMode=border), np.float32)
+
+
+def shift(field: Array, dx: float, dy: float) -> Array:
+    """A drawing moved by (dx, dy) px."""
+    return warp(field, np.array([[1.0, 0.0, dx], [0.0, 1.0, dy]]))
+
+
 def backdrop(rng: Rng, surface: Surface) -> Array:
     """What would be seen if the object were not there: the background spread inwards, or a dark ground."""
     size = surface.rgb.shape[0]
@@ -261,7 +309,9 @@ def backdrop(rng: Rng, surface: Surface) -> Array:
     if outside.mean() < 0.02:
         base = mean_colour(surface, surface.region.astype(np.float32))
         colour = tint(rng, base * rng.uniform(0.1, 0.7), 0.06, chroma=0.5)
-        field = np.broadcast_to(colour, surface.rgb.shape) * (1 + 0.06 * noise(rng, size, 20, 4)[..., None])
+        field = np.broadcast_to(colour, surface.rgb.shape) * (
+            1 + 0.06 * noise(rng, size, 20, 4)[..., None]
+        )
         return np.clip(field, 0, 1).astype(np.float32)
     reach = size / 14
     spread, weight = blur(surface.rgb * outside[..., None], reach), blur(outside, reach)
@@ -270,7 +320,9 @@ def backdrop(rng: Rng, surface: Surface) -> Array:
     spots = surface.rgb[outside > 0]
     grain = 0.5 * min(0.05, float(np.std(spots[:: max(1, len(spots) // 2000), 1])))
     field = field + grain * noise(rng, size, 3, 2)[..., None]
-    return np.asarray(np.where(outside[..., None] > 0, surface.rgb, np.clip(field, 0, 1)), np.float32)
+    return np.asarray(
+        np.where(outside[..., None] > 0, surface.rgb, np.clip(field, 0, 1)), np.float32
+    )
 
 
 def visible(before: Array, after: Array, support: Array) -> Mask:
@@ -289,7 +341,9 @@ def visible(before: Array, after: Array, support: Array) -> Mask:
     change = blur(np.maximum(np.maximum(red, green), blue), 0.6)
     strong = float(np.quantile(change[inside], 0.92))
     limit = max(0.012, 0.3 * strong)
-    seen = (change > limit) & cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    seen = (change > limit) & cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(
+        bool
+    )
     whole = support > 0.4
     count = int(whole.sum())
     if count and (seen & whole).sum() > 0.35 * count:
@@ -323,8 +377,10 @@ def as_defect(paint: Painter) -> Defect:
             rgb, support = paint(rng, surface, gain)
             box = window(support > 0, 8)
             painted = np.clip(rgb[box], 0, 1).astype(np.float32)
-            if grey and painted.size:  # a change of hue alone must not count where it will not be seen
-                painted = _spread(luma(painted))
+            if (
+                grey and painted.size
+            ):  # a change of hue alone must not count where it will not be seen
+                painted = spread(luma(painted))
             before = np.ascontiguousarray(surface.rgb[box])
             seen = visible(before, painted, np.ascontiguousarray(support[box]))
             if seen.sum() >= 4:
@@ -336,7 +392,9 @@ def as_defect(paint: Painter) -> Defect:
                 return rgb, mask
             gain *= 1.7
         centre = place(rng, surface)
-        spot = polygon(surface.rgb.shape[0], outline(rng, centre, max(2.5, px(surface, 4)), 1.3, 0.1))
+        spot = polygon(
+            surface.rgb.shape[0], outline(rng, centre, max(2.5, px(surface, 4)), 1.3, 0.1)
+        )
         base = mean_colour(surface, spot)
         rgb = mix(surface.rgb, tint(rng, base, 0.4), spot)
         return rgb, visible(surface.rgb, rgb, spot)

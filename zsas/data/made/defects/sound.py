@@ -29,17 +29,24 @@ from zsas.data.made.defects.common import (
     soak,
     stroke,
     tint,
+    turning,
+    warp,
 )
 
 _GLYPHS = list("ABCDEFGHJKLMNPQRSTUVWXYZ0123456789-./")
-_FONTS = [cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_PLAIN, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX]
+_FONTS = [
+    cv2.FONT_HERSHEY_SIMPLEX,
+    cv2.FONT_HERSHEY_PLAIN,
+    cv2.FONT_HERSHEY_DUPLEX,
+    cv2.FONT_HERSHEY_COMPLEX,
+]
 
 
 def _turned(rng: Rng, field: Array, centre: tuple[float, float]) -> Array:
     """Turn a drawing by a multiple of 90 degrees, or a few degrees more."""
     angle = float(rng.integers(4)) * 90 + (rng.normal(0, 4) if rng.random() < 0.5 else 0.0)
-    turn = cv2.getRotationMatrix2D(centre, angle, 1.0)
-    return np.asarray(cv2.warpAffine(field, turn, field.shape[::-1]), np.float32)
+    turn = turning(centre, angle, 1.0)
+    return warp(field, turn)
 
 
 def _words(rng: Rng, size: int, centre: tuple[float, float], height: float, lines: int) -> Array:
@@ -55,7 +62,9 @@ def _words(rng: Rng, size: int, centre: tuple[float, float], height: float, line
 
 
 def _box(centre: tuple[float, float], w: float, h: float) -> Array:
-    return np.array([[-w, -h], [w, -h], [w, h], [-w, h]], np.float32) / 2 + np.float32(centre)
+    return np.array([[-w, -h], [w, -h], [w, h], [-w, h]], np.float32) / 2 + np.asarray(
+        centre, np.float32
+    )
 
 
 def lettering(rng: Rng, surface: Surface) -> Array:
@@ -84,7 +93,9 @@ def label(rng: Rng, surface: Surface) -> Array:
         ink = np.zeros((size, size), np.float32)
         for x in np.cumsum(rng.integers(2, 7, 24)):
             if x < 0.8 * w and rng.random() < 0.6:
-                ink = np.maximum(ink, polygon(size, _box((centre[0] - 0.4 * w + x, centre[1]), 1.8, 0.6 * h)))
+                ink = np.maximum(
+                    ink, polygon(size, _box((centre[0] - 0.4 * w + x, centre[1]), 1.8, 0.6 * h))
+                )
     else:
         ink = _words(rng, size, centre, h / 4, int(rng.integers(1, 3)))
     card, ink = _turned(rng, card, centre) * surface.region, _turned(rng, ink, centre)
@@ -97,7 +108,9 @@ def label(rng: Rng, surface: Surface) -> Array:
 def grooves(rng: Rng, surface: Surface) -> Array:
     """One to eight straight, equally spaced seams or grooves across the object."""
     size = surface.rgb.shape[0]
-    heading = float(rng.integers(2)) * np.pi / 2 + (rng.normal(0, 0.4) if rng.random() < 0.4 else 0.0)
+    heading = float(rng.integers(2)) * np.pi / 2 + (
+        rng.normal(0, 0.4) if rng.random() < 0.4 else 0.0
+    )
     along = np.array([np.cos(heading), np.sin(heading)])
     across = np.array([-along[1], along[0]])
     count = 1 if rng.random() < 0.5 else int(rng.integers(2, 9))
@@ -105,7 +118,11 @@ def grooves(rng: Rng, surface: Surface) -> Array:
     width = px(surface, log_uniform(rng, 1, 8))
     alpha = np.zeros((size, size), np.float32)
     for i in range(count):
-        ends = start + across * gap * (i - count // 2) + along * np.linspace(-1.5, 1.5, 4)[:, None] * size
+        ends = (
+            start
+            + across * gap * (i - count // 2)
+            + along * np.linspace(-1.5, 1.5, 4)[:, None] * size
+        )
         alpha = np.maximum(alpha, stroke(size, ends, width))
     alpha = blur(alpha, rng.uniform(0.2, 1.2)) * surface.region
     amount = contrast(rng, surface, alpha, 1.0, 0.08, 0.5)
@@ -123,7 +140,11 @@ def highlights(rng: Rng, surface: Surface) -> Array:
         centre, heading = place(rng, surface), rng.uniform(0, np.pi)
         if rng.random() < 0.5:
             half = side * rng.uniform(0.05, 0.5) * np.array([np.cos(heading), np.sin(heading)])
-            spot = stroke(size, np.stack([centre - half, np.array(centre), centre + half]), side * log_uniform(rng, 0.01, 0.12))
+            spot = stroke(
+                size,
+                np.stack([centre - half, np.array(centre), centre + half]),
+                side * log_uniform(rng, 0.01, 0.12),
+            )
         else:
             turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
             r = side * log_uniform(rng, 0.01, 0.12)
@@ -153,7 +174,9 @@ def drilled(rng: Rng, surface: Surface) -> Array:
     alpha = disc.astype(np.float32) / 255 * surface.region
     base = mean_colour(surface, alpha)
     amount = contrast(rng, surface, alpha, 1.0, 0.15, 0.6)
-    rgb = mix(surface.rgb, tint(rng, base, amount, dark=0.85, chroma=0.1), alpha * rng.uniform(0.5, 1))
+    rgb = mix(
+        surface.rgb, tint(rng, base, amount, dark=0.85, chroma=0.1), alpha * rng.uniform(0.5, 1)
+    )
     return relief(rgb, blur(alpha, 1.0) * r, rng, rng.uniform(0.05, 0.5))
 
 
@@ -162,7 +185,9 @@ def shadow_edge(rng: Rng, surface: Surface) -> Array:
     size = surface.rgb.shape[0]
     heading, (cx, cy) = rng.uniform(0, 2 * np.pi), place(rng, surface)
     axis = np.arange(size, dtype=np.float32)
-    beyond = (axis[None, :] - cx) * np.float32(np.cos(heading)) + (axis[:, None] - cy) * np.float32(np.sin(heading))
+    beyond = (axis[None, :] - cx) * np.float32(np.cos(heading)) + (axis[:, None] - cy) * np.float32(
+        np.sin(heading)
+    )
     shade = np.clip(beyond / px(surface, log_uniform(rng, 2, 90)) + 0.5, 0, 1)
     return np.asarray(surface.rgb * (1 - rng.uniform(0.08, 0.5) * shade)[..., None], np.float32)
 
@@ -204,7 +229,9 @@ def frame(rng: Rng, surface: Surface) -> Array:
     slope = rng.normal(0, 0.02) if rng.random() < 0.5 else 0.0
     for side in sides:
         width, skew = px(surface, log_uniform(rng, 3, 34)), slope * size
-        bar = polygon(size, [(-2, -2), (size + 2, -2), (size + 2, width + skew), (-2, width - skew)])
+        bar = polygon(
+            size, [(-2, -2), (size + 2, -2), (size + 2, width + skew), (-2, width - skew)]
+        )
         bar = np.rot90(blur(bar, rng.uniform(0.3, 3)), int(side))
         rgb = mix(rgb, texture, np.ascontiguousarray(bar))
     return rgb
@@ -215,10 +242,14 @@ def streaks(rng: Rng, surface: Surface) -> Array:
     size = surface.rgb.shape[0]
     line = blur(rng.standard_normal((1, size), dtype=np.float32), px(surface, rng.uniform(0.3, 3)))
     line = np.where(np.abs(line) > 1.2 * line.std(), line, 0.3 * line)
-    field = np.repeat(line / (line.std() + 1e-6), size, 0) * (1 + 0.4 * noise(rng, size, px(surface, 60)))
+    field = np.repeat(line / (line.std() + 1e-6), size, 0) * (
+        1 + 0.4 * noise(rng, size, px(surface, 60))
+    )
     if rng.random() < 0.5:
         field = np.ascontiguousarray(field.T)
-    return np.clip(surface.rgb + (rng.uniform(0.01, 0.05) * field * surface.region)[..., None], 0, 1)
+    return np.clip(
+        surface.rgb + (rng.uniform(0.01, 0.05) * field * surface.region)[..., None], 0, 1
+    )
 
 
 def patina(rng: Rng, surface: Surface) -> Array:
@@ -228,7 +259,9 @@ def patina(rng: Rng, surface: Surface) -> Array:
     ridges = np.exp(-((noise(rng, size, px(surface, rng.uniform(30, 80)), 2) / 0.06) ** 2))
     field = rng.uniform(0.005, 0.03) * clouds - rng.uniform(0, 0.04) * ridges * (rng.random() < 0.5)
     if rng.random() < 0.5:
-        dots = (rng.random((size, size), dtype=np.float32) < rng.uniform(0.0002, 0.003)).astype(np.float32)
+        dots = (rng.random((size, size), dtype=np.float32) < rng.uniform(0.0002, 0.003)).astype(
+            np.float32
+        )
         dots = blur(dots, rng.uniform(0.5, 1.0))
         field = field + rng.choice([-1, 1]) * rng.uniform(0.05, 0.25) * dots / (dots.max() + 1e-6)
     return np.clip(surface.rgb + np.asarray(field * surface.region, np.float32)[..., None], 0, 1)
@@ -249,7 +282,9 @@ def logo(rng: Rng, surface: Surface) -> Array:
         n = int(rng.integers(3, 8))
         turn = np.linspace(0, 2 * np.pi, 2 * n, endpoint=False)
         radii = np.where(np.arange(2 * n) % 2, r, r * rng.uniform(0.35, 0.8))
-        ink = (polygon(size, np.stack([np.cos(turn), np.sin(turn)], 1) * radii[:, None] + centre) * 255).astype(np.uint8)
+        ink = (
+            polygon(size, np.stack([np.cos(turn), np.sin(turn)], 1) * radii[:, None] + centre) * 255
+        ).astype(np.uint8)
     elif style == 2:
         for i in range(int(rng.integers(2, 6))):
             bar = _box((centre[0], centre[1] + (i - 2) * 0.5 * r), r * 2, 0.25 * r)
@@ -257,11 +292,17 @@ def logo(rng: Rng, surface: Surface) -> Array:
     else:
         turn = np.linspace(0, 2 * np.pi, int(rng.integers(3, 7)), endpoint=False)
         outer = np.stack([np.cos(turn), np.sin(turn)], 1)
-        ink = np.clip(polygon(size, outer * r + centre) - polygon(size, outer * r * 0.7 + centre), 0, 1)
+        ink = np.clip(
+            polygon(size, outer * r + centre) - polygon(size, outer * r * 0.7 + centre), 0, 1
+        )
         ink = (ink * 255).astype(np.uint8)
     alpha = ink.astype(np.float32) / 255 * surface.region
     base = mean_colour(surface, alpha)
-    return mix(surface.rgb, tint(rng, base, contrast(rng, surface, alpha, 1.0, 0.15, 0.6), chroma=0.8), alpha)
+    return mix(
+        surface.rgb,
+        tint(rng, base, contrast(rng, surface, alpha, 1.0, 0.15, 0.6), chroma=0.8),
+        alpha,
+    )
 
 
 HARD_NORMALS: dict[str, Callable[[Rng, Surface], Array]] = {

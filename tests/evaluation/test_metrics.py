@@ -176,3 +176,21 @@ def test_memory_does_not_grow_with_the_number_of_images():
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 100_000  # KiB: the 20 maps alone are 80 MiB and kept nowhere
     assert total.regions == 21 and int(total.sound.sum() + total.defective.sum()) == 21 << 20
+
+
+def test_f1_max_and_aupro_agree_with_anomalib():
+    """Needs anomalib installed beside the project, which does not depend on it; skipped without."""
+    pytest.importorskip("anomalib")
+    import torch
+    from anomalib.metrics.aupro import _AUPRO
+    from anomalib.metrics.f1_score import _F1Max
+
+    maps, masks = zip(*random_images(np.random.default_rng(4), 6), strict=True)
+    total = sum((counted(s, m) for s, m in zip(maps, masks, strict=True)), PixelCounts.empty())
+    scores, truth = torch.from_numpy(np.stack(maps)), torch.from_numpy(np.stack(masks)).int()
+    oracle, best = _AUPRO(fpr_limit=0.3), _F1Max()
+    oracle.update(scores, truth)
+    best.update(scores.flatten(), truth.flatten())
+    metrics = pixel_metrics(total)
+    assert metrics.aupro == pytest.approx(float(oracle.compute()), abs=1e-3)
+    assert metrics.f1_max == pytest.approx(float(best.compute()), abs=1e-3)

@@ -1,0 +1,221 @@
+"""A run over a data set: encoded once, resumed after a kill, nothing counted twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import small_segmenter
+from tests.evaluation.pictures import write_folder
+from zsas.data.datasets import load_dataset
+from zsas.errors import ZsasError
+from zsas.evaluation import run
+from zsas.evaluation.report import write_report
+from zsas.settings import Settings
+
+SETTINGS = Settings(threshold=0.97, threshold_mode="quantile", spacing=0.0, max_regions=2)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return load_dataset("folder", write_folder(tmp_path_factory.mktemp("parts") / "parts"))
+
+
+def measured(segmenter, data, folder, conditions, **options):
+    store = run.Store(folder, run.identity(data, conditions, segmenter, 0), len(conditions))
+    run.evaluate(segmenter, data, conditions, store, **options)
+    return write_report(store, data, conditions, {"side": 0})
+
+
+def test_without_axes_the_map_and_the_mask_stand_beside_the_whole():
+    names = [condition.name for condition in run.plan(Settings())]
+    assert names == ["CLIP map alone", "mask alone", "as set"]
+
+
+def test_axes_multiply():
+    conditions = run.plan(Settings(), ["kernel", "cascade"], {"k_positive": [1, 3]})
+    assert len(conditions) == 1 + 9 * 3 * 2
+    assert conditions[-1].name == "ellipse 30, points + box + logit2, k_positive 3"
+    assert conditions[-1].settings.kernel_size == 30
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("k_positive=1,3", {"k_positive": [1, 3]}),
+        ("fusion-weight=0.2, 1", {"fusion_weight": [0.2, 1.0]}),
+        ("negatives=on,off", {"negatives": [True, False]}),
+        ("similarity=mean,nearest", {"similarity": ["mean", "nearest"]}),
+    ],
+)
+def test_sweeps_are_read(text, expected):
+    assert run.parse_sweep([text]) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("colour=red", "must read name=v1,v2"),
+        ("k_positive", "must read name=v1,v2"),
+        ("k_positive=many", "must be 1 to 20"),
+        ("k_positive=99", "k_positive is 99"),
+    ],
+)
+def test_wrong_sweeps_are_one_sentence(text, message):
+    with pytest.raises(ZsasError, match=message):
+        run.parse_sweep([text])
+
+
+def test_every_image_is_encoded_once_whatever_is_ablated(data, tmp_path):
+    segmenter = small_segmenter()
+    conditions = run.plan(SETTINGS, ["kernel", "cascade"])
+    results = measured(segmenter, data, tmp_path, conditions)
+    assert segmenter.photos_encoded == {"clip": len(data), "sam": len(data)}
+    assert [row["name"] for row in results["table"]] == [c.name for c in conditions]
+
+
+def test_conditions_decided_together_equal_conditions_decided_alone(data, segmenter):
+    encoding = segmenter.encode(data.samples[3].load_image())
+    settings = [c.settings for c in run.plan(SETTINGS, ["kernel", "cascade"])]
+    for one, together in zip(settings, run.decide(segmenter, encoding, settings), strict=True):
+        alone = segmenter.segment(encoding, one)
+        assert np.array_equal(alone.mask, together.mask)
+        assert np.array_equal(alone.score_map, together.score_map)
+
+
+def test_the_answer_of_sam_is_asked_once(data, segmenter, monkeypatch):
+    asked = []
+    decode = segmenter.sam.decode
+    monkeypatch.setattr(segmenter.sam, "decode", lambda f, p: asked.extend(p) or decode(f, p))
+    encoding = segmenter.encode(data.samples[3].load_image())
+    one = SETTINGS.replace(max_regions=1)
+    list(run.decide(segmenter, encoding, [one.replace(steps=steps) for steps in (1, 2, 3)]))
+    assert len(asked) == 3
+
+
+def test_a_batch_changes_nothing(data, tmp_path):
+    conditions = run.plan(SETTINGS)
+    single = measured(small_segmenter(), data, tmp_path / "one", conditions)
+    batched = measured(small_segmenter(), data, tmp_path / "five", conditions, batch=5)
+    for a, b in zip(single["table"], batched["table"], strict=True):
+        for name, value in a["mean"].items():
+            assert b["mean"][name] == pytest.approx(value, abs=2e-3), name
+
+
+def test_the_same_command_gives_the_same_results(data, tmp_path):
+    conditions = run.plan(SETTINGS)
+    for name in ("a", "b"):
+        measured(small_segmenter(), data, tmp_path / name, conditions)
+    files = ("results.json", "table.md", "index.html", "curves.png")
+    assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "RECORDS_AT_ONCE", 2)  # so that records are added up in between
+    conditions = run.plan(SETTINGS)
+    whole = measured(small_segmenter(), data, tmp_path / "whole", conditions)
+    for stop in (1, 4, 9):
+        segmenter = small_segmenter()
+
+        def progress(done, total, stop=stop):
+            if done == stop:
+                raise Killed
+
+        with pytest.raises(Killed):
+            measured(segmenter, data, tmp_path / f"cut{stop}", conditions, progress=progress)
+        again = small_segmenter()
+        results = measured(again, data, tmp_path / f"cut{stop}", conditions)
+        assert segmenter.photos_encoded["sam"] + again.photos_encoded["sam"] == len(data)
+        assert results == whole
+
+
+def test_a_kill_between_adding_up_and_cleaning_counts_nothing_twice(data, tmp_path):
+    segmenter, conditions = small_segmenter(), run.plan(SETTINGS)
+    identity = run.identity(data, conditions, segmenter, 0)
+    store = run.Store(tmp_path / "run", identity, len(conditions))
+    run.evaluate(segmenter, data, conditions, store)
+    shutil.copytree(tmp_path / "run" / "records", tmp_path / "loose")
+    whole = write_report(store, data, conditions, {"side": 0})
+    for record in (tmp_path / "loose").iterdir():  # the records that should have been deleted are back
+        shutil.copy(record, tmp_path / "run" / "records")
+    again = run.Store(tmp_path / "run", identity, len(conditions))
+    assert write_report(again, data, conditions, {"side": 0}) == whole
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.conftest import small_segmenter
+from tests.evaluation.test_run import SETTINGS, measured
+from zsas.data.datasets import load_dataset
+from zsas.evaluation import run
+data = load_dataset("folder", sys.argv[1])
+measured(small_segmenter(), data, Path(sys.argv[2]), run.plan(SETTINGS))
+"""
+
+
+def test_a_killed_process_loses_at_most_the_image_it_was_at(tmp_path):
+    root = write_folder(tmp_path / "parts", per_kind=12)
+    data, conditions = load_dataset("folder", root), run.plan(SETTINGS)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, root, tmp_path / "run"], env=environment)
+    records = tmp_path / "run" / "records"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(list(records.glob("*.npz"))) < 5:
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = len(list(records.glob("*.npz")))
+    assert 5 <= kept < len(data)
+    segmenter = small_segmenter()
+    results = measured(segmenter, data, tmp_path / "run", conditions)
+    assert segmenter.photos_encoded["sam"] == len(data) - kept
+    assert results == measured(small_segmenter(), data, tmp_path / "fresh", conditions)
+
+
+def test_a_folder_of_another_run_is_refused(data, tmp_path, segmenter):
+    run.Store(tmp_path, run.identity(data, run.plan(SETTINGS), segmenter, 0), 3)
+    with pytest.raises(ZsasError, match="run of other conditions"):
+        run.Store(tmp_path, run.identity(data, run.plan(SETTINGS), segmenter, 518), 3)
+
+
+def test_a_broken_image_is_reported_and_not_counted(tmp_path, segmenter):
+    root = write_folder(tmp_path / "parts")
+    (root / "tile/test/spot/000.png").write_bytes(b"\x89PNG broken")
+    results = measured(segmenter, load_dataset("folder", root), tmp_path / "run", run.plan(SETTINGS))
+    assert list(results["unreadable"]) == ["tile/test/spot/000"]
+    assert results["images"] == 11
+    assert "1 images could not be measured" in (tmp_path / "run/table.md").read_text()
+
+
+def test_an_adapter_judged_on_its_own_training_data_is_called_out(data):
+    (warning,) = run.leakage(data, {"linear": {"trained_on": data.name}})
+    assert "trained on parts" in warning
+    assert run.leakage(data, {"linear": {"trained_on": "visa"}}) == []
+
+
+def test_totals_survive_the_disk():
+    rng = np.random.default_rng(0)
+    truth = run.Truth.of(rng.random((20, 20)) < 0.2)
+    counts = truth.count(rng.random((20, 20), dtype=np.float32))
+    outcome = run.Outcome(counts, 0.5, 1, 2, 3)
+    total = run.Totals.of(run.Record("a/b", "a", "b", True, (outcome, outcome)), 2)
+    back = run.Totals.from_bytes(total.to_bytes())
+    assert back.images == json.loads(json.dumps(total.images))
+    for a, b in zip(total.counts, back.counts, strict=True):
+        assert np.array_equal(a.sound, b.sound) and np.array_equal(a.overlap, b.overlap)
+        assert a.regions == b.regions

@@ -1,0 +1,191 @@
+"""`zsas evaluate`: a data set in, a folder with figures, tables, curves and pictures out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zsas.errors import ZsasError
+from zsas.flags import with_knobs
+from zsas.settings import Settings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+CACHE_BYTES = 250_000_000
+"""Encodings in memory: only conditions of one image share them."""
+
+_DATA, _MODELS, _SCALE = "Data", "Models", "Many machines"
+
+
+@app.command()
+@with_knobs
+def evaluate(
+    dataset: Annotated[
+        str, typer.Argument(help="mvtec, visa, folder (MVTec-AD's layout), flat (with optional masks) or made.")
+    ],
+    settings: Settings,
+    out: Annotated[Path, typer.Option(help="Folder for the report; a killed run goes on there.", file_okay=False)],
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the data set; mvtec and visa come from the Hub without it.", rich_help_panel=_DATA),
+    ] = None,
+    categories: Annotated[
+        list[str] | None, typer.Option(help="Only these, separated by commas or given again.", rich_help_panel=_DATA)
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="At most this many images of each category.", min=1, rich_help_panel=_DATA)
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision on the Hub.", rich_help_panel=_DATA)] = None,
+    side: Annotated[
+        int,
+        typer.Option(
+            help="Longest side at which maps and masks are compared; 0 is each image's own.",
+            min=0,
+            max=4096,
+            rich_help_panel=_DATA,
+        ),
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="made: seed of the images.", rich_help_panel=_DATA)] = 1_000_000,
+    per_category: Annotated[
+        int, typer.Option(help="made: test images of each category.", min=2, rich_help_panel=_DATA)
+    ] = 40,
+    size: Annotated[int, typer.Option(help="made: side in pixels.", min=64, rich_help_panel=_DATA)] = 384,
+    families: Annotated[
+        str,
+        typer.Option(
+            help='made: textures and objects, by name, "held-out" (never trained on) or "all".', rich_help_panel=_DATA
+        ),
+    ] = "held-out",
+    ablate: Annotated[
+        list[str] | None, typer.Option(help="cascade (1, 2, 3 steps) or kernel (3 shapes × 3 sizes); may be given again.")
+    ] = None,
+    sweep: Annotated[
+        list[str] | None, typer.Option(help="Values of one setting, as k_positive=1,3,5; may be given again.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="paper, base or tiny.", rich_help_panel=_MODELS)] = None,
+    clip: Annotated[str | None, typer.Option(help="CLIP instead of the preset's.", rich_help_panel=_MODELS)] = None,
+    sam: Annotated[str | None, typer.Option(help="SAM instead of the preset's.", rich_help_panel=_MODELS)] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="Trained linear layers for the CLIP model.", rich_help_panel=_MODELS)
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.", rich_help_panel=_MODELS)] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", rich_help_panel=_MODELS)] = "auto",
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Images encoded together; 16 on a GPU, else 1.", min=1, rich_help_panel=_MODELS),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray (an extra).", rich_help_panel=_SCALE)
+    ] = "local",
+    address: Annotated[str | None, typer.Option(help="Ray: the cluster.", rich_help_panel=_SCALE)] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Ray: how many processes hold the models.", min=1, rich_help_panel=_SCALE)
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(help="Ray: the share of a GPU for each process.", min=0, rich_help_panel=_SCALE)
+    ] = None,
+) -> None:
+    """Measure on a data set: pixel and image metrics, the paper's ablations, sweeps of any setting.
+
+    Every image is encoded once, whatever number of conditions is asked for. DIR gets results.json, table.md,
+    curves.png and index.html. The same command goes on where a killed one stopped.
+    """
+    from zsas.data.datasets import load_dataset, make_dataset
+    from zsas.evaluation import run
+
+    if engine not in ("local", "ray"):
+        raise ZsasError(f"There is no engine {engine!r}; take local or ray.")
+    if engine == "local":
+        for flag, value in (("--address", address), ("--workers", workers), ("--gpus-per-worker", gpus_per_worker)):
+            if value is not None:
+                raise ZsasError(f"{flag} needs --engine ray.")
+    conditions = run.plan(settings, ablate or (), run.parse_sweep(sweep or ()))
+    if dataset == "made":
+        if root is None:
+            raise ZsasError("Made images are written to a folder: say where with --root PATH.")
+        root = make_dataset(root, seed=seed, per_category=per_category, size=size, families=_families(families))
+    names = [name.strip() for text in categories or () for name in text.split(",") if name.strip()]
+    data = load_dataset(dataset, root, categories=names, limit=limit, revision=revision)
+    if data.licence:
+        typer.echo(data.licence, err=True)
+    model = {"preset": preset, "clip": clip, "sam": sam, "adapter": adapter, "device": device, "precision": precision}
+    results = measure_and_report(
+        data,
+        conditions,
+        out,
+        model=model,
+        side=side,
+        batch=batch,
+        ray=None if engine == "local" else {"address": address, "workers": workers, "gpus_per_worker": gpus_per_worker},
+    )
+    for warning in results["warnings"]:
+        typer.echo(f"zsas: {warning}", err=True)
+    typer.echo((out / "table.md").read_text(encoding="utf-8"))
+
+
+def _families(text: str) -> list[str] | None:
+    from zsas.data.made import scene
+
+    if text == "all":
+        return list(scene.FAMILIES)
+    return None if text == "held-out" else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def measure_and_report(
+    data: Any,
+    conditions: Any,
+    out: Path,
+    *,
+    model: dict[str, Any],
+    side: int = 0,
+    batch: int | None = None,
+    ray: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Measure what is not yet measured in `out`, and write the report.
+
+    Args:
+        data: A `Dataset`.
+        conditions: From `zsas.evaluation.run.plan`.
+        out: Folder of the run.
+        model: Arguments of `Segmenter.from_preset`.
+        side: See `zsas.evaluation.run.measure`.
+        batch: Images encoded together; None takes 16 on a GPU and 1 elsewhere.
+        ray: Arguments of the Ray engine, None for this process.
+
+    Returns:
+        What is in results.json.
+    """
+    import rich.progress
+    from rich.console import Console
+
+    from zsas.evaluation import run
+    from zsas.evaluation.report import write_report
+    from zsas.pipeline import Segmenter
+
+    segmenter = Segmenter.from_preset(**model, cache_bytes=CACHE_BYTES)
+    facts = run.identity(data, conditions, segmenter, side)
+    store = run.Store(out, facts, len(conditions))
+    batch = batch or (16 if segmenter.clip.device.type == "cuda" else 1)
+    columns = (
+        rich.progress.TextColumn("measuring"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeRemainingColumn(),
+    )
+    with rich.progress.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=len(data))
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if ray is None:
+            run.evaluate(segmenter, data, conditions, store, side=side, batch=batch, progress=show)
+        else:
+            from zsas import scale
+
+            scale.evaluate(data, conditions, store, model=model, side=side, batch=batch, progress=show, **ray)
+    return write_report(
+        store, data, conditions, {"models": facts["models"], "side": side}, run.leakage(data, facts["models"])
+    )

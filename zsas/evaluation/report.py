@@ -1,0 +1,361 @@
+"""From totals to files: results.json, table.md, curves, and a page of the best and worst images."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zsas.data.datasets import Dataset
+from zsas.evaluation.metrics import Curves, curves, image_metrics, pixel_metrics
+from zsas.evaluation.run import CASCADE_NAMES, Condition, Store, Totals
+
+METRICS = {
+    "pixel_auroc": "pixel AUROC",
+    "pixel_f1_max": "F1-max",
+    "pixel_ap": "AP",
+    "pixel_aupro": "AUPRO",
+    "mask_f1": "mask F1",
+    "image_auroc": "image AUROC",
+    "image_f1_max": "F1-max",
+    "image_ap": "AP",
+}
+"""Columns of the tables; `mask_f1` is that of the final masks, which need no threshold."""
+
+PAPER_TABLE_1: dict[str, dict[str, tuple[float, float, float | None]]] = {
+    "mvtec": {
+        "WinCLIP": (85.1, 31.7, None),
+        "APRIL-GAN": (87.6, 43.3, 40.8),
+        "SDP": (88.7, 35.3, 28.5),
+        "SDP+": (91.2, 41.9, 39.4),
+        "AnomalyCLIP": (91.1, 39.1, 34.5),
+        "SAA": (67.7, 23.8, 15.2),
+        "SAA+": (73.2, 37.8, 28.8),
+        "ClipSAM": (92.3, 47.8, 45.9),
+        "the paper": (89.5, 48.8, 46.4),
+    },
+    "visa": {
+        "WinCLIP": (79.6, 14.8, None),
+        "APRIL-GAN": (94.2, 32.3, 25.7),
+        "SDP": (84.1, 16.0, 9.6),
+        "SDP+": (94.8, 26.5, 20.3),
+        "AnomalyCLIP": (95.5, 28.3, 21.3),
+        "SAA": (83.7, 12.8, 5.5),
+        "SAA+": (74.0, 27.1, 22.4),
+        "ClipSAM": (95.6, 33.1, 26.0),
+        "the paper": (94.8, 36.5, 28.0),
+    },
+}
+"""Pixel AUROC, F1-max and AP in percent, means over categories, as the paper prints them."""
+PAPER_KERNELS = {
+    "cross 20": (89.5, 46.8, 44.1),
+    "cross 25": (89.2, 46.5, 44.1),
+    "cross 30": (89.3, 46.3, 44.5),
+    "rectangle 20": (89.5, 47.7, 45.6),
+    "rectangle 25": (89.4, 46.9, 43.9),
+    "rectangle 30": (89.0, 45.0, 42.2),
+    "ellipse 20": (89.1, 47.2, 45.3),
+    "ellipse 25": (89.5, 48.8, 46.4),
+    "ellipse 30": (89.4, 46.9, 44.5),
+}
+PAPER_CASCADE = dict(
+    zip(CASCADE_NAMES.values(), [(88.7, 42.5, 39.2), (88.1, 46.8, 44.8), (89.5, 48.8, 46.4)], strict=True)
+)
+
+Row = dict[str, "float | None"]
+
+
+def category_row(totals: Totals, condition: int) -> Row:
+    """All metrics of one condition on one category, in [0, 1]; None where one is not defined."""
+    pixel = pixel_metrics(totals.counts[condition])
+    known = [
+        image for image in totals.images if image["defective"] is not None and not image["error"]
+    ]
+    whole = image_metrics(
+        [image["image_score"][condition] for image in known], [image["defective"] for image in known]
+    )
+    judged = [image for image in totals.images if image["truth"]]
+    hit, marked, true = (
+        sum(image[name][condition] for image in judged) for name in ("hit", "marked", "true")
+    )
+    f1 = 2 * hit / (marked + true) if true else math.nan
+    values = {
+        "pixel_auroc": pixel.auroc,
+        "pixel_f1_max": pixel.f1_max,
+        "pixel_ap": pixel.ap,
+        "pixel_aupro": pixel.aupro,
+        "pixel_threshold": pixel.threshold,
+        "binning_error": pixel.binning_error,
+        "mask_f1": f1,
+        "mask_iou": f1 / (2 - f1),
+        "image_auroc": whole.auroc,
+        "image_f1_max": whole.f1_max,
+        "image_ap": whole.ap,
+        "image_threshold": whole.threshold,
+    }
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def mean_row(rows: Sequence[Row]) -> Row:
+    """The mean over categories of every metric, over those where it is defined."""
+    mean: Row = {}
+    for name in rows[0] if rows else ():
+        values = [value for row in rows if (value := row[name]) is not None]
+        mean[name] = round(sum(values) / len(values), 6) if values else None
+    return mean
+
+
+def write_report(
+    store: Store,
+    dataset: Dataset,
+    conditions: Sequence[Condition],
+    facts: Mapping[str, Any],
+    warnings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Write results.json, table.md, curves.png and index.html into the store's folder.
+
+    Args:
+        store: All records of the run.
+        dataset: What was measured.
+        conditions: Rows of the table.
+        facts: More conditions of the measurement: models, frame, and the like.
+        warnings: Sentences that stand above the table.
+
+    Returns:
+        What is in results.json.
+    """
+    rows: list[dict[str, Row]] = [{} for _ in conditions]
+    lines: dict[str, Curves] = {}
+    images: list[dict[str, Any]] = []
+    for category in dataset.categories:
+        totals = store.totals(category)
+        images += totals.images
+        for i in range(len(conditions)):
+            rows[i][category] = category_row(totals, i)
+        line = curves(totals.counts[-1])
+        if line is not None:
+            lines[category] = line
+    results = {
+        "dataset": dataset.name,
+        "split": dataset.split,
+        "licence": dataset.licence,
+        "categories": list(dataset.categories),
+        "images": sum(not image["error"] for image in images),
+        "unreadable": {image["key"]: image["error"] for image in images if image["error"]},
+        "warnings": list(warnings),
+        **facts,
+        "versions": versions(),
+        "machine": machine(),
+        "table": [
+            {
+                "name": condition.name,
+                "settings": condition.settings.to_dict(),
+                "mean": mean_row(list(row.values())),
+                "categories": row,
+            }
+            for condition, row in zip(conditions, rows, strict=True)
+        ],
+    }
+    folder = store.folder
+    text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "table.md").write_text(table(results), encoding="utf-8")
+    if lines:
+        draw_curves(folder / "curves.png", lines, conditions[-1].name)
+    (folder / "index.html").write_text(page(results, images, store, bool(lines)), encoding="utf-8")
+    return results
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """The tables as Markdown, in percent: all conditions, the paper's rows beside them, each category."""
+    lines = [f"# {results['dataset']}, {results['split']} split", ""]
+    lines += [f"> {warning}" + "\n" for warning in results["warnings"]]
+    lines += [
+        f"{results['images']} images, {len(results['categories'])} categories; means over categories in percent.",
+        _conditions_sentence(results),
+        "",
+        "| | " + " | ".join(METRICS.values()) + " |",
+        "| --- |" + " ---: |" * len(METRICS),
+    ]
+    lines += [_line(row["name"], row["mean"]) for row in results["table"]]
+    lines += ["", *_beside(results), ""]
+    last = results["table"][-1]
+    lines += [
+        f"## Each category ({last['name']})",
+        "",
+        "| | " + " | ".join(METRICS.values()) + " |",
+        "| --- |" + " ---: |" * len(METRICS),
+    ]
+    lines += [_line(name, row) for name, row in last["categories"].items()]
+    if results["unreadable"]:
+        lines += ["", f"## {len(results['unreadable'])} images could not be measured", ""]
+        lines += [f"- {key}: {error}" for key, error in results["unreadable"].items()]
+    error = max(
+        (row["binning_error"] or 0.0 for entry in results["table"] for row in entry["categories"].values()),
+        default=0.0,
+    )
+    lines += ["", f"Pixel AUROC is exact to {100 * error:.2g} points (scores in 65,536 bins)."]
+    return "\n".join(lines) + "\n"
+
+
+def _beside(results: Mapping[str, Any]) -> list[str]:
+    """The paper's own rows for what was measured."""
+    names = {row["name"] for row in results["table"]}
+    parts: list[tuple[str, Mapping[str, tuple[float | None, ...]]]] = []
+    if names & PAPER_KERNELS.keys():
+        parts.append(("the paper's kernels, MVTec-AD", PAPER_KERNELS))
+    if names & PAPER_CASCADE.keys():
+        parts.append(("the paper's cascade, MVTec-AD", PAPER_CASCADE))
+    same = results["dataset"] in PAPER_TABLE_1
+    for name, rows in PAPER_TABLE_1.items():
+        if name == results["dataset"] or (not same and not parts):
+            parts.append((f"the paper's Table 1, {name}", rows))
+    note = "" if same else " Other images than ours: shown for scale, not to compare."
+    lines = [f"As printed in the paper (pixel metrics, percent).{note}", ""]
+    for title, rows in parts:
+        lines += [f"| {title} | AUROC | F1-max | AP |", "| --- | ---: | ---: | ---: |"]
+        lines += [
+            f"| {name} | " + " | ".join("–" if v is None else f"{v:.1f}" for v in values) + " |"
+            for name, values in rows.items()
+        ]
+        lines.append("")
+    return lines[:-1]
+
+
+def _conditions_sentence(results: Mapping[str, Any]) -> str:
+    settings = results["table"][-1]["settings"]
+    models = results.get("models", {})
+    side = results.get("side", 0)
+    parts = [f"{name} {value}" for name, value in models.items() if isinstance(value, str)]
+    for name, value in models.items():
+        if isinstance(value, dict):
+            parts.append(f"localizer {name} at {settings['resolution'] or value.get('resolution')} px")
+    parts += [
+        f"{name} {settings[name]:g}" if isinstance(settings[name], float) else f"{name} {settings[name]}"
+        for name in ("blur", "threshold", "threshold_mode", "k_positive", "k_negative", "fusion")
+    ]
+    parts.append(f"compared at {'the size of each image' if not side else f'a longest side of {side} px'}")
+    return "Conditions: " + ", ".join(parts) + "; the rest in results.json."
+
+
+def _line(name: str, row: Row) -> str:
+    cells = ["–" if (value := row[metric]) is None else f"{100 * value:.1f}" for metric in METRICS]
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def draw_curves(path: Path, lines: Mapping[str, Curves], name: str) -> None:
+    """ROC and precision-recall curves, one line a category, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    roc, pr = figure.subplots(1, 2)
+    for category, line in lines.items():
+        roc.plot(line.fpr, line.tpr, linewidth=1.2, label=category)
+        pr.step(line.recall, line.precision, where="post", linewidth=1.2)
+    roc.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle="--")
+    roc.axvspan(0, 0.3, color="0.95")
+    roc.set(title=f"Pixel ROC, {name}", xlabel="false-positive rate", ylabel="true-positive rate")
+    pr.set(title=f"Pixel precision and recall, {name}", xlabel="recall", ylabel="precision")
+    for axes in (roc, pr):
+        axes.set(xlim=(0, 1), ylim=(0, 1.01))
+    roc.legend(fontsize=8, loc="lower right")
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def page(
+    results: Mapping[str, Any], images: Sequence[Mapping[str, Any]], store: Store, with_curves: bool, each: int = 6
+) -> str:
+    """The best, median and worst images as a page that needs nothing but the folder it lies in."""
+    sections: list[tuple[str, list[tuple[str, Mapping[str, Any]]]]] = []
+    defective = [image for image in images if image["defective"] and image["truth"] and image["true"][-1]]
+    ranked = sorted(defective, key=lambda image: (-_f1(image), image["key"]))
+    middle = max(0, len(ranked) // 2 - each // 2)
+    spans = {"Best": ranked[:each], "Median": ranked[middle : middle + each], "Worst": ranked[-each:][::-1]}
+    for title, chosen in spans.items():
+        sections.append((f"{title} by F1 of the mask", [(f"F1 {_f1(i):.2f}", i) for i in chosen]))
+    sound = [image for image in images if image["defective"] is False and not image["error"]]
+    sound.sort(key=lambda image: (-image["image_score"][-1], image["key"]))
+    caption = [(f"score {image['image_score'][-1]:.2f}", image) for image in sound[:each]]
+    sections.append(("Sound parts with the highest scores", caption))
+    unknown = [image for image in images if image["defective"] is None and not image["error"]]
+    unknown.sort(key=lambda image: (-image["image_score"][-1], image["key"]))
+    caption = [(f"score {image['image_score'][-1]:.2f}", image) for image in unknown[: 4 * each]]
+    sections.append(("Images without ground truth, highest score first", caption))
+    body = [f"<h1>{html.escape(results['dataset'])}</h1>"]
+    body += [f"<p class=warning>{html.escape(warning)}</p>" for warning in results["warnings"]]
+    body.append(f"<p>{html.escape(_conditions_sentence(results))}</p>")
+    body.append("<table><tr><th></th>" + "".join(f"<th>{name}</th>" for name in METRICS.values()) + "</tr>")
+    for row in results["table"]:
+        cells = [f"<td>{cell.strip()}</td>" for cell in _line("", row["mean"]).split("|")[2:-1]]
+        body.append(f"<tr><th>{html.escape(row['name'])}</th>{''.join(cells)}</tr>")
+    body.append("</table>")
+    if with_curves:
+        body.append('<img src="curves.png" alt="ROC and precision-recall curves">')
+    body.append("<p>Each strip: photo, ground truth, score map (fixed scale, 0 to 1), final mask.</p>")
+    for title, entries in sections:
+        if not entries:
+            continue
+        body.append(f"<h2>{title}</h2><div class=strips>")
+        for words, image in entries:
+            source = store.strip_path(image["key"]).relative_to(store.folder).as_posix()
+            label = html.escape(f"{image['key']}: {words}")
+            body.append(f'<figure><img loading=lazy src="{source}" alt="{label}"><figcaption>{label}</figcaption></figure>')
+        body.append("</div>")
+    return _PAGE.format(title=html.escape(results["dataset"]), body="\n".join(body))
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1200px; padding: 0 1rem; }}
+table {{ border-collapse: collapse; }} th, td {{ padding: .2rem .7rem; text-align: right; }}
+tr + tr {{ border-top: 1px solid #8884; }} th:first-child {{ text-align: left; }}
+img {{ max-width: 100%; }} figure {{ margin: 0 0 1rem; }} figcaption {{ font-size: 13px; }}
+.warning {{ border-left: 4px solid #d97706; padding-left: .8rem; }}
+</style>
+{body}
+</html>
+"""
+
+
+def _f1(image: Mapping[str, Any]) -> float:
+    return 2 * image["hit"][-1] / max(1, image["marked"][-1] + image["true"][-1])
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a figure."""
+    names = ("zsas", "torch", "transformers", "numpy", "opencv-python-headless", "scikit-learn")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were computed on."""
+    import os
+
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "gpu": gpu}
+
+
+def _plain(value: float) -> float | None:
+    return round(float(value), 6) if np.isfinite(value) else None
+
+
+

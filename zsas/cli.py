@@ -1,7 +1,7 @@
 """The `zsas` command.
 
-Exit codes: 0 all done, 1 interrupted or a bug, 2 bad usage or input. What a person can mend is one sentence
-on stderr, never a traceback. Nothing heavy is imported before it is needed, so help is quick.
+Exit codes: 0 all done, 1 interrupted or a bug, 2 bad usage or input. What a person can mend is one
+sentence on stderr, never a traceback. Nothing heavy is imported before it is needed, so help is quick.
 """
 
 from __future__ import annotations
@@ -36,6 +36,16 @@ class _Group(TyperGroup):
         except ZsasError as error:
             _complain(str(error))
             raise typer.Exit(2) from None
+        except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
+            raise
+        except Exception as error:  # a bug, which is ours and not the reader's
+            if os.environ.get("ZSAS_TRACEBACK"):
+                raise
+            _complain(
+                f"This should not have happened ({_first_line(error)}); "
+                "set ZSAS_TRACEBACK=1, run it again and report what it prints."
+            )
+            raise typer.Exit(1) from None
 
 
 app = typer.Typer(
@@ -48,8 +58,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 models_app = typer.Typer(help="List the presets, or fetch the weights of one.")
-train_app = typer.Typer(help="Train the small models or the linear layers.")
-app.add_typer(models_app, name="models", invoke_without_command=True)
+app.add_typer(models_app, name="models")
 
 
 class Precision(str, Enum):
@@ -149,7 +158,8 @@ def segment(
 ) -> None:
     """Find what is wrong on photos and write masks, score maps and results.
 
-    An image called gear.png gets DIR/gear/ with mask.png, score.png (16 bits), overlay.png and result.json.
+    An image called gear.png gets DIR/gear/ with mask.png, score.png (16 bits), overlay.png and
+    result.json.
     """
     if out is None and not json:
         raise typer.BadParameter("say where the results go with --out DIR, or ask for --json")
@@ -196,9 +206,9 @@ def segment(
 def plan_outputs(sources: list[str], out: Path | None) -> list[tuple[Path, Path | None]]:
     """Each image with the folder for its results.
 
-    The folders below a named folder are kept; with several named folders each adds its own name. Images
-    whose names differ only by their suffix get it in the name ("gear_png", "gear_jpg"), and a number follows
-    where that is not enough. Images below `out` itself are left out: they are results.
+    The folders below a named folder are kept; with several named folders each adds its own name.
+    Images whose names differ only by their suffix get it in the name ("gear_png", "gear_jpg"), and a
+    number follows where that is not enough. Images below `out` itself are left out: they are results.
 
     Raises:
         ZsasError: If there is no image at all, or `out` cannot be made.
@@ -248,11 +258,11 @@ def plan_outputs(sources: list[str], out: Path | None) -> list[tuple[Path, Path 
 def _segment_here(
     jobs: list[tuple[Path, Path | None]], settings: Settings, model: dict[str, Any], stages: bool
 ) -> Iterator[dict[str, Any]]:
-    """One row for each image: its result as JSON types, or the sentence that says what is wrong with it."""
+    """One row for each image: its result as JSON types, or what is wrong with it in a sentence."""
     from zsas.images import load_image
     from zsas.pipeline import Segmenter
 
-    segmenter = Segmenter.from_preset(**model)
+    segmenter = Segmenter.from_preset(**model, cache_bytes=0)  # each photo is seen once
     for path, folder in jobs:
         row: dict[str, Any] = {"image": str(path)}
         try:
@@ -263,7 +273,7 @@ def _segment_here(
             row.update(result.to_dict())
         except ZsasError as error:
             row["error"] = str(error)
-        except (MemoryError, RuntimeError) as error:  # one photo too many for the machine
+        except Exception as error:  # one photo must not stop the rest
             row["error"] = f"{path} could not be segmented ({_first_line(error)})."
         yield row
 
@@ -271,7 +281,7 @@ def _segment_here(
 def _report(
     rows: Iterator[dict[str, Any]], total: int | None, *, json: bool, out: Path | None
 ) -> int:
-    """Print each row as it comes, with a bar on stderr where there are several; returns the failures."""
+    """Print each row as it comes, with a bar on stderr if there are several; counts the failures."""
     done = failed = anomalous = 0
     bar = _progress() if total is None or total > 1 else None
     with bar or nullcontext():
@@ -333,7 +343,61 @@ def _complain(sentence: str, bar: Progress | None = None) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+@models_app.callback(invoke_without_command=True)
+def list_models(context: typer.Context) -> None:
+    """List the presets with their size and whether they are here; `fetch` downloads one."""
+    if context.invoked_subcommand:
+        return
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from zsas.models import PRESETS, default_preset, is_here
+
+    table = Table(
+        "preset",
+        Column("CLIP", overflow="fold"),
+        Column("SAM", overflow="fold"),
+        Column("size", no_wrap=True),
+        "here",
+        "for",
+    )
+    for name, preset in PRESETS.items():
+        here = is_here(preset)
+        table.add_row(
+            f"{name} (default)" if name == default_preset() else name,
+            "in the package" if preset.bundled else preset.clip,
+            "in the package" if preset.bundled else preset.sam,
+            _size_text(_bytes_on_disk(preset.clip, preset.sam) or preset.size_bytes),
+            "yes" if here else f"no: zsas models fetch {name}",
+            preset.purpose,
+        )
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+@models_app.command("fetch")
+def fetch_model(preset: Annotated[str, typer.Argument(help="paper, base or tiny.")]) -> None:
+    """Download the weights of a preset, so that it works without a network afterwards."""
+    from zsas.models import fetch, is_here, preset_named
+
+    chosen = preset_named(preset)
+    if is_here(chosen):
+        print(f"{preset} is already here.")
+        return
+    fetch(chosen)
+    print(f"{preset} is here now.")
+
+
+def _bytes_on_disk(*folders: str) -> int:
+    """Size of the models that are local folders."""
+    return sum(file.stat().st_size for folder in folders for file in Path(folder).glob("*.*"))
+
+
+def _size_text(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 @app.command("settings")

@@ -160,7 +160,7 @@ def _open(path: str | Path, max_pixels: int) -> tuple[str, Image.Image]:
         ) from None
     except ZsasError:
         raise
-    except Exception:  # noqa: BLE001 - a foreign file can make a decoder raise anything
+    except Exception:  # a foreign file can make a decoder raise anything
         raise ZsasError(
             f"{name} is not an image that can be read, or its beginning is damaged; "
             "PNG, JPEG, TIFF, BMP, WebP and GIF can be read."
@@ -191,7 +191,7 @@ def _size(shape: tuple[int, ...]) -> str:
 def _decoded(image: Image.Image, name: str) -> Image.Image:
     try:
         image.load()
-    except Exception:  # noqa: BLE001 - a foreign file can make a decoder raise anything
+    except Exception:  # a foreign file can make a decoder raise anything
         raise ZsasError(f"{name} is cut off or damaged; take the complete file.") from None
     return image
 
@@ -199,7 +199,7 @@ def _decoded(image: Image.Image, name: str) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001 - unreadable EXIF says nothing about the rotation
+    except Exception:  # unreadable EXIF says nothing about the rotation
         return image
 
 

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from made_result import make_result, normal_result
+from numpy.typing import NDArray
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from zsas import models
+from zsas.cli import app, plan_outputs
+from zsas.errors import ZsasError
+from zsas.flags import settings_page
+from zsas.settings import Settings
+
+Run = Callable[..., Result]
+
+
+class StandIn:
+    """A segmenter without models: a bright photo is anomalous, a dark one normal, a red one fails."""
+
+    loaded: dict[str, Any]
+
+    @classmethod
+    def from_preset(cls, **model: Any) -> StandIn:
+        if model["preset"] == "paper":
+            raise ZsasError("The preset 'paper' needs the Hub, which cannot be reached.")
+        cls.loaded = model
+        return cls()
+
+    def __call__(self, image: NDArray[np.uint8], settings: Settings) -> Any:
+        if (image[0, 0] == [255, 0, 0]).all():
+            raise RuntimeError("out of memory")
+        if image.mean() < 50:
+            return normal_result()
+        return make_result(*image.shape[:2], settings=settings)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Calls `zsas` in this process, with the stand-in for a segmenter."""
+    pipeline = ModuleType("zsas.pipeline")
+    pipeline.Segmenter = StandIn  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "zsas.pipeline", pipeline)
+
+    def call(*arguments: object) -> Result:
+        outcome = CliRunner().invoke(
+            app, [str(argument) for argument in arguments], env={"COLUMNS": "200"}
+        )
+        assert "Traceback" not in outcome.output
+        return outcome
+
+    return call
+
+
+def photo(path: Path, colour: str = "white", size: tuple[int, int] = (80, 60)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+def test_one_photo_gives_a_verdict_and_lossless_files(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    outcome = run("segment", photo(tmp_path / "gear.png"), "--out", out)
+    assert outcome.exit_code == 0
+    verdict = "Anomalous: score 0.83, threshold 0.50, 1 region."
+    assert outcome.stdout == f"{tmp_path / 'gear.png'}: {verdict}\n"
+    assert sorted(path.name for path in (out / "gear").iterdir()) == [
+        "mask.png",
+        "overlay.png",
+        "result.json",
+        "score.png",
+    ]
+    mask = cv2.imread(str(out / "gear" / "mask.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(mask, make_result().mask * 255)
+
+
+def test_stages_are_written_on_demand(run: Run, tmp_path: Path) -> None:
+    run("segment", photo(tmp_path / "gear.png"), "--out", tmp_path / "out", "--stages")
+    stages = sorted(path.name for path in (tmp_path / "out" / "gear" / "stages").iterdir())
+    assert stages[0] == "01_anomaly_map.png"
+    assert stages[-1] == "08_fused.png"
+
+
+def test_every_flag_reaches_the_settings(run: Run, tmp_path: Path) -> None:
+    flags = ["--object", "metal nut", "--k-positive", 7, "--no-negatives", "--fusion", "mask"]
+    outcome = run("segment", photo(tmp_path / "gear.png"), "--json", *flags)
+    settings = json.loads(outcome.stdout)["settings"]
+    assert (
+        settings
+        == Settings(object_name="metal nut", k_positive=7, negatives=False, fusion="mask").to_dict()
+    )
+
+
+def test_the_models_can_be_chosen(run: Run, tmp_path: Path) -> None:
+    flags = (
+        "--preset base --clip a/b --sam c/d --adapter e.safetensors --device cpu --precision fp32"
+    )
+    run("segment", photo(tmp_path / "gear.png"), "--json", *flags.split())
+    assert {name: StandIn.loaded[name] for name in ("preset", "clip", "sam", "adapter")} == {
+        "preset": "base",
+        "clip": "a/b",
+        "sam": "c/d",
+        "adapter": "e.safetensors",
+    }
+    assert (StandIn.loaded["device"], StandIn.loaded["precision"]) == ("cpu", "fp32")
+
+
+def test_a_bad_file_among_many_does_not_stop_the_rest(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    photo(folder / "a.png")
+    (folder / "b.png").write_bytes(b"no image")
+    (folder / "c.jpg").write_bytes(b"")
+    photo(folder / "d" / "red.png", "red")
+    photo(folder / "e.png", "black")
+    outcome = run("segment", folder, "--out", tmp_path / "out")
+    assert outcome.exit_code == 2
+    assert len(outcome.stdout.splitlines()) == 2
+    for words in ("b.png is not an image", "c.jpg is empty", "red.png could not be segmented"):
+        assert words in outcome.stderr
+    assert "5 images, 1 anomalous, 3 could not be done" in outcome.stderr
+    written = sorted(
+        str(path.parent.relative_to(tmp_path / "out")) for path in tmp_path.rglob("mask.png")
+    )
+    assert written == ["a", "e"]
+
+
+def test_json_is_one_line_for_each_image_and_nothing_else(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    photo(folder / "a.png")
+    photo(folder / "b.png", "black")
+    (folder / "c.png").write_bytes(b"no image")
+    outcome = run("segment", folder, "--json", "--out", tmp_path / "out")
+    assert outcome.exit_code == 2
+    one, two, three = map(json.loads, outcome.stdout.splitlines())
+    assert one["image"] == str(folder / "a.png")
+    assert one["folder"] == str(tmp_path / "out" / "a")
+    assert one["anomalous"] is True
+    assert (two["anomalous"], two["regions"]) == (False, [])
+    assert set(three) == {"image", "error"}
+    assert json.loads((tmp_path / "out" / "a" / "result.json").read_text()).items() <= one.items()
+
+
+def test_json_alone_writes_no_files(run: Run, tmp_path: Path) -> None:
+    outcome = run("segment", photo(tmp_path / "gear.png"), "--json")
+    assert outcome.exit_code == 0
+    assert [path.name for path in tmp_path.rglob("*")] == ["gear.png"]
+
+
+def test_folders_are_kept_and_names_never_collide(tmp_path: Path) -> None:
+    folder, other = tmp_path / "photos", tmp_path / "other"
+    for name in ("a.png", "a.jpg", "A.webp", "deep/a.png", "b.png"):
+        photo(folder / name)
+    photo(other / "b.png")
+    out = tmp_path / "out"
+    alone = {str(path.relative_to(folder)): to for path, to in plan_outputs([str(folder)], out)}
+    assert alone == {
+        "a.png": out / "a_png",
+        "a.jpg": out / "a_jpg",
+        "A.webp": out / "A_webp",
+        "deep/a.png": out / "deep" / "a",
+        "b.png": out / "b",
+    }
+    both = [to for _, to in plan_outputs([str(folder), str(other)], out)]
+    assert out / "photos" / "b" in both
+    assert out / "other" / "b" in both
+    files = [str(folder / "b.png"), str(other / "b.png"), str(folder / "b.png")]
+    assert [to for _, to in plan_outputs(files, out)] == [out / "b_png", out / "b_png_2"]
+
+
+def test_results_are_not_taken_for_photos(run: Run, tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    for _ in range(2):
+        outcome = run("segment", tmp_path, "--out", tmp_path / "out")
+        assert len(outcome.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.png", "--out", "out"], "There is no file nowhere.png"),
+        (["empty", "--out", "out"], "There is no image in empty"),
+        (["gear.png", "--out", "gear.png"], "--out"),
+        (["gear.png", "--out", "gear.png/deep"], "cannot be made"),
+        (["gear.png"], "--out DIR"),
+        (["gear.png", "--json", "--k-positive", "50"], "k_positive is 50, but it must be 1 to 20"),
+        (["gear.png", "--json", "--k-positive", "many"], "--k-positive"),
+        (["gear.png", "--json", "--fusion", "sideways"], "sideways"),
+        (["gear.png", "--json", "--no-such-flag"], "--no-such-flag"),
+        (["gear.png", "--json", "--preset", "paper"], "'paper' needs the Hub"),
+        (["gear.png", "--json", "--workers", "2"], "--engine ray"),
+        ([], "IMAGE_OR_FOLDER"),
+    ],
+)
+def test_bad_usage_is_a_sentence_and_exit_code_2(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: str,
+) -> None:
+    photo(tmp_path / "gear.png")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    outcome = run("segment", *arguments)
+    assert outcome.exit_code == 2
+    assert words in outcome.stderr
+    assert outcome.stdout == ""
+
+
+def test_a_bug_is_a_sentence_and_exit_code_1(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(**model: Any) -> None:
+        raise KeyError("oops")
+
+    monkeypatch.setattr(StandIn, "from_preset", break_down)
+    outcome = run("segment", photo(tmp_path / "gear.png"), "--json")
+    assert outcome.exit_code == 1
+    assert "KeyError: 'oops'" in outcome.stderr
+
+
+def test_the_settings_are_printed_as_in_the_docs(run: Run) -> None:
+    assert run("settings").stdout == settings_page()
+
+
+def test_models_lists_presets_with_size_and_whether_they_are_here(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "is_here", lambda preset: preset.name == "tiny")
+    outcome = run("models")
+    assert outcome.exit_code == 0
+    lines = {
+        name: next(line for line in outcome.stdout.splitlines() if f" {name} " in line)
+        for name in models.PRESETS
+    }
+    assert "4.3 GB" in lines["paper"]
+    assert "no: zsas models fetch paper" in lines["paper"]
+    assert "yes" in lines["tiny"]
+
+
+def test_models_fetch_fetches_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+    monkeypatch.setattr(models, "is_here", lambda preset: preset.name == "tiny")
+    monkeypatch.setattr(models, "fetch", lambda preset: fetched.append(preset.name))
+    assert run("models", "fetch", "tiny").stdout == "tiny is already here.\n"
+    assert run("models", "fetch", "base").stdout == "base is here now.\n"
+    assert fetched == ["base"]
+    wrong = run("models", "fetch", "huge")
+    assert wrong.exit_code == 2
+    assert "no preset 'huge'" in wrong.stderr
+
+
+@pytest.mark.parametrize("command", ["evaluate", "train"])
+def test_commands_of_other_modules_have_their_own_flags(run: Run, command: str) -> None:
+    outcome = run(command, *(["tiny-clip"] if command == "train" else []), "--help")
+    assert outcome.exit_code == 0
+    assert "--seed" in outcome.stdout
+    assert run(command, "--no-such-flag").exit_code == 2
+
+
+def test_training_goes_on_from_its_checkpoint_unless_told_otherwise(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zsas.training import pool, tiny_clip, tiny_sam
+
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(pool, "fill", lambda folder, **options: ("filled", options["count"]))
+    for module in (tiny_clip, tiny_sam):
+        monkeypatch.setattr(module, "train", lambda out, **options: calls.append(options) or out)
+    common = ("--pool", tmp_path / "pool", "--images", 100, "--minutes", 2, "--seed", 7)
+    assert run("train", "tiny-clip", *common, "--out", tmp_path / "clip").exit_code == 0
+    assert run("train", "tiny-sam", *common, "--out", tmp_path / "sam", "--fresh").exit_code == 0
+    clip, sam = calls
+    assert (clip["minutes"], clip["seed"], clip["resume"]) == (2, 7, True)
+    assert clip["pool"] == tmp_path / "pool"
+    assert (sam["images"], sam["resume"]) == (("filled", 100), False)
+
+
+def test_help_loads_no_model_library() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from zsas.cli import app; "
+        "print(CliRunner().invoke(app, ['segment', '--help']).exit_code, "
+        "{'torch', 'transformers', 'cv2'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0 set()\n"
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "zsas", "settings"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == settings_page()

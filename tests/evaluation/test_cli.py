@@ -1,0 +1,60 @@
+"""`zsas evaluate` as it is typed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.conftest import small_segmenter
+from tests.evaluation.pictures import write_folder
+from zsas.cli import app
+from zsas.pipeline import Segmenter
+
+
+@pytest.fixture
+def shell(monkeypatch, tmp_path):
+    monkeypatch.setattr(Segmenter, "from_preset", lambda *_, **__: small_segmenter())
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "parts", per_kind=1)
+    return lambda *words: CliRunner().invoke(app, ["evaluate", *map(str, words)])
+
+
+def test_a_folder_gives_a_complete_report(shell, tmp_path):
+    words = "folder --root parts --out report --threshold 0.95 --threshold-mode quantile --limit 2"
+    result = shell(*words.split())
+    assert result.exit_code == 0, result.output
+    results = json.loads((tmp_path / "report/results.json").read_text())
+    assert results["images"] == 4 and results["table"][2]["settings"]["threshold_mode"] == "quantile"
+    assert {"pixel_auroc", "pixel_aupro", "image_ap"} <= results["table"][0]["mean"].keys()
+    table = (tmp_path / "report/table.md").read_text()
+    assert "CLIP map alone" in table and "ClipSAM" in table and "not to compare" in table
+    page = (tmp_path / "report/index.html").read_text()
+    assert "Worst by F1" in page and "strips/" in page
+    assert (tmp_path / "report/curves.png").stat().st_size > 1000
+
+
+def test_the_papers_ablations_stand_beside_ours(shell, tmp_path):
+    words = "folder --root parts --out report --ablate cascade --categories tile"
+    assert shell(*words.split()).exit_code == 0
+    table = (tmp_path / "report/table.md").read_text()
+    assert table.count("points + box + logit2") >= 2 and "| 89.5 | 48.8 | 46.4 |" in table
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("folder --root nowhere --out r", "There is no folder nowhere"),
+        ("folder --root parts --out r --categories wood", "no category 'wood'"),
+        ("folder --root parts --out r --ablate colour", "no ablation 'colour'"),
+        ("folder --root parts --out r --sweep k=1", "must read name=v1,v2"),
+        ("folder --root parts --out r --threshold 2", "threshold is 2.0"),
+        ("folder --root parts --out r --workers 2", "--workers needs --engine ray"),
+        ("made --out r", "--root PATH"),
+    ],
+)
+def test_what_a_person_can_mend_is_a_sentence(shell, words, message):
+    result = shell(*words.split())
+    assert result.exit_code == 2
+    assert message in result.stderr and "Traceback" not in result.output

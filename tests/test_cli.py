@@ -26,7 +26,7 @@ Run = Callable[..., Result]
 
 
 class StandIn:
-    """A segmenter without models: a bright photo is anomalous, a dark one normal, a red one fails."""
+    """A segmenter without models: a bright photo is anomalous, a dark one normal, red fails."""
 
     loaded: dict[str, Any]
 

@@ -12,7 +12,7 @@ from PIL import Image
 from zsas.errors import ZsasError
 from zsas.images import find_images, load_image, read_mask
 
-# Top left red, top right green, bottom left blue, bottom right white: every turn of it looks different.
+# Top left red, top right green, bottom left blue, bottom right white: every turn looks different.
 PHOTO = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
 PHOTO = PHOTO.repeat(8, axis=0).repeat(12, axis=1)
 
@@ -126,7 +126,7 @@ def test_tiny_and_thin_images_are_images(tmp_path: Path, shape: tuple[int, int])
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds next to nothing: decoding it would fail, not be refused."""
+    """A PNG that claims a size and holds next to nothing: decoding would fail, not be refused."""
     stream = io.BytesIO()
     Image.new("L", (1, 1)).save(stream, "PNG")
     content = bytearray(stream.getvalue())

@@ -1,7 +1,7 @@
 """The `zsas` command.
 
 Exit codes: 0 all done, 1 interrupted or a bug, 2 bad usage or input. What a person can mend is one
-sentence on stderr, never a traceback. Nothing heavy is imported before it is needed, so help is quick.
+sentence on stderr, never a traceback. Nothing heavy is imported before it is needed.
 """
 
 from __future__ import annotations
@@ -207,8 +207,8 @@ def plan_outputs(sources: list[str], out: Path | None) -> list[tuple[Path, Path 
     """Each image with the folder for its results.
 
     The folders below a named folder are kept; with several named folders each adds its own name.
-    Images whose names differ only by their suffix get it in the name ("gear_png", "gear_jpg"), and a
-    number follows where that is not enough. Images below `out` itself are left out: they are results.
+    Images whose names differ only by their suffix get it in the name ("gear_png", "gear_jpg"), and
+    a number follows where that is not enough. Images below `out` are left out: they are results.
 
     Raises:
         ZsasError: If there is no image at all, or `out` cannot be made.
@@ -281,7 +281,7 @@ def _segment_here(
 def _report(
     rows: Iterator[dict[str, Any]], total: int | None, *, json: bool, out: Path | None
 ) -> int:
-    """Print each row as it comes, with a bar on stderr if there are several; counts the failures."""
+    """Print each row as it comes, with a bar on stderr for several; counts the failures."""
     done = failed = anomalous = 0
     bar = _progress() if total is None or total > 1 else None
     with bar or nullcontext():

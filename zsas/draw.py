@@ -39,7 +39,7 @@ STAGE_FILES = {
     "m3": "m3",
     "fused": "fused",
 }
-"""Stages in the order of the method, under the names of `Segmenter.stages`, and their names as files."""
+"""Stages in the order of the method, as `Segmenter.stages` names them, and their names as files."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Stage:
 
 
 def line_width(shape: Sequence[int]) -> int:
-    """Width of a line in pixels on an image of this shape: one for each 400 px of the longest side."""
+    """Width of a line in pixels for an image: one for each 400 px of its longest side."""
     return max(1, round(max(shape[0], shape[1]) / 400))
 
 
@@ -69,8 +69,8 @@ def heat_map(
 ) -> NDArray[np.uint8]:
     """Values in a perceptually uniform colour map (inferno).
 
-    The scale is fixed at 0 to 1 unless told otherwise: stretched to its own minimum and maximum, the
-    map of a flawless part would look as alarming as that of a broken one.
+    The scale is fixed at 0 to 1 unless told otherwise: stretched to its own minimum and maximum,
+    the map of a flawless part would look as alarming as that of a broken one.
 
     Args:
         values: float, shape = (H, W).
@@ -314,8 +314,8 @@ def stages(
         Stage(
             "map",
             "Anomaly map Map_a",
-            f"CLIP compares each patch with words for sound and damaged ({result.localizer}): Map_a "
-            f"runs from {result.anomaly_map.min():.2f} to {_peak(result.anomaly_map)}.",
+            f"CLIP compares each patch with words for sound and damaged ({result.localizer}): "
+            f"Map_a runs from {result.anomaly_map.min():.2f} to {_peak(result.anomaly_map)}.",
             heat_overlay(image, fit(result.anomaly_map), scaled=scaled),
         )
     ]
@@ -401,9 +401,9 @@ def _region_caption(result: Result) -> str:
         return f"Eqs 1 and 3: nothing of the map is above {words}, so SAM is not asked."
     pieces = cv2.connectedComponents(result.region.view(np.uint8))[0] - 1
     return (
-        f"Eqs 1 and 3: {_share(result.region)} in {_count(pieces, 'piece')} of the map are above {words}; "
-        f"a {result.settings.kernel_size} px {result.settings.kernel_shape} gives the hatched ring of "
-        f"{_share(result.ring)}."
+        f"Eqs 1 and 3: {_share(result.region)} in {_count(pieces, 'piece')} of the map are above "
+        f"{words}; a {result.settings.kernel_size} px {result.settings.kernel_shape} gives the "
+        f"hatched ring of {_share(result.ring)}."
     )
 
 
@@ -411,8 +411,9 @@ def _points_caption(points: Points) -> str:
     clicks = points.source.count("click")
     from_map, from_ring = points.source.count("map"), points.source.count("ring")
     text = (
-        f"Eqs 2 and 7: {_count(from_map, 'positive point')} (+) where the map is highest in the region, "
-        f"{_count(from_ring, 'negative point')} (−) where SAM's features in the ring differ most from it"
+        f"Eqs 2 and 7: {_count(from_map, 'positive point')} (+) where the map is highest in the "
+        f"region, {_count(from_ring, 'negative point')} (−) where SAM's features in the ring "
+        "differ most from it"
     )
     return text + (f"; {_count(clicks, 'click')} of yours in squares." if clicks else ".")
 
@@ -420,7 +421,8 @@ def _points_caption(points: Points) -> str:
 def _box_caption(boxes: NDArray[np.floating[Any]]) -> str:
     sizes = [f"{x1 - x0:.0f} × {y1 - y0:.0f} px" for x0, y0, x1, y1 in boxes[:3]]
     more = f" and {len(boxes) - 3} more" if len(boxes) > 3 else ""
-    return f"Eq. 11: {_count(len(boxes), 'tight box', 'tight boxes')} around M2: {', '.join(sizes)}{more}."
+    count = _count(len(boxes), "tight box", "tight boxes")
+    return f"Eq. 11: {count} around M2: {', '.join(sizes)}{more}."
 
 
 def _step_caption(step: CascadeStep, result: Result) -> str:

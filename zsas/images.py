@@ -1,13 +1,13 @@
 """Any photo in, one kind of array out: uint8 RGB, upright, shape = (H, W, 3).
 
 Files are recognised by their content, never by their suffix, and only the formats in `FORMATS` are
-opened, so that no file can start a foreign program (as an EPS file would). What cannot be read right is
-a `ZsasError` of one sentence.
+opened, so that no file can start a foreign program (as an EPS file would). What cannot be read
+right is a `ZsasError` of one sentence.
 
 Choices where a photo says more than RGB can hold:
 
 - transparent pixels are laid on white, as a browser shows them;
-- 16-bit values are scaled by 255 / 65535, the same for every image, never stretched to its own range;
+- 16-bit values are scaled by 255 / 65535, the same for every image, never stretched;
 - of an animation or a file with several pages, the first picture is taken;
 - an EXIF rotation is applied.
 """
@@ -50,7 +50,7 @@ def load_image(
         max_pixels: Most pixels accepted; read from the header of a file, before it is decoded.
 
     Raises:
-        ZsasError: If it is no image, damaged, too large, out of reach, or holds values out of range.
+        ZsasError: If it is no image, damaged, too large, out of reach, or has values out of range.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels, "The image array")
@@ -61,15 +61,16 @@ def load_image(
         with image:
             return _from_pil(image, max_pixels, name)
     raise ZsasError(
-        f"An image was expected as a path, a PIL image or an array, but this is a {type(source).__name__}."
+        "An image was expected as a path, a PIL image or an array, but this is a "
+        f"{type(source).__name__}."
     )
 
 
 def read_mask(path: str | Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """A ground-truth mask from a file: bool, shape = (H, W), True where a pixel is not 0.
 
-    In a JPEG, whose compression leaves traces around every edge, True is a value of 128 and more. Of a
-    palette image the index counts, not the colour; of a transparent one only what can be seen.
+    In a JPEG, whose compression leaves traces around every edge, True is a value of 128 and more.
+    Of a palette image the index counts, not the colour; of a transparent one what can be seen.
 
     Args:
         path: The file.
@@ -97,7 +98,7 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """The image files that are meant by files and folders.
 
     A folder gives the files below it with an image's suffix, at any depth, sorted; hidden files and
-    folders are left out. A file that is named is kept whatever its suffix, and even if it is missing,
+    folders are left out. A file that is named is kept whatever its suffix, even if it is missing,
     so that `load_image` can say what is wrong with it. Doubles are dropped.
 
     Raises:
@@ -213,8 +214,8 @@ def _from_pil(image: Image.Image, max_pixels: int, name: str) -> NDArray[np.uint
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise ZsasError(
-                f"{name} holds values from {values.min()} to {values.max()}, but 0 to 65535 is the most "
-                "that is read; save it with 8 or 16 bits."
+                f"{name} holds values from {values.min()} to {values.max()}, but 0 to 65535 is the "
+                "most that is read; save it with 8 or 16 bits."
             )
         return _from_array(values.astype(np.uint16), max_pixels, name)
     if image.mode == "F":
@@ -258,15 +259,15 @@ def _to_uint8(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
             )
         if array.min() < 0 or array.max() > 1:
             raise ZsasError(
-                f"{name} holds float values from {array.min():g} to {array.max():g}, but 0 to 1 was "
-                "expected; divide by the largest possible value, or pass uint8."
+                f"{name} holds float values from {array.min():g} to {array.max():g}, but 0 to 1 "
+                "was expected; divide by the largest possible value, or pass uint8."
             )
         return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
     if np.issubdtype(array.dtype, np.integer):
         if array.min() < 0 or array.max() > 255:
             raise ZsasError(
-                f"{name} holds {array.dtype} values from {array.min()} to {array.max()}, but 0 to 255 was "
-                "expected; pass uint8 or uint16."
+                f"{name} holds {array.dtype} values from {array.min()} to {array.max()}, but 0 to "
+                "255 was expected; pass uint8 or uint16."
             )
         return array.astype(np.uint8)
     raise ZsasError(

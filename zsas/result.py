@@ -1,6 +1,6 @@
 """What one decision returns: every stage kept, and a lossless export of it.
 
-Coordinates are (x, y) in pixels of the original image. Arrays of a `Result` are not to be written to.
+Coordinates are (x, y) in pixels of the original image. Arrays of a `Result` are for reading only.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class CascadeStep:
         score: SAM's predicted IoU in [0, 1]; the mean where several regions were decoded.
         box: float32, shape = (4,), xyxy in original pixels that was part of the prompt, or None.
         prompts: The prompts in words, for example "6 points, box, logits of M2".
-        soft: float32, shape = (H, W), in [0, 1], the mask's probability weighted by how hot each region is: what
-            fusion would make the score map from if the cascade ended here.
+        soft: float32, shape = (H, W), in [0, 1], the mask's probability weighted by how hot each
+            region is: what fusion would make the score map from if the cascade ended here.
     """
 
     name: str
@@ -174,7 +174,8 @@ class Result:
         else:
             found = "nothing above the threshold"
         word = "Anomalous" if self.anomalous else "Normal"
-        return f"{word}: score {self.image_score:.{digits}f}, threshold {threshold:.{digits}f}, {found}."
+        score = f"score {self.image_score:.{digits}f}, threshold {threshold:.{digits}f}"
+        return f"{word}: {score}, {found}."
 
     def to_dict(self) -> dict[str, Any]:
         """The result without its pixel arrays, as JSON types."""
@@ -215,10 +216,10 @@ class Result:
     ) -> dict[str, Path]:
         """Write the result without loss.
 
-        Files: `mask.png` (uint8, 0 or 255, original size), `score.png` (uint16, 65535 is a score of 1),
-        `overlay.png`, `result.json` and, on demand, `stages/01_anomaly_map.png` and so on. All files
-        are complete under a temporary name before the first gets its own, so an interrupted call leaves
-        either nothing or whole files. Pictures of stages of an earlier result are taken away.
+        Files: `mask.png` (uint8, 0 or 255, original size), `score.png` (uint16, 65535 is a score of
+        1), `overlay.png`, `result.json` and, on demand, `stages/01_anomaly_map.png` and so on. All
+        files are complete under a temporary name before the first gets its own, so an interrupted
+        call leaves nothing or whole files. Pictures of stages of an earlier result are taken away.
 
         Args:
             folder: Made if it is missing.
@@ -267,8 +268,8 @@ class Result:
 def find_regions(mask: NDArray[np.bool_], score_map: NDArray[np.float32]) -> tuple[Region, ...]:
     """Connected pieces of a mask (8 neighbours), sorted by score, then by area, largest first.
 
-    The score of a region is the highest value of the score map in it: a mean would rank a region with
-    a sure core and a wide faint rim below a small one, though its core is the surer defect.
+    The score of a region is the highest value of the score map in it: a mean would rank a region
+    with a sure core and a wide faint rim below a small one, though its core is the surer defect.
 
     Args:
         mask: bool, shape = (H, W).

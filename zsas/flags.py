@@ -77,9 +77,10 @@ def settings_page() -> str:
         "# Settings",
         "",
         "Every knob of the method, made from `zsas/settings.py` by `zsas settings`. The same names",
-        "are fields of `Settings`, arguments over HTTP and sliders on the page. A value out of range",
-        "is refused with the name, the value and the range. Only the knobs marked with * need the",
-        "encoders again; after a change of any other, the image is decided again from what is kept.",
+        "are fields of `Settings`, arguments over HTTP and sliders on the page. A value out of",
+        "range is refused with the name, the value and the range. Only the knobs marked with *",
+        "need the encoders again; after a change of any other, the image is decided again from",
+        "what is kept.",
     ]
     group = ""
     for knob in knobs():

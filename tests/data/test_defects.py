@@ -31,8 +31,11 @@ def test_mask_is_where_the_picture_changed(kind: str) -> None:
     for seed in range(4):
         rgb, mask = DEFECTS[kind](np.random.default_rng(seed), surface)
         change = np.abs(rgb - surface.rgb).max(2)
-        assert rgb.dtype == np.float32 and rgb.min() >= 0 and rgb.max() <= 1
-        assert mask.dtype == bool and mask.sum() >= 4
+        assert rgb.dtype == np.float32
+        assert rgb.min() >= 0
+        assert rgb.max() <= 1
+        assert mask.dtype == bool
+        assert mask.sum() >= 4
         assert change[mask].mean() > 0.02
         far = np.ones_like(mask)
         ys, xs = np.nonzero(mask)
@@ -73,12 +76,15 @@ def test_sound_irregularities_change_the_picture_visibly(name: str) -> None:
     changed = []
     for seed in range(6):
         rgb = HARD_NORMALS[name](np.random.default_rng(seed), surface)
-        assert rgb.shape == surface.rgb.shape and np.isfinite(rgb).all()
+        assert rgb.shape == surface.rgb.shape
+        assert np.isfinite(rgb).all()
         changed.append(float(np.abs(rgb - surface.rgb).max()))
     assert max(changed) > 0.03
 
 
 def test_every_kind_has_phrases_of_its_own() -> None:
-    assert set(PHRASES) == set(DEFECTS) and len(DEFECTS) >= 16
+    assert set(PHRASES) == set(DEFECTS)
+    assert len(DEFECTS) >= 16
     phrases = [phrase for kind in PHRASES for phrase in PHRASES[kind]]
-    assert len(phrases) == len(set(phrases)) and min(map(len, PHRASES.values())) >= 3
+    assert len(phrases) == len(set(phrases))
+    assert min(map(len, PHRASES.values())) >= 3

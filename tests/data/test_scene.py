@@ -28,7 +28,8 @@ SIZE = 128
 
 def test_a_seed_is_a_picture() -> None:
     first, again, other = make_image(7, SIZE), make_image(7, SIZE), make_image(8, SIZE)
-    assert np.array_equal(first.image, again.image) and np.array_equal(
+    assert np.array_equal(first.image, again.image)
+    assert np.array_equal(
         first.kind_map, again.kind_map
     )
     assert not np.array_equal(first.image, other.image)
@@ -37,8 +38,10 @@ def test_a_seed_is_a_picture() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_labels_agree_with_each_other(seed: int) -> None:
     made = make_image(seed, SIZE, defective=True)
-    assert made.image.shape == (SIZE, SIZE, 3) and made.image.dtype == np.uint8
-    assert np.array_equal(made.mask, made.kind_map > 0) and made.mask.any()
+    assert made.image.shape == (SIZE, SIZE, 3)
+    assert made.image.dtype == np.uint8
+    assert np.array_equal(made.mask, made.kind_map > 0)
+    assert made.mask.any()
     assert {KINDS[i - 1] for i in np.unique(made.kind_map[made.mask])} == set(made.kinds)
     assert not made.parts[made.mask].any()
 
@@ -46,7 +49,8 @@ def test_labels_agree_with_each_other(seed: int) -> None:
 def test_good_images_have_empty_masks() -> None:
     for seed in range(6):
         made = make_image(seed, SIZE, defective=False)
-        assert not made.mask.any() and made.kinds == ()
+        assert not made.mask.any()
+        assert made.kinds == ()
 
 
 def test_good_and_defective_twins_differ_only_at_the_defect() -> None:
@@ -61,7 +65,8 @@ def test_good_and_defective_twins_differ_only_at_the_defect() -> None:
 
 def test_grey_means_three_equal_channels() -> None:
     image = make_image(3, SIZE, grey=True).image
-    assert np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(
+    assert np.array_equal(image[..., 0], image[..., 1])
+    assert np.array_equal(
         image[..., 0], image[..., 2]
     )
 
@@ -73,7 +78,8 @@ def test_about_a_quarter_of_the_images_is_good() -> None:
 
 def test_families_and_kinds_can_be_chosen() -> None:
     made = make_image(1, SIZE, families=["wood"], kinds=["hole"], defective=True)
-    assert made.family == "wood" and made.kinds == ("hole",)
+    assert made.family == "wood"
+    assert made.kinds == ("hole",)
     with pytest.raises(ZsasError, match="no made family called 'unobtainium'"):
         make_image(1, SIZE, families=["unobtainium"])
     with pytest.raises(ZsasError, match="empty"):
@@ -86,7 +92,8 @@ def test_held_out_names_are_never_trained_on() -> None:
     assert set(TRAIN_FAMILIES) | set(HELD_OUT_FAMILIES) == set(FAMILIES)
     assert set(TRAIN_KINDS) | set(HELD_OUT_KINDS) == set(KINDS)
     assert len(set(HELD_OUT_FAMILIES) & set(TEXTURES)) >= 3
-    assert len(set(HELD_OUT_FAMILIES) & set(OBJECTS)) >= 3 and len(HELD_OUT_KINDS) >= 3
+    assert len(set(HELD_OUT_FAMILIES) & set(OBJECTS)) >= 3
+    assert len(HELD_OUT_KINDS) >= 3
 
 
 def test_data_set_has_the_mvtec_layout_and_does_not_depend_on_the_workers(tmp_path: Path) -> None:
@@ -96,7 +103,8 @@ def test_data_set_has_the_mvtec_layout_and_does_not_depend_on_the_workers(tmp_pa
     files = sorted(p.relative_to(one).as_posix() for p in one.rglob("*.png"))
     assert files == sorted(p.relative_to(two).as_posix() for p in two.rglob("*.png"))
     assert all((one / f).read_bytes() == (two / f).read_bytes() for f in files)
-    assert "wood/train/good/001.png" in files and "wood/test/good/001.png" in files
+    assert "wood/train/good/001.png" in files
+    assert "wood/test/good/001.png" in files
     for kind in ("hole", "stain"):
         for number in range(3):
             assert f"granite/test/{kind}/{number:03d}.png" in files

@@ -1,16 +1,18 @@
 """One made photograph from a seed, and whole data sets of them in MVTec-AD's folder layout.
 
-A scene is a surface, sound irregularities on it, no to four defects, a crop, and a camera. Every step
-draws from its own generator, so the same seed with and without defects shows the same object.
+A scene is a surface, sound irregularities on it, no to four defects, a crop, and a camera. Every
+step draws from its own generator, so the same seed with and without defects shows the same object.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 from zsas.data.made.camera import photograph
 from zsas.data.made.defects import DEFECTS, HARD_NORMALS
-from zsas.data.made.defects.common import luma
+from zsas.data.made.defects.common import luma, turning
 from zsas.data.made.objects import OBJECTS
 from zsas.data.made.surface import Surface
 from zsas.data.made.textures import TEXTURES
@@ -71,7 +73,7 @@ class MadeImage:
     Attributes:
         image: uint8 RGB (S, S, 3).
         mask: bool (S, S), where any defect is visible; empty on a good image.
-        kinds: the defect kinds in `mask`, in order of appearance.
+        kinds: the defect kinds in `mask`, sorted.
         kind_map: uint8 (S, S), 0 for none, i + 1 for the kind `KINDS[i]`.
         parts: int32 (S, S), 0 background, 1..n sound parts; 0 under defects.
         name: noun of the object, for sentences.
@@ -91,7 +93,7 @@ class MadeImage:
 
 @dataclass(frozen=True)
 class Draft:
-    """A scene before crop and camera: `clean` and `rgb` float32 (S, S, 3) differ only by the defects."""
+    """A scene before crop and camera: `clean` and `rgb` (S, S, 3) differ only by the defects."""
 
     surface: Surface
     clean: NDArray[np.float32]
@@ -168,9 +170,8 @@ def _window(rng: np.random.Generator, kind_map: NDArray[np.uint8]) -> NDArray[np
     if rng.random() < 0.6:
         return None
     zoom = 1 / rng.uniform(0.6, 1.0)
-    turn = cv2.getRotationMatrix2D(
-        (size / 2, size / 2), float(rng.normal(0, 8)) * (rng.random() < 0.4), zoom
-    )
+    tilt = float(rng.normal(0, 8)) * (rng.random() < 0.4)
+    turn = turning((size / 2, size / 2), tilt, zoom)
     spots = np.flatnonzero(kind_map)
     slack = (zoom - 1) * size / 2
     shift = rng.uniform(-slack, slack, 2)
@@ -179,8 +180,16 @@ def _window(rng: np.random.Generator, kind_map: NDArray[np.uint8]) -> NDArray[np
         seen = turn @ np.array([x, y, 1.0])
         wanted = rng.uniform(0.15, 0.85, 2) * size
         shift = np.clip(wanted - seen, -slack, slack)
-    turn[:, 2] += shift
+    turn[:, 2] = turn[:, 2] + shift
     return np.asarray(turn)
+
+
+def _look_through(
+    field: NDArray[Any], crop: NDArray[np.float64], how: int = cv2.INTER_NEAREST
+) -> NDArray[Any]:
+    """A picture or label field seen through a crop of :func:`_window`."""
+    size = (field.shape[1], field.shape[0])
+    return np.asarray(cv2.warpAffine(field, crop, size, flags=how, borderMode=cv2.BORDER_REFLECT))
 
 
 def make_image(
@@ -207,31 +216,20 @@ def make_image(
     """
     scene = draft(seed, size, families=families, kinds=kinds, defective=defective, grey=grey)
     view, shoot = np.random.default_rng([seed, 4]), np.random.default_rng([seed, 5])
-    rgb, kind_map, parts = scene.rgb, scene.kind_map, scene.surface.parts.astype(np.int32)
-    window = _window(view, kind_map)
-    if window is not None:
-        cropped = cv2.warpAffine(
-            kind_map, window, (size, size), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT
-        )
-        if np.count_nonzero(cropped) >= min(4, np.count_nonzero(kind_map)):
-            kind_map = np.asarray(cropped, np.uint8)
-            rgb = cv2.warpAffine(
-                rgb, window, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-            )
-            parts = cv2.warpAffine(
-                parts.astype(np.float32),
-                window,
-                (size, size),
-                flags=cv2.INTER_NEAREST,
-                borderMode=cv2.BORDER_REFLECT,
-            ).astype(np.int32)
+    rgb, kind_map, parts = scene.rgb, scene.kind_map, scene.surface.parts
+    crop = _window(view, kind_map)
+    if crop is not None:
+        cropped = _look_through(kind_map, crop)
+        if int((cropped > 0).sum()) >= min(4, int((kind_map > 0).sum())):
+            kind_map = cropped.astype(np.uint8)
+            rgb = _look_through(rgb, crop, cv2.INTER_LINEAR)
+            parts = _look_through(parts.astype(np.float32), crop).astype(np.int32)
     image = photograph(shoot, np.ascontiguousarray(rgb, np.float32), grey=scene.grey)
-    if view.random() < 0.5:
-        quarter = int(view.integers(4))
-        image, kind_map, parts = (np.rot90(a, quarter) for a in (image, kind_map, parts))
-    if view.random() < 0.5:
-        image, kind_map, parts = (a[:, ::-1] for a in (image, kind_map, parts))
-    kind_map = np.ascontiguousarray(kind_map)
+    quarter = int(view.integers(4)) if view.random() < 0.5 else 0
+    step = -1 if view.random() < 0.5 else 1
+    image = np.rot90(image, quarter)[:, ::step]
+    kind_map = np.ascontiguousarray(np.rot90(kind_map, quarter)[:, ::step])
+    parts = np.rot90(parts, quarter)[:, ::step]
     mask = kind_map > 0
     return MadeImage(
         image=np.ascontiguousarray(image),
@@ -272,8 +270,9 @@ def write_dataset(
 ) -> Path:
     """Write made images in MVTec-AD's layout: a category a family, a defect folder a kind.
 
-    Each category gets `per_category` test images, one in four of them good, the others spread evenly over
-    the kinds, and a quarter as many good training images. The files depend only on the arguments other than `workers`.
+    Each category gets `per_category` test images, one in four of them good, the others spread
+    evenly over the kinds, and a quarter as many good training images. The files depend on the
+    arguments other than `workers` only.
 
     Args:
         root: folder to write into; made if missing.
@@ -296,13 +295,14 @@ def write_dataset(
     )
     if per_category < 2:
         raise ZsasError(
-            f"per_category is {per_category}; it must be at least 2, one good and one defective image."
+            f"per_category is {per_category}; it must be at least 2: one good, one defective."
         )
     root = Path(root)
     jobs: list[tuple[Path, Path | None, int, int, str, str | None]] = []
     for family in families:
         good = max(1, per_category // 4)
-        plan: list[tuple[str, str | None]] = [("train", None)] * good + [("test", None)] * good
+        plan: list[tuple[str, str | None]] = []
+        plan += [("train", None), ("test", None)] * good
         start = zlib.crc32(family.encode())  # categories begin with different kinds
         plan += [("test", kinds[(start + i) % len(kinds)]) for i in range(per_category - good)]
         counts: dict[tuple[str, str], int] = {}
@@ -322,6 +322,8 @@ def write_dataset(
         for job in jobs:
             _save(job)
     else:
-        with ProcessPoolExecutor(workers, initializer=_one_thread) as pool:
+        # a forked child would inherit OpenCV's thread locks and could wait on them for ever
+        fresh = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, fresh, initializer=_one_thread) as pool:
             list(pool.map(_save, jobs, chunksize=8))
     return root

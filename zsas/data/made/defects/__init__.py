@@ -1,4 +1,4 @@
-"""Made defects: every kind paints on a sound surface and returns the exact mask of what it changed."""
+"""Made defects: every kind paints on a sound surface and returns the mask of what it changed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ DEFECTS: dict[str, Defect] = {
     "thread": as_defect(marks.thread),
     "uneven": as_defect(matter.uneven),
 }
-"""kind -> defect(rng, surface) -> (rgb float32 (S, S, 3) in [0, 1], mask bool (S, S), never empty)."""
+"""kind -> defect(rng, surface) -> (rgb float32 (S, S, 3) in [0, 1], mask bool (S, S)).
+
+The mask is where the picture visibly changed."""
 
 PHRASES: dict[str, list[str]] = {
     "bent": ["a bent part", "a bend", "a warped area", "a deformed shape"],

@@ -1,7 +1,7 @@
-"""What all defects and sound irregularities are drawn with: places, shapes, strokes, tones, visible change.
+"""What defects and sound irregularities are drawn with: places, shapes, tones, visible change.
 
-Frames: arrays are (S, S[, 3]) float32 in [0, 1]; points are (x, y) in pixels; lengths scale with the
-object through :func:`extent`, so one recipe serves 256 and 512 px images.
+Frames: arrays are (S, S[, 3]) float32 in [0, 1]; points are (x, y) in pixels; lengths scale with
+the object through :func:`extent`, so one recipe serves 256 and 512 px images.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def log_uniform(rng: Rng, low: float, high: float) -> float:
-    """A number in [low, high] whose logarithm is uniform: small values are as frequent as large ones."""
+    """A number in [low, high] whose logarithm is uniform: small values are as frequent as large."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
@@ -67,7 +67,7 @@ def place(
     rng: Rng, surface: Surface, margin: float = 0.0, edge: bool = False
 ) -> tuple[float, float]:
     """A point (x, y) of the object, at least `margin` px inside, or on its outline when `edge`."""
-    region = surface.region.astype(np.uint8)
+    region: Any = surface.region.astype(np.uint8)
     size = region.shape[0]
     if edge:
         if region.all():
@@ -103,7 +103,7 @@ def outline(
     corners: int = 48,
     angle: float | None = None,
 ) -> NDArray[np.float64]:
-    """Points (corners, 2) of a closed irregular curve; `wobble` 0 gives an ellipse, 0.5 a splash."""
+    """Points (corners, 2) of a closed irregular curve; `wobble` 0: an ellipse, 0.5: a splash."""
     theta = np.linspace(0, 2 * np.pi, corners, endpoint=False)
     r = np.ones(corners)
     for k in range(2, 8):
@@ -180,7 +180,7 @@ def taper(steps: int, width: float, ends: float = 0.2) -> NDArray[np.float64]:
 
 
 def mean_colour(surface: Surface, where: Array) -> Array:
-    """Mean colour (3,) of the surface under an opacity, or of the object when the opacity is empty."""
+    """Mean colour (3,) of the surface under an opacity, or of the object when that is empty."""
     weight = where if float(where.sum()) > 0.5 else surface.region.astype(np.float32)
     return np.array(cv2.mean(surface.rgb, (weight > 0.15).astype(np.uint8))[:3], np.float32)
 
@@ -188,7 +188,7 @@ def mean_colour(surface: Surface, where: Array) -> Array:
 def contrast(
     rng: Rng, surface: Surface, where: Array, gain: float, low: float = 0.06, high: float = 0.6
 ) -> float:
-    """Strength of a tone change in [0, 0.95], log-uniform; grows with the texture it must stand out from."""
+    """Strength of a tone change, at most 0.95, log-uniform; grows with the texture around it."""
     spots = surface.rgb[where > 0.15]
     texture = float(np.std(spots[:, 1])) if len(spots) > 8 else 0.0
     return min(0.95, gain * (log_uniform(rng, low, high) + 0.6 * min(texture, 0.2)))
@@ -256,7 +256,7 @@ def soak(rgb: Array, base: Array, colour: Array, alpha: Array) -> Array:
 
 
 def relief(rgb: Array, height: Array, rng: Rng, amount: float) -> Array:
-    """Light a height field (px) from a random side: brighter slopes towards the lamp, darker away."""
+    """Light a height field (px) from a random side: slopes towards the lamp brighten."""
     angle = rng.uniform(0, 2 * np.pi)
     dx = cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=0.125)
     dy = cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=0.125)
@@ -291,7 +291,7 @@ def turning(centre: Any, degrees: float, scale: float = 1.0) -> NDArray[np.float
 
 
 def warp(field: Any, matrix: NDArray[np.float64]) -> Array:
-    """A field or picture moved by a 2 x 3 matrix; drawings get empty borders, pictures mirrored ones."""
+    """A field or picture moved by a 2 x 3 matrix; drawings get empty borders, pictures mirrored."""
     size = (field.shape[1], field.shape[0])
     border = cv2.BORDER_REFLECT if field.ndim == 3 else cv2.BORDER_CONSTANT
     return np.asarray(cv2.warpAffine(field, matrix, size, borderMode=border), np.float32)
@@ -303,7 +303,7 @@ def shift(field: Array, dx: float, dy: float) -> Array:
 
 
 def backdrop(rng: Rng, surface: Surface) -> Array:
-    """What would be seen if the object were not there: the background spread inwards, or a dark ground."""
+    """What would be seen without the object: the background spread inwards, or a dark ground."""
     size = surface.rgb.shape[0]
     outside = (~surface.region).astype(np.float32)
     if outside.mean() < 0.02:
@@ -326,10 +326,11 @@ def backdrop(rng: Rng, surface: Surface) -> Array:
 
 
 def visible(before: Array, after: Array, support: Array) -> Mask:
-    """Where a person would outline the defect, (S, S) bool: the visible change inside the intended shape.
+    """Where a person would outline the defect: the visible change inside the intended shape.
 
-    The change is thresholded at a third of its strong values (at least 0.012), closed, its small holes
-    are filled and specks dropped; a shape that mostly changed is taken whole, as an annotator would.
+    The change is thresholded at a third of its strong values (at least 0.012), closed, its small
+    holes are filled and specks dropped; a shape that mostly changed is taken whole, as an annotator
+    would.
     """
     found = np.zeros(support.shape, bool)
     box = window(support > 0.1, 4)
@@ -367,7 +368,7 @@ def visible(before: Array, after: Array, support: Array) -> Mask:
 
 
 def as_defect(paint: Painter) -> Defect:
-    """Turn a painter into a defect: retried stronger until its change is visible, mask from the change."""
+    """Turn a painter into a defect: retried stronger until visible, its mask from the change."""
 
     def draw(rng: Rng, surface: Surface) -> tuple[Array, Mask]:
         gain = 1.0

@@ -34,7 +34,7 @@ from zsas.data.made.defects.common import (
 
 
 def hole(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
-    """A blowhole or puncture, from 3 px up: dark inside, a shaded wall and a lit crescent on its rim."""
+    """A blowhole or puncture, from 3 px up: dark inside, shaded wall, a lit crescent on the rim."""
     size, side = surface.rgb.shape[0], extent(surface)
     radius = max(px(surface, 1.6), side * log_uniform(rng, 0.006, 0.09))
     centre = place(rng, surface, min(radius, 8))
@@ -147,7 +147,7 @@ def _around(surface: Surface, part: Array) -> Array:
 
 
 def broken(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
-    """A spalled corner or edge: a rough fracture face of bright and dark facets, partly broken away."""
+    """A spalled corner or edge: a fracture face of bright and dark facets, partly broken away."""
     size, side = surface.rgb.shape[0], extent(surface)
     radius = max(px(surface, 4), side * log_uniform(rng, 0.025, 0.16))
     centre = place(rng, surface, edge=rng.random() < 0.85)
@@ -205,7 +205,7 @@ def bent(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
 
 
 def misplaced(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
-    """A part or patch in the wrong place: shifted, turned or mirrored; its old place shows what is behind."""
+    """A part or patch in the wrong place, shifted or turned; its old place shows the ground."""
     size, side = surface.rgb.shape[0], extent(surface)
     labels, counts = np.unique(
         surface.parts[surface.region & (surface.parts > 0)], return_counts=True

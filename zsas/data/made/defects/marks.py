@@ -35,7 +35,7 @@ from zsas.data.made.defects.common import (
 
 
 def scratch(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
-    """One to eight thin lines, 0.6 to 5 px wide, parallel or not, some broken, some with a lit lip."""
+    """One to eight thin lines, 0.6 to 5 px wide, parallel or not, broken or with a lit lip."""
     size, side = surface.rgb.shape[0], extent(surface)
     count = 1 if rng.random() < 0.6 else int(rng.integers(2, 9))
     heading, parallel = rng.uniform(0, np.pi), rng.random() < 0.7
@@ -80,7 +80,7 @@ def scratch(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
 
 
 def crack(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
-    """A kinked dark line with branches that get thinner; often a hairline, sometimes from the edge."""
+    """A kinked dark line with thinning branches; often a hairline, sometimes from the edge."""
     size, side = surface.rgb.shape[0], extent(surface)
     width = px(surface, log_uniform(rng, 0.8, 5.0))
     length = side * log_uniform(rng, 0.1, 0.9)
@@ -140,7 +140,7 @@ def cut(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
 
 
 def thread(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
-    """A foreign hair, thread or fibre lying on the surface, with a soft shadow and sometimes fuzz."""
+    """A foreign hair, thread or fibre on the surface, with a soft shadow and sometimes fuzz."""
     size, side = surface.rgb.shape[0], extent(surface)
     width = px(surface, log_uniform(rng, 0.8, 5.0))
     alpha = np.zeros((size, size), np.float32)
@@ -198,7 +198,7 @@ def fold(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
 
 
 def roughness(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
-    """An abraded patch: a cloud of fine strokes or grit, the texture below flattened or roughened."""
+    """An abraded patch: a cloud of fine strokes or grit over flattened or roughened texture."""
     size, side = surface.rgb.shape[0], extent(surface)
     where = blob(
         rng,
@@ -219,9 +219,10 @@ def roughness(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
         kernel = np.zeros((length, length), np.float32)
         kernel[length // 2] = 1.0 / length
         turn = turning((length / 2 - 0.5, length / 2 - 0.5), angle, 1)
-        kernel = warp(kernel, turn)
-        grit = cv2.filter2D(rng.standard_normal((size, size), dtype=np.float32), -1, kernel)
-        grit /= float(grit.std()) + 1e-6
+        kernel = np.asarray(warp(kernel, turn), np.float32)
+        raw = rng.standard_normal((size, size), dtype=np.float32)
+        grit = np.asarray(cv2.filter2D(raw, -1, kernel), np.float32)
+        grit = grit / (float(grit.std()) + 1e-6)
         grit = np.maximum(grit, 0) if rng.random() < 0.5 else grit
     keep = rng.uniform(0, 1)
     flat = blur(surface.rgb, px(surface, 3)) * (1 - keep) + surface.rgb * keep
@@ -231,7 +232,7 @@ def roughness(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
 
 
 def fray(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
-    """Loosened, chewed edge or strip: short fibres and splinters around a line, often at the outline."""
+    """Chewed edge or strip: short fibres and splinters around a line, often at the outline."""
     size, side = surface.rgb.shape[0], extent(surface)
     at_edge = rng.random() < 0.6
     start = place(rng, surface, edge=at_edge)
@@ -294,6 +295,7 @@ def misprint(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
             surface.rgb, np.clip(smear + (tint(rng, base, amount) - base) * 0.6, 0, 1), where
         ), where
     ink = np.zeros((size, size), np.uint8)
+    alpha: Array
     if kind == 1:  # a word or number that does not belong
         letters = "".join(rng.choice(list("ABCDEFHKLNRSTXZ0123456789"), int(rng.integers(1, 5))))
         scale = px(surface, rng.uniform(0.4, 1.6))

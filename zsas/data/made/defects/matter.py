@@ -1,4 +1,4 @@
-"""Area defects on the surface: stain, colour, contamination, burn, corrosion, glue, bubble, uneven."""
+"""Area defects: stain, colour, contamination, burn, corrosion, glue, bubble, uneven."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from zsas.data.made.defects.common import (
 
 
 def stain(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
-    """A spot of dried or soaked liquid: soft or hard edge, sometimes a dark rim, drips or satellites."""
+    """A spot of dried or soaked liquid: soft or hard edge, sometimes a dark rim or satellites."""
     size, side = surface.rgb.shape[0], extent(surface)
     radius = max(px(surface, 2.0), side * log_uniform(rng, 0.012, 0.28))
     centre = place(rng, surface, min(radius / 3, 12))
@@ -115,7 +115,7 @@ def colour(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
 
 
 def contamination(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
-    """Foreign particles: chips, crumbs or dust with their own colour and texture and a small shadow."""
+    """Foreign particles: chips, crumbs or dust with their own colour, texture and shadow."""
     size, side = surface.rgb.shape[0], extent(surface)
     radius = max(px(surface, 1.5), side * log_uniform(rng, 0.008, 0.12))
     count = 1 if rng.random() < 0.5 else int(rng.integers(2, 14))
@@ -275,7 +275,7 @@ def bubble(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
 
 
 def uneven(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
-    """A large worn, wet or unevenly finished area: another brightness or texture, often to the border."""
+    """A large worn, wet or unevenly finished area: another tone or texture, often to the border."""
     size, side = surface.rgb.shape[0], extent(surface)
     style = rng.random()
     radius = side * log_uniform(rng, 0.1, 0.33)
@@ -299,7 +299,7 @@ def uneven(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:
         frame = np.concatenate(
             [np.linspace(corners[i], corners[(i + 1) % 4], 10, endpoint=False) for i in range(4)]
         )
-        frame += rng.normal(0, 0.03 * radius, frame.shape) + [cx, cy]
+        frame = frame + np.array([cx, cy]) + rng.normal(0, 0.03 * radius, frame.shape)
         where = blur(polygon(size, frame), log_uniform(rng, 0.7, 8)) * surface.region
     else:
         where = blob(

@@ -1,7 +1,7 @@
-"""Sound irregularities: what a person would not report, painted on good and defective images alike.
+"""Sound irregularities: what nobody would report, painted on good and defective images alike.
 
-They are regular, sharp, repeated or geometric (print, seams, drilled holes, stitches), belong to the
-light (highlights, shadow edges), or are spread over the whole surface (patina, streaks, tint).
+They are regular, sharp, repeated or geometric (print, seams, drilled holes, stitches), belong to
+the light (highlights, shadow edges), or are spread over the whole surface (patina, streaks, tint).
 """
 
 from __future__ import annotations
@@ -319,4 +319,4 @@ HARD_NORMALS: dict[str, Callable[[Rng, Surface], Array]] = {
     "streaks": streaks,
     "uneven_tint": uneven_tint,
 }
-"""name -> sound(rng, surface) -> rgb float32 (S, S, 3) in [0, 1]; no mask: nothing here is a defect."""
+"""name -> sound(rng, surface) -> rgb float32 (S, S, 3) in [0, 1]; no mask: it is no defect."""

@@ -97,6 +97,76 @@ def tiny_sam(
     print(out if export is None else training.export(out / "last.pt", export))
 
 
+@app.command("adapters")
+def adapters(
+    dataset: Annotated[
+        str, typer.Argument(help="mvtec, visa, folder (MVTec-AD's layout), flat or made; its test split.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run.", file_okay=False)],
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the data set; mvtec and visa come from the Hub without it.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Whose CLIP the layers are for.")] = "paper",
+    clip: Annotated[str | None, typer.Option(help="CLIP from a Hub id or a folder instead.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="By default 3 for mvtec and 15 for everything else.", min=1)
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Images a step.", min=1)] = 16,
+    lr: Annotated[float, typer.Option(help="Adam's step.", min=0)] = 1e-3,
+    resolution: Annotated[int, typer.Option(help="Side of the CLIP frame in pixels.")] = 518,
+    blocks: Annotated[
+        str, typer.Option(help="Blocks with a layer, as 6,12,18,24; every quarter of the depth by default.")
+    ] = "",
+    holdout: Annotated[
+        float, typer.Option(help="Share of the images for the validation curve; 0 trains on all.")
+    ] = 0.05,
+    seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    cache_gb: Annotated[
+        float, typer.Option(help="Most disk for frozen features; a larger data set is encoded each epoch.", min=0)
+    ] = 8.0,
+    fresh: Fresh = False,
+    push_to_hub: Annotated[str | None, typer.Option(help="Upload to this model repository.")] = None,
+) -> None:
+    """Train the linear layers of the paper's localizer on a data set, with CLIP frozen.
+
+    Judge them on another data set: train on mvtec to test on visa, and the other way round.
+    """
+    from zsas.data.datasets import load_dataset
+    from zsas.device import pick_device
+    from zsas.errors import ZsasError
+    from zsas.models import load_clip, preset_named
+    from zsas.training import adapters as training
+
+    chosen = preset_named(preset)
+    try:
+        numbers = tuple(int(block) for block in blocks.split(",") if block.strip())
+    except ValueError:
+        raise ZsasError(f"The blocks {blocks!r} must be numbers, as 6,12,18,24.") from None
+    recipe = training.Recipe(
+        epochs=epochs or training.EPOCHS.get(dataset, training.OTHER_EPOCHS),
+        batch=batch,
+        lr=lr,
+        resolution=resolution,
+        blocks=numbers,
+        holdout=holdout,
+        seed=seed,
+    )
+    data = load_dataset(dataset, root)
+    if data.licence:
+        typer.echo(data.licence, err=True)
+    backbone = load_clip(
+        clip or chosen.clip,
+        name=clip or chosen.clip_name or chosen.clip,
+        wanted_for=chosen.name,
+        device=pick_device(device),
+        precision=precision,
+    )
+    path = training.train(backbone, data, out, recipe, resume=not fresh, cache_bytes=int(cache_gb * 1e9))
+    print(training.push_to_hub(out, push_to_hub) if push_to_hub else path)
+
+
 def _filled(folder: Path, count: int, workers: int) -> Pool:
     """The pool of made images; made first where the folder has none."""
     from zsas.training.pool import fill, open_pool

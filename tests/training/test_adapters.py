@@ -1,0 +1,164 @@
+"""The linear layers: they learn, go on after a break as if there had been none, and say what they are."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import torch
+
+from tests.conftest import small_backbone
+from tests.evaluation.pictures import write_folder
+from zsas.data.datasets import load_dataset
+from zsas.errors import ZsasError
+from zsas.evaluation.run import leakage
+from zsas.localizers.linear import LinearLocalizer, read_adapter
+from zsas.training import adapters
+from zsas.training.adapters import Recipe, Tokens, quarters, train
+from zsas.training.losses import dice_loss, focal_loss
+
+RECIPE = Recipe(epochs=3, batch=4, resolution=64, scale=10.0, holdout=0.2)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return load_dataset("folder", write_folder(tmp_path_factory.mktemp("d") / "parts", per_kind=3))
+
+
+def curve(folder):
+    with (folder / "curve.csv").open(newline="") as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def assert_same_adapter(a, b):
+    one, other = read_adapter(a), read_adapter(b)
+    assert one.card == other.card
+    for x, y in zip((*one.weights, *one.biases), (*other.weights, *other.biases), strict=True):
+        assert torch.equal(x, y)
+
+
+def test_focal_loss_by_hand():
+    margin, mask = torch.zeros(1, 1, 2), torch.tensor([[[1.0, 0.0]]])
+    # Both pixels are at 0.5: cross-entropy ln 2, times (1 - 0.5) squared.
+    assert float(focal_loss(margin, mask)) == pytest.approx(0.25 * 0.6931, abs=1e-4)
+    sure = torch.tensor([[[9.0, -9.0]]])
+    assert float(focal_loss(sure, mask)) < 1e-6
+    assert float(focal_loss(-sure, mask)) == pytest.approx(9.0, abs=0.01)
+
+
+def test_dice_loss_by_hand():
+    mask = torch.tensor([[[1.0, 1.0, 0.0, 0.0]]])
+    half = torch.tensor([[[50.0, -50.0, -50.0, -50.0]]])
+    assert float(dice_loss(half, mask, smooth=0.0)) == pytest.approx(1 - 2 / 3)
+    assert float(dice_loss(-50 * torch.ones(1, 1, 4), mask * 0)) == pytest.approx(0.0)
+
+
+def test_every_quarter_of_the_depth():
+    assert quarters(24) == (6, 12, 18, 24)
+    assert quarters(8) == (2, 4, 6, 8)
+
+
+def test_training_lowers_the_loss_and_writes_an_adapter_that_fits(data, tmp_path):
+    clip = small_backbone()
+    path = train(clip, data, tmp_path, Recipe(**{**RECIPE.__dict__, "epochs": 12, "lr": 5e-3}))
+    rows = curve(tmp_path)
+    assert len(rows) == 12 and rows[-1]["loss"] < rows[0]["loss"]
+    assert rows[-1]["focal"] < 0.6 * rows[0]["focal"]
+    assert 0 <= rows[-1]["validation_auroc"] <= 1
+    adapter = read_adapter(path)
+    assert adapter.card.trained_on == "parts" and adapter.card.blocks == (2, 4, 6, 8)
+    localizer = LinearLocalizer(clip, adapter)
+    (features,) = localizer.encode([data.samples[0].load_image()], 64)
+    assert features.layers.shape == (4, 4, 4, clip.projection)
+    card = (tmp_path / "README.md").read_text()
+    assert "base_model: small-clip" in card and "Do not judge these layers on parts" in card
+    assert leakage(data, {"linear": adapter.card.__dict__})
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one(data, tmp_path):
+    whole = train(small_backbone(), data, tmp_path / "whole", RECIPE)
+
+    class Killed(BaseException):
+        pass
+
+    def stop(done, total):
+        if done == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(small_backbone(), data, tmp_path / "cut", RECIPE, progress=stop)
+    resumed = train(small_backbone(), data, tmp_path / "cut", RECIPE)
+    assert_same_adapter(resumed, whole)
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+
+
+def test_tokens_are_computed_once_and_kept(data, tmp_path):
+    clip = small_backbone()
+    tokens = Tokens(clip, data.samples, RECIPE, tmp_path, budget=10**9)
+    first = tokens.of([0, 5, 2])
+    assert first.shape == (3, 4, 16, clip.width)
+    assert torch.equal(tokens.of([5]), first[1:2]) and tokens.encoded == 3
+    again = Tokens(clip, data.samples, RECIPE, tmp_path, budget=10**9)
+    assert torch.equal(again.of([2]), first[2:]) and again.encoded == 0
+
+
+def test_without_room_tokens_are_computed_each_time(data, tmp_path):
+    tokens = Tokens(small_backbone(), data.samples, RECIPE, tmp_path / "none", budget=10)
+    assert torch.equal(tokens.of([1]), tokens.of([1]))
+    assert tokens.encoded == 2 and not (tmp_path / "none").exists()
+
+
+def test_with_and_without_room_the_adapter_is_the_same(data, tmp_path):
+    kept = train(small_backbone(), data, tmp_path / "a", RECIPE)
+    anew = train(small_backbone(), data, tmp_path / "b", RECIPE, cache_bytes=0)
+    assert_same_adapter(kept, anew)
+
+
+def test_another_recipe_is_not_mixed_in(data, tmp_path):
+    train(small_backbone(), data, tmp_path, RECIPE)
+    with pytest.raises(ZsasError, match="another recipe or other images"):
+        train(small_backbone(), data, tmp_path, Recipe(**{**RECIPE.__dict__, "lr": 1e-4}))
+
+
+def test_images_without_ground_truth_are_refused(tmp_path, data):
+    (tmp_path / "flat").mkdir()
+    source = data.samples[0].image.path
+    (tmp_path / "flat/a.png").write_bytes(source.read_bytes())
+    with pytest.raises(ZsasError, match=r"a.png has none"):
+        train(small_backbone(), load_dataset("flat", tmp_path / "flat"), tmp_path / "out", RECIPE)
+
+
+def test_the_number_of_epochs_follows_the_data_set():
+    assert (adapters.EPOCHS["mvtec"], adapters.EPOCHS["visa"]) == (3, 15)
+
+
+@pytest.mark.parametrize(("field", "value"), [("epochs", 0), ("batch", 0), ("holdout", 0.9)])
+def test_wrong_recipes_are_refused(field, value):
+    with pytest.raises(ZsasError, match=f"{field} is {value}"):
+        Recipe(**{field: value})
+
+
+def test_an_upload_that_fails_is_one_sentence(tmp_path, monkeypatch):
+    from huggingface_hub import HfApi
+
+    def refuse(*_, **__):
+        raise ConnectionError
+
+    monkeypatch.setattr(HfApi, "create_repo", refuse)
+    with pytest.raises(ZsasError, match="could not be uploaded to me/layers"):
+        adapters.push_to_hub(tmp_path, "me/layers")
+
+
+def test_the_command(tmp_path, monkeypatch, data):
+    from typer.testing import CliRunner
+
+    from zsas.cli import app
+
+    monkeypatch.setattr("zsas.models.load_clip", lambda *_, **__: small_backbone())
+    root = data.samples[0].image.path.parents[3]
+    words = f"train adapters folder --root {root} --out {tmp_path / 'run'} --resolution 64 --epochs 1"
+    result = CliRunner().invoke(app, words.split())
+    assert result.exit_code == 0, result.output
+    assert read_adapter(tmp_path / "run/adapter.safetensors").card.resolution == 64
+    wrong = CliRunner().invoke(app, [*words.split(), "--fresh", "--blocks", "2,99"])
+    assert wrong.exit_code == 2 and "from 1 to 8, the depth of small-clip" in wrong.stderr

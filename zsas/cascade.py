@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from zsas.frames import SamFrame, Window, box_of_mask
 from zsas.sam import Masks, Prompt
 
+
 @dataclass(frozen=True)
 class Step:
     """One decoder call for one region.

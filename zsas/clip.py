@@ -123,9 +123,7 @@ class ClipBackbone:
         side = max(1, resolution // self.patch) * self.patch
         batch = np.stack(
             [
-                np.asarray(
-                    Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
-                )
+                np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
                 for image in images
             ]
         )

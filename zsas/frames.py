@@ -107,7 +107,10 @@ class SamFrame:
         """
         cells_per_pixel = self._cells_per_pixel(values.shape)
         rows, columns = self.resized_hw
-        step_x, step_y = columns / self.width * cells_per_pixel, rows / self.height * cells_per_pixel
+        step_x, step_y = (
+            columns / self.width * cells_per_pixel,
+            rows / self.height * cells_per_pixel,
+        )
         x0, y0, x1, y1 = window or (0, 0, self.width, self.height)
         # Photo pixel (x, y) reads the grid at ((x + 0.5) * step - 0.5), the rule of aligned pixel areas.
         to_grid = np.array(

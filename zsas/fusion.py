@@ -20,9 +20,7 @@ TOP_SHARE = 0.001
 """Share of the hottest pixels whose mean stands for the map in the image score."""
 
 
-def soft_mask(
-    steps: list[tuple[Step, float]], frame: SamFrame
-) -> NDArray[np.float32]:
+def soft_mask(steps: list[tuple[Step, float]], frame: SamFrame) -> NDArray[np.float32]:
     """SAM's masks of several regions as one map.
 
     Each mask's probability (sigmoid of its logits) is multiplied by its region's confidence, the hottest value of

@@ -227,9 +227,7 @@ class Segmenter:
         """What an encoder gives for some photos, from the cache where it is there, and the seconds it took."""
         found = {slot: self.cache.get(slot) for slot in slots}
         missing = {
-            slot: photo
-            for slot, photo in zip(slots, photos, strict=True)
-            if found[slot] is None
+            slot: photo for slot, photo in zip(slots, photos, strict=True) if found[slot] is None
         }
         started = time.perf_counter()
         if missing:
@@ -368,9 +366,7 @@ class Segmenter:
             answers = self.sam.decode(features, prompts)
             for target, prompt, answer in zip(targets, prompts, answers, strict=True):
                 target.steps.append(read_answer(prompt, answer, features.frame, number))
-            result = replace(
-                result, steps=(*result.steps, _merged_step(targets, features, number))
-            )
+            result = replace(result, steps=(*result.steps, _merged_step(targets, features, number)))
             clock.lap(f"m{number}")
             yield f"m{number}", result
 

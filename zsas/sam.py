@@ -153,7 +153,9 @@ class Sam:
                 *self._tensors(features.frame, [prompts[i] for i in group]),
             )
             for row, i in enumerate(group):
-                answers[i] = Masks(logits[row].float().cpu().numpy(), iou[row].float().cpu().numpy())
+                answers[i] = Masks(
+                    logits[row].float().cpu().numpy(), iou[row].float().cpu().numpy()
+                )
         return [answer for answer in answers if answer is not None]
 
     def _groups(self, prompts: Sequence[Prompt]) -> list[list[int]]:

@@ -333,7 +333,9 @@ class Settings:
         names = {knob.name for knob in knobs()}
         for name in values:
             if name not in names:
-                raise ZsasError(f"There is no setting {name!r}; the settings are {', '.join(sorted(names))}.")
+                raise ZsasError(
+                    f"There is no setting {name!r}; the settings are {', '.join(sorted(names))}."
+                )
         return cls(**values)
 
     @property
@@ -387,7 +389,9 @@ def _checked(knob: Knob, value: Any) -> Any:
         raise wrong
     if knob.type is int:
         if value != int(value):
-            raise ZsasError(f"{knob.name} is {value!r}, but it must be a whole number, {knob.range_text}.")
+            raise ZsasError(
+                f"{knob.name} is {value!r}, but it must be a whole number, {knob.range_text}."
+            )
         return int(value)
     return float(value)
 

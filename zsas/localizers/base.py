@@ -77,7 +77,9 @@ def anomaly_map(
         float32 (R, R) in [0, 1].
     """
     # A softmax over two logits is the sigmoid of their difference, so one channel is enough.
-    difference = scale * (features.layers.float() @ (states[1] - states[0]).to(features.layers.device))
+    difference = scale * (
+        features.layers.float() @ (states[1] - states[0]).to(features.layers.device)
+    )
     side = features.resolution
     logits = F.interpolate(difference[:, None], size=(side, side), mode="bilinear")
     values = logits.sigmoid().mean(dim=(0, 1)).cpu().numpy()

@@ -106,7 +106,9 @@ def read_adapter(path: Path) -> Adapter:
         ZsasError: If the file is neither, or lacks a layer.
     """
     if not path.is_file():
-        raise ZsasError(f"There is no adapter file {path}; name a .safetensors or APRIL-GAN .pth file.")
+        raise ZsasError(
+            f"There is no adapter file {path}; name a .safetensors or APRIL-GAN .pth file."
+        )
     if path.suffix == ".pth":
         return _read_april_gan(path)
     try:
@@ -114,7 +116,9 @@ def read_adapter(path: Path) -> Adapter:
             card = AdapterCard.from_metadata(file.metadata() or {}, path)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError:
-        raise ZsasError(f"{path.name} cannot be read as safetensors; it is damaged or of another kind.") from None
+        raise ZsasError(
+            f"{path.name} cannot be read as safetensors; it is damaged or of another kind."
+        ) from None
     return _adapter(card, tensors, path)
 
 
@@ -184,7 +188,9 @@ class LinearLocalizer:
         self.scale = card.scale
         self._layers = [
             (block, weight.to(clip.device), bias.to(clip.device))
-            for block, weight, bias in zip(card.blocks, adapter.weights, adapter.biases, strict=True)
+            for block, weight, bias in zip(
+                card.blocks, adapter.weights, adapter.biases, strict=True
+            )
         ]
 
     @property

@@ -1,0 +1,46 @@
+# Each target does all of its own set-up, so that it works on a machine that has seen none of this before.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+APT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: demo test lint bench tiny-report clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python app.py
+
+test: lint browser
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	HF_HUB_OFFLINE=1 $(BIN)/python -m bench
+
+tiny-report: $(VENV)/.demo
+	HF_HUB_OFFLINE=1 $(BIN)/python -m zsas.training.report
+
+$(VENV)/.demo: requirements.txt
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -r requirements.txt
+	touch $@
+
+$(VENV)/.dev: requirements.txt requirements-dev.txt
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -r requirements-dev.txt
+	touch $@ $(VENV)/.demo
+
+# The browser tests drive Chromium, and axe-core checks the page for accessibility.
+.PHONY: browser
+browser: node_modules/axe-core/axe.min.js
+	@command -v chromium >/dev/null || { \
+	  $(APT) apt-get update -q && $(APT) apt-get install -q -y --no-install-recommends chromium; }
+
+node_modules/axe-core/axe.min.js:
+	npm install --no-save --no-audit --no-fund --silent axe-core@4
+
+clean:
+	rm -rf $(VENV) node_modules

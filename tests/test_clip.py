@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from conftest import small_backbone
+from zsas.text import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES, prompt_sentences
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return small_backbone()
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0).integers(0, 255, (90, 130, 3), dtype=np.uint8)
+
+
+def test_the_walk_gives_what_transformers_gives(clip, noise):
+    """Same hidden states and same image embedding as the library's own forward pass."""
+    pixels = clip.pixels([noise], 96)
+    seen = clip.look(pixels, blocks=(3, 8))
+    output = clip.model.vision_model(
+        pixels, interpolate_pos_encoding=True, output_hidden_states=True
+    )
+    for block in (3, 8):
+        torch.testing.assert_close(seen.blocks[block], output.hidden_states[block][:, 1:])
+    image = clip.model.visual_projection(output.pooler_output)
+    torch.testing.assert_close(seen.image, F.normalize(image, dim=-1))
+
+
+def test_the_main_stream_does_not_notice_the_vv_stream(clip, noise):
+    pixels = clip.pixels([noise], 96)
+    torch.testing.assert_close(
+        clip.look(pixels, vv_blocks=3, blocks=(8,)).blocks[8],
+        clip.look(pixels, blocks=(8,)).blocks[8],
+    )
+
+
+def test_the_vv_stream_adds_value_attention_and_skips_the_mlp(clip, noise):
+    """The last block's share, computed by hand from its definition: softmax(V Vᵀ / √d) V."""
+    pixels = clip.pixels([noise], 64)
+    depth = clip.depth
+    tokens = clip.model.vision_model(
+        pixels, interpolate_pos_encoding=True, output_hidden_states=True
+    ).hidden_states[depth - 1]
+    layer = clip.model.vision_model.encoder.layers[-1]
+    values = layer.self_attn.v_proj(layer.layer_norm1(tokens))
+    heads = values.unflatten(-1, (3, 16)).transpose(1, 2)
+    weights = torch.softmax(heads @ heads.transpose(-1, -2) / 16**0.5, dim=-1)
+    mixed = (weights @ heads).transpose(1, 2).flatten(2)
+    stream = tokens + layer.self_attn.out_proj(mixed)
+    norm = clip.model.vision_model.post_layernorm
+    expected = clip.model.visual_projection(norm(stream[:, 1:]))
+    torch.testing.assert_close(clip.look(pixels, vv_blocks=1).vv, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_an_activation_can_be_asked_for(clip, noise):
+    pixels = clip.pixels([noise], 64)
+    quick = clip.look(pixels, blocks=(8,)).blocks[8]
+    torch.testing.assert_close(
+        quick, clip.look(pixels, blocks=(8,), activation="quick_gelu").blocks[8]
+    )
+    assert (quick - clip.look(pixels, blocks=(8,), activation="gelu").blocks[8]).abs().max() > 1e-4
+    assert clip.activation == "quick_gelu"
+
+
+def test_pixels_are_squeezed_to_whole_patches_and_normalised(clip):
+    white = np.full((10, 300, 3), 255, np.uint8)
+    pixels = clip.pixels([white, white[:, :7]], 100)
+    assert pixels.shape == (2, 3, 96, 96)
+    expected = (1 - torch.tensor([0.48145466, 0.4578275, 0.40821073])) / torch.tensor(
+        [0.26862954, 0.26130258, 0.27577711]
+    )
+    torch.testing.assert_close(pixels[1, :, 5, 5], expected)
+
+
+def test_sentences_are_padded_to_the_longest_and_not_further(clip, monkeypatch):
+    widths = []
+    whole = clip.tokenizer.__class__.__call__
+
+    def watch(self, sentences, **options):
+        tokens = whole(self, sentences, **options)
+        widths.append(tokens["input_ids"].shape[1])
+        return tokens
+
+    monkeypatch.setattr(clip.tokenizer.__class__, "__call__", watch)
+    clip.encode_sentences(["abc", "abcdefgh"])
+    assert widths == [len("abcdefgh") + 2]
+
+
+def test_padding_does_not_change_a_sentence(clip):
+    alone = clip.encode_sentences(["a nut"])
+    beside = clip.encode_sentences(["a nut", "a photo of a very long sentence"])
+    torch.testing.assert_close(alone[0], beside[0], atol=1e-5, rtol=1e-4)
+
+
+def test_state_vectors_are_normalised_means_and_kept_per_name(clip):
+    vectors = clip.state_vectors("metal nut")
+    normal, abnormal = prompt_sentences("metal nut")
+    for vector, sentences in zip(vectors, (normal, abnormal), strict=True):
+        expected = F.normalize(clip.encode_sentences(sentences).mean(dim=0), dim=0)
+        torch.testing.assert_close(vector, expected)
+    before = clip.sentences_encoded
+    clip.state_vectors("metal nut")
+    assert clip.sentences_encoded == before
+    clip.state_vectors("wood")
+    assert clip.sentences_encoded == before + len(normal) + len(abnormal)
+
+
+def test_the_ensemble_has_the_recipes_shape():
+    assert (len(NORMAL_STATES), len(ABNORMAL_STATES), len(TEMPLATES)) == (7, 5, 35)
+    assert len(set(TEMPLATES)) == 35
+    normal, abnormal = prompt_sentences("")
+    assert len(normal) == 245
+    assert len(abnormal) == 175
+    assert all("object" in sentence for sentence in normal + abnormal)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zsas.frames import SamFrame, box_of_mask, reference_scale, window_of_mask
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "resized", "grid"),
+    [
+        (1024, 1024, (1024, 1024), (64, 64)),
+        (512, 1024, (512, 1024), (32, 64)),
+        (300, 400, (768, 1024), (48, 64)),
+        (1, 4000, (1, 1024), (1, 64)),
+        (4000, 1, (1024, 1), (64, 1)),
+        (1, 1, (1024, 1024), (64, 64)),
+    ],
+)
+def test_a_photo_keeps_its_shape_in_the_sam_frame(height, width, resized, grid):
+    frame = SamFrame(height, width)
+    assert frame.resized_hw == resized
+    assert frame.grid_hw == grid
+
+
+def test_points_are_scaled_by_the_rounded_size():
+    frame = SamFrame(100, 300)
+    xy = frame.points_to_frame(np.array([[150, 50], [0, 0]], np.float32))
+    np.testing.assert_allclose(xy, [[512, 50 * 341 / 100], [0, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 160), (512, 512), (1500, 700), (3, 5)])
+def test_grid_and_photo_agree_on_where_a_thing_is(height, width):
+    """A mask sent to the grid and back covers the same place."""
+    frame = SamFrame(height, width, side=256, stride=16)
+    mask = np.zeros((height, width), bool)
+    mask[height // 4 : height // 2 + 1, width // 2 :] = True
+    back = frame.grid_to_photo(frame.mask_to_grid(mask)) > 0.5
+    cell = max(height, width) / 16
+    assert abs(int(back.sum()) - int(mask.sum())) <= 1.5 * cell * (height / 4 + width / 2 + 2)
+    centre = np.argwhere(mask).mean(axis=0) - np.argwhere(back).mean(axis=0)
+    assert np.abs(centre).max() < cell
+
+
+def test_a_single_pixel_is_not_lost_on_the_grid():
+    mask = np.zeros((2000, 3000), bool)
+    mask[1234, 567] = True
+    cover = SamFrame(2000, 3000).mask_to_grid(mask)
+    assert np.count_nonzero(cover) == 1
+    row, column = np.argwhere(cover > 0)[0]
+    assert (row, column) == (int(1234 / 2000 * 683 / 16), int(567 / 3000 * 1024 / 16))
+
+
+def test_a_window_of_the_photo_equals_that_part_of_the_whole():
+    frame = SamFrame(120, 200, side=256, stride=16)
+    logits = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    whole = frame.grid_to_photo(logits)
+    part = frame.grid_to_photo(logits, (30, 10, 90, 70))
+    np.testing.assert_allclose(part, whole[10:70, 30:90], atol=2e-2)
+
+
+def test_the_window_of_cells_holds_every_pixel_they_can_make_positive():
+    frame = SamFrame(333, 500, side=256, stride=16)
+    logits = np.full((64, 64), -5, np.float32)
+    logits[5:9, 40:47] = 5
+    mask = frame.grid_to_photo(logits) > 0
+    x0, y0, x1, y1 = frame.window_of_cells(logits > 0)
+    outside = mask.copy()
+    outside[y0:y1, x0:x1] = False
+    assert mask.any()
+    assert not outside.any()
+    assert frame.window_of_cells(logits > 9) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (["....", "....", "...."], None),
+        (["#...", "....", "...."], [0, 0, 0, 0]),
+        (["....", ".##.", "...#"], [1, 1, 3, 2]),
+        (["####", "####", "####"], [0, 0, 3, 2]),
+    ],
+)
+def test_the_box_is_tight(rows, expected):
+    mask = np.array([[c == "#" for c in row] for row in rows])
+    box = box_of_mask(mask)
+    assert (box is None and expected is None) or box.tolist() == expected
+
+
+def test_a_window_is_cut_at_the_border():
+    mask = np.zeros((10, 10), bool)
+    mask[0, 8] = True
+    assert window_of_mask(mask, margin=3) == (5, 0, 10, 4)
+
+
+def test_the_reference_side_scales_lengths_and_zero_means_own_pixels():
+    assert reference_scale(600, 2048, 1024) == 2.0
+    assert reference_scale(600, 2048, 0) == 1.0

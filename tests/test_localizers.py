@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from conftest import small_adapter, small_backbone
+from zsas.errors import ZsasError
+from zsas.localizers import PatchFeatures, anomaly_map, image_probability
+from zsas.localizers.linear import LinearLocalizer, read_adapter
+from zsas.localizers.training_free import TrainingFreeLocalizer
+
+STATES = torch.eye(2)
+
+
+def features(pattern: list[list[float]], resolution: int = 4) -> PatchFeatures:
+    """One layer whose patches point to "defective" (1), to "sound" (0) or in between."""
+    angle = torch.tensor(pattern) * torch.pi / 2
+    layer = torch.stack([torch.cos(angle), torch.sin(angle)], dim=-1)
+    return PatchFeatures(layer[None], torch.tensor([0.0, 1.0]), resolution)
+
+
+def test_the_map_is_the_defective_share_of_a_softmax():
+    values = anomaly_map(features([[0, 1], [0.5, 0]], resolution=2), STATES, scale=2.0)
+    sure = 1 / (1 + np.exp(-2.0))
+    np.testing.assert_allclose(values, [[1 - sure, sure], [0.5, 1 - sure]], atol=1e-3)
+
+
+def test_layers_are_averaged_after_the_softmax():
+    one = features([[0.0]], 1)
+    other = features([[1.0]], 1)
+    both = PatchFeatures(torch.cat([one.layers, other.layers]), one.image, 1)
+    values = anomaly_map(both, STATES, 3.0)
+    mean = (anomaly_map(one, STATES, 3.0) + anomaly_map(other, STATES, 3.0)) / 2
+    np.testing.assert_allclose(values, mean, atol=1e-6)
+
+
+def test_logits_are_interpolated_before_the_softmax():
+    """Half way between logits −20 and 20 the map is 0.5; interpolated probabilities would be too, a quarter way not."""
+    values = anomaly_map(features([[0, 1]] * 2, resolution=8), STATES, scale=20.0)
+    assert values[0, 2] < 0.01
+    assert values[0, 5] > 0.99
+
+
+def test_blur_is_in_pixels_of_a_518_square():
+    spot = torch.zeros(7, 7)
+    spot[3, 3] = 1
+    sharp = anomaly_map(features(spot.tolist(), resolution=70), STATES, 10.0)
+    soft = anomaly_map(features(spot.tolist(), resolution=70), STATES, 10.0, blur=40.0)
+    assert soft.max() < sharp.max()
+    assert soft.sum() == pytest.approx(sharp.sum(), rel=0.05)
+
+
+def test_the_image_probability_asks_for_the_whole_photo():
+    assert image_probability(features([[0]]), STATES, 100.0) > 0.999
+
+
+def test_an_adapter_survives_the_file_with_its_card(tmp_path):
+    clip = small_backbone()
+    adapter = small_adapter(clip, trained_on="made", scale=12.5)
+    adapter.save(tmp_path / "adapter.safetensors")
+    back = read_adapter(tmp_path / "adapter.safetensors")
+    assert back.card == adapter.card
+    for a, b in zip(back.weights, adapter.weights, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(
+    ("card", "sentence"),
+    [
+        ({"backbone": "other/clip"}, "made for other/clip, but small-clip is loaded"),
+        ({"blocks": (2, 4, 6, 9)}, "reads blocks"),
+    ],
+)
+def test_an_adapter_for_another_backbone_is_refused(card, sentence):
+    clip = small_backbone()
+    with pytest.raises(ZsasError, match=sentence):
+        LinearLocalizer(clip, small_adapter(clip, **card))
+
+
+def test_an_adapters_activation_is_honoured():
+    clip = small_backbone()
+    photo = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    quick, plain = (
+        LinearLocalizer(clip, small_adapter(clip, activation=name)).encode([photo], 64)[0]
+        for name in ("quick_gelu", "gelu")
+    )
+    assert (quick.layers - plain.layers).abs().max() > 1e-4
+
+
+def test_april_gans_file_is_read_and_stamped_with_plain_gelu(tmp_path):
+    layers = {}
+    for i in range(4):
+        layers[f"fc.{i}.weight"] = torch.randn(768, 1024)
+        layers[f"fc.{i}.bias"] = torch.randn(768)
+    path = tmp_path / "visa_pretrained.pth"
+    torch.save({"trainable_linearlayer": layers}, path)
+    adapter = read_adapter(path)
+    assert adapter.card.activation == "gelu"
+    assert adapter.card.backbone == "openai/clip-vit-large-patch14-336"
+    assert adapter.card.blocks == (6, 12, 18, 24)
+    assert adapter.card.trained_on == "visa"
+    torch.testing.assert_close(adapter.weights[2], layers["fc.2.weight"])
+
+
+def test_code_in_a_pth_file_is_not_run(tmp_path):
+    class Harm:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "harm"), "w"))
+
+    torch.save({"trainable_linearlayer": Harm()}, tmp_path / "mvtec_pretrained.pth")
+    with pytest.raises(ZsasError, match="cannot be read"):
+        read_adapter(tmp_path / "mvtec_pretrained.pth")
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda path: None, "There is no adapter file"),
+        (lambda path: path.write_bytes(b"not safetensors"), "cannot be read as safetensors"),
+        (lambda path: save_file({"fc.0.weight": torch.zeros(2)}, path), "its metadata lacks"),
+    ],
+)
+def test_a_bad_adapter_file_is_one_sentence(tmp_path, make, sentence):
+    path = tmp_path / "adapter.safetensors"
+    make(path)
+    with pytest.raises(ZsasError, match=sentence):
+        read_adapter(path)
+
+
+def test_a_missing_layer_is_named(tmp_path):
+    clip = small_backbone()
+    card = small_adapter(clip).card
+    save_file(
+        {"fc.0.weight": torch.zeros(2)}, tmp_path / "a.safetensors", metadata=card.to_metadata()
+    )
+    with pytest.raises(ZsasError, match=r"lacks the tensor 'fc\.1\.weight'"):
+        read_adapter(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["linear", "training_free"])
+def test_a_batch_of_different_sizes_gives_what_each_photo_gives_alone(kind):
+    clip = small_backbone()
+    localizer = (
+        TrainingFreeLocalizer(clip)
+        if kind == "training_free"
+        else LinearLocalizer(clip, small_adapter(clip))
+    )
+    rng = np.random.default_rng(0)
+    photos = [rng.integers(0, 255, (h, w, 3), dtype=np.uint8) for h, w in ((60, 90), (33, 20))]
+    together = localizer.encode(photos, 128)
+    for photo, found in zip(photos, together, strict=True):
+        (alone,) = localizer.encode([photo], 128)
+        difference = (found.layers.float() - alone.layers.float()).abs().max()
+        assert difference <= 1e-3  # one unit of the fp16 they are kept in
+        torch.testing.assert_close(found.image, alone.image, atol=1e-4, rtol=0)

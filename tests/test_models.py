@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from transformers import CLIPModel, SamModel
+
+from conftest import CPU, small_clip, small_sam
+from zsas import models
+from zsas.errors import ZsasError
+from zsas.pipeline import Segmenter
+
+
+def test_the_presets_are_the_designs():
+    assert list(models.PRESETS) == ["paper", "base", "tiny"]
+    assert models.PRESETS["tiny"].bundled
+    assert not models.PRESETS["paper"].bundled
+    assert models.is_here(models.PRESETS["tiny"])
+
+
+def test_the_default_is_paper_only_with_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert models.default_preset() == "paper"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert models.default_preset() == "tiny"
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_an_unreachable_hub_is_one_sentence_within_seconds(monkeypatch, tmp_path, offline):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    # A port of this machine where nobody listens: an unreachable Hub without leaving the machine.
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    started = time.monotonic()
+    with pytest.raises(ZsasError) as caught:
+        Segmenter.from_preset("base")
+    assert time.monotonic() - started < 5 + models.PROBE_SECONDS
+    sentence = str(caught.value)
+    assert "'base'" in sentence
+    assert "facebook/sam-vit-base" in sentence
+    assert "zsas models fetch base" in sentence
+    assert "tiny" in sentence
+    assert "\n" not in sentence
+
+
+def test_the_hub_is_probed_once_with_a_short_limit(monkeypatch, tmp_path):
+    import httpx
+    from huggingface_hub import constants
+
+    asked = []
+
+    def head(url, **options):
+        asked.append((url, options["timeout"]))
+        raise httpx.ConnectTimeout("nobody")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(httpx, "head", head)
+    with pytest.raises(ZsasError, match="cannot be reached"):
+        models.fetch(models.PRESETS["paper"])
+    assert len(asked) == 1
+    assert asked[0][1] <= 3
+
+
+def test_an_unknown_preset_or_folder_is_one_sentence(tmp_path):
+    with pytest.raises(ZsasError, match="choose paper, base, tiny"):
+        Segmenter.from_preset("huge")
+    with pytest.raises(ZsasError, match="There is no folder"):
+        Segmenter.from_preset("tiny", sam=str(tmp_path / "none"))
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path):
+    """transformers makes a tokenizer of two words where files are missing; that must not pass."""
+    small_clip().save_pretrained(tmp_path)
+    (tmp_path / "vocab.json").write_text('{"<|startoftext|>": 0, "<|endoftext|>": 1}')
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    with pytest.raises(ZsasError, match="trained with 64"):
+        models.load_clip(str(tmp_path), name="x", wanted_for="tiny", device=CPU, precision="fp32")
+
+
+def test_a_local_folder_may_stand_in_for_sam(tmp_path):
+    small_sam().save_pretrained(tmp_path / "sam")
+    sam = models.load_sam(str(tmp_path / "sam"), wanted_for="tiny", device=CPU, precision="fp32")
+    assert sam.network.side == 256
+
+
+def test_a_pickled_model_is_read_without_running_code(tmp_path):
+    model = small_clip()
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    loaded = models._from_folder(CLIPModel, tmp_path)
+    torch.testing.assert_close(loaded.logit_scale, model.logit_scale)
+
+    class Harm:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "harm"), "w"))
+
+    torch.save({"logit_scale": Harm()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ZsasError, match="cannot be loaded"):
+        models._from_folder(CLIPModel, tmp_path)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_truncated_model_file_is_one_sentence(tmp_path):
+    small_sam().save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ZsasError, match="cannot be loaded"):
+        models._from_folder(SamModel, tmp_path)
+
+
+def test_april_gans_layers_are_known_by_name_and_unreachable_ones_say_so(monkeypatch, tmp_path):
+    import httpx
+
+    def refuse(*_, **__):
+        raise httpx.ConnectError("nobody")
+
+    monkeypatch.setattr(httpx, "stream", refuse)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.cached_assets_path", lambda *_: tmp_path)
+    with pytest.raises(ZsasError, match="name its path"):
+        models.adapter_file("april-gan:visa")
+    with pytest.raises(ZsasError, match="april-gan:mvtec or april-gan:visa"):
+        models.adapter_file("april-gan:coco")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_is_limited_in_size_and_leaves_no_half_file(monkeypatch, tmp_path):
+    import contextlib
+
+    class Answer:
+        def raise_for_status(self):
+            return self
+
+        def iter_bytes(self):
+            while True:
+                yield bytes(1_000_000)
+
+    monkeypatch.setattr("httpx.stream", lambda *_, **__: contextlib.nullcontext(Answer()))
+    with pytest.raises(ZsasError, match="larger or slower"):
+        models._download("https://example.org/x.pth", tmp_path / "x.pth")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.hub
+def test_the_papers_models_load_from_the_hub():
+    if models._unreachable(models.PRESETS["base"].clip):
+        pytest.skip("the Hugging Face Hub cannot be reached from here")
+    segmenter = Segmenter.from_preset("base")
+    assert segmenter.clip.depth == 12

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import small_segmenter
+from zsas.errors import ZsasError
+from zsas.settings import Settings
+
+HOT = Settings(threshold=0.9, threshold_mode="quantile")
+
+
+def test_every_stage_comes_in_order_and_the_map_before_sam(photo):
+    segmenter = small_segmenter()
+    stages = segmenter.stages(photo, HOT)
+    name, result = next(stages)
+    assert name == "map"
+    assert segmenter.photos_encoded == {"clip": 1, "sam": 0}
+    assert result.anomaly_map.shape == photo.shape[:2]
+    assert [name for name, _ in stages] == ["region", "points", "m1", "m2", "box", "m3", "fused"]
+
+
+def test_a_result_has_every_stage_in_the_photos_frame(segmenter, photo):
+    result = segmenter(photo, HOT)
+    shape = photo.shape[:2]
+    for array in (result.anomaly_map, result.region, result.ring, result.mask, result.score_map):
+        assert array.shape == shape
+    assert [step.name for step in result.steps] == ["M1", "M2", "M3"]
+    assert result.anomaly_map.dtype == np.float32
+    assert 0 <= result.anomaly_map.min() <= result.anomaly_map.max() <= 1
+    assert 0 <= result.score_map.min() <= result.score_map.max() <= 1
+    assert not (result.region & result.ring).any()
+    assert (result.points.xy >= 0).all()
+    assert (result.points.xy < [160, 120]).all()
+    assert result.localizer == "linear"
+    assert {"zsas", "torch", "transformers"} <= set(result.versions)
+    assert {"map", "region", "points", "m1", "m2", "m3", "fused"} <= set(result.timings)
+
+
+def test_deciding_again_runs_no_encoder(segmenter, photo):
+    encoding = segmenter.encode(photo)
+    before = dict(segmenter.photos_encoded)
+    for settings in (
+        HOT,
+        HOT.replace(k_positive=7, kernel_size=51),
+        HOT.replace(object_name="plate", fusion="map"),
+        HOT.replace(prompting="joint", steps=2),
+    ):
+        segmenter.segment(encoding, settings)
+    assert segmenter.photos_encoded == before
+
+
+def test_the_same_photo_is_encoded_once(photo, tmp_path):
+    segmenter = small_segmenter()
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    segmenter.encode(photo)
+    segmenter.encode(tmp_path / "photo.png")
+    segmenter.encode(Image.fromarray(photo))
+    assert segmenter.photos_encoded == {"clip": 1, "sam": 1}
+    segmenter.encode(photo, Settings(localizer="training_free"))
+    assert segmenter.photos_encoded == {"clip": 2, "sam": 1}
+
+
+def test_the_cache_keeps_to_its_bytes(photo):
+    segmenter = small_segmenter()
+    one = segmenter.encode(photo)
+    segmenter.cache.max_bytes = 0
+    budget = 3 * (one.patches.nbytes + one.sam.nbytes)
+    fresh = small_segmenter()
+    fresh.cache.__init__(budget)
+    for shade in range(20):
+        fresh.encode(np.full((50, 50, 3), shade, np.uint8))
+        assert fresh.cache.nbytes <= budget
+
+
+def test_a_batch_gives_what_one_at_a_time_gives(photo):
+    """In fp32, photos of different sizes together, to 1e-4."""
+    together, apart = small_segmenter(), small_segmenter()
+    photos = [photo, photo[:, ::-1], photo[:90, :40]]
+    for encoding, picture in zip(together.encode_batch(photos), photos, strict=True):
+        mine, alone = together.segment(encoding, HOT), apart(picture, HOT)
+        np.testing.assert_allclose(mine.anomaly_map, alone.anomaly_map, atol=1e-4)
+        np.testing.assert_allclose(mine.score_map, alone.score_map, atol=1e-3)
+        assert (mine.mask != alone.mask).mean() < 1e-3
+
+
+def test_nothing_above_the_threshold_means_no_sam_call(segmenter, photo):
+    result = segmenter(photo, Settings(threshold=1.0))
+    assert not result.region.any()
+    assert not result.mask.any()
+    assert result.steps == ()
+    assert result.regions == ()
+    assert result.winner == ""
+    assert "m1" not in result.timings
+
+
+def test_a_sound_photo_can_get_the_verdict_normal(segmenter, photo):
+    encoding = segmenter.encode(photo)
+    strict = segmenter.segment(encoding, Settings(threshold=1.0, verdict_threshold=1.0))
+    assert not strict.anomalous
+    assert strict.verdict.startswith("Normal")
+    assert segmenter.segment(encoding, Settings(verdict_threshold=0.0)).anomalous
+
+
+@pytest.mark.parametrize("prompting", ["joint", "per_region"])
+def test_a_region_that_fills_the_photo_is_decided(segmenter, photo, prompting):
+    settings = Settings(threshold=0.0, prompting=prompting)
+    result = segmenter(photo, settings)
+    assert result.region.all()
+    assert not result.ring.any()
+    assert set(result.points.labels.tolist()) == {1}
+    assert len(result.steps) == 3
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (2, 3), (700, 9)])
+def test_odd_shapes_are_decided(segmenter, shape):
+    photo = np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)
+    for settings in (HOT, Settings(threshold=0.0), Settings(threshold=0.0, prompting="joint")):
+        result = segmenter(photo, settings)
+        assert result.mask.shape == shape
+
+
+def test_separate_regions_have_a_cascade_each(segmenter, photo):
+    encoding = segmenter.encode(photo)
+    joint = segmenter.segment(encoding, HOT.replace(prompting="joint", k_positive=2, k_negative=1))
+    apart = segmenter.segment(encoding, HOT.replace(k_positive=2, k_negative=1))
+    pieces = len(apart.points) // 3
+    assert len(joint.points) == 3
+    assert pieces > 1
+    assert len(apart.box) == pieces
+    assert f"in {pieces} regions" in apart.steps[0].prompts
+
+
+def test_at_most_so_many_regions_get_a_cascade(segmenter, photo):
+    result = segmenter(photo, HOT.replace(max_regions=1, k_positive=2, k_negative=1))
+    assert result.points.positives == 2
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_shorter_cascades_are_beginnings_of_the_long_one(segmenter, photo, steps):
+    encoding = segmenter.encode(photo)
+    whole = segmenter.segment(encoding, HOT)
+    short = segmenter.segment(encoding, HOT.replace(steps=steps))
+    assert len(short.steps) == steps
+    np.testing.assert_array_equal(short.steps[-1].mask, whole.steps[steps - 1].mask)
+
+
+def test_a_click_where_nothing_was_found_is_a_cascade_of_its_own(segmenter, photo):
+    encoding = segmenter.encode(photo)
+    nothing = Settings(threshold=1.0)
+    result = segmenter.segment(encoding, nothing, clicks=[(100, 40, 1), (20, 100, 0)])
+    assert result.points.source == ("click", "click")
+    assert result.points.labels.tolist() == [1, 0]
+    assert len(result.steps) == 3
+
+
+def test_clicks_join_the_automatic_points_and_change_the_answer(segmenter, photo):
+    encoding = segmenter.encode(photo)
+    settings = HOT.replace(prompting="joint")
+    before = segmenter.segment(encoding, settings)
+    after = segmenter.segment(encoding, settings, clicks=[(3, 110, 1)])
+    assert len(after.points) == len(before.points) + 1
+    assert after.points.source[-1] == "click"
+    assert not np.array_equal(before.steps[0].soft, after.steps[0].soft)
+
+
+def test_the_linear_localizer_needs_an_adapter(photo):
+    segmenter = small_segmenter()
+    del segmenter.localizers["linear"]
+    assert segmenter(photo, HOT).localizer == "training_free"
+    with pytest.raises(ZsasError, match="needs trained layers for small-clip"):
+        segmenter(photo, Settings(localizer="linear"))
+
+
+def test_an_encoding_for_another_localizer_is_refused(segmenter, photo):
+    encoding = segmenter.encode(photo, Settings(localizer="training_free"))
+    with pytest.raises(ZsasError, match="another localizer"):
+        segmenter.segment(encoding, Settings(localizer="linear"))

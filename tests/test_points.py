@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zsas.frames import SamFrame
+from zsas.points import (
+    extreme_region,
+    kernel_size_in_photo,
+    point_prompts,
+    ring_similarity,
+    spaced_top_points,
+    surrounding_ring,
+)
+from zsas.settings import Settings
+
+HEAT = np.array(
+    [
+        [0.0, 0.1, 0.2, 0.1],
+        [0.1, 0.6, 0.8, 0.2],
+        [0.1, 0.7, 0.9, 0.1],
+    ],
+    np.float32,
+)
+
+
+@pytest.mark.parametrize(
+    ("mode", "threshold", "count"),
+    [
+        ("absolute", 0.5, 4),
+        ("absolute", 0.75, 2),
+        ("absolute", 1.0, 0),
+        ("relative", 0.85, 2),
+        ("relative", 0.0, 11),
+        ("quantile", 0.5, 6),
+        ("quantile", 1.0, 0),
+        ("otsu", 0.99, 4),
+    ],
+)
+def test_the_extreme_region_follows_the_threshold_mode(mode, threshold, count):
+    region = extreme_region(HEAT, Settings(threshold=threshold, threshold_mode=mode))
+    assert region.dtype == bool
+    assert region.sum() == count
+
+
+@pytest.mark.parametrize("mode", ["quantile", "otsu", "absolute"])
+def test_a_map_without_contrast_has_no_extreme_region(mode):
+    flat = np.full((5, 5), 0.3, np.float32)
+    assert not extreme_region(flat, Settings(threshold_mode=mode)).any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ("rectangle", ["###", "#.#", "###"]),
+        ("cross", [".#.", "#.#", ".#."]),
+    ],
+)
+def test_the_ring_has_the_shape_of_the_kernel(shape, expected):
+    region = np.zeros((3, 3), bool)
+    region[1, 1] = True
+    ring = surrounding_ring(region, shape, 3)
+    assert [["#" if v else "." for v in row] for row in ring] == [list(row) for row in expected]
+
+
+def test_the_ring_is_empty_without_a_region_and_where_it_fills_the_photo():
+    assert not surrounding_ring(np.zeros((9, 9), bool), "ellipse", 5).any()
+    assert not surrounding_ring(np.ones((9, 9), bool), "ellipse", 5).any()
+
+
+def test_the_ring_of_a_region_at_the_border_stays_inside():
+    region = np.zeros((20, 20), bool)
+    region[:3, :3] = True
+    ring = surrounding_ring(region, "rectangle", 5)
+    assert ring.sum() == 25 - 9
+
+
+def test_kernel_sizes_follow_the_reference_side():
+    assert kernel_size_in_photo(Settings(kernel_size=25), 2048, 1000) == 50
+    assert kernel_size_in_photo(Settings(kernel_size=25, reference_side=0), 2048, 1000) == 25
+    assert kernel_size_in_photo(Settings(kernel_size=25), 32, 32) == 3
+
+
+def test_points_at_a_distance_keep_it():
+    score = np.random.default_rng(1).random((40, 40)).astype(np.float32)
+    points = spaced_top_points(score, np.ones((40, 40), bool), 6, 12.0, "distance")
+    gaps = np.linalg.norm(points[:, None] - points[None], axis=-1)[np.triu_indices(len(points), 1)]
+    assert gaps.min() >= 12
+    assert score[int(points[0, 1]), int(points[0, 0])] == score.max()
+
+
+def test_a_stride_counts_ranks():
+    score = np.arange(100, dtype=np.float32).reshape(10, 10)
+    points = spaced_top_points(score, np.ones((10, 10), bool), 3, 20, "stride")
+    assert [score[int(y), int(x)] for x, y in points] == [99, 79, 59]
+
+
+def test_a_small_region_shortens_the_stride_so_that_k_points_are_found():
+    where = np.zeros((10, 10), bool)
+    where[4, 2:8] = True
+    score = np.random.default_rng(0).random((10, 10)).astype(np.float32)
+    points = spaced_top_points(score, where, 3, 400, "stride")
+    assert len(points) == 3
+    assert all(where[int(y), int(x)] for x, y in points)
+
+
+@pytest.mark.parametrize("mode", ["distance", "stride"])
+def test_one_pixel_gives_one_point_and_no_pixel_none(mode):
+    where = np.zeros((4, 4), bool)
+    assert spaced_top_points(HEAT_4, where, 3, 400, mode).shape == (0, 2)
+    where[2, 1] = True
+    assert spaced_top_points(HEAT_4, where, 3, 400, mode).tolist() == [[1, 2]]
+
+
+HEAT_4 = np.zeros((4, 4), np.float32)
+
+
+def _two_sided_features(frame: SamFrame) -> np.ndarray:
+    """Left cells point along one axis, right cells along another."""
+    rows, columns = frame.grid_hw
+    features = np.zeros((2, rows, columns), np.float32)
+    features[0, :, : columns // 2] = 1
+    features[1, :, columns // 2 :] = 1
+    return features
+
+
+@pytest.mark.parametrize("similarity", ["mean", "nearest"])
+def test_similarity_is_high_where_the_features_are_the_regions_own(similarity):
+    frame = SamFrame(128, 128, side=128, stride=16)
+    region = np.zeros((128, 128), bool)
+    region[48:80, 16:48] = True
+    map_s = ring_similarity(_two_sided_features(frame), region, frame, similarity)
+    assert map_s.shape == (128, 128)
+    assert map_s[64, 8] == pytest.approx(1)
+    assert map_s[64, 120] == pytest.approx(0, abs=1e-6)
+
+
+def test_positives_are_hot_and_negatives_differ():
+    """The region lies left of an edge in the features: the negatives are taken from beyond the edge."""
+    frame = SamFrame(128, 128, side=128, stride=16)
+    heat = np.zeros((128, 128), np.float32)
+    heat[50:70, 40:60] = np.linspace(0.6, 0.9, 20)
+    region = heat > 0.5
+    ring = surrounding_ring(region, "rectangle", 31)
+    settings = Settings(k_positive=2, k_negative=2, spacing=10, reference_side=0)
+    points, labels = point_prompts(heat, region, ring, _two_sided_features(frame), frame, settings)
+    assert labels.tolist() == [1, 1, 0, 0]
+    assert all(region[int(y), int(x)] for x, y in points[:2])
+    assert all(ring[int(y), int(x)] and x > 64 for x, y in points[2:])
+    assert heat[int(points[0, 1]), int(points[0, 0])] == heat.max()
+
+
+def test_negatives_can_be_switched_off_and_an_empty_region_has_no_points():
+    frame = SamFrame(64, 64, side=128, stride=16)
+    features = np.ones((2, 8, 8), np.float32)
+    region = np.zeros((64, 64), bool)
+    nothing, no_labels = point_prompts(HEAT_64, region, region, features, frame, Settings())
+    assert nothing.shape == (0, 2)
+    assert no_labels.shape == (0,)
+    region[10:20, 10:20] = True
+    ring = surrounding_ring(region, "ellipse", 5)
+    _, labels = point_prompts(HEAT_64, region, ring, features, frame, Settings(negatives=False))
+    assert set(labels.tolist()) == {1}
+
+
+def test_a_region_that_fills_the_photo_has_positives_only():
+    frame = SamFrame(64, 64, side=128, stride=16)
+    everything = np.ones((64, 64), bool)
+    features = np.ones((2, 8, 8), np.float32)
+    _, labels = point_prompts(HEAT_64, everything, ~everything, features, frame, Settings())
+    assert labels.tolist() == [1, 1, 1]
+
+
+HEAT_64 = np.random.default_rng(0).random((64, 64)).astype(np.float32)

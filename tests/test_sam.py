@@ -1,0 +1,223 @@
+"""Both backends are one network: the same weights give the same features, logits and predicted IoU."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from segment_anything import sam_model_registry
+from segment_anything.modeling import (
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    TwoWayTransformer,
+)
+from segment_anything.modeling import (
+    Sam as MetaModel,
+)
+from transformers import SamConfig, SamModel
+
+from conftest import CPU, small_sam, with_lively_weights
+from zsas.errors import ZsasError
+from zsas.sam import MetaSam, Prompt, Sam, TransformersSam, load_meta_checkpoint
+
+# transformers' names → Meta's, in order.
+RENAMES = [
+    (r"^vision_encoder\.patch_embed\.projection", "image_encoder.patch_embed.proj"),
+    (r"^vision_encoder\.layers", "image_encoder.blocks"),
+    (r"^vision_encoder\.neck\.conv1", "image_encoder.neck.0"),
+    (r"^vision_encoder\.neck\.layer_norm1", "image_encoder.neck.1"),
+    (r"^vision_encoder\.neck\.conv2", "image_encoder.neck.2"),
+    (r"^vision_encoder\.neck\.layer_norm2", "image_encoder.neck.3"),
+    (r"^vision_encoder", "image_encoder"),
+    (r"^prompt_encoder\.shared_embedding\.positional_embedding", "PE"),
+    (r"^prompt_encoder\.mask_embed\.conv1", "prompt_encoder.mask_downscaling.0"),
+    (r"^prompt_encoder\.mask_embed\.layer_norm1", "prompt_encoder.mask_downscaling.1"),
+    (r"^prompt_encoder\.mask_embed\.conv2", "prompt_encoder.mask_downscaling.3"),
+    (r"^prompt_encoder\.mask_embed\.layer_norm2", "prompt_encoder.mask_downscaling.4"),
+    (r"^prompt_encoder\.mask_embed\.conv3", "prompt_encoder.mask_downscaling.6"),
+    (r"prompt_encoder\.point_embed\.", "prompt_encoder.point_embeddings."),
+    (r"upscale_conv1", "output_upscaling.0"),
+    (r"upscale_layer_norm", "output_upscaling.1"),
+    (r"upscale_conv2", "output_upscaling.3"),
+    (r"layer_norm_final_attn", "norm_final_attn"),
+    (r"(hypernetworks_mlps\.\d+|iou_prediction_head)\.layers\.0", r"\1.HIDDEN"),
+    (r"(hypernetworks_mlps\.\d+|iou_prediction_head)\.proj_in", r"\1.layers.0"),
+    (r"(hypernetworks_mlps\.\d+|iou_prediction_head)\.proj_out", r"\1.layers.2"),
+    (r"HIDDEN", "layers.1"),
+    (r"layer_norm(\d)", r"norm\1"),
+    (r"^PE$", "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"),
+]
+
+
+def metas_names(model: SamModel) -> dict[str, torch.Tensor]:
+    renamed = {}
+    for name, value in model.state_dict().items():
+        if name.startswith("shared_image_embedding"):
+            continue
+        for pattern, replacement in RENAMES:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
+    return renamed
+
+
+def meta_model(config: SamConfig) -> MetaModel:
+    """Meta's classes in the configuration of a `SamModel`."""
+    vision, prompt, decoder = (
+        config.vision_config,
+        config.prompt_encoder_config,
+        config.mask_decoder_config,
+    )
+    grid = vision.image_size // vision.patch_size
+    return MetaModel(
+        image_encoder=ImageEncoderViT(
+            depth=vision.num_hidden_layers,
+            embed_dim=vision.hidden_size,
+            img_size=vision.image_size,
+            mlp_ratio=vision.mlp_dim / vision.hidden_size,
+            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+            num_heads=vision.num_attention_heads,
+            patch_size=vision.patch_size,
+            qkv_bias=True,
+            use_rel_pos=True,
+            global_attn_indexes=vision.global_attn_indexes,
+            window_size=vision.window_size,
+            out_chans=vision.output_channels,
+        ),
+        prompt_encoder=PromptEncoder(
+            embed_dim=prompt.hidden_size,
+            image_embedding_size=(grid, grid),
+            input_image_size=(vision.image_size, vision.image_size),
+            mask_in_chans=prompt.mask_input_channels,
+        ),
+        mask_decoder=MaskDecoder(
+            num_multimask_outputs=3,
+            transformer=TwoWayTransformer(
+                depth=2,
+                embedding_dim=decoder.hidden_size,
+                mlp_dim=decoder.mlp_dim,
+                num_heads=decoder.num_attention_heads,
+            ),
+            transformer_dim=decoder.hidden_size,
+            iou_head_depth=3,
+            iou_head_hidden_dim=decoder.iou_head_hidden_dim,
+        ),
+    )
+
+
+def both(size: str) -> tuple[Sam, Sam]:
+    if size == "small":
+        ours = small_sam()
+    else:
+        # ViT-B in all but the input side: 512 px instead of 1024 keeps the test to seconds.
+        torch.manual_seed(0)
+        side = {"image_size": 512}
+        ours = with_lively_weights(
+            SamModel(SamConfig(vision_config=side, prompt_encoder_config=side)).eval()
+        )
+    meta = meta_model(ours.config)
+    meta.load_state_dict(metas_names(ours), strict=True)
+    return tuple(
+        Sam(network(model, CPU, "fp32"), CPU)
+        for network, model in (
+            (TransformersSam, ours),
+            (MetaSam, meta),
+        )
+    )
+
+
+def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Together to 1e-3 of the largest value, and not both nothing."""
+    assert np.abs(theirs).max() > 1e-2
+    assert np.abs(ours - theirs).max() <= 1e-3 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("size", ["small", "vit_b"])
+def test_both_backends_give_the_same_answers(size):
+    ours, theirs = both(size)
+    photo = np.random.default_rng(0).integers(0, 255, (150, 220, 3), dtype=np.uint8)
+    (features,), (features_meta,) = ours.encode([photo]), theirs.encode([photo])
+    assert features.frame == features_meta.frame
+    assert_close(features.embedding.numpy(), features_meta.embedding.numpy())
+
+    points = np.array([[110, 60], [30, 140], [200, 20]], np.float32)
+    labels = np.array([1, 0, 1], np.int64)
+    (first,) = ours.decode(features, [Prompt(points, labels)])
+    logits = first.logits[0]
+    box = np.array([20, 30, 150, 120], np.float32)
+    for prompt in (
+        Prompt(points, labels),
+        Prompt(points, labels, logits=logits),
+        Prompt(points, labels, box=box, logits=logits),
+        Prompt(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), box=box),
+    ):
+        (mine,), (his,) = ours.decode(features, [prompt]), theirs.decode(features_meta, [prompt])
+        assert mine.logits.shape == his.logits.shape
+        assert_close(mine.logits, his.logits)
+        assert_close(mine.iou, his.iou)
+
+
+def test_several_prompts_are_answered_in_order_and_as_alone():
+    sam, _ = both("small")
+    (features,) = sam.encode([np.zeros((64, 64, 3), np.uint8)])
+    one = Prompt(np.array([[5, 5]], np.float32), np.array([1], np.int64))
+    two = Prompt(np.array([[50, 50], [3, 60]], np.float32), np.array([1, 0], np.int64))
+    together = sam.decode(features, [one, two, one])
+    (alone,) = sam.decode(features, [two])
+    np.testing.assert_array_equal(together[0].logits, together[2].logits)
+    np.testing.assert_allclose(together[1].logits, alone.logits, atol=1e-6)
+
+
+def test_grouped_decoding_equals_one_call_each():
+    """What a GPU would do, done on the CPU."""
+    sam, _ = both("small")
+    (features,) = sam.encode([np.full((64, 96, 3), 90, np.uint8)])
+    prompts = [
+        Prompt(np.array([[x, y]], np.float32), np.array([1], np.int64))
+        for x, y in ((5, 5), (40, 30), (80, 60))
+    ]
+    looped = sam.decode(features, prompts)
+    sam._groups = lambda prompts: [list(range(len(prompts)))]
+    for grouped, alone in zip(sam.decode(features, prompts), looped, strict=True):
+        np.testing.assert_allclose(grouped.logits, alone.logits, atol=1e-4)
+
+
+def test_padding_is_zero_after_normalisation_and_cropped_from_the_features():
+    sam, _ = both("small")
+    pixels, frame = sam.pixels(np.full((50, 100, 3), 255, np.uint8))
+    assert pixels.shape == (3, 256, 256)
+    assert frame.resized_hw == (128, 256)
+    assert not pixels[:, 128:].any()
+    assert pixels[:, :128].min() > 1
+    (features,) = sam.encode([np.full((50, 100, 3), 255, np.uint8)])
+    assert features.valid.shape == (32, 8, 16)
+
+
+def test_a_prompt_needs_a_point_or_a_box():
+    sam, _ = both("small")
+    (features,) = sam.encode([np.zeros((64, 64, 3), np.uint8)])
+    with pytest.raises(ZsasError, match="at least one point or a box"):
+        sam.decode(features, [Prompt(np.zeros((0, 2), np.float32), np.zeros(0, np.int64))])
+
+
+def test_an_original_checkpoint_is_read_and_code_in_one_is_not_run(tmp_path):
+    torch.manual_seed(0)
+    good = tmp_path / "sam_vit_b.pth"
+    model = sam_model_registry["vit_b"]()
+    torch.save(model.state_dict(), good)
+    loaded = load_meta_checkpoint(good)
+    name = "mask_decoder.iou_token.weight"
+    assert torch.equal(loaded.state_dict()[name], model.state_dict()[name])
+
+    class Harm:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "harm"), "w"))
+
+    bad = tmp_path / "bad.pth"
+    torch.save({"image_encoder.patch_embed.proj.weight": Harm()}, bad)
+    with pytest.raises(ZsasError, match=r"bad\.pth cannot be read as a SAM checkpoint"):
+        load_meta_checkpoint(bad)
+    assert not (tmp_path / "harm").exists()

@@ -1,0 +1,8 @@
+"""The page: `python app.py`. On a Space this file is all that is run."""
+
+from __future__ import annotations
+
+from zsas.ui.server import launch
+
+if __name__ == "__main__":
+    launch()

@@ -1,0 +1,107 @@
+"""The two named endpoints, `/segment` and `/batch`, for code and for agents.
+
+Their parameters are made from `Settings`, so that they have the names, ranges and words of the sliders.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from zsas.errors import ZsasError
+from zsas.images import load_image
+from zsas.settings import knobs
+from zsas.ui import batch, export
+from zsas.ui.controls import settings_from
+from zsas.ui.quick import gr
+from zsas.ui.session import Workshop
+
+
+def make_segment(workshop: Workshop) -> Callable[..., tuple[Any, ...]]:
+    """The function behind `/segment`: (image, preset, every setting) → (JSON, mask, score map, overlay, ZIP)."""
+
+    def segment(*values: Any) -> tuple[Any, ...]:
+        image, preset, *settings = values
+        chosen = settings_from(settings)
+        if image is None:
+            raise gr.Error("There is no image; send one.", print_exception=False)
+        try:
+            photo = workshop.keep_photo(_named(image))
+            preset = preset or workshop.running or workshop.default
+            result = workshop.decide(preset, workshop.encode(preset, photo, chosen), chosen)
+            files = export.save_all(result, Path(image).stem)
+        except ZsasError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        return (
+            result.to_dict(),
+            *(str(files[name]) for name in ("mask", "score", "overlay", "zip")),
+        )
+
+    return _described(
+        segment,
+        "image",
+        "The photo to examine: PNG, JPEG, TIFF, BMP or WebP.",
+        "Find what is wrong on one photo, and where, without any training pictures.\n\n"
+        "    Looks for scratches, cracks, stains, missing or misplaced parts and other anomalies on a photo of one\n"
+        "    object or surface. The JSON holds the verdict, an image score from 0 to 1, and each region with its\n"
+        "    box (x0, y0, x1, y1 in pixels), area, score and COCO run-length mask.",
+        "JSON with verdict, score and regions; mask as PNG; score map as 16-bit PNG; overlay as PNG; a ZIP of "
+        "everything with each stage.",
+    )
+
+
+def make_batch(workshop: Workshop) -> Callable[..., tuple[Any, ...]]:
+    """The function behind `/batch`: (files, preset, every setting) → (JSON rows, ZIP)."""
+
+    def segment_batch(*values: Any) -> tuple[Any, ...]:
+        files, preset, *settings = values
+        chosen = settings_from(settings)
+        try:
+            preset = preset or workshop.running or workshop.default
+            progress = None
+            for progress in batch.run(workshop, files or [], preset, chosen):
+                pass
+        except ZsasError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        assert progress is not None
+        return [line.to_dict() for line in progress.lines], str(progress.archive)
+
+    return _described(
+        segment_batch,
+        "files",
+        "Photos, or ZIPs of photos; at most 500 in all.",
+        "Examine many photos at once; a file that cannot be read becomes a row that says why.",
+        "One row a file with verdict, score and regions; a ZIP with masks, score maps, overlays, JSON, CSV and "
+        "COCO annotations.",
+    )
+
+
+def _named(path: str) -> Any:
+    try:
+        return load_image(path)
+    except ZsasError as error:
+        raise ZsasError(str(error).replace(path, Path(path).name)) from None
+
+
+def _described(
+    function: Callable[..., Any], first: str, first_help: str, summary: str, returns: str
+) -> Callable[..., Any]:
+    """Give a function the signature and docstring that Gradio and MCP read its schema from."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    names = [first, "preset", *(knob.name for knob in knobs())]
+    lines = [f"        {first}: {first_help}"]
+    lines.append(
+        "        preset: tiny runs anywhere; base and paper need their weights; empty takes what is running."
+    )
+    for knob in knobs():
+        unit = f", {knob.unit}" if knob.unit else ""
+        lines.append(f"        {knob.name}: {knob.help} Allowed: {knob.range_text}{unit}.")
+    function.__signature__ = inspect.Signature([inspect.Parameter(n, kind) for n in names])  # type: ignore[attr-defined]
+    function.__doc__ = (
+        f"{summary}\n\n    Args:\n"
+        + "\n".join(lines)
+        + f"\n\n    Returns:\n        {returns}\n    "
+    )
+    return function

@@ -1,0 +1,185 @@
+"""The photo with its marks as SVG: sharp at any size, a few kilobytes, and text for those who cannot see it.
+
+The photo itself is sent once, as an `<image>` with the id `zs-photo`; everything else refers to it. Coordinates are
+pixels of the original photo, so that nothing has to be converted.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas import draw
+from zsas.result import Points, Region
+
+PHOTO_SIDE = 1280
+MAP_SIDE = 320
+NUMBERED = 12
+"""Regions beyond these are outlined without a number on the photo."""
+
+
+def data_uri(picture: NDArray[np.uint8], kind: str = "png") -> str:
+    """A picture as `data:` URI; uint8 RGB or grey; kind "png" or "jpeg"."""
+    if picture.ndim == 3:
+        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    options = [cv2.IMWRITE_JPEG_QUALITY, 90] if kind == "jpeg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
+    data = cv2.imencode(".jpg" if kind == "jpeg" else ".png", picture, options)[1]
+    return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
+
+
+def shrink(picture: NDArray[np.generic], side: int) -> NDArray[np.generic]:
+    """The picture with its longest side at most `side` pixels."""
+    height, width = picture.shape[:2]
+    share = side / max(height, width)
+    if share >= 1:
+        return picture
+    size = (max(1, round(width * share)), max(1, round(height * share)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def photo(image: NDArray[np.uint8]) -> str:
+    """The invisible drawing that holds the photo and the hatching for all others on the page."""
+    height, width = image.shape[:2]
+    step = max(height, width) / 90
+    uri = data_uri(shrink(image, PHOTO_SIDE), "jpeg")
+    return (
+        '<svg class="zs-holder" aria-hidden="true" width="0" height="0"><defs>'
+        f'<image id="zs-photo" href="{uri}" width="{width}" height="{height}" preserveAspectRatio="none"/>'
+        f'<pattern id="zs-hatch" width="{step:.1f}" height="{step:.1f}" patternUnits="userSpaceOnUse" '
+        f'patternTransform="rotate(45)"><rect width="{step / 2:.1f}" height="{step:.1f}" class="zs-hatch"/>'
+        "</pattern></defs></svg>"
+    )
+
+
+def drawing(shape: Sequence[int], label: str, parts: Iterable[str], extra: str = "") -> str:
+    """One drawing on the photo.
+
+    Args:
+        shape: (H, W, ...) of the photo.
+        label: What is to be seen, for those who cannot see it.
+        parts: Pieces of SVG in pixels of the photo.
+        extra: More attributes of the `<svg>`.
+    """
+    height, width = shape[:2]
+    return (
+        f'<svg class="zs-drawing" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}" '
+        f'data-width="{width}" data-height="{height}" {extra}>{"".join(parts)}</svg>'
+    )
+
+
+PHOTO = '<use href="#zs-photo"/>'
+
+
+def heat(
+    values: NDArray[np.float32], *, scaled: bool = False, name: str = "", css: str = "zs-heat"
+) -> str:
+    """A heat map laid over the photo.
+
+    Args:
+        values: float32, shape = (H, W), [0, 1].
+        scaled: Colours stretched from the map's own minimum to its maximum.
+        name: Id, so that others can refer to it.
+        css: Class.
+    """
+    height, width = values.shape
+    low, high = scale_of(values, scaled)
+    uri = data_uri(draw.heat_map(shrink(values, MAP_SIDE), low, high))
+    identity = f'id="{name}" ' if name else ""
+    return f'<image {identity}class="{css}" href="{uri}" width="{width}" height="{height}" preserveAspectRatio="none"/>'
+
+
+def scale_of(values: NDArray[np.float32], scaled: bool) -> tuple[float, float]:
+    """The values of the darkest and the brightest colour."""
+    return (float(values.min()), float(values.max())) if scaled else (0.0, 1.0)
+
+
+def colour_bar(low: float = 0.0, high: float = 1.0, *, scaled: bool = False) -> str:
+    """The colour scale with its end values, as HTML."""
+    ramp = draw.heat_map(np.linspace(0, 1, 12, dtype=np.float32)[None])[0]
+    stops = ",".join(f"rgb({r},{g},{b})" for r, g, b in ramp.tolist())
+    words = "scaled to this photo" if scaled else "fixed scale"
+    return (
+        f'<div class="zs-bar"><span>{low:.2f}</span><i style="background:linear-gradient(90deg,{stops})"></i>'
+        f"<span>{high:.2f}</span><em>{words}</em></div>"
+    )
+
+
+def path_of(mask: NDArray[np.bool_]) -> str:
+    """The border of a mask as SVG path data, through the middles of its border pixels; "" if it is empty."""
+    contours, _ = cv2.findContours(
+        np.ascontiguousarray(mask, np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+    )
+    tolerance = max(mask.shape) / 1500
+    pieces = []
+    for contour in contours:
+        line = cv2.approxPolyDP(contour, tolerance, True)[:, 0, :]
+        if len(line) < 3:  # a thin piece still shows as its box
+            x, y, width, height = cv2.boundingRect(contour)
+            line = np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])
+        pieces.append("M" + "L".join(f"{x} {y}" for x, y in line.tolist()) + "Z")
+    return "".join(pieces)
+
+
+def area(mask: NDArray[np.bool_], css: str = "zs-mask") -> str:
+    """A tinted, outlined mask; the outline has a dark edge, so that it is seen on any ground."""
+    line = path_of(mask)
+    if not line:
+        return ""
+    return (
+        f'<g class="{css}"><path class="zs-edge" d="{line}"/><path class="zs-area" d="{line}"/></g>'
+    )
+
+
+def marked_regions(regions: Sequence[Region], shape: Sequence[int]) -> str:
+    """Each region as an outlined area with its number, so that a row of the table can light it up."""
+    size = max(shape[:2]) / 28
+    pieces = []
+    for region in regions:
+        x0, y0, _, y1 = region.box
+        y = y0 - size * 0.35 if y0 > size * 1.4 else y1 + size
+        number = (
+            f'<text x="{x0}" y="{y:.1f}" font-size="{size:.1f}">{region.id}</text>'
+            if region.id <= NUMBERED
+            else ""
+        )
+        pieces.append(
+            f'<g class="zs-region" data-region="{region.id}">{area(region.mask)}{number}</g>'
+        )
+    return "".join(pieces)
+
+
+def point_marks(points: Points, shape: Sequence[int], size: float = 1.0) -> str:
+    """Positives as a plus in a disc, negatives as a minus; a person's clicks in squares."""
+    radius = max(shape[:2]) / 70 * size
+    pieces = []
+    click = 0
+    for (x, y), label, source in zip(points.xy.tolist(), points.labels, points.source, strict=True):
+        positive = int(label) == 1
+        arm = radius * 0.55
+        lines = f"M{-arm:.1f} 0H{arm:.1f}" + (f"M0 {-arm:.1f}V{arm:.1f}" if positive else "")
+        if source == "click":
+            shape_mark = f'<rect x="{-radius:.1f}" y="{-radius:.1f}" width="{2 * radius:.1f}" height="{2 * radius:.1f}"/>'
+            attributes = f' data-click="{click}"'
+            click += 1
+        else:
+            shape_mark, attributes = f'<circle r="{radius:.1f}"/>', ""
+        kind = "zs-plus" if positive else "zs-minus"
+        pieces.append(
+            f'<g class="zs-point {kind}"{attributes} transform="translate({x:.1f} {y:.1f})" '
+            f'stroke-width="{radius / 3.2:.2f}">{shape_mark}<path d="{lines}"/></g>'
+        )
+    return "".join(pieces)
+
+
+def box_marks(boxes: NDArray[np.float32]) -> str:
+    """Boxes, xyxy, as light lines on dark ones."""
+    pieces = []
+    for x0, y0, x1, y1 in np.asarray(boxes, float).reshape(-1, 4).tolist():
+        shape = f'x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}"'
+        pieces.append(f'<rect class="zs-edge" {shape}/><rect class="zs-box" {shape}/>')
+    return "".join(pieces)

@@ -1,0 +1,70 @@
+"""The three calls that need a GPU: on a ZeroGPU for as long as their input needs, elsewhere as they are.
+
+A ZeroGPU lends its device to a forked process for the length of one call. So these are plain functions of a module
+with arguments that can be pickled, and the models are found by name in `SEGMENTERS`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.settings import Settings
+
+ZERO = bool(os.environ.get("SPACES_ZERO_GPU"))
+SEGMENTERS: dict[str, Any] = {}
+
+# Seconds for the start of a call, and for each megapixel that is read, drawn and sent back.
+_SECONDS = {"encode": (12.0, 1.0), "decide": (4.0, 0.5)}
+LONGEST = 60
+
+
+def seconds_for(work: str, shape: Sequence[int]) -> int:
+    """How long a ZeroGPU is asked for, in whole seconds, at most `LONGEST`.
+
+    Args:
+        work: "encode" or "decide".
+        shape: (H, W, ...) of the photo.
+    """
+    start, per_megapixel = _SECONDS[work]
+    return min(LONGEST, round(start + per_megapixel * shape[0] * shape[1] / 1e6 + 0.5))
+
+
+def _for_encode(preset: str, image: NDArray[np.uint8], *_: Any) -> int:
+    return seconds_for("encode", image.shape)
+
+
+def _for_decide(preset: str, encoding: Any, *_: Any) -> int:
+    return seconds_for("decide", getattr(encoding, "image", encoding).shape)
+
+
+def _gpu(duration: Callable[..., int]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    if not ZERO:
+        return lambda function: function
+    import spaces
+
+    return spaces.GPU(duration=duration)
+
+
+@_gpu(_for_encode)
+def encode(preset: str, image: NDArray[np.uint8], settings: Settings) -> Any:
+    """An `Encoding`: both encoders, once."""
+    return SEGMENTERS[preset].encode(image, settings)
+
+
+@_gpu(_for_decide)
+def decide(preset: str, encoding: Any, settings: Settings, clicks: Sequence[Any]) -> Any:
+    """A `Result`: everything after the encoders."""
+    return SEGMENTERS[preset].segment(encoding, settings, clicks)
+
+
+@_gpu(_for_decide)
+def stages(
+    preset: str, source: Any, settings: Settings, clicks: Sequence[Any]
+) -> Iterator[tuple[str, Any]]:
+    """(name, result so far) after each stage; `source` is an encoding, or a photo that is encoded on the way."""
+    yield from SEGMENTERS[preset].stages(source, settings, clicks)

@@ -1,0 +1,694 @@
+"""The layout of the page, and which event calls what."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from zsas.errors import ZsasError
+from zsas.images import read_mask
+from zsas.settings import Settings, knobs
+from zsas.ui import api, batch, compare, drawing, export, snippets, stages, views
+from zsas.ui.controls import GROUPS, NAMES, control, from_query, settings_from
+from zsas.ui.examples import Examples
+from zsas.ui.quick import gr
+from zsas.ui.session import PRESETS, Session, Workshop
+from zsas.ui.theme import script
+from zsas.ui.upload import UploadedFiles, UploadedImage, is_uploaded
+
+TITLE = "Zero-shot anomaly segmentation"
+HEAVY: dict[str, Any] = {"concurrency_id": "models", "concurrency_limit": 1}
+"""Whatever may run an encoder waits in one line."""
+LIGHT: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
+"""What takes milliseconds does not wait behind it."""
+HIDDEN: dict[str, Any] = {"api_visibility": "private"}
+
+TOOLS = """
+<div class="zs-tools">
+  <fieldset><legend class="zs-sr">Show</legend>
+    <label><input type="radio" name="zs-view" value="marks" checked>Result</label>
+    <label><input type="radio" name="zs-view" value="heat">Heat map</label>
+    <label><input type="radio" name="zs-view" value="photo">Photo</label></fieldset>
+  <fieldset><legend class="zs-sr">What a click says</legend>
+    <label><input type="radio" name="zs-tool" value="plus" checked>+ this is wrong</label>
+    <label><input type="radio" name="zs-tool" value="minus">− this is fine</label></fieldset>
+  <button type="button" data-do="undo">Undo</button>
+  <button type="button" data-do="clear">Clear</button>
+  <button type="button" data-do="new" class="zs-end">New photo</button>
+</div>
+<p class="zs-hint" id="zs-hint">Click the photo to correct the result, and a point of yours to remove it. Keyboard: arrows
+move, Enter sets a point, − says this is fine, Backspace undoes.</p>
+"""
+
+
+def build(workshop: Workshop, examples: Examples) -> gr.Blocks:
+    """The page, wired to the models; not yet launched."""
+    with gr.Blocks(
+        title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(1800, 7200)
+    ) as page:
+        session = gr.State(Session(), time_to_live=6 * 3600)
+        tab_open = gr.State("why")
+        seen = gr.State((False, 0))
+        _Page(page, workshop, examples, session, tab_open, seen)
+    return page
+
+
+class _Page:
+    """Parts of the page by name, so that each event can say what it reads and writes."""
+
+    def __init__(
+        self,
+        page: gr.Blocks,
+        workshop: Workshop,
+        examples: Examples,
+        session: gr.State,
+        tab_open: gr.State,
+        seen: gr.State,
+    ) -> None:
+        self.page, self.workshop, self.examples = page, workshop, examples
+        self.session, self.tab_open, self.seen = session, tab_open, seen
+        self._head()
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=7, min_width=320):
+                self._photo()
+            with gr.Column(scale=4, min_width=300, elem_id="zs-side"):
+                self._side()
+        self._tabs()
+        self.settings = [self.controls[name] for name in NAMES]
+        self.heavy: list[Any] = []
+        self._wire(page)
+        self._endpoints()
+
+    # Layout
+
+    def _head(self) -> None:
+        with gr.Row(elem_id="zs-head"):
+            _html(
+                '<div class="zs-brand"><h1><i aria-hidden="true"></i>zsas</h1>'
+                "<p>What is wrong on a photo, where, and why. No training pictures.</p></div>",
+                scale=5,
+            )
+            self.status = _html(self._status(), scale=3)
+            self.preset = gr.Dropdown(
+                list(PRESETS),
+                value=self.workshop.default,
+                show_label=False,
+                label="Preset",
+                container=False,
+                filterable=False,
+                elem_id="zs-preset",
+                scale=1,
+                min_width=110,
+            )
+        self.timer = gr.Timer(1.0)
+
+    def _photo(self) -> None:
+        self.holder = _html("", elem_id="zs-photo-holder")
+        with gr.Column(visible=True) as self.closed:
+            self.upload = UploadedImage(
+                label="Photo",
+                show_label=False,
+                type="filepath",
+                image_mode=None,
+                elem_id="zs-upload",
+                height=440,
+                sources=["upload", "clipboard", "webcam"],
+                buttons=[],
+                placeholder="Drop a photo of one object or surface here, or click to choose a file",
+            )
+        with gr.Column(visible=False) as self.opened:
+            self.viewer = _html("", elem_id="zs-viewer", js_on_load=script("viewer"))
+            self.tools = _html(TOOLS, elem_id="zs-tools", js_on_load=script("tools"))
+        self.strip = _html(
+            self.examples.html(), elem_id="zs-examples", js_on_load=script("examples")
+        )
+
+    def _side(self) -> None:
+        self.verdict = _html(views.welcome(), elem_id="zs-verdict")
+        self.regions = _html("", elem_id="zs-regions", js_on_load=script("regions"))
+        self.facts = _html("", elem_id="zs-facts")
+        self.controls: dict[str, Any] = {"object_name": control(_knob("object_name"))}
+        with gr.Row(elem_id="zs-actions"):
+            self.run = gr.Button("Run", variant="primary", elem_id="zs-run")
+            self.stop = gr.Button("Stop", elem_id="zs-stop")
+        front = sorted((k for k in knobs() if k.front), key=lambda k: k.name != "threshold")
+        for knob in front:
+            self.controls[knob.name] = control(knob)
+        for group, title in GROUPS.items():
+            with gr.Accordion(title, open=False):
+                for knob in knobs():
+                    if knob.group == group and knob.name not in self.controls:
+                        self.controls[knob.name] = control(knob)
+        self.scaled = gr.Checkbox(
+            False,
+            label="Stretch colours to this photo",
+            elem_id="zs-scaled",
+            info="Off, colours mean the same on every photo. On, even a flawless photo shows bright places.",
+        )
+        with gr.Row(elem_id="zs-after"):
+            self.reset = gr.Button("Reset to defaults", size="sm", elem_id="zs-reset")
+            self.link = _html(
+                "",
+                html_template='<button type="button" class="zs-link">Copy link</button>',
+                elem_id="zs-link",
+                js_on_load=script("link"),
+                names=",".join((*NAMES, "example", "preset", "points")),
+            )
+
+    def _tabs(self) -> None:
+        with gr.Tabs(elem_id="zs-tabs"):
+            with gr.Tab("Why", id="why") as self.tab_why:
+                self.gallery = _html(
+                    views.no_stages(), elem_id="zs-gallery", js_on_load=script("gallery")
+                )
+            with gr.Tab("Before and after", id="slider") as self.tab_slider:
+                self.slider = gr.ImageSlider(
+                    label="Photo and result",
+                    show_label=False,
+                    interactive=False,
+                    format="png",
+                    type="filepath",
+                    buttons=["fullscreen"],
+                    elem_id="zs-slider",
+                    max_height=640,
+                )
+            with gr.Tab("Compare", id="compare"):
+                _html(
+                    _note(
+                        "The same photo under other settings. With a mask of the defect, each variant is measured; "
+                        "the examples bring theirs."
+                    )
+                )
+                with gr.Row(equal_height=True):
+                    self.compare = gr.Button(
+                        "Compare", variant="primary", scale=0, min_width=160, elem_id="zs-compare"
+                    )
+                    self.truth = UploadedFiles(
+                        label="Mask of the defect (optional)",
+                        file_count="single",
+                        type="filepath",
+                        height=90,
+                        file_types=["image"],
+                        scale=1,
+                        elem_id="zs-truth",
+                    )
+                self.comparison = _html("", elem_id="zs-comparison")
+            with gr.Tab("Many photos", id="batch", elem_classes="zs-own-page"):
+                _html(
+                    _note(
+                        "Up to 500 photos, or ZIPs of photos, with the settings on the right above. The ZIP you get "
+                        "holds masks, 16-bit score maps, overlays, JSON, CSV and COCO annotations."
+                    )
+                )
+                self.files = UploadedFiles(
+                    label="Photos or ZIPs",
+                    file_count="multiple",
+                    type="filepath",
+                    elem_id="zs-files",
+                    height=150,
+                )
+                with gr.Row():
+                    self.run_all = gr.Button(
+                        "Run all", variant="primary", scale=0, min_width=160, elem_id="zs-run-all"
+                    )
+                    self.stop_all = gr.Button("Stop", scale=0, min_width=100, elem_id="zs-stop-all")
+                    self.archive = gr.DownloadButton(
+                        "Download everything",
+                        visible=False,
+                        scale=0,
+                        min_width=200,
+                        elem_id="zs-archive",
+                    )
+                self.batch = _html("", elem_id="zs-batch")
+            with gr.Tab("Take away", id="take") as self.tab_take:
+                self.take_note = _html(_note(_TAKE))
+                with gr.Row(elem_id="zs-takeaway"):
+                    self.downloads = [
+                        gr.DownloadButton(
+                            title, interactive=False, scale=0, elem_id=f"zs-get-{key}"
+                        )
+                        for key, title in _DOWNLOADS
+                    ]
+            with gr.Tab("Use from code", id="code", elem_classes="zs-own-page") as self.tab_code:
+                _html(
+                    _note(
+                        "The same engine over HTTP. Every setting is a parameter of its own; the schema is at "
+                        "<code>/gradio_api/info</code>, the MCP tools are <code>segment</code> and "
+                        "<code>segment_batch</code>."
+                    )
+                )
+                languages = (
+                    ("Python", "python"),
+                    ("curl", "shell"),
+                    ("MCP server", "json"),
+                    ("MCP from Python", "python"),
+                    ("Embed", "html"),
+                )
+                self.codes = [
+                    gr.Code(
+                        text,
+                        language=language,
+                        label=label,
+                        interactive=False,
+                        wrap_lines=False,  # type: ignore[arg-type]
+                        show_line_numbers=False,
+                    )
+                    for (label, language), text in zip(
+                        languages, snippets.filled("http://127.0.0.1:7860"), strict=True
+                    )
+                ]
+
+    # Events
+
+    @property
+    def screen(self) -> list[Any]:
+        """The components that `stages.Screen` stands for, in its order."""
+        return [
+            self.session,
+            self.viewer,
+            self.verdict,
+            self.regions,
+            self.gallery,
+            self.facts,
+            self.link,
+        ]
+
+    def _wire(self, page: gr.Blocks) -> None:
+        state = [self.session, self.preset, self.scaled, *self.settings]
+        stage = [self.holder, self.upload, self.closed, self.opened]
+
+        arrived = page.load(
+            self._arrive,
+            None,
+            [*self.screen, *stage, self.preset, self.strip, *self.settings, *self.codes],
+            **LIGHT,
+            **HIDDEN,
+        ).success(self._run_if_open, state, self.screen, show_progress="hidden", **HEAVY, **HIDDEN)
+        self.heavy.append(arrived)
+        self.timer.tick(
+            self._tick,
+            self.seen,
+            [self.status, self.preset, self.seen, self.timer],
+            **LIGHT,
+            **HIDDEN,
+        )
+        self.seen.change(self._examples_now, self.session, self.strip, **LIGHT, **HIDDEN)
+
+        opened = [
+            self.upload.input(self._open, [self.upload], [*self.screen, *stage], **LIGHT, **HIDDEN),
+            self.viewer.upload(self._open_dropped, None, [*self.screen, *stage], **LIGHT, **HIDDEN),
+            self.strip.select(
+                self._open_example,
+                None,
+                [*self.screen, *stage, self.controls["object_name"]],
+                **LIGHT,
+                **HIDDEN,
+            ),
+        ]
+        for event in opened:
+            self._then_run(event, state)
+        self.tools.delete(self._close, None, [*self.screen, *stage], **LIGHT, **HIDDEN)
+
+        encoding = [self.controls[knob.name] for knob in knobs() if knob.encoding]
+        others = [self.controls[knob.name] for knob in knobs() if not knob.encoding]
+        triggers = [
+            self.run.click,
+            self.controls["object_name"].submit,
+            *(c.input for c in encoding),
+        ]
+        self._then_run(
+            gr.on(triggers, self._line, [self.session], self.verdict, **LIGHT, **HIDDEN), state
+        )
+        self._then_run(
+            self.preset.input(
+                self._switch,
+                [self.preset, self.session],
+                [self.preset, self.verdict, self.status],
+                show_progress="hidden",
+                concurrency_id="load",
+                concurrency_limit=2,
+                **HIDDEN,
+            ),
+            state,
+        )
+
+        again = gr.on(
+            [
+                *(c.input for c in others if c is not self.controls["object_name"]),
+                self.scaled.input,
+            ],
+            self._again,
+            state,
+            self.screen,
+            trigger_mode="always_last",
+            **LIGHT,
+            **HIDDEN,
+        )
+        changed = [
+            again,
+            self.reset.click(
+                self._reset,
+                [self.session, self.preset, self.scaled],
+                [*self.screen, *self.settings],
+                **LIGHT,
+                **HIDDEN,
+            ),
+            self.viewer.select(
+                self._click, state, self.screen, trigger_mode="multiple", **LIGHT, **HIDDEN
+            ),
+            self.tools.undo(self._undo, state, self.screen, **LIGHT, **HIDDEN),
+            self.tools.clear(self._clear, state, self.screen, **LIGHT, **HIDDEN),
+        ]
+        for event in changed:
+            self._then_refresh(event, state)
+        for tab, name in (
+            (self.tab_why, "why"),
+            (self.tab_slider, "slider"),
+            (self.tab_take, "take"),
+            (self.tab_code, "code"),
+        ):
+            self._then_refresh(
+                tab.select(lambda name=name: name, None, self.tab_open, **LIGHT, **HIDDEN), state
+            )
+
+        comparing = self.compare.click(
+            self._compare,
+            [self.session, self.preset, self.truth, *self.settings],
+            self.comparison,
+            show_progress="minimal",
+            **HEAVY,
+            **HIDDEN,
+        )
+        batching = self.run_all.click(
+            self._batch,
+            [self.files, self.preset, *self.settings],
+            [self.batch, self.archive],
+            show_progress="minimal",
+            **HEAVY,
+            **HIDDEN,
+        )
+        self.stop.click(
+            self._stopped,
+            self.session,
+            self.verdict,
+            cancels=[*self.heavy, comparing],
+            **LIGHT,
+            **HIDDEN,
+        )
+        self.stop_all.click(
+            lambda: _note("Stopped."), None, self.batch, cancels=[batching], **LIGHT, **HIDDEN
+        )
+
+    def _then_run(self, event: Any, state: list[Any]) -> None:
+        running = event.success(
+            self._run, state, self.screen, show_progress="hidden", **HEAVY, **HIDDEN
+        )
+        self.heavy.append(running)
+        self._then_refresh(running, state)
+
+    def _then_refresh(self, event: Any, state: list[Any]) -> None:
+        event.then(
+            self._refresh,
+            [self.tab_open, *state],
+            [self.slider, self.take_note, *self.downloads],
+            **LIGHT,
+            **HIDDEN,
+        )
+
+    def _endpoints(self) -> None:
+        with gr.Column(visible=False):
+            image = UploadedImage(label="image", type="filepath", image_mode=None)
+            files = UploadedFiles(label="files", file_count="multiple", type="filepath")
+            answer, rows = gr.JSON(label="result"), gr.JSON(label="rows")
+            mask, score, overlay, everything, archive = (
+                gr.File(label=name)
+                for name in ("mask", "score map", "overlay", "everything", "archive")
+            )
+            one, many = gr.Button("segment"), gr.Button("segment_batch")
+        one.click(
+            api.make_segment(self.workshop),
+            [image, self.preset, *self.settings],
+            [answer, mask, score, overlay, everything],
+            api_name="segment",
+            **HEAVY,
+        )
+        many.click(
+            api.make_batch(self.workshop),
+            [files, self.preset, *self.settings],
+            [rows, archive],
+            api_name="batch",
+            **HEAVY,
+        )
+
+    # What the events call
+
+    def _status(self) -> str:
+        text = self.workshop.status
+        mark = '<i class="zs-spin" style="display:inline-block;width:11px;height:11px;border-width:2px"></i> '
+        waiting = not self.workshop.running and not self.workshop.problem
+        return f'<div class="zs-status" role="status">{mark if waiting else ""}{_plain(text)}</div>'
+
+    def _tick(self, seen: tuple[bool, int]) -> tuple[Any, ...]:
+        """Follow the loading of models and examples until both are done."""
+        running = bool(self.workshop.running)
+        preset = gr.skip()
+        if running and not seen[0] and self.workshop.running != self.workshop.default:
+            preset = self.workshop.running
+        done = (running or bool(self.workshop.problem)) and self.examples.complete
+        return self._status(), preset, (running, len(self.examples)), gr.Timer(active=not done)
+
+    def _examples_now(self, session: Session) -> str:
+        return self.examples.html(session.example)
+
+    def _arrive(self, request: gr.Request) -> tuple[Any, ...]:
+        """The view that the address describes."""
+        query = dict(request.query_params)
+        settings, refused = from_query(query)
+        for sentence in refused:
+            gr.Warning(f"The address was not understood: {sentence}")
+        preset = query.get("preset", "")
+        preset = preset if preset in PRESETS else self.workshop.running or self.workshop.default
+        session = Session()
+        if self.examples.get(query.get("example", "")):
+            session = stages.open_example(self.workshop, self.examples, query["example"])
+            photo = self.workshop.photo(session.photo)
+            assert photo is not None
+            clicks = stages.parse_points(query.get("points", ""), photo.shape)
+            session = dataclasses.replace(session, clicks=clicks)
+        values = [getattr(settings, name) for name in NAMES]
+        return (
+            *self._showing(session), preset, self.examples.html(session.example), *values,
+            *snippets.filled(_address(request)),
+        )  # fmt: skip
+
+    def _showing(self, session: Session) -> tuple[Any, ...]:
+        """The values for screen and stage, with a photo or without."""
+        image = self.workshop.photo(session.photo) if session.photo else None
+        screen = stages.closed() if image is None else stages.opened(self.workshop, session)
+        holder = "" if image is None else drawing.photo(image)
+        there = image is not None
+        return (
+            *screen.outputs(),
+            holder,
+            None,
+            gr.Column(visible=not there),
+            gr.Column(visible=there),
+        )
+
+    def _open(self, path: str | None) -> tuple[Any, ...]:
+        return self._shown(lambda: stages.open_photo(self.workshop, path) if path else Session())
+
+    def _open_dropped(self, event: gr.EventData) -> tuple[Any, ...]:
+        path = str(getattr(event, "path", ""))
+        if not is_uploaded(path):
+            raise gr.Error("That is not an uploaded file.", print_exception=False)
+        return self._shown(lambda: stages.open_photo(self.workshop, path))
+
+    def _open_example(self, event: gr.EventData) -> tuple[Any, ...]:
+        key = str(getattr(event, "example", ""))
+        shown = self._shown(lambda: stages.open_example(self.workshop, self.examples, key))
+        example = self.examples.get(key)
+        return (*shown, example.object_name if example else "")
+
+    def _shown(self, opening: Callable[[], Session]) -> tuple[Any, ...]:
+        try:
+            session = opening()
+        except ZsasError as error:
+            raise gr.Error(
+                str(error), title="This file cannot be opened", print_exception=False
+            ) from None
+        return self._showing(session)
+
+    def _close(self) -> tuple[Any, ...]:
+        return self._showing(Session())
+
+    def _line(self, session: Session) -> str:
+        """How long the line is, before joining it."""
+        if not session.photo:
+            return views.welcome()
+        ahead = _ahead(self.page)
+        return views.busy(f"Busy, {ahead} ahead" if ahead else "Looking at the photo")
+
+    def _run(
+        self, session: Session, preset: str, scaled: bool, *values: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        for screen in stages.run(self.workshop, session, preset, settings_from(values), scaled):
+            yield screen.outputs()
+
+    def _run_if_open(self, session: Session, *rest: Any) -> Iterator[tuple[Any, ...]]:
+        # A generator without a single item would empty all its outputs.
+        yield from self._run(session, *rest)
+
+    def _again(self, session: Session, preset: str, scaled: bool, *values: Any) -> tuple[Any, ...]:
+        return stages.decide_again(
+            self.workshop, session, preset, settings_from(values), scaled
+        ).outputs()
+
+    def _reset(self, session: Session, preset: str, scaled: bool) -> tuple[Any, ...]:
+        settings = Settings()
+        screen = stages.decide_again(self.workshop, session, preset, settings, scaled)
+        return (*screen.outputs(), *(getattr(settings, name) for name in NAMES))
+
+    def _click(
+        self, session: Session, preset: str, scaled: bool, *values: Any, event: gr.EventData
+    ) -> tuple[Any, ...]:
+        photo = self.workshop.photo(session.photo)
+        if photo is None:
+            return stages.closed().outputs()
+        session = stages.click(session, photo.shape, event.x, event.y, event.action)
+        return self._with(session, preset, scaled, values)
+
+    def _undo(self, session: Session, preset: str, scaled: bool, *values: Any) -> tuple[Any, ...]:
+        return self._with(session.undone(), preset, scaled, values)
+
+    def _clear(self, session: Session, preset: str, scaled: bool, *values: Any) -> tuple[Any, ...]:
+        return self._with(
+            session.clicked(()) if session.clicks else session, preset, scaled, values
+        )
+
+    def _with(self, session: Session, preset: str, scaled: bool, values: Any) -> tuple[Any, ...]:
+        screen = stages.decide_again(self.workshop, session, preset, settings_from(values), scaled)
+        return dataclasses.replace(screen, session=session).outputs()
+
+    def _switch(self, preset: str, session: Session) -> Iterator[tuple[Any, ...]]:
+        """Load another preset; keep what runs if it cannot be had."""
+        yield gr.skip(), views.busy(f"Loading {preset}"), self._status()
+        try:
+            self.workshop.segmenter(preset)
+        except ZsasError as error:
+            running = self.workshop.running or self.workshop.default
+            yield running, views.sorry(f"{error} Still running {running}."), self._status()
+            return
+        ready = f'<div class="zs-status" role="status">{preset} is ready.</div>'
+        yield (
+            gr.skip(),
+            views.busy("Looking at the photo") if session.photo else views.welcome(),
+            ready,
+        )
+
+    def _stopped(self, session: Session) -> str:
+        return (
+            views.waiting("Stopped", "Press Run to start again.")
+            if session.photo
+            else views.welcome()
+        )
+
+    def _refresh(
+        self, tab: str, session: Session, preset: str, scaled: bool, *values: Any
+    ) -> tuple[Any, ...]:
+        """What only an open tab shows: the slider's two pictures, or the files to take away."""
+        nothing = (gr.skip(), _note(_TAKE), *(gr.skip() for _ in self.downloads))
+        settings = settings_from(values)
+        encoding = self.workshop.known(preset, session.photo, settings) if session.photo else None
+        if tab not in ("slider", "take") or encoding is None:
+            return nothing
+        result = self.workshop.decide(preset, encoding, settings, session.clicks)
+        if tab == "slider":
+            before = drawing.shrink(result.image, drawing.PHOTO_SIDE)
+            return ((before, views.overlay(result)), *nothing[1:])
+        files = export.save_all(result, session.name)
+        buttons = [
+            gr.DownloadButton(value=str(files[key]), interactive=True) for key, _ in _DOWNLOADS
+        ]
+        height, width = result.mask.shape
+        note = _note(
+            f"{_plain(result.verdict)} All files are {width} × {height} px and lossless; "
+            "in the 16-bit score map 65535 is a score of 1."
+        )
+        return (gr.skip(), note, *buttons)
+
+    def _compare(
+        self, session: Session, preset: str, truth: str | None, *values: Any
+    ) -> Iterator[str]:
+        photo = self.workshop.photo(session.photo)
+        if photo is None:
+            yield _note("Open a photo first, then compare.")
+            return
+        try:
+            mask = None
+            example = self.examples.get(session.example)
+            if truth:
+                mask = read_mask(truth, photo.shape[:2])
+            elif example is not None:
+                mask = example.truth()
+            yield from compare.compare(self.workshop, session, preset, settings_from(values), mask)
+        except ZsasError as error:
+            text = str(error).replace(truth, "The mask") if truth else str(error)
+            raise gr.Error(text, print_exception=False) from None
+
+    def _batch(
+        self, files: list[str] | None, preset: str, *values: Any
+    ) -> Iterator[tuple[Any, Any]]:
+        try:
+            yield _note("Reading the files."), gr.DownloadButton(visible=False)
+            for progress in batch.run(self.workshop, files or [], preset, settings_from(values)):
+                ready = gr.skip()
+                if progress.archive is not None:
+                    ready = gr.DownloadButton(value=str(progress.archive), visible=True)
+                yield batch.table(progress), ready
+        except ZsasError as error:
+            yield views.sorry(str(error)), gr.DownloadButton(visible=False)
+
+
+_TAKE = "Open a photo first; then its files are made here, without loss."
+_DOWNLOADS = (
+    ("mask", "Mask, PNG"),
+    ("score", "Score map, 16-bit PNG"),
+    ("overlay", "Overlay, PNG"),
+    ("json", "Result, JSON"),
+    ("zip", "Everything, ZIP"),
+)
+
+
+def _knob(name: str) -> Any:
+    return next(knob for knob in knobs() if knob.name == name)
+
+
+def _html(value: str, **options: Any) -> gr.HTML:
+    """HTML that only the page's own style sheet touches."""
+    return gr.HTML(value, apply_default_css=False, **options)
+
+
+def _note(text: str) -> str:
+    return f'<div class="zs-note"><p>{text}</p></div>'
+
+
+def _plain(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _address(request: gr.Request) -> str:
+    """The server's address as the visitor's browser knows it."""
+    headers = request.headers
+    scheme = headers.get("x-forwarded-proto", "http").split(",")[0].strip()
+    host = (
+        headers.get("x-forwarded-host", headers.get("host", "127.0.0.1:7860")).split(",")[0].strip()
+    )
+    return f"{scheme}://{host}"
+
+
+def _ahead(page: gr.Blocks) -> int:
+    """How many heavy events run or wait now."""
+    line = page._queue.event_queue_per_concurrency_id.get(HEAVY["concurrency_id"])
+    return 0 if line is None else len(line.queue) + line.current_concurrency

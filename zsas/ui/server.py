@@ -1,0 +1,101 @@
+"""Start the page: what it serves, to whom, and what it refuses."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from typing import Any
+
+from zsas.errors import ZsasError
+from zsas.ui.examples import Examples
+from zsas.ui.gpu import ZERO
+from zsas.ui.page import build
+from zsas.ui.quick import gr
+from zsas.ui.session import PRESETS, Workshop
+from zsas.ui.theme import css, theme
+
+LINE = 40
+"""How many events may wait; the next one is told that the line is full."""
+UPLOAD = "64mb"
+SESSIONS = 2000
+
+LAUNCH: dict[str, Any] = {
+    "max_file_size": UPLOAD,
+    "allowed_paths": [],
+    "enable_monitoring": False,
+    "show_error": False,
+    "strict_cors": True,
+    "ssr_mode": False,
+    "pwa": False,
+    "run_history": False,
+    "footer_links": [],
+    "state_session_capacity": SESSIONS,
+    "mcp_server": True,
+    "app_kwargs": {"docs_url": None, "redoc_url": None, "openapi_url": None},
+}
+"""Gradio's own defaults serve more: `/monitoring` is on, uploads have no limit, tracebacks may be shown."""
+
+
+def default_preset() -> str:
+    """ZSAS_PRESET if it is set, else `paper` where there is a GPU and `tiny` elsewhere; without importing torch."""
+    wanted = os.environ.get("ZSAS_PRESET", "")
+    if wanted:
+        if wanted not in PRESETS:
+            raise ZsasError(
+                f"ZSAS_PRESET is {wanted!r}, but it must be one of {', '.join(PRESETS)}."
+            )
+        return wanted
+    return "paper" if ZERO or shutil.which("nvidia-smi") else "tiny"
+
+
+def load_segmenter(preset: str) -> Any:
+    """A real segmenter; torch is imported here, in the background, after the page is up."""
+    from zsas.pipeline import Segmenter
+
+    return Segmenter.from_preset(preset)
+
+
+def make_page(workshop: Workshop | None = None, examples: Examples | None = None) -> gr.Blocks:
+    """The page with a bounded queue, not yet launched.
+
+    Args:
+        workshop: Of another kind than the usual, for tests.
+        examples: Of another folder than the usual, for tests.
+    """
+    page = build(workshop or Workshop(load_segmenter, default_preset()), examples or Examples())
+    return page.queue(max_size=LINE, default_concurrency_limit=4, api_open=False)
+
+
+def launch(
+    workshop: Workshop | None = None, examples: Examples | None = None, **options: Any
+) -> gr.Blocks:
+    """Start the page and, behind it, the loading of models and of the Hub's examples.
+
+    Args:
+        workshop: Of another kind than the usual, for tests.
+        examples: Of another folder than the usual, for tests.
+        options: For `gr.Blocks.launch`, over `LAUNCH`.
+
+    Raises:
+        ZsasError: If the MCP extra of gradio is missing; gradio itself would go on without the MCP server.
+    """
+    if importlib.util.find_spec("mcp") is None:
+        raise ZsasError(
+            "The MCP server needs gradio's extra; install it with: pip install 'gradio[mcp]'."
+        )
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    workshop = workshop or Workshop(load_segmenter, default_preset())
+    examples = examples or Examples()
+    page = make_page(workshop, examples)
+    if ZERO:  # a ZeroGPU wants the models in memory before its first call
+        workshop.start().join()
+    blocked = [os.getcwd()]
+    wanted = {**LAUNCH, "blocked_paths": blocked, "theme": theme(), "css": css(), **options}
+    block = not wanted.pop("prevent_thread_lock", False)
+    page.launch(prevent_thread_lock=True, **wanted)
+    workshop.start()
+    examples.fetch_in_background()
+    if block:
+        page.block_thread()
+    return page

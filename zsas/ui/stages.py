@@ -1,0 +1,187 @@
+"""Events on one photo: open it, run it stage by stage, decide again, and the visitor's points."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from zsas.errors import ZsasError
+from zsas.images import load_image
+from zsas.result import Result
+from zsas.settings import Settings
+from zsas.ui import views
+from zsas.ui.controls import to_query
+from zsas.ui.examples import Examples
+from zsas.ui.session import MAX_CLICKS, Click, Session, Workshop
+
+REACH = 0.035
+"""A click this near to one's own point, as a share of the longest side, is meant for that point."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Screen:
+    """What an event shows; the fields stand for components of the page in this order.
+
+    Every field always has a value: leaving an HTML component out of an update empties it in gradio 6.
+    """
+
+    session: Session
+    viewer: str = ""
+    verdict: str = ""
+    regions: str = ""
+    gallery: str = ""
+    facts: str = ""
+    link: str = ""
+
+    def outputs(self) -> tuple[Any, ...]:
+        """The values for Gradio."""
+        return tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+
+
+def open_photo(workshop: Workshop, path: str) -> Session:
+    """Take in an uploaded file.
+
+    Raises:
+        ZsasError: One sentence, with the file's own name instead of the server's path.
+    """
+    name = Path(path).name
+    try:
+        image = load_image(path)
+    except ZsasError as error:
+        raise ZsasError(str(error).replace(path, name)) from None
+    return Session(photo=workshop.keep_photo(image), name=Path(name).stem)
+
+
+def open_example(workshop: Workshop, examples: Examples, key: str) -> Session:
+    """Take in one of the examples.
+
+    Raises:
+        ZsasError: If there is none of that id.
+    """
+    example = examples.get(key)
+    if example is None:
+        raise ZsasError(f"There is no example {key!r}; choose one below the photo.")
+    return Session(photo=workshop.keep_photo(example.load()), name=example.id, example=example.id)
+
+
+def opened(workshop: Workshop, session: Session, verdict: str = "") -> Screen:
+    """The screen of a photo without a result."""
+    image = workshop.photo(session.photo)
+    return Screen(
+        session,
+        viewer="" if image is None else views.bare_photo(image.shape),
+        verdict=verdict or views.busy("Looking at the photo"),
+        gallery=views.no_stages(),
+    )
+
+
+def closed() -> Screen:
+    """The screen without a photo."""
+    return Screen(Session(), verdict=views.welcome(), gallery=views.no_stages())
+
+
+def run(
+    workshop: Workshop, session: Session, preset: str, settings: Settings, scaled: bool
+) -> Iterator[Screen]:
+    """Everything from the photo to the result, one screen a stage; never raises a `ZsasError`."""
+    if not session.photo:
+        yield closed()
+        return
+    started = opened(workshop, session)
+    if not workshop.is_loaded(preset):
+        yield dataclasses.replace(started, verdict=views.busy(f"Loading {preset}"))
+    yield dataclasses.replace(started, verdict=views.busy("Encoding the photo"))
+    try:
+        result = None
+        for name, result in workshop.stages(preset, session.photo, settings, session.clicks):
+            if name == "fused":
+                break
+            upto = views.ORDER[name]
+            title = views.STAGES[upto][1].lower()
+            yield Screen(
+                session,
+                viewer=views.viewer(result, scaled=scaled, upto=upto),
+                verdict=views.busy(f"Stage {upto + 1} of {len(views.STAGES)}: {title}"),
+                gallery=views.stages(result, scaled=scaled, upto=upto),
+            )
+        workshop.encode(preset, session.photo, settings)  # known by now: kept for the next decision
+    except ZsasError as error:
+        yield opened(workshop, session, views.sorry(str(error)))
+        return
+    assert result is not None
+    yield decided(result, session, preset, scaled)
+
+
+def decide_again(
+    workshop: Workshop, session: Session, preset: str, settings: Settings, scaled: bool
+) -> Screen:
+    """A new decision from the cached encoding; says so where the encoding was let go."""
+    if not session.photo:
+        return dataclasses.replace(closed(), link=to_query(settings, preset=preset))
+    encoding = workshop.known(preset, session.photo, settings)
+    if encoding is None:
+        return opened(
+            workshop, session, views.waiting("Press Run", "This photo has to be encoded first.")
+        )
+    try:
+        result = workshop.decide(preset, encoding, settings, session.clicks)
+    except ZsasError as error:
+        return opened(workshop, session, views.sorry(str(error)))
+    return decided(result, session, preset, scaled)
+
+
+def decided(result: Result, session: Session, preset: str, scaled: bool) -> Screen:
+    """The screen of a whole result."""
+    clicks = ";".join(f"{x:.0f},{y:.0f},{label}" for x, y, label in session.clicks)
+    return Screen(
+        session,
+        viewer=views.viewer(result, scaled=scaled),
+        verdict=views.verdict(result),
+        regions=views.regions(result),
+        gallery=views.stages(result, scaled=scaled),
+        facts=views.facts(result),
+        link=to_query(
+            result.settings,
+            example=session.example,
+            preset=preset,
+            points=clicks if session.example else "",
+        ),
+    )
+
+
+def click(session: Session, shape: Sequence[int], x: float, y: float, action: str) -> Session:
+    """The session after a click on the photo.
+
+    Args:
+        session: Before.
+        shape: (H, W, ...) of the photo.
+        x: Original pixels.
+        y: Original pixels.
+        action: "plus" or "minus" adds a point, or removes the visitor's own point that lies under the click.
+    """
+    height, width = shape[:2]
+    x, y = min(max(float(x), 0.0), width - 1.0), min(max(float(y), 0.0), height - 1.0)
+
+    def distance(point: Click) -> float:
+        return (point[0] - x) ** 2 + (point[1] - y) ** 2
+
+    near = min(session.clicks, key=distance, default=None)
+    if near is not None and distance(near) <= (REACH * max(height, width)) ** 2:
+        return session.clicked(tuple(point for point in session.clicks if point != near))
+    return session.clicked((*session.clicks, (x, y, 0 if action == "minus" else 1)))
+
+
+def parse_points(text: str, shape: Sequence[int]) -> tuple[Click, ...]:
+    """The clicks of a URL, "x,y,label;…"; what cannot be read is left out."""
+    height, width = shape[:2]
+    found: list[Click] = []
+    for piece in text.split(";")[:MAX_CLICKS]:
+        try:
+            x, y, label = (float(value) for value in piece.split(","))
+        except ValueError:
+            continue
+        if 0 <= x < width and 0 <= y < height and label in (0, 1):
+            found.append((x, y, int(label)))
+    return tuple(found)

@@ -1,0 +1,22 @@
+"""All object families: things photographed on a background, as in industrial inspection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zsas.data.made import objects_natural as natural
+from zsas.data.made.noise import Rng
+from zsas.data.made.surface import Surface
+
+OBJECTS: dict[str, Callable[[Rng, int], Surface]] = {
+    "hazelnut": natural.hazelnut,
+    "walnut": natural.walnut,
+    "cashew": natural.cashew,
+    "biscuit": natural.biscuit,
+    "food_ring": natural.food_ring,
+    "pasta": natural.pasta,
+    "tablet": natural.tablet,
+    "capsule": natural.capsule,
+    "candle": natural.candle,
+    "chocolate": natural.chocolate,
+}

@@ -48,7 +48,8 @@ def test_mask_is_where_the_picture_changed(kind: str) -> None:
 def test_defects_lie_on_the_object(kind: str) -> None:
     surface = plate()
     _, mask = DEFECTS[kind](np.random.default_rng(11), surface)
-    assert (mask & surface.region).sum() >= 0.25 * mask.sum() > 0
+    share = (mask & surface.region).sum() / mask.sum()
+    assert share > (0 if kind in {"bent", "misplaced"} else 0.9)  # moved material may stick out
 
 
 def test_on_a_grey_picture_a_change_of_hue_is_not_a_defect() -> None:

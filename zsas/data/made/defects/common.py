@@ -7,6 +7,7 @@ the object through :func:`extent`, so one recipe serves 256 and 512 px images.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -53,14 +54,43 @@ def noise(rng: Rng, size: int, cell: float, octaves: int = 1, stretch: float = 1
     return fractal(rng, size, max(1.0, cell), octaves, 0.6, stretch)
 
 
+@dataclass
+class _Look(Surface):
+    """A square cut out of a surface, which keeps the measures of the whole.
+
+    Attributes:
+        whole: side of the whole picture in px.
+        side: :func:`extent` of the whole object in px.
+    """
+
+    whole: int = 0
+    side: float = 0.0
+
+
 def px(surface: Surface, length: float) -> float:
     """A length given for a 384 px image, in the pixels of this surface."""
-    return length * surface.rgb.shape[0] / REFERENCE
+    whole = surface.whole if isinstance(surface, _Look) else surface.rgb.shape[0]
+    return length * whole / REFERENCE
 
 
 def extent(surface: Surface) -> float:
     """Side in px of the square with the object's area: what "large" is measured against."""
+    if isinstance(surface, _Look):
+        return surface.side
     return float(np.sqrt(max(1.0, float(surface.region.sum()))))
+
+
+def _close_up(rng: Rng, surface: Surface) -> tuple[_Look, tuple[slice, slice]]:
+    """Half the picture's width and height around a point of the object."""
+    whole = surface.rgb.shape[0]
+    half = whole // 2
+    x, y = (int(np.clip(v - half / 2, 0, whole - half)) for v in place(rng, surface))
+    at = (slice(y, y + half), slice(x, x + half))
+    cut = (
+        np.ascontiguousarray(field[at]) for field in (surface.rgb, surface.region, surface.parts)
+    )
+    names = (surface.name, surface.family, surface.grain)
+    return _Look(*cut, *names, whole=whole, side=extent(surface)), at
 
 
 def place(
@@ -367,29 +397,47 @@ def visible(before: Array, after: Array, support: Array) -> Mask:
     return found
 
 
-def as_defect(paint: Painter) -> Defect:
-    """Turn a painter into a defect: retried stronger until visible, its mask from the change."""
+def as_defect(paint: Painter, large: bool = False) -> Defect:
+    """Turn a painter into a defect: retried stronger until visible, its mask from the change.
+
+    Args:
+        paint: draws with a given gain and returns the picture and the intended shape's opacity.
+        large: most of its shapes would not fit into a close-up of half the width, so none is tried.
+    """
+
+    def attempt(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Mask, bool]:
+        """One painting: rgb, mask and whether it keeps clear of the border."""
+        rgb, support = paint(rng, surface, gain)
+        size = support.shape[0]
+        box = window(support > 0, 8)
+        clear = min(s.start for s in box) > 0 and max(s.stop for s in box) < size
+        sample, painted = surface.rgb[::7, ::7], np.clip(rgb[box], 0, 1).astype(np.float32)
+        if painted.size and bool((np.ptp(sample, axis=2) < 1e-4).all()):
+            painted = spread(luma(painted))  # on grey, a change of hue alone must not count
+        before = np.ascontiguousarray(surface.rgb[box])
+        seen = visible(before, painted, np.ascontiguousarray(support[box]))
+        # what no person would outline is not left behind as an unlabelled trace
+        near = cv2.dilate(seen.astype(np.float32), np.ones((5, 5), np.uint8)) if seen.size else seen
+        result, mask = np.array(surface.rgb, np.float32), np.zeros(support.shape, bool)
+        if seen.any():
+            result[box] = mix(before, painted, np.minimum(1.0, 1.2 * blur(near, 1.0)))
+            mask[box] = seen
+        return result, mask, clear
 
     def draw(rng: Rng, surface: Surface) -> tuple[Array, Mask]:
+        if (
+            not large and rng.random() < 0.8
+        ):  # small ones are painted on a close-up, at a quarter of the cost
+            look, at = _close_up(rng, surface)
+            part, seen, clear = attempt(rng, look, 1.0)
+            if clear and seen.sum() >= 4:
+                rgb, mask = np.array(surface.rgb, np.float32), np.zeros(surface.region.shape, bool)
+                rgb[at], mask[at] = part, seen
+                return rgb, mask
         gain = 1.0
-        sample = surface.rgb[::7, ::7]
-        grey = bool((np.ptp(sample, axis=2) < 1e-4).all())
         for _ in range(4):
-            rgb, support = paint(rng, surface, gain)
-            box = window(support > 0, 8)
-            painted = np.clip(rgb[box], 0, 1).astype(np.float32)
-            if (
-                grey and painted.size
-            ):  # a change of hue alone must not count where it will not be seen
-                painted = spread(luma(painted))
-            before = np.ascontiguousarray(surface.rgb[box])
-            seen = visible(before, painted, np.ascontiguousarray(support[box]))
-            if seen.sum() >= 4:
-                # what no person would outline is not left behind as an unlabelled trace
-                near = cv2.dilate(seen.astype(np.float32), np.ones((5, 5), np.uint8))
-                rgb, mask = np.array(surface.rgb, np.float32), np.zeros(support.shape, bool)
-                rgb[box] = mix(before, painted, np.minimum(1.0, 1.2 * blur(near, 1.0)))
-                mask[box] = seen
+            rgb, mask, _ = attempt(rng, surface, gain)
+            if mask.sum() >= 4:
                 return rgb, mask
             gain *= 1.7
         centre = place(rng, surface)

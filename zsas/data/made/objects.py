@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from zsas.data.made import objects_metal as metal
 from zsas.data.made import objects_natural as natural
 from zsas.data.made.noise import Rng
 from zsas.data.made.surface import Surface
@@ -19,4 +20,16 @@ OBJECTS: dict[str, Callable[[Rng, int], Surface]] = {
     "capsule": natural.capsule,
     "candle": natural.candle,
     "chocolate": natural.chocolate,
+    "screw": metal.screw,
+    "bolt_head": metal.bolt_head,
+    "washer": metal.washer,
+    "gear": metal.gear,
+    "bearing": metal.bearing,
+    "winged_nut": metal.winged_nut,
+    "plate": metal.plate,
+    "key": metal.key,
+    "spring": metal.spring,
+    "coin": metal.coin,
+    "tube": metal.tube,
+    "impeller": metal.impeller,
 }

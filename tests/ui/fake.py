@@ -59,10 +59,7 @@ class FakeSegmenter:
     def segment(
         self, encoding: FakeEncoding, settings: Settings | None = None, clicks: Sequence[Any] = ()
     ) -> Result:
-        result = None
-        for _, result in self.stages(encoding, settings, clicks, quick=True):
-            pass
-        assert result is not None
+        *_, (_, result) = self.stages(encoding, settings, clicks, quick=True)
         return result
 
     def stages(

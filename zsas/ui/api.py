@@ -60,12 +60,9 @@ def make_batch(workshop: Workshop) -> Callable[..., tuple[Any, ...]]:
         chosen = settings_from(settings)
         try:
             preset = preset or workshop.running or workshop.default
-            progress = None
-            for progress in batch.run(workshop, files or [], preset, chosen):
-                pass
+            *_, progress = batch.run(workshop, files or [], preset, chosen)
         except ZsasError as error:
             raise gr.Error(str(error), print_exception=False) from None
-        assert progress is not None
         return [line.to_dict() for line in progress.lines], str(progress.archive)
 
     return _described(

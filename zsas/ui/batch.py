@@ -253,7 +253,8 @@ def table(progress: Progress) -> str:
             continue
         icon = "▲" if line.verdict == "anomalous" else "✓"
         rows.append(
-            f'<tr><th scope="row">{escape(line.file)}</th><td><b class="zs-{line.verdict}">{icon} {line.verdict}</b></td>'
+            f'<tr><th scope="row">{escape(line.file)}</th>'
+            f'<td><b class="zs-{line.verdict}">{icon} {line.verdict}</b></td>'
             f"<td>{line.score:.2f}</td><td>{line.regions}</td><td>{line.anomalous_px:,}</td></tr>"
         )
     return (
@@ -261,5 +262,6 @@ def table(progress: Progress) -> str:
         f'<progress value="{done}" max="{total}" aria-label="{words}"></progress>'
         '<div class="zs-scroll" tabindex="0" role="region" aria-label="Results of all files"><table class="zs-table">'
         '<thead><tr><th scope="col">File</th><th scope="col">Verdict</th><th scope="col">Score</th>'
-        f'<th scope="col">Regions</th><th scope="col">Area, px</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div></div>'
+        f'<th scope="col">Regions</th><th scope="col">Area, px</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div></div>"
     )

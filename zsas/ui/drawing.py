@@ -163,7 +163,10 @@ def point_marks(points: Points, shape: Sequence[int], size: float = 1.0) -> str:
         arm = radius * 0.55
         lines = f"M{-arm:.1f} 0H{arm:.1f}" + (f"M0 {-arm:.1f}V{arm:.1f}" if positive else "")
         if source == "click":
-            shape_mark = f'<rect x="{-radius:.1f}" y="{-radius:.1f}" width="{2 * radius:.1f}" height="{2 * radius:.1f}"/>'
+            side = f"{2 * radius:.1f}"
+            shape_mark = (
+                f'<rect x="{-radius:.1f}" y="{-radius:.1f}" width="{side}" height="{side}"/>'
+            )
             attributes = f' data-click="{click}"'
             click += 1
         else:

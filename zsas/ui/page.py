@@ -37,8 +37,8 @@ TOOLS = """
   <button type="button" data-do="clear">Clear</button>
   <button type="button" data-do="new" class="zs-end">New photo</button>
 </div>
-<p class="zs-hint" id="zs-hint">Click the photo to correct the result, and a point of yours to remove it. Keyboard: arrows
-move, Enter sets a point, − says this is fine, Backspace undoes.</p>
+<p class="zs-hint" id="zs-hint">Click the photo to correct the result, and a point of yours to remove it. Keyboard:
+arrows move, Enter sets a point, − says this is fine, Backspace undoes.</p>
 """
 
 

@@ -73,7 +73,8 @@ def verdict(result: Result) -> str:
     digits = 4 if f"{score:.2f}" == f"{threshold:.2f}" and score != threshold else 2
     return (
         f'<div class="zs-verdict {css}" role="status" data-score="{score:.6f}">'
-        f'<h2><i aria-hidden="true">{icon}</i>{escape(word)}</h2><p class="zs-found">{escape(found[:1].upper() + found[1:])}</p>'
+        f'<h2><i aria-hidden="true">{icon}</i>{escape(word)}</h2>'
+        f'<p class="zs-found">{escape(found[:1].upper() + found[1:])}</p>'
         f'<div class="zs-meter" aria-hidden="true"><b style="width:{100 * score:.1f}%"></b>'
         f'<i style="left:{100 * threshold:.1f}%"></i></div>'
         f'<p class="zs-score">Score <strong>{score:.{digits}f}</strong>, {relation} the threshold '
@@ -96,7 +97,8 @@ def regions(result: Result) -> str:
     return (
         '<div class="zs-scroll" tabindex="0" role="region" aria-label="Regions"><table class="zs-table zs-regions">'
         "<thead><tr><th scope='col'>Region</th><th scope='col'>x, y</th><th scope='col'>Box, px</th>"
-        f"<th scope='col'>Area, px</th><th scope='col'>Score</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"<th scope='col'>Area, px</th><th scope='col'>Score</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 

@@ -1,0 +1,56 @@
+"""Take the pictures of the page for README and docs: `docs/page.png`, `docs/page-dark.png`, `docs/page-phone.png`.
+
+    python scripts/screenshot.py            # starts the page itself, with the preset tiny
+    python scripts/screenshot.py URL        # or takes a page that runs already
+
+Needs Chromium (`make browser`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+EXAMPLE = "paint-corroded"
+SHOTS = (
+    ("page.png", "light", {"width": 1360, "height": 1000}, False),
+    ("page-dark.png", "dark", {"width": 1360, "height": 1000}, True),
+    ("page-phone.png", "light", {"width": 375, "height": 812}, True),
+)
+
+
+def main() -> None:
+    """Start the page where none is named, and take all pictures."""
+    if len(sys.argv) > 1:
+        take(sys.argv[1].rstrip("/"))
+        return
+    from zsas.ui.server import launch
+
+    page = launch(prevent_thread_lock=True, quiet=True)
+    take(page.local_url.rstrip("/"))
+    page.close(verbose=False)
+
+
+def take(url: str) -> None:
+    """One picture after the other."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        for name, theme, viewport, whole in SHOTS:
+            page = browser.new_page(viewport=viewport)  # type: ignore[arg-type]
+            page.set_default_timeout(180_000)
+            page.goto(f"{url}/?example={EXAMPLE}&__theme={theme}")
+            page.wait_for_selector("#zs-verdict .zs-meter")
+            page.wait_for_timeout(1500)
+            page.screenshot(path=DOCS / name, full_page=whole)
+            page.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The page from code: clients, schema, MCP, and the snippets that the page shows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from conftest import Served, png
+from fake import FakeSegmenter, photo
+from gradio_client import Client, handle_file
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
+from PIL import Image
+
+from zsas.settings import Settings, knobs
+from zsas.ui import snippets
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Client:
+    return Client(served.url, verbose=False)
+
+
+@pytest.fixture
+def photo_file(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    path.write_bytes(png(photo(4)))
+    return path
+
+
+def test_segment_gives_json_and_lossless_files(client: Client, photo_file: Path) -> None:
+    answer, mask, score, overlay, everything = client.predict(
+        image=handle_file(str(photo_file)), preset="tiny", threshold=0.6, api_name="/segment"
+    )
+    fake = FakeSegmenter()
+    expected = fake.segment(fake.encode(photo(4)), Settings(threshold=0.6))
+    assert answer["regions"] == expected.to_dict()["regions"]
+    assert np.array_equal(np.asarray(Image.open(mask)) > 0, expected.mask)
+    assert np.asarray(Image.open(score)).dtype == np.uint16
+    assert Image.open(overlay).size == (320, 240)
+    assert any(name.endswith("_result.json") for name in zipfile.ZipFile(everything).namelist())
+
+
+def test_batch_gives_a_row_for_each_file(client: Client, tmp_path: Path) -> None:
+    good, bad, packed = tmp_path / "good.png", tmp_path / "bad.png", tmp_path / "more.zip"
+    good.write_bytes(png(photo(5)))
+    bad.write_bytes(b"nothing")
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("inner/one.png", png(photo(6)))
+        archive.writestr("__MACOSX/._one.png", b"junk")
+    rows, everything = client.predict(
+        files=[handle_file(str(path)) for path in (good, bad, packed)],
+        preset="tiny",
+        api_name="/batch",
+    )
+    assert [row["file"] for row in rows] == ["good.png", "bad.png", "inner/one.png"]
+    assert [bool(row["error"]) for row in rows] == [False, True, False]
+    assert "coco.json" in zipfile.ZipFile(everything).namelist()
+
+
+def test_only_the_two_endpoints_are_offered_and_they_are_described(served: Served) -> None:
+    info = httpx.get(f"{served.url}/gradio_api/info", timeout=120).json()
+    assert set(info["named_endpoints"]) == {"/segment", "/batch"}
+    assert info["unnamed_endpoints"] == {}
+    for endpoint in info["named_endpoints"].values():
+        names = [parameter["parameter_name"] for parameter in endpoint["parameters"]]
+        assert names[1:] == ["preset", *(knob.name for knob in knobs())]
+        assert len(endpoint["description"]) > 40
+
+
+def test_a_real_mcp_client_finds_and_calls_the_tool(served: Served, photo_file: Path) -> None:
+    async def talk() -> tuple[Any, Any]:
+        async with (
+            streamablehttp_client(f"{served.url}/gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            tools = (await session.list_tools()).tools
+            import base64
+
+            image = "data:image/png;base64," + base64.b64encode(photo_file.read_bytes()).decode()
+            return tools, await session.call_tool("segment", {"image": image, "preset": "tiny"})
+
+    tools, answer = asyncio.run(talk())
+    assert {tool.name for tool in tools} == {"segment", "segment_batch"}
+    tool = next(tool for tool in tools if tool.name == "segment")
+    assert "what is wrong on one photo" in tool.description
+    schema = tool.inputSchema["properties"]
+    for knob in knobs():
+        assert knob.help[:20] in schema[knob.name]["description"]
+    assert tool.inputSchema["required"] == ["image"]
+    assert "Anomalous" in answer.content[0].text
+    assert any(part.type == "image" for part in answer.content)
+    assert not answer.isError
+
+
+@pytest.mark.parametrize("which", ["python", "mcp", "curl"])
+def test_the_snippets_of_the_page_run(which: str, served: Served, photo_file: Path) -> None:
+    python, curl, configuration, mcp, _ = snippets.filled(served.url)
+    assert json.loads(configuration)["mcpServers"]["zsas"]["url"].startswith(served.url)
+    command = {
+        "python": [sys.executable, "-c", python],
+        "mcp": [sys.executable, "-c", mcp],
+        "curl": ["bash", "-ec", curl],
+    }
+    done = subprocess.run(
+        command[which],
+        cwd=photo_file.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-800:]
+    assert "Anomalous: score" in done.stdout

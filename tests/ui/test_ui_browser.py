@@ -1,0 +1,350 @@
+"""The page in a real browser, without a network."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import io
+import json
+import re
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from conftest import ROOT, Served, Tab, new_tab, png
+from fake import FakeSegmenter, photo
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from zsas.settings import Settings
+
+pytestmark = pytest.mark.browser
+expect.set_options(timeout=120_000)
+
+
+def verdict(page: Page) -> str:
+    return page.inner_text("#zs-verdict")
+
+
+def set_slider(page: Page, name: str, value: float) -> None:
+    """Move a slider as a person does: the value changes and the thumb is let go."""
+    page.locator(f"#knob-{name} input[type=range]").evaluate(
+        """(slider, value) => {
+          const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set;
+          set.call(slider, value);
+          slider.dispatchEvent(new Event("input", { bubbles: true }));
+          slider.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
+        }""",
+        str(value),
+    )
+
+
+def wait_for_query(page: Page, name: str, value: str) -> None:
+    page.wait_for_function(
+        "([name, value]) => new URLSearchParams(location.search).get(name) === value",
+        arg=[name, value],
+    )
+
+
+def regions_path(page: Page) -> str:
+    return page.locator("#zs-main .zs-marks").inner_html()
+
+
+def test_loads_with_no_error_no_outside_request_and_a_useful_empty_state(tab: Tab) -> None:
+    page = tab.open()
+    expect(page.locator("#zs-head")).to_contain_text("tiny is ready")
+    expect(page.locator("#zs-verdict")).to_contain_text("Drop a photo")
+    expect(page.locator("#zs-examples button")).to_have_count(2)
+    expect(page.locator("#zs-gallery figure")).to_have_count(8)
+    assert page.title() == "Zero-shot anomaly segmentation"
+    assert tab.complaints == []
+    assert tab.outside == []
+
+
+def test_an_example_runs_at_once_and_shows_every_stage(tab: Tab) -> None:
+    page = tab.open()
+    page.click('[data-example="two-spots"]')
+    page.wait_for_selector("#zs-verdict .zs-meter")
+    assert "Anomalous" in verdict(page)
+    assert page.locator("#zs-gallery [data-stage]").evaluate_all("f => f.map(x => x.dataset.stage)") == [
+        "map", "region", "points", "m1", "m2", "box", "m3", "fused",
+    ]  # fmt: skip
+    assert "Eq. 11" in page.inner_text('[data-stage="box"]')
+    assert page.input_value("#knob-object_name input, #knob-object_name textarea") == "plate"
+    assert parse_qs(urlsplit(page.url).query)["example"] == ["two-spots"]
+    assert tab.complaints == []
+
+
+def test_an_upload_runs_at_once(tab: Tab) -> None:
+    page = tab.open()
+    page.set_input_files(
+        "#zs-upload input[type=file]",
+        {"name": "gear.png", "mimeType": "image/png", "buffer": png(photo(11))},
+    )
+    page.wait_for_selector("#zs-verdict .zs-meter")
+    assert page.locator("#zs-main").get_attribute("viewBox") == "0 0 320 240"
+    page.click("#zs-tools [data-do=new]")
+    expect(page.locator("#zs-upload")).to_be_visible()
+    expect(page.locator("#zs-verdict")).to_contain_text("Drop a photo")
+
+
+def test_a_file_that_is_no_image_is_named_in_one_sentence_without_a_path(tab: Tab) -> None:
+    page = tab.open()
+    page.set_input_files(
+        "#zs-upload input[type=file]",
+        {"name": "notes.png", "mimeType": "image/png", "buffer": b"not an image"},
+    )
+    toast = page.locator("[data-testid=toast-body], .toast-body").first
+    expect(toast).to_contain_text("notes.png is not an image that can be read")
+    assert "/gradio/" not in toast.inner_text()
+    assert "Traceback" not in page.content()
+
+
+def test_a_slider_decides_again_without_an_encoder(tab: Tab, served: Served) -> None:
+    page = tab.result()
+    before, encoded = regions_path(page), served.encoded
+    set_slider(page, "threshold", 0.95)
+    wait_for_query(page, "threshold", "0.95")
+    assert regions_path(page) != before
+    assert "nothing of the map is above" in page.inner_text("#zs-gallery").lower()
+    page.click("#zs-reset")
+    page.wait_for_function("() => !new URLSearchParams(location.search).has('threshold')")
+    assert regions_path(page) == before
+    assert page.input_value("#knob-threshold input[type=range]") == "0.5"
+    assert served.encoded == encoded
+
+
+def test_a_link_shows_the_same_view_again(tab: Tab, browser: Browser, served: Served) -> None:
+    page = tab.result()
+    set_slider(page, "k_positive", 5)
+    wait_for_query(page, "k_positive", "5")
+    page.locator("#zs-main").click(position={"x": 30, "y": 30})
+    page.wait_for_function("() => new URLSearchParams(location.search).has('points')")
+    with new_tab(browser, served.url, viewport={"width": 1280, "height": 900}) as other:
+        again = other.result("?" + urlsplit(page.url).query)
+        assert again.input_value("#knob-k_positive input[type=range]") == "5"
+        assert regions_path(again) == regions_path(page)
+        assert again.locator("#zs-main [data-click]").count() == 1
+
+
+def test_a_wrong_address_is_explained_and_ignored(tab: Tab) -> None:
+    page = tab.open("?threshold=7&kernel_size=31")
+    expect(page.locator(".toast-body, [data-testid=toast-body]").first).to_contain_text(
+        "threshold is 7.0"
+    )
+    assert page.input_value("#knob-threshold input[type=range]") == "0.5"
+    assert page.input_value("#knob-kernel_size input[type=range]") == "31"
+
+
+def test_clicks_add_and_remove_points_and_change_the_mask(tab: Tab, served: Served) -> None:
+    page = tab.result()
+    before, encoded = regions_path(page), served.encoded
+    place = {"x": 30, "y": 30}
+    page.locator("#zs-main").click(position=place)
+    expect(page.locator("#zs-main [data-click]")).to_have_count(1)
+    after = regions_path(page)
+    assert after != before
+    page.locator("#zs-main").click(position=place)
+    expect(page.locator("#zs-main [data-click]")).to_have_count(0)
+    assert regions_path(page) == before
+    page.click("#zs-tools [data-do=undo]")
+    expect(page.locator("#zs-main [data-click]")).to_have_count(1)
+    assert regions_path(page) == after
+    page.click("#zs-tools label:has([value=minus])")
+    page.locator("#zs-main").click(position={"x": 80, "y": 120})
+    expect(page.locator("#zs-main .zs-minus[data-click]")).to_have_count(1)
+    page.click("#zs-tools [data-do=clear]")
+    expect(page.locator("#zs-main [data-click]")).to_have_count(0)
+    assert served.encoded == encoded
+
+
+def test_the_keyboard_sets_points_and_reaches_everything(tab: Tab) -> None:
+    page = tab.result()
+    page.focus("#zs-main")
+    for key in ("ArrowLeft", "ArrowUp", "Enter"):
+        page.keyboard.press(key)
+    expect(page.locator("#zs-main .zs-plus[data-click]")).to_have_count(1)
+    assert page.evaluate("document.activeElement.id") == "zs-main"
+    for _ in range(6):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("-")
+    expect(page.locator("#zs-main .zs-minus[data-click]")).to_have_count(1)
+    page.keyboard.press("Backspace")
+    expect(page.locator("#zs-main [data-click]")).to_have_count(1)
+
+
+def test_a_row_of_the_table_lights_up_its_region(tab: Tab) -> None:
+    page = tab.result("?example=two-spots")
+    rows = page.locator("#zs-regions tbody tr")
+    expect(rows).to_have_count(2)
+    rows.nth(1).locator("button").click()
+    assert page.locator("#zs-main .zs-region.zs-on").get_attribute("data-region") == "2"
+    assert rows.nth(1).locator("button").get_attribute("aria-pressed") == "true"
+
+
+def test_colours_are_on_a_fixed_scale_unless_the_page_says_otherwise(tab: Tab) -> None:
+    page = tab.result()
+    bar = page.locator('[data-stage="map"] .zs-bar')
+    expect(bar).to_have_text(re.compile(r"0\.00\s*1\.00\s*fixed scale"))
+    page.check("#zs-scaled input")
+    expect(bar).to_contain_text("scaled to this photo")
+
+
+def test_compare_measures_each_variant_against_the_mask(tab: Tab) -> None:
+    page = tab.result()
+    page.get_by_role("tab", name="Compare").click()
+    page.click("#zs-compare")
+    expect(page.locator("#zs-comparison .zs-grid figure")).to_have_count(9)
+    table = page.locator("#zs-comparison table").first
+    assert table.locator("tbody tr").count() == 5
+    assert table.locator("tbody tr").nth(3).inner_text().split("\t")[2].startswith("100.0")
+    expect(page.locator("#zs-comparison .zs-plot")).to_have_count(2)
+
+
+def test_a_batch_of_five_with_one_corrupt_file(tab: Tab) -> None:
+    page = tab.open()
+    page.get_by_role("tab", name="Many photos").click()
+    files = [
+        {"name": f"part{i}.png", "mimeType": "image/png", "buffer": png(photo(20 + i))}
+        for i in range(4)
+    ]
+    files.insert(2, {"name": "broken.png", "mimeType": "image/png", "buffer": png(photo(1))[:200]})
+    page.set_input_files("#zs-files input[type=file]", files)
+    expect(page.locator("#zs-files")).to_contain_text("part3")
+    page.click("#zs-run-all")
+    expect(page.locator("#zs-batch [role=status]")).to_contain_text("5 done", timeout=120_000)
+    assert page.locator("#zs-batch tbody tr").count() == 5
+    assert "broken.png" in page.inner_text("#zs-batch .zs-failed")
+    link = page.locator("#zs-archive").evaluate(
+        "e => (e.closest('a') || e.querySelector('a') || e).href"
+    )
+    archive = zipfile.ZipFile(io.BytesIO(page.request.get(link).body()))
+    assert {"part0_mask.png", "part3_score.png", "results.csv", "results.json", "coco.json"} <= set(
+        archive.namelist()
+    )
+    assert len(json.loads(archive.read("coco.json"))["images"]) == 4
+    assert archive.read("results.csv").decode().count("\n") == 6
+
+
+def test_downloads_are_lossless(tab: Tab) -> None:
+    page = tab.result()
+    page.get_by_role("tab", name="Take away").click()
+    expect(page.locator("#zs-get-mask")).to_be_enabled()
+    page.wait_for_function("() => document.querySelector('#zs-takeaway a[href*=mask]')")
+
+    def get(kind: str) -> bytes:
+        link = page.locator(f"#zs-get-{kind}").evaluate(
+            "e => (e.closest('a') || e.querySelector('a') || e).href"
+        )
+        return page.request.get(link).body()
+
+    fake = FakeSegmenter()
+    expected = fake.segment(fake.encode(photo(4)), Settings())
+    mask, score = (Image.open(io.BytesIO(get(kind))) for kind in ("mask", "score"))
+    assert mask.format == score.format == "PNG"
+    assert np.array_equal(np.asarray(mask) > 0, expected.mask)
+    assert np.array_equal(np.asarray(score), np.rint(expected.score_map * 65535).astype(np.uint16))
+    assert json.loads(get("json"))["verdict"] == expected.verdict
+    assert "one-spot_stages/01_map.png" in zipfile.ZipFile(io.BytesIO(get("zip"))).namelist()
+
+
+def test_before_and_after_shows_both_pictures_without_loss(tab: Tab) -> None:
+    page = tab.result()
+    page.get_by_role("tab", name="Before and after").click()
+    expect(page.locator("#zs-slider img")).to_have_count(2)
+    source = page.locator("#zs-slider img").first.get_attribute("src")
+    picture = Image.open(io.BytesIO(page.request.get(source).body()))
+    assert np.array_equal(np.asarray(picture.convert("RGB")), photo(4))
+
+
+def test_stop_cancels_a_run(tab: Tab, served: Served) -> None:
+    slow = served.segmenters["tiny"]
+    slow.stage_seconds, finished = 1.0, slow.finished
+    try:
+        page = tab.open("?example=two-spots")
+        page.wait_for_selector("#zs-verdict .zs-busy")
+        page.click("#zs-stop")
+        expect(page.locator("#zs-verdict")).to_contain_text("Stopped")
+        page.wait_for_timeout(3000)
+        expect(page.locator("#zs-verdict")).to_contain_text("Stopped")
+        assert slow.finished == finished
+    finally:
+        slow.stage_seconds = 0.02
+
+
+def test_a_preset_out_of_reach_is_one_sentence_and_the_page_goes_on(tab: Tab) -> None:
+    page = tab.result()
+    page.click("#zs-preset input")
+    page.get_by_role("option", name="paper").click()
+    expect(page.locator("#zs-verdict")).to_contain_text("Anomalous")
+    expect(page.locator("#zs-preset input")).to_have_value("tiny")
+    expect(page.locator("#zs-head")).to_contain_text("The preset paper needs the Hub")
+
+
+@pytest.fixture(scope="module")
+def docs() -> Iterator[str]:
+    """The folder `docs/` on a server of its own, as somebody's documentation would be."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    handler = functools.partial(Quiet, directory=str(ROOT / "docs"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.mark.parametrize("way", ["iframe", "component"])
+def test_the_page_works_inside_another_page(
+    way: str, browser: Browser, served: Served, docs: str
+) -> None:
+    with new_tab(browser, docs, viewport={"width": 1280, "height": 1000}) as outer:
+        outer.page.goto(f"{docs}/embed.html?way={way}&app={served.url}")
+        inner = (
+            outer.page.frame_locator("iframe")
+            if way == "iframe"
+            else outer.page.locator("gradio-app")
+        )
+        inner.locator('[data-example="one-spot"]').click()
+        inner.locator("#zs-verdict .zs-meter").wait_for()
+        expect(inner.locator("#zs-verdict")).to_contain_text("Anomalous")
+        if way == "iframe":
+            expect(inner.locator(".zs-brand p")).to_be_hidden()
+
+
+def test_dark_and_narrow(browser: Browser, served: Served, tmp_path: Path) -> None:
+    with new_tab(browser, served.url, viewport={"width": 375, "height": 812}) as phone:
+        page = phone.result("?__theme=dark&example=two-spots")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 375
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert max(int(value) for value in re.findall(r"\d+", ground)[:3]) < 40
+        box = page.locator("#zs-main").bounding_box()
+        assert box is not None
+        assert box["width"] > 300
+        page.screenshot(path=tmp_path / "dark-375.png", full_page=True)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_serious_violation(theme: str, tab: Tab) -> None:
+    axe = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+    if not axe.is_file():
+        pytest.fail("axe-core is missing; `make browser` installs it.")
+    page = tab.result(f"?__theme={theme}&example=two-spots")
+    for name in ("Why", "Before and after", "Compare", "Many photos", "Take away", "Use from code"):
+        page.get_by_role("tab", name=name).click()
+        page.wait_for_timeout(400)
+        if name == "Why":
+            page.add_script_tag(path=str(axe))
+        found = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+        serious = [
+            f"{v['id']}: {node['html'][:160]}"
+            for v in found["violations"]
+            if v["impact"] in ("serious", "critical")
+            for node in v["nodes"]
+        ]
+        assert serious == [], name

@@ -1,0 +1,241 @@
+"""What the server serves, to twenty at once, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from conftest import ROOT, Served, png
+from fake import FakeSegmenter, photo
+
+from zsas.settings import Settings
+from zsas.ui import server
+from zsas.ui.session import PRESETS
+
+LONG = httpx.Timeout(120)
+
+
+@pytest.fixture(scope="module")
+def http(served: Served) -> Any:
+    with httpx.Client(base_url=served.url, timeout=LONG) as client:
+        yield client
+
+
+def upload(http: httpx.Client, content: bytes, name: str = "photo.png") -> str:
+    answer = http.post("/gradio_api/upload", files={"files": (name, content, "image/png")})
+    answer.raise_for_status()
+    return answer.json()[0]
+
+
+def ask(http: httpx.Client, endpoint: str, body: dict[str, Any]) -> tuple[str, str]:
+    """Call a named endpoint; the name of its last event, and that event's data."""
+    answer = http.post(f"/gradio_api/call/v2/{endpoint}", json=body)
+    answer.raise_for_status()
+    text = http.get(f"/gradio_api/call/{endpoint}/{answer.json()['event_id']}").text
+    event, data = text.strip().rsplit("event: ", 1)[1].split("\ndata: ", 1)
+    return event, data
+
+
+def file(path: str, **more: Any) -> dict[str, Any]:
+    return {"path": path, "meta": {"_type": "gradio.FileData"}, **more}
+
+
+SECRETS = [
+    str(ROOT / "examples" / "hazelnut-broken.jpg"),
+    "/etc/passwd",
+    str(ROOT / "pyproject.toml"),
+]
+
+
+@pytest.mark.parametrize("path", SECRETS)
+@pytest.mark.parametrize("meta", [True, False], ids=["with meta", "without meta"])
+@pytest.mark.parametrize("endpoint", ["segment", "batch"])
+def test_a_server_path_instead_of_an_upload_is_refused(
+    endpoint: str, meta: bool, path: str, http: httpx.Client, served: Served
+) -> None:
+    named = file(path) if meta else {"path": path}
+    encoded = served.encoded
+    event, data = ask(
+        http, endpoint, {"image": named} if endpoint == "segment" else {"files": [named]}
+    )
+    assert event == "error"
+    assert served.encoded == encoded
+    assert "Traceback" not in data
+    assert "root:" not in data
+
+
+def test_the_same_image_is_accepted_once_it_is_uploaded(http: httpx.Client) -> None:
+    event, data = ask(
+        http, "segment", {"image": file(upload(http, png(photo(4)))), "preset": "tiny"}
+    )
+    assert event == "complete"
+    assert json.loads(data)[0]["anomalous"] is True
+
+
+def test_an_image_inside_the_call_is_refused(http: httpx.Client) -> None:
+    event, _ = ask(
+        http, "segment", {"image": file("x.png", url="data:image/png;base64,iVBORw0KGgo=")}
+    )
+    assert event == "error"
+
+
+@pytest.mark.parametrize(
+    "path", [*SECRETS, str(ROOT / ".git" / "config"), "app.py", "../shared/method.md"]
+)
+def test_no_file_of_the_server_is_served(path: str, http: httpx.Client) -> None:
+    assert http.get(f"/gradio_api/file={path}").status_code in (403, 404)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/monitoring", "/monitoring/summary", "/docs", "/redoc", "/openapi.json", "/gradio_api/runs"],
+)
+def test_nothing_is_served_beside_the_page(path: str, http: httpx.Client) -> None:
+    answer = http.get(path)
+    assert (
+        answer.status_code >= 400 or "calls" not in answer.text.lower()[:20000] or "/runs" in path
+    )
+    assert "process_time" not in answer.text
+
+
+def test_uploads_have_a_limit(http: httpx.Client) -> None:
+    big = secrets.token_bytes(1024) * (65 * 1024)
+    answer = http.post("/gradio_api/upload", files={"files": ("big.png", big, "image/png")})
+    assert answer.status_code == 413
+
+
+def test_a_picture_with_too_many_pixels_is_one_sentence(http: httpx.Client) -> None:
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
+    event, data = ask(http, "segment", {"image": file(upload(http, buffer.getvalue(), "huge.png"))})
+    assert event == "error"
+    assert "huge.png has 20000 × 20000" in json.loads(data)["error"]
+    assert "/gradio/" not in data
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("k_positive", 2.5, "whole number"),
+        ("blur", "much", ""),
+        ("threshold", 7, ""),
+        ("kernel_shape", "star", ""),
+        ("max_regions", None, "max_regions"),
+    ],
+)
+def test_a_wrong_setting_is_refused_without_a_traceback(
+    setting: str, value: Any, words: str, http: httpx.Client
+) -> None:
+    event, data = ask(http, "segment", {"image": file(upload(http, png(photo(4)))), setting: value})
+    assert event == "error"
+    assert "Traceback" not in data
+    assert words in data
+
+
+def test_a_setting_that_does_not_exist_is_refused(http: httpx.Client) -> None:
+    body = {"image": file(upload(http, png(photo(4)))), "treshold": 0.4}
+    answer = http.post("/gradio_api/call/v2/segment", json=body)
+    assert answer.status_code >= 400
+
+
+def test_twenty_clients_at_once_get_their_own_right_answer(served: Served) -> None:
+    fake = FakeSegmenter()
+
+    def one(seed: int) -> tuple[str, list[Any]]:
+        with httpx.Client(base_url=served.url, timeout=LONG) as client:
+            name = f"part{seed}.png"
+            body = {
+                "image": file(upload(client, png(photo(seed)), name), orig_name=name),
+                "threshold": 0.5 + seed / 100,
+            }
+            event, data = ask(client, "segment", body)
+            assert event == "complete", data
+            answer = json.loads(data)
+            mask = client.get(answer[1]["url"]).content
+            return answer[0], [mask, answer[1]["orig_name"]]
+
+    seeds = list(range(100, 120))
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(one, seeds))
+    for seed, (answer, (mask, _)) in zip(seeds, answers, strict=True):
+        expected = fake.segment(
+            fake.encode(photo(seed)), Settings(threshold=0.5 + seed / 100 if seed <= 150 else 0.5)
+        )
+        assert answer["settings"]["threshold"] == pytest.approx(0.5 + seed / 100)
+        assert answer["regions"] == expected.to_dict()["regions"]
+        assert mask[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_line_is_bounded_and_says_so(served: Served) -> None:
+    slow = served.segmenters["tiny"]
+    slow.seconds = 1.0
+    try:
+        with httpx.Client(base_url=served.url, timeout=LONG) as client:
+            path = upload(client, png(photo(77)))
+            codes = [
+                client.post(
+                    "/gradio_api/call/v2/segment", json={"image": file(path), "threshold": 0.3}
+                )
+                for _ in range(server.LINE + 8)
+            ]
+        assert any(answer.status_code == 503 and "full" in answer.text for answer in codes)
+    finally:
+        slow.seconds = 0.0
+
+
+def test_closing_the_connection_cancels_the_work(served: Served) -> None:
+    slow = served.segmenters["tiny"]
+    run = next(fn for fn in served.blocks.fns.values() if fn.name == "_run_if_open")
+    del run
+    slow.stage_seconds, finished = 0.6, slow.finished
+    try:
+        with httpx.Client(base_url=served.url, timeout=LONG) as client:
+            _open_and_leave(client, served)
+        import time
+
+        time.sleep(6)
+        assert slow.finished == finished
+    finally:
+        slow.stage_seconds = 0.02
+
+
+def _open_and_leave(client: httpx.Client, served: Served) -> None:
+    """Do what a browser does on opening a link to an example, then close the tab in the middle of it."""
+    session = secrets.token_hex(5)
+    functions = {fn.name: fn._id for fn in served.blocks.fns.values()}
+    arrived = client.post(
+        "/gradio_api/run/predict",
+        json={"data": [], "fn_index": functions["_arrive"], "session_hash": session},
+        params={"example": "two-spots"},
+    )
+    arrived.raise_for_status()
+    values = arrived.json()["data"]
+    knobs = values[13 : 13 + len(Settings().to_dict())]
+    client.post(
+        "/gradio_api/queue/join",
+        json={
+            "data": [None, "tiny", False, *knobs],
+            "fn_index": functions["_run_if_open"],
+            "session_hash": session,
+        },
+    ).raise_for_status()
+    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as stream:
+        for line in stream.iter_lines():
+            if "process_generating" in line:
+                return
+
+
+def test_a_wrong_preset_in_the_environment_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZSAS_PRESET", "huge")
+    with pytest.raises(ValueError, match="ZSAS_PRESET is 'huge'"):
+        server.default_preset()
+    monkeypatch.setenv("ZSAS_PRESET", "base")
+    assert server.default_preset() in PRESETS

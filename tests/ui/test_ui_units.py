@@ -1,0 +1,319 @@
+"""The parts of the page that need neither server nor browser."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, png
+from fake import FakeSegmenter, photo
+from PIL import Image
+
+from zsas.errors import ZsasError
+from zsas.images import load_image, read_mask
+from zsas.settings import Settings, knobs
+from zsas.ui import batch, controls, drawing, export, gpu, stages, views
+from zsas.ui.examples import Examples
+from zsas.ui.session import Session, Workshop
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@pytest.fixture
+def workshop(monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    monkeypatch.setattr(gpu, "SEGMENTERS", {})
+    return Workshop(lambda preset: FakeSegmenter(preset), "tiny")
+
+
+# Settings in the address
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(),
+        Settings(
+            threshold=0.35,
+            negatives=False,
+            kernel_shape="cross",
+            k_positive=7,
+            object_name="a b&c=d",
+        ),
+    ],
+)
+def test_settings_survive_the_address(settings: Settings) -> None:
+    from urllib.parse import parse_qsl
+
+    assert controls.from_query(dict(parse_qsl(controls.to_query(settings)))) == (settings, [])
+
+
+def test_the_address_names_only_what_differs() -> None:
+    assert controls.to_query(Settings(), example="nut", preset="") == "example=nut"
+
+
+@pytest.mark.parametrize(
+    "query", [{"threshold": "7"}, {"k_positive": "x"}, {"negatives": "maybe"}, {"fusion": "sum"}]
+)
+def test_a_wrong_parameter_is_left_out_with_a_sentence(query: dict[str, str]) -> None:
+    settings, refused = controls.from_query({**query, "blur": "2"})
+    assert settings == Settings(blur=2.0)
+    assert len(refused) == 1
+    assert next(iter(query)) in refused[0]
+
+
+def test_there_is_a_control_for_each_knob_with_its_own_range() -> None:
+    for knob in knobs():
+        component = controls.control(knob)
+        assert component.value == knob.default
+        if knob.low is not None:
+            assert (component.minimum, component.maximum) == (knob.low, knob.high)
+
+
+# Clicks
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "left"),
+    [
+        ((100, 50, "plus"), None, ((100, 50, 1),)),
+        ((100, 50, "minus"), None, ((100, 50, 0),)),
+        ((100, 50, "plus"), (103, 52, "plus"), ()),
+        ((100, 50, "plus"), (160, 50, "minus"), ((100, 50, 1), (160, 50, 0))),
+        ((9999, -5, "plus"), None, ((319, 0, 1),)),
+    ],
+)
+def test_a_click_adds_a_point_or_removes_the_one_below_it(
+    first: tuple[int, int, str],
+    then: tuple[int, int, str] | None,
+    left: tuple[tuple[int, int, int], ...],
+) -> None:
+    session = stages.click(Session(), (240, 320), *first)
+    if then:
+        session = stages.click(session, (240, 320), *then)
+    assert session.clicks == left
+
+
+def test_undo_walks_back_through_clicks() -> None:
+    one = stages.click(Session(), (240, 320), 10, 10, "plus")
+    two = stages.click(one, (240, 320), 200, 100, "minus")
+    assert two.undone().clicks == one.clicks
+    assert two.undone().undone().clicks == ()
+    assert two.undone().undone().undone().clicks == ()
+
+
+def test_points_of_an_address_are_read_and_nonsense_is_left_out() -> None:
+    assert stages.parse_points("10,20,1;1,2;x,y,z;999,1,1;5,6,0;7,8,2", (240, 320)) == (
+        (10, 20, 1),
+        (5, 6, 0),
+    )
+
+
+# What is shared
+
+
+def test_a_session_holds_keys_and_no_arrays(workshop: Workshop) -> None:
+    session = Session(photo=workshop.keep_photo(photo(1)))
+    assert all(isinstance(value, (str, tuple)) for value in dataclasses.asdict(session).values())
+
+
+def test_a_decision_never_encodes_and_an_encoding_is_made_once(workshop: Workshop) -> None:
+    session = Session(photo=workshop.keep_photo(photo(1)))
+    screens = list(stages.run(workshop, session, "tiny", Settings(), False))
+    assert "Anomalous" in screens[-1].verdict
+    stages.decide_again(workshop, session, "tiny", Settings(threshold=0.9), False)
+    again = Session(photo=workshop.keep_photo(photo(1)))
+    list(stages.run(workshop, again, "tiny", Settings(), False))
+    assert workshop.segmenter("tiny").encoded == 1
+
+
+def test_each_stage_is_shown_as_soon_as_it_exists(workshop: Workshop) -> None:
+    session = Session(photo=workshop.keep_photo(photo(1)))
+    shown = [
+        screen.gallery.count("data-stage=")
+        for screen in stages.run(workshop, session, "tiny", Settings(), False)
+    ]
+    assert shown == [0, 0, 1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_the_caches_stay_within_their_budget() -> None:
+    gpu.SEGMENTERS.clear()
+    one = photo(0).nbytes * 3
+    workshop = Workshop(lambda preset: FakeSegmenter(preset), "tiny", budget=one * 4)
+    keys = [workshop.keep_photo(photo(seed)) for seed in range(3)]
+    for key in keys:
+        workshop.encode("tiny", key, Settings())
+    more = [workshop.keep_photo(photo(seed)) for seed in range(50, 80)]
+    assert workshop._photos.nbytes <= one * 2
+    assert workshop.photo(keys[0]) is None
+    assert workshop.photo(more[-1]) is not None
+    gpu.SEGMENTERS.clear()
+
+
+def test_a_photo_that_was_let_go_is_asked_for_again(workshop: Workshop) -> None:
+    screens = list(stages.run(workshop, Session(photo="gone"), "tiny", Settings(), False))
+    assert "open it again" in screens[-1].verdict
+
+
+def test_an_unreachable_default_falls_back_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "SEGMENTERS", {})
+
+    def load(preset: str) -> FakeSegmenter:
+        if preset == "paper":
+            raise ZsasError("The preset paper cannot be had.")
+        return FakeSegmenter(preset)
+
+    workshop = Workshop(load, "paper")
+    assert "Loading paper" in workshop.status
+    workshop.start().join()
+    assert workshop.running == "tiny"
+    assert workshop.status == "The preset paper cannot be had. Running tiny instead."
+
+
+@pytest.mark.parametrize(
+    ("work", "megapixels", "seconds"),
+    [("encode", 1, 14), ("encode", 12, 24), ("encode", 90, 60), ("decide", 1, 5)],
+)
+def test_a_zerogpu_is_asked_for_as_long_as_the_photo_needs(
+    work: str, megapixels: int, seconds: int
+) -> None:
+    assert gpu.seconds_for(work, (1000 * megapixels, 1000, 3)) == seconds
+
+
+# Drawings
+
+
+def test_the_border_of_a_mask_is_drawn_in_pixels_of_the_photo() -> None:
+    mask = np.zeros((50, 80), bool)
+    mask[10:21, 30:61] = True
+    numbers = {tuple(map(int, pair)) for pair in re.findall(r"(\d+) (\d+)", drawing.path_of(mask))}
+    assert numbers == {(30, 10), (60, 10), (60, 20), (30, 20)}
+    assert drawing.path_of(np.zeros((5, 5), bool)) == ""
+    assert drawing.path_of(np.eye(5, dtype=bool) & (np.arange(5) == 2)) != ""
+
+
+def test_names_from_outside_cannot_carry_markup() -> None:
+    progress = batch.Progress((batch.Line("<img src=x>", error="<b>no</b>"),), 1)
+    assert "<img" not in batch.table(progress)
+    assert "<script" not in views.sorry("<script>")
+
+
+def test_every_picture_has_words_for_those_who_cannot_see_it(workshop: Workshop) -> None:
+    session = Session(photo=workshop.keep_photo(photo(1)))
+    last = list(stages.run(workshop, session, "tiny", Settings(), False))[-1]
+    for text in (last.gallery, last.viewer):
+        for picture in re.findall(r"<svg[^>]*>", text):
+            assert re.search(r'aria-label="[^"]{10,}"', picture)
+
+
+# Many photos and files to take away
+
+
+def test_a_zip_is_unpacked_under_harmless_names(tmp_path: Path) -> None:
+    packed = tmp_path / "p.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("../../evil.png", b"1")
+        archive.writestr("a/b.png", b"2")
+    target = tmp_path / "out"
+    target.mkdir()
+    found = batch.unpack([packed], target)
+    assert [name for name, _, _ in found] == ["../../evil.png", "a/b.png"]
+    assert all(path is not None and path.parent == target for _, path, _ in found)
+
+
+def test_a_zip_that_grows_without_end_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "MAX_UNPACKED", 1000)
+    packed = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", b"\0" * 10**6)
+    found = batch.unpack([packed], tmp_path)
+    assert found[0][1] is None
+    assert "split it" in found[0][2]
+
+
+def test_formulas_in_file_names_are_defused(tmp_path: Path, workshop: Workshop) -> None:
+    path = tmp_path / "=cmd.png"
+    path.write_bytes(png(photo(2)))
+    *_, last = batch.run(workshop, [path], "tiny", Settings())
+    assert last.archive is not None
+    table = zipfile.ZipFile(last.archive).read("results.csv").decode()
+    assert "\n'=cmd.png," in table.replace("\r", "")
+
+
+def test_an_empty_batch_is_one_sentence(workshop: Workshop) -> None:
+    with pytest.raises(ZsasError, match="There are no files"):
+        list(batch.run(workshop, [], "tiny", Settings()))
+
+
+def test_old_files_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = export.new_folder()
+    monkeypatch.setattr(export, "KEEP_SECONDS", -1.0)
+    second = export.new_folder()
+    assert not first.exists()
+    assert second.exists()
+
+
+# Examples and the Space
+
+
+def test_the_bundled_examples_are_complete() -> None:
+    index = tomllib.loads((ROOT / "examples" / "index.toml").read_text())["example"]
+    examples = Examples()
+    assert len(index) == len(examples) >= 12
+    sound = 0
+    for entry in index:
+        image = load_image(ROOT / "examples" / entry["image"])
+        mask = read_mask(ROOT / "examples" / entry["mask"], image.shape[:2])
+        assert entry["licence"] == "CC0-1.0"
+        assert entry["object"]
+        assert mask.any() == bool(entry["defects"])
+        sound += not mask.any()
+    assert sound >= 2
+    assert len({kind for entry in index for kind in entry["defects"]}) >= 6
+
+
+def test_the_examples_on_the_hub_are_credited() -> None:
+    entries = tomllib.loads((ROOT / "examples" / "hub.toml").read_text())["example"]
+    for dataset in ("mvtec", "visa"):
+        mine = [entry for entry in entries if entry["dataset"] == dataset]
+        assert len({entry["category"] for entry in mine}) >= 2
+        for entry in mine:
+            assert all(entry[key] for key in ("repo", "file", "revision", "licence", "attribution"))
+            assert ("non-commercial" in entry["licence"]) == (dataset == "mvtec")
+
+
+def test_without_the_hub_only_ours_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "hub.toml").write_text((ROOT / "examples" / "hub.toml").read_text())
+    examples = Examples(tmp_path)
+    examples.fetch_in_background()
+    assert examples._fetching is not None
+    examples._fetching.join()
+    assert examples.complete
+    assert len(examples) == 0
+
+
+def test_the_front_matter_of_the_readme_is_valid() -> None:
+    import gradio
+    import yaml
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(text.split("---", 2)[1])
+    assert front["sdk"] == "gradio"
+    assert front["sdk_version"] == gradio.__version__
+    assert (ROOT / front["app_file"]).is_file()
+    assert re.fullmatch(r"3\.1\d", str(front["python_version"]))
+    assert len(front["short_description"]) <= 60
+    assert {"openai/clip-vit-large-patch14-336", "facebook/sam-vit-huge"} <= set(front["models"])
+    for line in front["preload_from_hub"]:
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+( [\w.,*/-]+)?( [0-9a-f]{40})?", line)
+    assert front["emoji"]
+    assert Image.open(ROOT / "docs" / "page.png").width >= 1200

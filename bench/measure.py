@@ -1,0 +1,234 @@
+"""One measurement a process: `python -m bench.measure NAME` prints a line of JSON."""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+CPU = torch.device("cpu")
+
+
+def photo(side: int = 1024) -> NDArray[np.uint8]:
+    """A made photo with a few defects, uint8 (side, side, 3)."""
+    from zsas.data.made.scene import make_image
+
+    return make_image(20, side, defective=True).image
+
+
+def seconds(work: Callable[[], object], times: int = 1) -> float:
+    """Median seconds of a call."""
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this process in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _full_clip(dtype: torch.dtype) -> object:
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.set_default_dtype(dtype)
+    config = CLIPConfig(
+        text_config={
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "eos_token_id": 2,
+            "bos_token_id": 1,
+            "pad_token_id": 0,
+            "vocab_size": 49408,
+        },
+        vision_config={
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "image_size": 336,
+            "patch_size": 14,
+        },
+        projection_dim=768,
+    )
+    model = CLIPModel(config).eval()
+    torch.set_default_dtype(torch.float32)
+    return model
+
+
+VIT_H = {
+    "hidden_size": 1280,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+    "mlp_dim": 5120,
+    "global_attn_indexes": [7, 15, 23, 31],
+}
+
+
+def _points(side: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    xy = np.array([[0.3, 0.3], [0.32, 0.3], [0.3, 0.33], [0.5, 0.5], [0.2, 0.6], [0.7, 0.2]])
+    return (xy * side).astype(np.float32), np.array([1, 1, 1, 0, 0, 0], np.int64)
+
+
+def reference() -> dict[str, float]:
+    """The plain way: transformers' CLIP in fp32 and Meta's SamPredictor in fp32, three predict calls."""
+    from segment_anything import SamPredictor, sam_model_registry
+
+    clip = _full_clip(torch.float32)
+    predictor = SamPredictor(sam_model_registry["vit_h"]())
+    image = photo()
+    points, labels = _points(image.shape[0])
+
+    @torch.inference_mode()
+    def work() -> None:
+        pixels = torch.randn(1, 3, 518, 518)
+        clip.vision_model(pixels, interpolate_pos_encoding=True, output_hidden_states=True)
+        predictor.set_image(image)
+        _, iou, logits = predictor.predict(points, labels, multimask_output=True)
+        best = logits[iou.argmax()][None]
+        _, iou, logits = predictor.predict(points, labels, mask_input=best, multimask_output=True)
+        best = logits[iou.argmax()][None]
+        box = np.array([300, 300, 500, 500], np.float32)
+        predictor.predict(points, labels, box=box, mask_input=best, multimask_output=True)
+
+    return {"seconds": seconds(work), "peak_mb": peak_mb()}
+
+
+class _AnyWords:
+    """A stand-in for the tokenizer: random weights read any words alike."""
+
+    def __call__(self, sentences: list[str], **_: object) -> dict[str, torch.Tensor]:
+        ids = torch.tensor([[1, 5 + len(s) % 100, 7, 2] for s in sentences])
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def full() -> dict[str, float]:
+    """Our whole pipeline at full size; the words are encoded before, as they are kept per object name."""
+    from transformers import SamConfig, SamModel
+
+    from zsas.clip import ClipBackbone
+    from zsas.localizers.training_free import TrainingFreeLocalizer
+    from zsas.pipeline import Segmenter
+    from zsas.sam import Sam, TransformersSam
+    from zsas.settings import Settings
+
+    torch.set_default_dtype(torch.bfloat16)
+    sam = SamModel(SamConfig(vision_config=VIT_H))
+    torch.set_default_dtype(torch.float32)
+    for part in (sam.prompt_encoder, sam.mask_decoder, sam.shared_image_embedding):
+        part.float()
+    clip = ClipBackbone(_full_clip(torch.bfloat16), _AnyWords(), name="full", device=CPU)
+    clip.model.text_model.float()
+    clip.model.text_projection.float()
+    segmenter = Segmenter(
+        clip,
+        Sam(TransformersSam(sam, CPU), CPU),
+        {"training_free": TrainingFreeLocalizer(clip)},
+        preset="full size, random weights",
+    )
+    clip.state_vectors("")
+    image = photo()
+    settings = Settings(threshold=0.95, threshold_mode="quantile", prompting="joint")
+    started = time.perf_counter()
+    result = segmenter(image, settings)
+    whole = time.perf_counter() - started
+    encoding = segmenter.encode(image)
+    again = [segmenter.segment(encoding, settings).timings for _ in range(3)]
+    cascade = statistics.median(t["m1"] + t["m2"] + t["m3"] for t in again)
+    return {
+        "seconds": whole,
+        "encode_seconds": result.timings["clip"] + result.timings["sam"],
+        "cascade_seconds": cascade,
+        "peak_mb": peak_mb(),
+    }
+
+
+def tiny() -> dict[str, float]:
+    """The bundled models: deciding again, the whole way, and a batch."""
+    from zsas.pipeline import Segmenter
+    from zsas.settings import Settings
+
+    segmenter = Segmenter.from_preset("tiny", cache_bytes=0)
+    image = photo()
+    segmenter(image)
+    thresholds = iter(np.linspace(0.3, 0.6, 1000))
+    whole = seconds(lambda: segmenter(image), 9)
+    memory = peak_mb()
+    encoding = segmenter.encode(image)
+    decide = seconds(
+        lambda: segmenter.segment(encoding, Settings(threshold=float(next(thresholds)))), 31
+    )
+    photos = [np.roll(image, i, axis=0) for i in range(8)]
+    single = seconds(lambda: [segmenter.encode(p) for p in photos], 3)
+    batch = seconds(lambda: segmenter.encode_batch(photos), 3)
+    return {
+        "decide_seconds": decide,
+        "whole_seconds": whole,
+        "peak_mb": memory,
+        "single_seconds": single,
+        "batch_seconds": batch,
+    }
+
+
+def page() -> dict[str, float]:
+    """The page in a process of its own: until it answers, and until the first result."""
+    import os
+    import socket
+    import subprocess
+    import tempfile
+    from pathlib import Path
+
+    import httpx
+    from gradio_client import Client, handle_file
+    from PIL import Image
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
+    started = time.perf_counter()
+    server = subprocess.Popen(
+        [sys.executable, "app.py"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}/"
+        while True:
+            try:
+                if httpx.get(url, timeout=2).is_success:
+                    break
+            except httpx.HTTPError:
+                time.sleep(0.05)
+            if time.perf_counter() - started > 60:
+                raise SystemExit("The page did not answer within 60 s.")
+        start = time.perf_counter() - started
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "photo.png"
+            Image.fromarray(photo(512)).save(path)
+            client = Client(url, verbose=False)
+            client.predict(handle_file(str(path)), api_name="/segment")
+            path2 = Path(folder) / "other.png"
+            Image.fromarray(photo(512)[::-1]).save(path2)
+            first = seconds(lambda: client.predict(handle_file(str(path2)), api_name="/segment"))
+    finally:
+        server.terminate()
+        server.wait()
+    return {"start_seconds": start, "first_seconds": first}
+
+
+if __name__ == "__main__":
+    print(json.dumps({f.__name__: f for f in (reference, full, tiny, page)}[sys.argv[1]]()))

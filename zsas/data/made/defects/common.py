@@ -86,11 +86,17 @@ def _close_up(rng: Rng, surface: Surface) -> tuple[_Look, tuple[slice, slice]]:
     half = whole // 2
     x, y = (int(np.clip(v - half / 2, 0, whole - half)) for v in place(rng, surface))
     at = (slice(y, y + half), slice(x, x + half))
-    cut = (
-        np.ascontiguousarray(field[at]) for field in (surface.rgb, surface.region, surface.parts)
+    look = _Look(
+        rgb=np.ascontiguousarray(surface.rgb[at]),
+        region=np.ascontiguousarray(surface.region[at]),
+        parts=np.ascontiguousarray(surface.parts[at]),
+        name=surface.name,
+        family=surface.family,
+        grain=surface.grain,
+        whole=whole,
+        side=extent(surface),
     )
-    names = (surface.name, surface.family, surface.grain)
-    return _Look(*cut, *names, whole=whole, side=extent(surface)), at
+    return look, at
 
 
 def place(

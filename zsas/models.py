@@ -247,6 +247,9 @@ def load_sam(source: str, *, wanted_for: str, device: torch.device, precision: P
 
 
 def _from_folder(kind: Any, folder: Path) -> Any:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # seconds at most, and it would break into our own output
     safe = (folder / _SAFE).is_file()
     try:
         return kind.from_pretrained(

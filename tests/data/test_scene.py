@@ -29,9 +29,7 @@ SIZE = 128
 def test_a_seed_is_a_picture() -> None:
     first, again, other = make_image(7, SIZE), make_image(7, SIZE), make_image(8, SIZE)
     assert np.array_equal(first.image, again.image)
-    assert np.array_equal(
-        first.kind_map, again.kind_map
-    )
+    assert np.array_equal(first.kind_map, again.kind_map)
     assert not np.array_equal(first.image, other.image)
 
 
@@ -66,9 +64,7 @@ def test_good_and_defective_twins_differ_only_at_the_defect() -> None:
 def test_grey_means_three_equal_channels() -> None:
     image = make_image(3, SIZE, grey=True).image
     assert np.array_equal(image[..., 0], image[..., 1])
-    assert np.array_equal(
-        image[..., 0], image[..., 2]
-    )
+    assert np.array_equal(image[..., 0], image[..., 2])
 
 
 def test_about_a_quarter_of_the_images_is_good() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from zsas.data.made import objects_made as made
 from zsas.data.made import objects_metal as metal
 from zsas.data.made import objects_natural as natural
 from zsas.data.made.noise import Rng
@@ -32,4 +33,15 @@ OBJECTS: dict[str, Callable[[Rng, int], Surface]] = {
     "coin": metal.coin,
     "tube": metal.tube,
     "impeller": metal.impeller,
+    "circuit": made.circuit,
+    "transistor": made.transistor,
+    "connector": made.connector,
+    "wafer": made.wafer,
+    "cable": made.cable,
+    "bottle": made.bottle,
+    "lid": made.lid,
+    "carton": made.carton,
+    "zipper": made.zipper,
+    "brush": made.brush,
+    "strap": made.strap,
 }

@@ -342,10 +342,14 @@ def tube(rng: Rng, size: int) -> Surface:
     finish = metal(rng) if rng.random() < 0.7 else plastic(rng)
     width = 0.9 / count * rng.uniform(0.5, 1)
     length = rng.choice([3.0, rng.uniform(0.7, 1)])
+    across = c.local((slice(0, size), slice(0, size)))[1]
+    roundness = np.float32(rng.uniform(0.5, 1) * width * c.scale)
     for k in range(count):
         y = (k - (count - 1) / 2) * 1.8 / count
-        c.solid(rectangle(length, width, rng.uniform(-0.1, 0.1), y), finish,
-                dome=0.9 if rng.random() < 0.8 else 0.5, shadow=width * rng.uniform(0.1, 0.5))
+        from_axis = (across - np.float32(y)) * np.float32(0.97 / width)
+        rise = roundness * cv2.sqrt(np.maximum(1 - from_axis * from_axis, 0))
+        c.solid(rectangle(length, width, rng.uniform(-0.1, 0.1), y), finish, rise=rise,
+                shadow=width * rng.uniform(0.1, 0.5))
         if rng.random() < 0.4:
             c.write(words(rng, 2, 3), rng.uniform(-0.4, 0.4), y, width * 0.35, dark(rng).colour,
                     0.8)

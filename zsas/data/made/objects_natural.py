@@ -33,10 +33,10 @@ def full(size: int) -> Box:
     return slice(0, size), slice(0, size)
 
 
-def globe(canvas: Canvas, rx: float, ry: float) -> tuple[Field, Field]:
-    """Longitude and height (-1 to 1) on a ball seen from a random side, at every pixel."""
+def globe(canvas: Canvas, box: Box, rx: float, ry: float) -> tuple[Field, Field]:
+    """Longitude and height (-1 to 1) on a ball seen from a random side, at each pixel of a box."""
     rng = canvas.rng
-    x, y = canvas.local(full(canvas.size))
+    x, y = canvas.local(box)
     x, y = x * np.float32(1 / rx), y * np.float32(1 / ry)
     z = cv2.sqrt(np.maximum(1 - x * x - y * y, 0))
     nod = rng.choice([rng.normal(0, 0.35), rng.uniform(-1.6, 1.6)])
@@ -62,25 +62,43 @@ def hazelnut(rng: Rng, size: int) -> Surface:
     outline = wavy(rng, ellipse(ratio, 1, rng.uniform(1.9, 2.3)), rng.uniform(0.005, 0.03), 2, 5)
     if rng.random() < 0.5:
         outline[:, 1] *= 1 + 0.12 * np.maximum(-outline[:, 1], 0) ** 6
-    longitude, height = globe(c, ratio, 1)
+    box = c.box(outline)
+    longitude, height = globe(c, box, ratio, 1)
+    peeled = rng.random() < 0.35
     fibres = meridians(rng, longitude, height, int(rng.integers(50, 160)))
     bands = meridians(rng, longitude, height, int(rng.integers(10, 30)), 3)
-    mottle = c.texture("cast")
-    dark = noise.colour(rng, (12, 28), (0.5, 0.8), (0.18, 0.4))
-    light = noise.colour(rng, (20, 34), (0.4, 0.65), (0.5, 0.8))
-    k = rng.uniform(0.05, 0.16), rng.uniform(0.05, 0.16), rng.uniform(0.02, 0.06)
-    paint = noise.ramp(0.45 + k[0] * fibres + k[1] * bands + k[2] * mottle, [dark, light])
-    limit = rng.uniform(0.6, 0.9)
+    mottle, patches = c.texture("cast")[box], c.texture("mottle")[box]
+    if peeled:
+        dark = noise.colour(rng, (20, 36), (0.4, 0.7), (0.5, 0.75))
+        light = noise.colour(rng, (36, 50), (0.15, 0.4), (0.7, 0.92))
+        k = (0.02, rng.uniform(0.02, 0.08), 0.02, rng.uniform(0.1, 0.25))
+    else:
+        dark = noise.colour(rng, (12, 28), (0.5, 0.8), (0.18, 0.4))
+        light = noise.colour(rng, (20, 34), (0.4, 0.65), (0.5, 0.8))
+        k = (*rng.uniform(0.04, 0.16, 2), rng.uniform(0.02, 0.06), 0.03)
+    k = [np.float32(value) for value in k]
+    tone = k[0] * fibres + k[1] * bands + k[2] * mottle + k[3] * patches
+    paint = noise.ramp(np.float32(0.5) + tone, [dark, light])
+    limit = np.float32(rng.uniform(0.6, 0.9) if not peeled else 2)
     base = np.clip((height - limit + 0.03 * bands + 0.015 * mottle) * 25, 0, 1)
     pale = noise.colour(rng, (22, 40), (0.2, 0.45), (0.6, 0.85))
-    paint += (noise.tint(0.95 + 0.1 * mottle, pale) - paint) * (base * 0.9)[..., None]
-    finish = Finish(pale, (("grain", 0.02, 0.05),), rng.uniform(0.03, 0.3), rng.uniform(8, 40),
-                    rng.uniform(0.35, 0.6))
+    paint = cv2.blendLinear(noise.tint(0.95 + 0.1 * mottle, pale), paint, base, 1 - base)
+    lumps = c.scale * rng.uniform(0.005, 0.03) if peeled else 0.0
+    c.fields["lumps"] = noise.smooth(rng, size, c.scale * rng.uniform(0.4, 0.8)) if peeled else mottle
+    finish = Finish(pale, (("grain", 0.02, 0.05), ("lumps", 0.0, lumps)), rng.uniform(0.03, 0.3),
+                    rng.uniform(8, 40), rng.uniform(0.35, 0.6))
     c.solid(outline, finish, dome=rng.uniform(0.7, 1.0), paint=paint, shadow=rng.uniform(0, 0.25))
-    patch = (base > 0.5) & (c.parts > 0)
-    if patch.any():
-        c.count += 1
-        c.parts[patch] = c.count
+    if peeled:
+        for at in rng.uniform(-0.55, 0.55, (int(rng.integers(0, 9)), 2)):
+            spot = wavy(rng, ellipse(rng.uniform(0.02, 0.07), points=20), 0.2) + at
+            c.solid(spot, rough(rng, np.clip(light * rng.uniform(0.8, 1.2), 0, 1)), dome=0.2,
+                    label=False, opacity=rng.uniform(0.3, 0.8))
+        if rng.random() < 0.3:
+            fold = np.array([[-0.6, 0], [-0.1, rng.uniform(-0.2, 0.2)], [0.6, 0]])
+            c.solid(sausage(fold, 0.05), rough(rng, light), bevel=-0.05, label=False, opacity=0.7)
+    c.count += 1
+    view = c.parts[box]
+    view[(base > 0.5) & (view > 0)] = c.count
     return c.surface(noun(rng, "hazelnut", "nut", "chestnut"), "hazelnut", 3)
 
 
@@ -90,19 +108,20 @@ def walnut(rng: Rng, size: int) -> Surface:
     ratio = rng.uniform(0.75, 1.0)
     c.stand((1, 1), tilt=0.06)
     outline = wavy(rng, ellipse(ratio, 1), rng.uniform(0.005, 0.04), 2, 8)
-    longitude, height = globe(c, ratio, 1)
+    box = c.box(outline)
+    longitude, height = globe(c, box, ratio, 1)
     if rng.random() < 0.5:
         wrinkles = noise.fractal(rng, size, c.scale * rng.uniform(0.15, 0.4), 3, 0.5)
         ridges = 1 - np.minimum(np.abs(wrinkles) * rng.uniform(1.5, 3), 1)
         shade = noise.colour(rng, (20, 40), (0.3, 0.6), (0.4, 0.8))
-        paint = noise.tint(1.05 - rng.uniform(0.2, 0.5) * ridges + 0.05 * c.texture("cast"), shade)
+        paint = noise.tint(1.05 - rng.uniform(0.2, 0.5) * ridges + 0.05 * c.texture("cast"), shade)[box]
         finish = rough(rng, shade, 0.05, 0.5)
         name = noun(rng, "walnut", "nut", "peach stone")
     else:
         skin = noise.colour(rng, (0, 110), (0.4, 0.9), (0.35, 0.9))
         other = noise.colour(rng, (0, 110), (0.4, 0.9), (0.35, 0.9))
         field = 0.4 + 0.35 * height + 0.08 * meridians(rng, longitude, height, 60, 4)
-        paint = noise.ramp(field + 0.04 * c.texture("cast"), [skin, other])
+        paint = noise.ramp(field + 0.04 * c.texture("cast")[box], [skin, other])
         finish = Finish(skin, (("speckle", rng.uniform(0, 0.04), 0.0),), rng.uniform(0.1, 0.6),
                         rng.uniform(10, 60), 0.5)
         name = noun(rng, "fruit", "apple", "orange", "tomato")

@@ -300,6 +300,11 @@ class Canvas:
         self.spheres[id(finish)] = (finish, made)
         return made
 
+    def box(self, outline: Outline) -> Box:
+        """The box in which :meth:`solid` will draw an outline (empty if out of sight)."""
+        made = self.stencil([outline])
+        return made[0] if made else (slice(0, 2), slice(0, 2))
+
     def stencil(self, outlines: Sequence[Outline], margin: int = 2,
                 ) -> tuple[Box, NDArray[np.uint8], list[NDArray[np.int32]]] | None:
         """Coverage (0-255) of outlines (even-odd, so inner ones are holes) and its box."""
@@ -330,11 +335,12 @@ class Canvas:
         sigma = max(reach / step * 0.6, 0.6)
         low = cv2.GaussianBlur(low, (0, 0), sigma)
         dark = cv2.resize(low, (x1 - x0, y1 - y0)).astype(np.float32) * (strength / 255)
-        self.rgb[y0:y1, x0:x1] *= (1 - dark)[..., None]
+        view = self.rgb[y0:y1, x0:x1]
+        cv2.multiply(view, cv2.merge([1 - dark] * 3), dst=view)
 
     def solid(self, outlines: Outline | Sequence[Outline], finish: Finish, *,
               dome: float = 0.0, bevel: float = 0.0, holes: Sequence[Outline] = (),
-              paint: Field | None = None, label: bool = True, apart: bool = False,
+              paint: Field | None = None, rise: Field | None = None, label: bool = True, apart: bool = False,
               shadow: float = 0.0, opacity: float = 1.0) -> Box | None:
         """Draw one solid, or several at the same height, over the canvas.
 
@@ -344,7 +350,8 @@ class Canvas:
             dome: 0 is flat, 1 is as round as a ball (relative to its half width).
             bevel: width of a rounded edge in object units; negative is a recess.
             holes: outlines through which the canvas stays visible.
-            paint: float32 ``(S, S, 3)`` colours instead of the finish's own one.
+            paint: float32 colours ``(S, S, 3)``, or of the box alone, instead of the finish's own.
+            rise: heights in pixels ``(S, S)``, instead of a dome or bevel.
             label: whether it is a new part; otherwise what is below keeps its label.
             apart: each outline is a part of its own.
             shadow: height above what is below, in object units.
@@ -362,8 +369,8 @@ class Canvas:
         if shadow > 0:
             self.shadow(box, cover, max(shadow * self.scale, 1.0), self.rng.uniform(0.35, 0.8))
         tone: Field | float = 1.0
-        height: Field | None = None
-        if dome or bevel:
+        height: Field | None = None if rise is None else rise[box]
+        if rise is None and (dome or bevel):
             distance = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3)
             if dome:
                 top = min(float(distance.max()), self.size) + 0.5
@@ -382,21 +389,18 @@ class Canvas:
             if bump:
                 bumps = np.float32(bump) * pattern
                 height = bumps if height is None else height + bumps
-        if paint is None:
-            colour: Field = finish.colour
-        else:
-            colour = paint[box]
+        glint: Field | float = 0.0
         if height is not None:
             shade, glint = self.light_up(height, finish)
             tone = shade * tone
+        if paint is None:
+            channels = [np.float32(value) * tone + glint for value in finish.colour]
         else:
-            glint = None
-        weight = cover.astype(np.float32) * (opacity / 255)
-        new = np.multiply(colour, tone[..., None] if isinstance(tone, np.ndarray) else tone)
-        if glint is not None:
-            new = new + glint[..., None]
-        view = self.rgb[box]
-        view += (new - view) * weight[..., None]
+            own = paint if paint.shape[:2] == cover.shape else paint[box]
+            channels = [channel * tone + glint for channel in cv2.split(own)]
+        if not isinstance(channels[0], np.ndarray):
+            channels = [np.full(cover.shape, value, np.float32) for value in channels]
+        self.mix(box, cv2.merge(channels), cover.astype(np.float32) * np.float32(opacity / 255))
         self.region[box] |= inside
         if label and apart:
             names = np.zeros(cover.shape, np.int32)
@@ -404,11 +408,16 @@ class Canvas:
                 self.count += 1
                 cv2.fillPoly(names, [points], self.count, cv2.LINE_8, 4)
             inside &= names > 0
-            self.parts[box][inside] = names[inside]
+            np.copyto(self.parts[box], names, where=inside)
         elif label:
             self.count += 1
-            self.parts[box][inside] = self.count
+            np.copyto(self.parts[box], self.count, where=inside)
         return box
+
+    def mix(self, box: Box, new: Field, weight: Field) -> None:
+        """Replace the share ``weight`` of the picture in a box by ``new``."""
+        view = self.rgb[box]
+        view[:] = cv2.blendLinear(new, np.ascontiguousarray(view), weight, 1 - weight)
 
     def light_up(self, height: Field, finish: Finish) -> tuple[Field, Field]:
         """Shade and highlight of a height field in pixels."""
@@ -422,29 +431,36 @@ class Canvas:
 
     def engrave(self, box: Box, cover: Field, depth: float) -> None:
         """Press a coverage in [0, 1] into (or raise it out of, if negative) the surface."""
-        self.rgb[box] *= (1 - noise.relief(cover, self.light, depth * 4))[..., None]
+        view = self.rgb[box]
+        lit = 1 - noise.relief(cover, self.light, depth * 4)
+        cv2.multiply(view, cv2.merge([lit] * 3), dst=view)
 
     def line(self, path: Outline, width: float, shade: ArrayLike, opacity: float = 1.0,
              closed: bool = False, label: bool = False) -> None:
         """A flat antialiased line ``width`` object units wide (at least a thin pixel line)."""
         points = self.place(path)
         pixels = width * self.scale
-        cover = np.zeros((self.size, self.size), np.uint8)
-        fixed = [np.round(np.clip(points, -4e3, 4e3) * 16).astype(np.int32)]
+        margin = int(pixels / 2) + 2
+        x0, y0 = np.clip(np.floor(points.min(0)).astype(int) - margin, 0, self.size)
+        x1, y1 = np.clip(np.ceil(points.max(0)).astype(int) + margin, 0, self.size)
+        if x1 - x0 < 2 or y1 - y0 < 2:
+            return
+        cover = np.zeros((y1 - y0, x1 - x0), np.uint8)
+        fixed = [np.round(np.clip(points - (x0, y0), -4e3, 4e3) * 16).astype(np.int32)]
         cv2.polylines(cover, fixed, closed, 255, max(1, round(pixels)), cv2.LINE_AA, 4)
-        self.blend((slice(0, self.size), slice(0, self.size)),
-                   cover.astype(np.float32) * (min(1.0, pixels) / 255), shade, opacity, label)
+        self.blend((slice(int(y0), int(y1)), slice(int(x0), int(x1))),
+                   cover.astype(np.float32) * np.float32(min(1.0, pixels) / 255), shade, opacity,
+                   label)
 
     def blend(self, box: Box, cover: Field, shade: ArrayLike, opacity: float = 1.0,
               label: bool = True) -> None:
         """Print a colour where ``cover`` (in [0, 1]) is, as a part if asked."""
-        view = self.rgb[box]
-        view += (np.asarray(shade, np.float32) - view) * (cover * np.float32(opacity))[..., None]
+        new = np.empty((*cover.shape, 3), np.float32)
+        new[:] = np.asarray(shade, np.float32)
+        self.mix(box, new, cover * np.float32(opacity))
         if label:
-            inside = cover > 0.4
-            if inside.any():
-                self.count += 1
-                self.parts[box][inside] = self.count
+            self.count += 1
+            np.copyto(self.parts[box], self.count, where=cover > 0.4)
 
     def write(self, words: str, x: float, y: float, height: float, shade: ArrayLike,
               opacity: float = 0.9, angle: float = 0.0, depth: float = 0.0,

@@ -48,13 +48,16 @@ def test_categories_have_names_for_prompts(category, name):
 class TestMvtec:
     def test_images_masks_and_kinds(self, tmp_path):
         data = load_dataset("mvtec", write_folder(tmp_path / "m"))
-        assert data.name == "mvtec" and "CC BY-NC-SA" in data.licence
-        assert data.categories == ("metal_nut", "tile") and len(data) == 12
+        assert data.name == "mvtec"
+        assert "CC BY-NC-SA" in data.licence
+        assert data.categories == ("metal_nut", "tile")
+        assert len(data) == 12
         good, line = data.samples[0], data.samples[2]
         assert (good.key, good.kind, good.defective) == ("metal_nut/test/good/000", "good", False)
         assert (line.kind, line.defective, line.object_name) == ("line", True, "metal nut")
         shape = line.load_image().shape[:2]
-        assert line.load_mask(shape).any() and not good.load_mask(shape).any()
+        assert line.load_mask(shape).any()
+        assert not good.load_mask(shape).any()
 
     def test_train_split(self, tmp_path):
         write(tmp_path / "m/tile/train/good/000.png", PICTURE)
@@ -67,12 +70,12 @@ class TestMvtec:
 
     def test_no_images(self, tmp_path):
         (tmp_path / "tile/test/good").mkdir(parents=True)
-        with pytest.raises(ZsasError, match="There are no images below .*tile/test"):
+        with pytest.raises(ZsasError, match=r"There are no images below .*tile/test"):
             load_dataset("folder", tmp_path)
 
     def test_a_defect_without_mask(self, tmp_path):
         write(tmp_path / "tile/test/crack/000.png", PICTURE)
-        with pytest.raises(ZsasError, match="expected it at .*ground_truth/crack/000_mask.png"):
+        with pytest.raises(ZsasError, match=r"expected it at .*ground_truth/crack/000_mask\.png"):
             load_dataset("folder", tmp_path)
 
     def test_a_mask_of_another_size(self, tmp_path):
@@ -86,13 +89,17 @@ class TestMvtec:
 class TestVisa:
     def rows(self, root, rows):
         (root / "split_csv").mkdir(parents=True, exist_ok=True)
-        (root / "split_csv/1cls.csv").write_text("object,split,label,image,mask\n" + "\n".join(rows))
+        (root / "split_csv/1cls.csv").write_text(
+            "object,split,label,image,mask\n" + "\n".join(rows)
+        )
         return root
 
     def layout(self, root):
         write(root / "pcb1/Data/Images/Normal/0000.JPG", PICTURE)
         write(root / "pcb1/Data/Images/Anomaly/000.JPG", PICTURE)
-        write(root / "pcb1/Data/Masks/Anomaly/000.png", SPOT // 255)  # VisA's masks hold small numbers
+        write(
+            root / "pcb1/Data/Masks/Anomaly/000.png", SPOT // 255
+        )  # VisA's masks hold small numbers
         return self.rows(
             root,
             [
@@ -114,7 +121,9 @@ class TestVisa:
 
     def test_a_file_that_is_missing(self, tmp_path):
         self.rows(tmp_path, ["pcb1,test,normal,pcb1/Data/Images/Normal/9.JPG,"])
-        with pytest.raises(ZsasError, match=r"names pcb1/Data/Images/Normal/9.JPG, but there is no such"):
+        with pytest.raises(
+            ZsasError, match=r"names pcb1/Data/Images/Normal/9.JPG, but there is no such"
+        ):
             load_dataset("visa", tmp_path)
 
     def test_other_columns(self, tmp_path):
@@ -131,7 +140,11 @@ class TestFlat:
         write(tmp_path / "masks/a.png", SPOT)
         write(tmp_path / "b_mask.png", SPOT)
         data = load_dataset("flat", tmp_path)
-        assert [(s.key, s.defective) for s in data] == [("a.png", True), ("b.png", True), ("c.png", False)]
+        assert [(s.key, s.defective) for s in data] == [
+            ("a.png", True),
+            ("b.png", True),
+            ("c.png", False),
+        ]
 
     def test_an_empty_mask_means_sound(self, tmp_path):
         write(tmp_path / "a.png", PICTURE)
@@ -142,7 +155,8 @@ class TestFlat:
     def test_without_masks_nothing_is_known(self, tmp_path):
         write(tmp_path / "a.png", PICTURE)
         (sample,) = load_dataset("flat", tmp_path)
-        assert sample.defective is None and sample.load_mask((6, 8)) is None
+        assert sample.defective is None
+        assert sample.load_mask((6, 8)) is None
 
     def test_no_images(self, tmp_path):
         with pytest.raises(ZsasError, match="There are no images in"):
@@ -196,7 +210,9 @@ class TestHub:
         assert data.samples[1].load_mask((6, 8)).sum() == 4
 
     def test_a_changed_layout(self):
-        with pytest.raises(ZsasError, match=r"lacks category.label, defect.label, split or filepath"):
+        with pytest.raises(
+            ZsasError, match=r"lacks category.label, defect.label, split or filepath"
+        ):
             mvtec_from_fiftyone([{"path": "x"}], "test")
 
     def test_visa_parquet(self, tmp_path):
@@ -209,14 +225,17 @@ class TestHub:
         good, bad = visa_from_parquet(path, "pcb1", "test")
         assert good.load_image().shape == (6, 8, 3)
         assert (good.defective, bad.defective) == (False, True)
-        assert bad.load_mask((6, 8)).sum() == 4 and not good.load_mask((6, 8)).any()
+        assert bad.load_mask((6, 8)).sum() == 4
+        assert not good.load_mask((6, 8)).any()
 
     def test_only_the_chosen_category_is_fetched(self, hub):
         root, asked = hub
         (root / "data").mkdir(exist_ok=True)
         image = io.BytesIO()
         Image.fromarray(PICTURE).save(image, "PNG")
-        table = pa.table({"image": [{"bytes": image.getvalue()}], "mask": [None], "label": ["normal"]})
+        table = pa.table(
+            {"image": [{"bytes": image.getvalue()}], "mask": [None], "label": ["normal"]}
+        )
         pq.write_table(table, root / "data/candle.test-00000-of-00001.parquet")
         assert len(load_dataset("visa", categories=["candle"])) == 1
         assert [name for _, name, _ in asked] == ["data/candle.test-00000-of-00001.parquet"]

@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 
 
-def write_folder(root: Path, per_kind: int = 2, categories: tuple[str, ...] = ("metal_nut", "tile")) -> Path:
+def write_folder(
+    root: Path, per_kind: int = 2, categories: tuple[str, ...] = ("metal_nut", "tile")
+) -> Path:
     """MVTec-AD's layout: plates of 64 × 48 pixels, sound, or with a dark spot or a bright line."""
     rng = np.random.default_rng(7)
     for category in categories:

@@ -118,7 +118,9 @@ def test_auroc_agrees_with_torchmetrics_on_scores_crowded_near_zero():
     rng = np.random.default_rng(1)
     mask = rng.random((128, 128)) < 0.1
     score = (rng.random((128, 128)) ** 8 * np.where(mask, 2e-3, 1e-3)).astype(np.float32)
-    expected = binary_auroc(torch.from_numpy(score.ravel()), torch.from_numpy(mask.ravel().astype(int)))
+    expected = binary_auroc(
+        torch.from_numpy(score.ravel()), torch.from_numpy(mask.ravel().astype(int))
+    )
     assert pixel_metrics(counted(score, mask)).auroc == pytest.approx(float(expected), abs=1e-3)
 
 
@@ -140,7 +142,8 @@ def test_curves_run_from_corner_to_corner_and_hold_the_area():
     maps, masks = zip(*random_images(np.random.default_rng(2), 4), strict=True)
     total = sum((counted(s, m) for s, m in zip(maps, masks, strict=True)), PixelCounts.empty())
     line = curves(total)
-    assert line is not None and line.fpr.size <= 402
+    assert line is not None
+    assert line.fpr.size <= 402
     assert (line.fpr[0], line.tpr[0], line.fpr[-1], line.tpr[-1]) == (0, 0, 1, 1)
     assert np.trapezoid(line.tpr, line.fpr) == pytest.approx(pixel_metrics(total).auroc, abs=2e-3)
 
@@ -153,7 +156,8 @@ def test_scores_outside_the_unit_interval_are_refused(score):
 
 def test_bins_keep_the_order_and_reach_both_ends():
     bins = to_bins(np.array([0.0, 1e-6, 1e-3, 0.5, 0.999, 1.0], np.float32))
-    assert bins[0] == 0 and bins[-1] == BINS - 1
+    assert bins[0] == 0
+    assert bins[-1] == BINS - 1
     assert (np.diff(bins.astype(int)) > 0).all()
 
 
@@ -175,7 +179,8 @@ def test_memory_does_not_grow_with_the_number_of_images():
         total = total + truth.count(score)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 100_000  # KiB: the 20 maps alone are 80 MiB and kept nowhere
-    assert total.regions == 21 and int(total.sound.sum() + total.defective.sum()) == 21 << 20
+    assert total.regions == 21
+    assert int(total.sound.sum() + total.defective.sum()) == 21 << 20
 
 
 def test_f1_max_and_aupro_agree_with_anomalib():

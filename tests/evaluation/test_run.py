@@ -123,7 +123,9 @@ def test_the_same_command_gives_the_same_results(data, tmp_path):
     for name in ("a", "b"):
         measured(small_segmenter(), data, tmp_path / name, conditions)
     files = ("results.json", "table.md", "index.html", "curves.png")
-    assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
+    assert all(
+        (tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files
+    )
 
 
 class Killed(BaseException):
@@ -156,7 +158,9 @@ def test_a_kill_between_adding_up_and_cleaning_counts_nothing_twice(data, tmp_pa
     run.evaluate(segmenter, data, conditions, store)
     shutil.copytree(tmp_path / "run" / "records", tmp_path / "loose")
     whole = write_report(store, data, conditions, {"side": 0})
-    for record in (tmp_path / "loose").iterdir():  # the records that should have been deleted are back
+    for record in (
+        tmp_path / "loose"
+    ).iterdir():  # the records that should have been deleted are back
         shutil.copy(record, tmp_path / "run" / "records")
     again = run.Store(tmp_path / "run", identity, len(conditions))
     assert write_report(again, data, conditions, {"side": 0}) == whole
@@ -178,7 +182,9 @@ def test_a_killed_process_loses_at_most_the_image_it_was_at(tmp_path):
     root = write_folder(tmp_path / "parts", per_kind=5)
     data, conditions = load_dataset("folder", root), run.plan(SETTINGS)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, root, tmp_path / "run"], env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, root, tmp_path / "run"], env=environment
+    )
     records = tmp_path / "run" / "records"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and len(list(records.glob("*.npz"))) < 5:
@@ -203,7 +209,9 @@ def test_a_folder_of_another_run_is_refused(data, tmp_path, segmenter):
 def test_a_broken_image_is_reported_and_not_counted(tmp_path, segmenter):
     root = write_folder(tmp_path / "parts")
     (root / "tile/test/spot/000.png").write_bytes(b"\x89PNG broken")
-    results = measured(segmenter, load_dataset("folder", root), tmp_path / "run", run.plan(SETTINGS))
+    results = measured(
+        segmenter, load_dataset("folder", root), tmp_path / "run", run.plan(SETTINGS)
+    )
     assert list(results["unreadable"]) == ["tile/test/spot/000"]
     assert results["images"] == 11
     assert "1 images could not be measured" in (tmp_path / "run/table.md").read_text()
@@ -224,5 +232,6 @@ def test_totals_survive_the_disk():
     back = run.Totals.from_bytes(total.to_bytes())
     assert back.images == json.loads(json.dumps(total.images))
     for a, b in zip(total.counts, back.counts, strict=True):
-        assert np.array_equal(a.sound, b.sound) and np.array_equal(a.overlap, b.overlap)
+        assert np.array_equal(a.sound, b.sound)
+        assert np.array_equal(a.overlap, b.overlap)
         assert a.regions == b.regions

@@ -62,16 +62,19 @@ def test_training_lowers_the_loss_and_writes_an_adapter_that_fits(data, tmp_path
     clip = small_backbone()
     path = train(clip, data, tmp_path, Recipe(**{**RECIPE.__dict__, "epochs": 12, "lr": 5e-3}))
     rows = curve(tmp_path)
-    assert len(rows) == 12 and rows[-1]["loss"] < rows[0]["loss"]
+    assert len(rows) == 12
+    assert rows[-1]["loss"] < rows[0]["loss"]
     assert rows[-1]["focal"] < 0.6 * rows[0]["focal"]
     assert 0 <= rows[-1]["validation_auroc"] <= 1
     adapter = read_adapter(path)
-    assert adapter.card.trained_on == "parts" and adapter.card.blocks == (2, 4, 6, 8)
+    assert adapter.card.trained_on == "parts"
+    assert adapter.card.blocks == (2, 4, 6, 8)
     localizer = LinearLocalizer(clip, adapter)
     (features,) = localizer.encode([data.samples[0].load_image()], 64)
     assert features.layers.shape == (4, 4, 4, clip.projection)
     card = (tmp_path / "README.md").read_text()
-    assert "base_model: small-clip" in card and "Do not judge these layers on parts" in card
+    assert "base_model: small-clip" in card
+    assert "Do not judge these layers on parts" in card
     assert leakage(data, {"linear": adapter.card.__dict__})
 
 
@@ -97,15 +100,18 @@ def test_tokens_are_computed_once_and_kept(data, tmp_path):
     tokens = Tokens(clip, data.samples, RECIPE, tmp_path, budget=10**9)
     first = tokens.of([0, 5, 2])
     assert first.shape == (3, 4, 16, clip.width)
-    assert torch.equal(tokens.of([5]), first[1:2]) and tokens.encoded == 3
+    assert torch.equal(tokens.of([5]), first[1:2])
+    assert tokens.encoded == 3
     again = Tokens(clip, data.samples, RECIPE, tmp_path, budget=10**9)
-    assert torch.equal(again.of([2]), first[2:]) and again.encoded == 0
+    assert torch.equal(again.of([2]), first[2:])
+    assert again.encoded == 0
 
 
 def test_without_room_tokens_are_computed_each_time(data, tmp_path):
     tokens = Tokens(small_backbone(), data.samples, RECIPE, tmp_path / "none", budget=10)
     assert torch.equal(tokens.of([1]), tokens.of([1]))
-    assert tokens.encoded == 2 and not (tmp_path / "none").exists()
+    assert tokens.encoded == 2
+    assert not (tmp_path / "none").exists()
 
 
 def test_with_and_without_room_the_adapter_is_the_same(data, tmp_path):
@@ -156,9 +162,12 @@ def test_the_command(tmp_path, monkeypatch, data):
 
     monkeypatch.setattr("zsas.models.load_clip", lambda *_, **__: small_backbone())
     root = data.samples[0].image.path.parents[3]
-    words = f"train adapters folder --root {root} --out {tmp_path / 'run'} --resolution 64 --epochs 1"
+    words = (
+        f"train adapters folder --root {root} --out {tmp_path / 'run'} --resolution 64 --epochs 1"
+    )
     result = CliRunner().invoke(app, words.split())
     assert result.exit_code == 0, result.output
     assert read_adapter(tmp_path / "run/adapter.safetensors").card.resolution == 64
     wrong = CliRunner().invoke(app, [*words.split(), "--fresh", "--blocks", "2,99"])
-    assert wrong.exit_code == 2 and "from 1 to 8, the depth of small-clip" in wrong.stderr
+    assert wrong.exit_code == 2
+    assert "from 1 to 8, the depth of small-clip" in wrong.stderr

@@ -194,7 +194,9 @@ class Dataset:
 
 def object_name(category: str) -> str:
     """What prompts call a category: "metal_nut" is a "metal nut", "pcb3" a "printed circuit board"."""
-    return OBJECT_NAMES.get(category, " ".join(category.replace("_", " ").replace("-", " ").split()))
+    return OBJECT_NAMES.get(
+        category, " ".join(category.replace("_", " ").replace("-", " ").split())
+    )
 
 
 def load_dataset(
@@ -231,7 +233,9 @@ def load_dataset(
     else:
         folder = Path(root)
         if not folder.is_dir():
-            raise ZsasError(f"There is no folder {folder}; --root must be the folder of the data set.")
+            raise ZsasError(
+                f"There is no folder {folder}; --root must be the folder of the data set."
+            )
         if layout == "visa":
             dataset = _read_visa(folder, split)
         elif layout == "flat":
@@ -342,7 +346,9 @@ def _read_mvtec(root: Path, split: Split, layout: str) -> Dataset:
         for kind in sorted(path for path in (folder / split).iterdir() if path.is_dir()):
             defective = kind.name != "good"
             for path in _pictures(kind):
-                mask = _mask_beside(folder / "ground_truth" / kind.name, path) if defective else None
+                mask = (
+                    _mask_beside(folder / "ground_truth" / kind.name, path) if defective else None
+                )
                 samples.append(
                     Sample(
                         key=f"{category}/{split}/{kind.name}/{path.stem}",
@@ -378,7 +384,9 @@ def _read_visa(root: Path, split: Split) -> Dataset:
     """`split_csv/1cls.csv` with the columns object, split, label, image, mask."""
     table = root / "split_csv" / "1cls.csv"
     if not table.is_file():
-        raise ZsasError(f"{root} does not look like VisA: expected the table split_csv/1cls.csv in it.")
+        raise ZsasError(
+            f"{root} does not look like VisA: expected the table split_csv/1cls.csv in it."
+        )
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     columns = {"object", "split", "label", "image", "mask"}
@@ -392,7 +400,9 @@ def _read_visa(root: Path, split: Split) -> Dataset:
         image, mask = root / row["image"], root / row["mask"] if row["mask"] else None
         for path in (image, mask):
             if path is not None and not path.is_file():
-                raise ZsasError(f"{table} names {path.relative_to(root)}, but there is no such file.")
+                raise ZsasError(
+                    f"{table} names {path.relative_to(root)}, but there is no such file."
+                )
         if defective and mask is None:
             raise ZsasError(f"{table} names no mask for the defective image {row['image']}.")
         samples.append(
@@ -511,7 +521,9 @@ def _fiftyone_mask(field: Mapping[str, Any], revision: str | None) -> Source | N
 def _hub_visa(split: Split, categories: Sequence[str], revision: str | None) -> Dataset:
     unknown = sorted(set(categories) - set(VISA_CATEGORIES))
     if unknown:
-        raise ZsasError(f"visa has no category {unknown[0]!r}; it has {', '.join(VISA_CATEGORIES)}.")
+        raise ZsasError(
+            f"visa has no category {unknown[0]!r}; it has {', '.join(VISA_CATEGORIES)}."
+        )
     samples: list[Sample] = []
     for category in categories or VISA_CATEGORIES:
         name = f"data/{category}.{split}-00000-of-00001.parquet"
@@ -521,8 +533,13 @@ def _hub_visa(split: Split, categories: Sequence[str], revision: str | None) -> 
 
 def visa_from_parquet(path: Path, category: str, split: Split) -> list[Sample]:
     """One category of VisA from its parquet file, columns `image`, `mask` and `label`."""
-    import pyarrow.parquet as pq
-
+    try:
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise ZsasError(
+            "VisA on the Hub is stored as parquet, which needs one more package: pip install pyarrow, "
+            "or give a local copy with --root."
+        ) from None
     names = pq.read_schema(path).names
     if not {"image", "mask", "label"} <= set(names):
         raise ZsasError(
@@ -563,7 +580,11 @@ def _hub_file(repo: str, name: str, revision: str | None) -> Path:
         # Without the network the library would retry each file for half a minute; the cache is enough.
         return Path(
             hf_hub_download(
-                repo, name, repo_type="dataset", revision=revision, local_files_only=not _hub_answers()
+                repo,
+                name,
+                repo_type="dataset",
+                revision=revision,
+                local_files_only=not _hub_answers(),
             )
         )
     except LocalEntryNotFoundError:

@@ -23,21 +23,35 @@ _DATA, _MODELS, _SCALE = "Data", "Models", "Many machines"
 @with_knobs
 def evaluate(
     dataset: Annotated[
-        str, typer.Argument(help="mvtec, visa, folder (MVTec-AD's layout), flat (with optional masks) or made.")
+        str,
+        typer.Argument(
+            help="mvtec, visa, folder (MVTec-AD's layout), flat (with optional masks) or made."
+        ),
     ],
     settings: Settings,
-    out: Annotated[Path, typer.Option(help="Folder for the report; a killed run goes on there.", file_okay=False)],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for the report; a killed run goes on there.", file_okay=False),
+    ],
     root: Annotated[
         Path | None,
-        typer.Option(help="Folder of the data set; mvtec and visa come from the Hub without it.", rich_help_panel=_DATA),
+        typer.Option(
+            help="Its folder; mvtec and visa come from the Hub without it.", rich_help_panel=_DATA
+        ),
     ] = None,
     categories: Annotated[
-        list[str] | None, typer.Option(help="Only these, separated by commas or given again.", rich_help_panel=_DATA)
+        list[str] | None,
+        typer.Option(help="Only these, separated by commas or given again.", rich_help_panel=_DATA),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="At most this many images of each category.", min=1, rich_help_panel=_DATA)
+        int | None,
+        typer.Option(
+            help="At most this many images of each category.", min=1, rich_help_panel=_DATA
+        ),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Revision on the Hub.", rich_help_panel=_DATA)] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Revision on the Hub.", rich_help_panel=_DATA)
+    ] = None,
     side: Annotated[
         int,
         typer.Option(
@@ -47,44 +61,72 @@ def evaluate(
             rich_help_panel=_DATA,
         ),
     ] = 0,
-    seed: Annotated[int, typer.Option(help="made: seed of the images.", rich_help_panel=_DATA)] = 1_000_000,
+    seed: Annotated[
+        int, typer.Option(help="made: seed of the images.", rich_help_panel=_DATA)
+    ] = 1_000_000,
     per_category: Annotated[
         int, typer.Option(help="made: test images of each category.", min=2, rich_help_panel=_DATA)
     ] = 40,
-    size: Annotated[int, typer.Option(help="made: side in pixels.", min=64, rich_help_panel=_DATA)] = 384,
+    size: Annotated[
+        int, typer.Option(help="made: side in pixels.", min=64, rich_help_panel=_DATA)
+    ] = 384,
     families: Annotated[
         str,
         typer.Option(
-            help='made: textures and objects, by name, "held-out" (never trained on) or "all".', rich_help_panel=_DATA
+            help='made: textures and objects, by name, "held-out" (never trained on) or "all".',
+            rich_help_panel=_DATA,
         ),
     ] = "held-out",
     ablate: Annotated[
-        list[str] | None, typer.Option(help="cascade (1, 2, 3 steps) or kernel (3 shapes × 3 sizes); may be given again.")
+        list[str] | None,
+        typer.Option(help="cascade (1, 2, 3 steps), kernel (3 shapes × 3 sizes), or both."),
     ] = None,
     sweep: Annotated[
-        list[str] | None, typer.Option(help="Values of one setting, as k_positive=1,3,5; may be given again.")
+        list[str] | None,
+        typer.Option(help="Values of one setting, as k_positive=1,3,5; may be given again."),
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="paper, base or tiny.", rich_help_panel=_MODELS)] = None,
-    clip: Annotated[str | None, typer.Option(help="CLIP instead of the preset's.", rich_help_panel=_MODELS)] = None,
-    sam: Annotated[str | None, typer.Option(help="SAM instead of the preset's.", rich_help_panel=_MODELS)] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="paper, base or tiny.", rich_help_panel=_MODELS)
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="CLIP instead of the preset's.", rich_help_panel=_MODELS)
+    ] = None,
+    sam: Annotated[
+        str | None, typer.Option(help="SAM instead of the preset's.", rich_help_panel=_MODELS)
+    ] = None,
     adapter: Annotated[
-        str | None, typer.Option(help="Trained linear layers for the CLIP model.", rich_help_panel=_MODELS)
+        str | None,
+        typer.Option(help="Trained linear layers for the CLIP model.", rich_help_panel=_MODELS),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.", rich_help_panel=_MODELS)] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", rich_help_panel=_MODELS)] = "auto",
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.", rich_help_panel=_MODELS)
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="auto, fp32 or bf16.", rich_help_panel=_MODELS)
+    ] = "auto",
     batch: Annotated[
         int | None,
-        typer.Option(help="Images encoded together; 16 on a GPU, else 1.", min=1, rich_help_panel=_MODELS),
+        typer.Option(
+            help="Images encoded together; 16 on a GPU, else 1.", min=1, rich_help_panel=_MODELS
+        ),
     ] = None,
     engine: Annotated[
         str, typer.Option(help="local, or ray (an extra).", rich_help_panel=_SCALE)
     ] = "local",
-    address: Annotated[str | None, typer.Option(help="Ray: the cluster.", rich_help_panel=_SCALE)] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray: the cluster.", rich_help_panel=_SCALE)
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Ray: how many processes hold the models.", min=1, rich_help_panel=_SCALE)
+        int | None,
+        typer.Option(
+            help="Ray: how many processes hold the models.", min=1, rich_help_panel=_SCALE
+        ),
     ] = None,
     gpus_per_worker: Annotated[
-        float | None, typer.Option(help="Ray: the share of a GPU for each process.", min=0, rich_help_panel=_SCALE)
+        float | None,
+        typer.Option(
+            help="Ray: the share of a GPU for each process.", min=0, rich_help_panel=_SCALE
+        ),
     ] = None,
 ) -> None:
     """Measure on a data set: pixel and image metrics, the paper's ablations, sweeps of any setting.
@@ -98,19 +140,32 @@ def evaluate(
     if engine not in ("local", "ray"):
         raise ZsasError(f"There is no engine {engine!r}; take local or ray.")
     if engine == "local":
-        for flag, value in (("--address", address), ("--workers", workers), ("--gpus-per-worker", gpus_per_worker)):
+        for flag, value in (
+            ("--address", address),
+            ("--workers", workers),
+            ("--gpus-per-worker", gpus_per_worker),
+        ):
             if value is not None:
                 raise ZsasError(f"{flag} needs --engine ray.")
     conditions = run.plan(settings, ablate or (), run.parse_sweep(sweep or ()))
     if dataset == "made":
         if root is None:
             raise ZsasError("Made images are written to a folder: say where with --root PATH.")
-        root = make_dataset(root, seed=seed, per_category=per_category, size=size, families=_families(families))
+        root = make_dataset(
+            root, seed=seed, per_category=per_category, size=size, families=_families(families)
+        )
     names = [name.strip() for text in categories or () for name in text.split(",") if name.strip()]
     data = load_dataset(dataset, root, categories=names, limit=limit, revision=revision)
     if data.licence:
         typer.echo(data.licence, err=True)
-    model = {"preset": preset, "clip": clip, "sam": sam, "adapter": adapter, "device": device, "precision": precision}
+    model = {
+        "preset": preset,
+        "clip": clip,
+        "sam": sam,
+        "adapter": adapter,
+        "device": device,
+        "precision": precision,
+    }
     results = measure_and_report(
         data,
         conditions,
@@ -118,7 +173,9 @@ def evaluate(
         model=model,
         side=side,
         batch=batch,
-        ray=None if engine == "local" else {"address": address, "workers": workers, "gpus_per_worker": gpus_per_worker},
+        ray=None
+        if engine == "local"
+        else {"address": address, "workers": workers, "gpus_per_worker": gpus_per_worker},
     )
     for warning in results["warnings"]:
         typer.echo(f"zsas: {warning}", err=True)
@@ -130,7 +187,9 @@ def _families(text: str) -> list[str] | None:
 
     if text == "all":
         return list(scene.FAMILIES)
-    return None if text == "held-out" else [name.strip() for name in text.split(",") if name.strip()]
+    return (
+        None if text == "held-out" else [name.strip() for name in text.split(",") if name.strip()]
+    )
 
 
 def measure_and_report(
@@ -185,7 +244,13 @@ def measure_and_report(
         else:
             from zsas import scale
 
-            scale.evaluate(data, conditions, store, model=model, side=side, batch=batch, progress=show, **ray)
+            scale.evaluate(
+                data, conditions, store, model=model, side=side, batch=batch, progress=show, **ray
+            )
     return write_report(
-        store, data, conditions, {"models": facts["models"], "side": side}, run.leakage(data, facts["models"])
+        store,
+        data,
+        conditions,
+        {"models": facts["models"], "side": side},
+        run.leakage(data, facts["models"]),
     )

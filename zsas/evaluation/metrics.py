@@ -19,7 +19,12 @@ from dataclasses import dataclass, fields
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+from sklearn.metrics import (
+    average_precision_score,
+    precision_recall_curve,
+    roc_auc_score,
+    roc_curve,
+)
 
 from zsas.errors import ZsasError
 
@@ -97,7 +102,7 @@ class Truth:
         every = np.bincount(bins, minlength=BINS)
         inside = bins[self.index]
         defective = np.bincount(inside, minlength=BINS)
-        overlap = np.bincount(inside, weights=self.weight, minlength=BINS)
+        overlap = np.asarray(np.bincount(inside, self.weight, BINS), np.float64)
         return PixelCounts(every - defective, defective, overlap, self.regions)
 
 
@@ -109,7 +114,9 @@ def to_bins(scores: NDArray[np.float32]) -> NDArray[np.uint16]:
             f"Scores span {lowest:g} to {highest:g}, but they must be numbers in [0, 1]: "
             "rescale the map before it is measured."
         )
-    return (np.sqrt(scores, dtype=np.float32) * np.float32(BINS - 1) + np.float32(0.5)).astype(np.uint16)
+    return (np.sqrt(scores, dtype=np.float32) * np.float32(BINS - 1) + np.float32(0.5)).astype(
+        np.uint16
+    )
 
 
 def bin_scores() -> NDArray[np.float64]:
@@ -227,7 +234,9 @@ def _weighted(
     score = bin_scores()
     negative, positive = np.flatnonzero(counts.sound), np.flatnonzero(counts.defective)
     labels = np.concatenate([np.zeros(negative.size, bool), np.ones(positive.size, bool)])
-    weights = np.concatenate([counts.sound[negative], counts.defective[positive]]).astype(np.float64)
+    weights = np.concatenate([counts.sound[negative], counts.defective[positive]]).astype(
+        np.float64
+    )
     return labels, np.concatenate([score[negative], score[positive]]), weights
 
 

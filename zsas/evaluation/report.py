@@ -66,7 +66,11 @@ PAPER_KERNELS = {
     "ellipse 30": (89.4, 46.9, 44.5),
 }
 PAPER_CASCADE = dict(
-    zip(CASCADE_NAMES.values(), [(88.7, 42.5, 39.2), (88.1, 46.8, 44.8), (89.5, 48.8, 46.4)], strict=True)
+    zip(
+        CASCADE_NAMES.values(),
+        [(88.7, 42.5, 39.2), (88.1, 46.8, 44.8), (89.5, 48.8, 46.4)],
+        strict=True,
+    )
 )
 
 Row = dict[str, "float | None"]
@@ -79,7 +83,8 @@ def category_row(totals: Totals, condition: int) -> Row:
         image for image in totals.images if image["defective"] is not None and not image["error"]
     ]
     whole = image_metrics(
-        [image["image_score"][condition] for image in known], [image["defective"] for image in known]
+        [image["image_score"][condition] for image in known],
+        [image["defective"] for image in known],
     )
     judged = [image for image in totals.images if image["truth"]]
     hit, marked, true = (
@@ -198,7 +203,11 @@ def table(results: Mapping[str, Any]) -> str:
         lines += ["", f"## {len(results['unreadable'])} images could not be measured", ""]
         lines += [f"- {key}: {error}" for key, error in results["unreadable"].items()]
     error = max(
-        (row["binning_error"] or 0.0 for entry in results["table"] for row in entry["categories"].values()),
+        (
+            row["binning_error"] or 0.0
+            for entry in results["table"]
+            for row in entry["categories"].values()
+        ),
         default=0.0,
     )
     lines += ["", f"Pixel AUROC is exact to {100 * error:.2g} points (scores in 65,536 bins)."]
@@ -236,12 +245,18 @@ def _conditions_sentence(results: Mapping[str, Any]) -> str:
     parts = [f"{name} {value}" for name, value in models.items() if isinstance(value, str)]
     for name, value in models.items():
         if isinstance(value, dict):
-            parts.append(f"localizer {name} at {settings['resolution'] or value.get('resolution')} px")
+            parts.append(
+                f"localizer {name} at {settings['resolution'] or value.get('resolution')} px"
+            )
     parts += [
-        f"{name} {settings[name]:g}" if isinstance(settings[name], float) else f"{name} {settings[name]}"
+        f"{name} {settings[name]:g}"
+        if isinstance(settings[name], float)
+        else f"{name} {settings[name]}"
         for name in ("blur", "threshold", "threshold_mode", "k_positive", "k_negative", "fusion")
     ]
-    parts.append(f"compared at {'the size of each image' if not side else f'a longest side of {side} px'}")
+    parts.append(
+        f"compared at {'the size of each image' if not side else f'a longest side of {side} px'}"
+    )
     return "Conditions: " + ", ".join(parts) + "; the rest in results.json."
 
 
@@ -272,14 +287,24 @@ def draw_curves(path: Path, lines: Mapping[str, Curves], name: str) -> None:
 
 
 def page(
-    results: Mapping[str, Any], images: Sequence[Mapping[str, Any]], store: Store, with_curves: bool, each: int = 6
+    results: Mapping[str, Any],
+    images: Sequence[Mapping[str, Any]],
+    store: Store,
+    with_curves: bool,
+    each: int = 6,
 ) -> str:
     """The best, median and worst images as a page that needs nothing but the folder it lies in."""
     sections: list[tuple[str, list[tuple[str, Mapping[str, Any]]]]] = []
-    defective = [image for image in images if image["defective"] and image["truth"] and image["true"][-1]]
+    defective = [
+        image for image in images if image["defective"] and image["truth"] and image["true"][-1]
+    ]
     ranked = sorted(defective, key=lambda image: (-_f1(image), image["key"]))
     middle = max(0, len(ranked) // 2 - each // 2)
-    spans = {"Best": ranked[:each], "Median": ranked[middle : middle + each], "Worst": ranked[-each:][::-1]}
+    spans = {
+        "Best": ranked[:each],
+        "Median": ranked[middle : middle + each],
+        "Worst": ranked[-each:][::-1],
+    }
     for title, chosen in spans.items():
         sections.append((f"{title} by F1 of the mask", [(f"F1 {_f1(i):.2f}", i) for i in chosen]))
     sound = [image for image in images if image["defective"] is False and not image["error"]]
@@ -293,14 +318,18 @@ def page(
     body = [f"<h1>{html.escape(results['dataset'])}</h1>"]
     body += [f"<p class=warning>{html.escape(warning)}</p>" for warning in results["warnings"]]
     body.append(f"<p>{html.escape(_conditions_sentence(results))}</p>")
-    body.append("<table><tr><th></th>" + "".join(f"<th>{name}</th>" for name in METRICS.values()) + "</tr>")
+    body.append(
+        "<table><tr><th></th>" + "".join(f"<th>{name}</th>" for name in METRICS.values()) + "</tr>"
+    )
     for row in results["table"]:
         cells = [f"<td>{cell.strip()}</td>" for cell in _line("", row["mean"]).split("|")[2:-1]]
         body.append(f"<tr><th>{html.escape(row['name'])}</th>{''.join(cells)}</tr>")
     body.append("</table>")
     if with_curves:
         body.append('<img src="curves.png" alt="ROC and precision-recall curves">')
-    body.append("<p>Each strip: photo, ground truth, score map (fixed scale, 0 to 1), final mask.</p>")
+    body.append(
+        "<p>Each strip: photo, ground truth, score map (fixed scale, 0 to 1), final mask.</p>"
+    )
     for title, entries in sections:
         if not entries:
             continue
@@ -308,7 +337,8 @@ def page(
         for words, image in entries:
             source = store.strip_path(image["key"]).relative_to(store.folder).as_posix()
             label = html.escape(f"{image['key']}: {words}")
-            body.append(f'<figure><img loading=lazy src="{source}" alt="{label}"><figcaption>{label}</figcaption></figure>')
+            body.append(f'<figure><img loading=lazy src="{source}" alt="{label}">')
+            body.append(f"<figcaption>{label}</figcaption></figure>")
         body.append("</div>")
     return _PAGE.format(title=html.escape(results["dataset"]), body="\n".join(body))
 
@@ -351,11 +381,13 @@ def machine() -> dict[str, Any]:
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    return {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "gpu": gpu}
+    return {
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "gpu": gpu,
+    }
 
 
 def _plain(value: float) -> float | None:
     return round(float(value), 6) if np.isfinite(value) else None
-
-
-

@@ -36,7 +36,9 @@ MAP_ALONE = "CLIP map alone"
 MASK_ALONE = "mask alone"
 AS_SET = "as set"
 CASCADE_NAMES = {1: "points", 2: "points + logit1", 3: "points + box + logit2"}
-KERNELS = tuple((shape, size) for shape in ("cross", "rectangle", "ellipse") for size in (20, 25, 30))
+KERNELS = tuple(
+    (shape, size) for shape in ("cross", "rectangle", "ellipse") for size in (20, 25, 30)
+)
 STRIP_HEIGHT = 200
 RECORDS_AT_ONCE = 64
 
@@ -215,7 +217,9 @@ def measure(
     return [records[sample.key] for sample in samples]
 
 
-def decide(segmenter: Segmenter, encoding: Encoding, settings: Sequence[Settings]) -> Iterator[Result]:
+def decide(
+    segmenter: Segmenter, encoding: Encoding, settings: Sequence[Settings]
+) -> Iterator[Result]:
     """One result for each of some settings that share the encoding, in their order.
 
     Conditions often ask SAM the same question: the first steps of a longer cascade, or another kernel
@@ -357,7 +361,9 @@ class Totals:
             used = [np.flatnonzero(row) for row in dense]
             arrays[f"{name}_length"] = np.array([bins.size for bins in used], np.int64)
             arrays[f"{name}_bins"] = np.concatenate(used).astype(np.uint16)
-            arrays[name] = np.concatenate([row[bins] for row, bins in zip(dense, used, strict=True)])
+            arrays[name] = np.concatenate(
+                [row[bins] for row, bins in zip(dense, used, strict=True)]
+            )
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         return buffer.getvalue()
@@ -371,7 +377,9 @@ class Totals:
         for name in ("sound", "defective", "overlap"):
             ends = np.cumsum(arrays[f"{name}_length"])[:-1]
             rows[name] = []
-            pairs = zip(np.split(arrays[f"{name}_bins"], ends), np.split(arrays[name], ends), strict=True)
+            pairs = zip(
+                np.split(arrays[f"{name}_bins"], ends), np.split(arrays[name], ends), strict=True
+            )
             for bins, values in pairs:
                 dense = np.zeros(BINS, values.dtype)
                 dense[bins] = values

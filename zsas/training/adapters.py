@@ -69,7 +69,9 @@ class Recipe:
             if not low <= value <= high:
                 raise ZsasError(f"{name} is {value}, but it must be {low} to {high}.")
         if not 0.0 <= self.holdout <= 0.5:
-            raise ZsasError(f"holdout is {self.holdout}, but it must be a share of the images, 0 to 0.5.")
+            raise ZsasError(
+                f"holdout is {self.holdout}, but it must be a share of the images, 0 to 0.5."
+            )
 
 
 class Tokens:
@@ -84,7 +86,12 @@ class Tokens:
     """
 
     def __init__(
-        self, clip: ClipBackbone, samples: Sequence[Sample], recipe: Recipe, folder: Path, budget: int
+        self,
+        clip: ClipBackbone,
+        samples: Sequence[Sample],
+        recipe: Recipe,
+        folder: Path,
+        budget: int,
     ) -> None:
         self.clip, self.samples, self.recipe = clip, samples, recipe
         self.blocks = recipe.blocks or quarters(clip.depth)
@@ -137,7 +144,9 @@ def quarters(depth: int) -> tuple[int, ...]:
     return tuple(round(depth * part / 4) for part in (1, 2, 3, 4))
 
 
-def margins(tokens: Tensor, layers: nn.ModuleList, states: Tensor, side: int, scale: float) -> Tensor:
+def margins(
+    tokens: Tensor, layers: nn.ModuleList, states: Tensor, side: int, scale: float
+) -> Tensor:
     """Defective minus sound logit of each layer in the CLIP frame, (B, layers, side, side).
 
     Args:
@@ -195,14 +204,20 @@ def train(
     tokens = Tokens(clip, data.samples, recipe, out / "cache", cache_bytes)
     side = tokens.grid * clip.patch
     if not all(1 <= block <= clip.depth for block in tokens.blocks):
-        raise ZsasError(f"The blocks {tokens.blocks} must be numbers from 1 to {clip.depth}, the depth of {clip.name}.")
-    layers = nn.ModuleList(
-        nn.Linear(clip.width, clip.projection) for _ in tokens.blocks
-    ).to(clip.device)
+        raise ZsasError(
+            f"The blocks {tokens.blocks} must be numbers from 1 to {clip.depth}, the depth of {clip.name}."
+        )
+    layers = nn.ModuleList(nn.Linear(clip.width, clip.projection) for _ in tokens.blocks).to(
+        clip.device
+    )
     optimizer = torch.optim.Adam(layers.parameters(), lr=recipe.lr, betas=recipe.betas)
     held = _held_out(len(data), recipe.holdout)
     used = [i for i in range(len(data)) if i not in held]
-    identity = {"recipe": json.loads(json.dumps(asdict(recipe))), "data": data.name, "images": len(data)}
+    identity = {
+        "recipe": json.loads(json.dumps(asdict(recipe))),
+        "data": data.name,
+        "images": len(data),
+    }
     checkpoint, epoch = out / "last.pt", 0
     going_on = resume and checkpoint.is_file()
     if going_on:
@@ -225,7 +240,9 @@ def train(
     progress(epoch, recipe.epochs)
 
     def batch_losses(index: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        states = torch.stack([clip.state_vectors(data.samples[i].object_name) for i in index]).clone()
+        states = torch.stack(
+            [clip.state_vectors(data.samples[i].object_name) for i in index]
+        ).clone()
         mask = torch.from_numpy(np.stack([mask_of(i) for i in index])).to(clip.device)
         with torch.autocast(clip.device.type, torch.bfloat16, enabled=clip.dtype == torch.bfloat16):
             margin = margins(tokens.of(index), layers, states, side, recipe.scale)
@@ -271,7 +288,9 @@ def train(
     weights = [(layer.weight.detach().cpu(), layer.bias.detach().cpu()) for layer in layers]
     path = out / "adapter.safetensors"
     Adapter(card, tuple(w for w, _ in weights), tuple(b for _, b in weights)).save(path)
-    (out / "README.md").write_text(model_card(card, recipe, data, list(log.rows())[-1]), encoding="utf-8")
+    (out / "README.md").write_text(
+        model_card(card, recipe, data, list(log.rows())[-1]), encoding="utf-8"
+    )
     return path
 
 
@@ -319,8 +338,15 @@ def _validate(
 def model_card(card: AdapterCard, recipe: Recipe, data: Dataset, last: dict[str, float]) -> str:
     """A model card as the Hub shows it."""
     licence = data.licence or "not stated by the data set"
-    curves = "\n".join(f"| {name} | {value:.4g} |" for name, value in last.items() if value == value)
-    facts: dict[str, Any] = {**asdict(card), **asdict(recipe), "images": len(data), "zsas": __version__}
+    curves = "\n".join(
+        f"| {name} | {value:.4g} |" for name, value in last.items() if value == value
+    )
+    facts: dict[str, Any] = {
+        **asdict(card),
+        **asdict(recipe),
+        "images": len(data),
+        "zsas": __version__,
+    }
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return f"""---
 library_name: zsas
@@ -371,7 +397,9 @@ def push_to_hub(folder: Path, repo: str) -> str:
         )
     except HFValidationError:
         raise ZsasError(f"{repo!r} is no name of a repository; expected owner/name.") from None
-    except Exception as error:  # the client raises errors of three libraries for the same few causes
+    except (
+        Exception
+    ) as error:  # the client raises errors of three libraries for the same few causes
         raise ZsasError(
             f"The adapter in {folder} could not be uploaded to {repo} ({type(error).__name__}); "
             "sign in with `hf auth login`, check the network, and give the same command again."

@@ -68,8 +68,8 @@ def test_grey_means_three_equal_channels() -> None:
 
 
 def test_about_a_quarter_of_the_images_is_good() -> None:
-    good = sum(not make_image(seed, 64, families=["plain_sheet"]).mask.any() for seed in range(200))
-    assert 30 <= good <= 70
+    good = sum(not make_image(seed, 64, families=["plain_sheet"]).mask.any() for seed in range(80))
+    assert 10 <= good <= 32
 
 
 def test_families_and_kinds_can_be_chosen() -> None:

@@ -11,12 +11,14 @@ from zsas.data.made.shapes import (
     Canvas,
     Finish,
     Outline,
+    copies,
     ellipse,
     metal,
     moved,
     noun,
     plastic,
     polygon,
+    put,
     rectangle,
     ribbon,
     rough,
@@ -69,7 +71,7 @@ def chip(canvas: Canvas, w: float, h: float, x: float, y: float, turn: float, bo
         ink = np.full(3, rng.uniform(0.5, 0.9))
         for row in range(int(rng.integers(1, 3))):
             spot = moved(np.array([[0, (row - 0.4) * h * 0.5]]), x, y, turn)[0]
-            canvas.write(words(rng, 1, 1), *spot, min(h * 0.28, w * 0.3), ink, 0.7, turn)
+            canvas.write(words(rng, 1, 1), spot[0], spot[1], min(h * 0.28, w * 0.3), ink, 0.7, turn)
 
 
 def board(rng: Rng, canvas: Canvas, w: float, h: float) -> None:
@@ -91,8 +93,8 @@ def board(rng: Rng, canvas: Canvas, w: float, h: float) -> None:
             canvas.line(np.array(path) + k * 0.045, rng.uniform(0.012, 0.025), lighter, 0.8)
     vias = rng.uniform(-0.92, 0.92, (int(rng.integers(4, 14)), 2)) * (w, h)
     gold = leads(rng)
-    canvas.solid([moved(ellipse(0.028, points=16), *v) for v in vias], gold)
-    canvas.solid([moved(ellipse(0.013, points=12), *v) for v in vias], black(rng), label=False)
+    canvas.solid(copies(ellipse(0.028, points=16), vias), gold)
+    canvas.solid(copies(ellipse(0.013, points=12), vias), black(rng), label=False)
 
 
 def circuit(rng: Rng, size: int) -> Surface:
@@ -106,33 +108,33 @@ def circuit(rng: Rng, size: int) -> Surface:
     rng.shuffle(slots)
     chips = int(rng.integers(1, 4))
     for at in slots[:chips]:
-        chip(c, rng.uniform(0.12, 0.2), rng.uniform(0.1, 0.16), *at, 0.0, body, pins,
+        chip(c, rng.uniform(0.12, 0.2), rng.uniform(0.1, 0.16), at[0], at[1], 0.0, body, pins,
              int(rng.choice([2, 2, 4])))
     ceramic = [plastic(rng, noise.colour(rng, (20, 40), (0.1, 0.5), (0.3, 0.75))), body]
     for at in slots[chips:chips + 7]:
         turn = rng.choice([0, np.pi / 2])
         kind = rng.choice(["small", "small", "can", "pads", "led"])
         if kind == "small":
-            row = [moved(rectangle(0.045, 0.025), *(at + (0, k * 0.09)), turn) for k in (-1, 0, 1)]
-            ends = [moved(rectangle(0.065, 0.026), *(at + (0, k * 0.09)), turn)
+            row = [put(rectangle(0.045, 0.025), at + np.array([0, k * 0.09]), turn) for k in (-1, 0, 1)]
+            ends = [put(rectangle(0.065, 0.026), at + np.array([0, k * 0.09]), turn)
                     for k in (-1, 0, 1)]
             c.solid(ends, pins, bevel=0.015, shadow=0.02, label=False)
             c.solid(row, ceramic[int(rng.integers(2))], bevel=0.01, apart=True)
         elif kind == "can":
-            c.solid(moved(ellipse(0.12), *at), metal(rng, (0.6, 0.85), 0), bevel=0.03, shadow=0.12)
-            c.solid(moved(np.array([[-0.06, -0.1], [-0.06, 0.1], [-0.115, 0.0]]), *at), body,
+            c.solid(put(ellipse(0.12), at), metal(rng, (0.6, 0.85), 0), bevel=0.03, shadow=0.12)
+            c.solid(put(np.array([[-0.06, -0.1], [-0.06, 0.1], [-0.115, 0.0]]), at), body,
                     label=False)
         elif kind == "pads":
             pads = lattice(int(rng.integers(3, 7)), 2, 0.17, 0.07) + at
-            c.solid([moved(ellipse(0.025, points=14), *p) for p in pads], pins, dome=0.4,
+            c.solid(copies(ellipse(0.025, points=14), pads), pins, dome=0.4,
                     apart=True)
         else:
-            c.solid(moved(ellipse(0.06), *at), plastic(rng), dome=0.8, shadow=0.05)
+            c.solid(put(ellipse(0.06), at), plastic(rng), dome=0.8, shadow=0.05)
         if rng.random() < 0.5:
             c.write(words(rng, 1, 1), at[0], at[1] + 0.17, 0.05, np.full(3, 0.85), 0.8)
     corners = [[sx * 0.9, sy * (h - 0.1)] for sx in (-1, 1) for sy in (-1, 1)]
-    c.solid([moved(ellipse(0.06, points=24), *at) for at in corners], pins, bevel=0.015)
-    c.solid([moved(ellipse(0.038, points=20), *at) for at in corners], black(rng), bevel=-0.015,
+    c.solid(copies(ellipse(0.06, points=24), corners), pins, bevel=0.015)
+    c.solid(copies(ellipse(0.038, points=20), corners), black(rng), bevel=-0.015,
             label=False)
     return c.surface(noun(rng, "circuit board", "PCB", "printed circuit board"), "circuit", 2)
 
@@ -147,8 +149,8 @@ def transistor(rng: Rng, size: int) -> Surface:
     count = int(rng.integers(9, 17))
     holes = lattice(count, count, 1.5, 1.5)
     pitch = 3.0 / count
-    c.solid([moved(ellipse(pitch * 0.34, points=14), *h) for h in holes], leads(rng), label=False)
-    c.solid([moved(ellipse(pitch * 0.19, points=12), *h) for h in holes], black(rng), label=False)
+    c.solid(copies(ellipse(pitch * 0.34, points=14), holes), leads(rng), label=False)
+    c.solid(copies(ellipse(pitch * 0.19, points=12), holes), black(rng), label=False)
     pins, body = leads(rng), black(rng)
     x, y = rng.uniform(-0.15, 0.15, 2)
     if rng.random() < 0.6:
@@ -185,11 +187,11 @@ def connector(rng: Rng, size: int) -> Surface:
     unit = min(0.92 / columns, h * 0.85 / rows)
     round_ = rng.random() < 0.4
     socket = ellipse(unit * 0.7, points=24) if round_ else rectangle(unit * 0.68, unit * 0.68)
-    c.solid([socket + s for s in spots], plastic(rng, body.colour * 0.4), bevel=-unit * 0.2,
+    c.solid(copies(socket, spots), plastic(rng, body.colour * 0.4), bevel=-unit * 0.2,
             label=False)
     pin = ellipse(unit * 0.35, points=16) if rng.random() < 0.5 else rectangle(unit * 0.3,
                                                                                unit * 0.3)
-    c.solid([pin + s for s in spots], leads(rng), dome=0.6, apart=True)
+    c.solid(copies(pin, spots), leads(rng), dome=0.6, apart=True)
     if rng.random() < 0.4:
         c.write(words(rng, 1, 2), 0, h + 0.12, 0.1, np.full(3, 0.8), 0.7)
     return c.surface(noun(rng, "connector", "pin header", "plug"), "connector", 3)
@@ -210,9 +212,9 @@ def wafer(rng: Rng, size: int) -> Surface:
     if disc:
         spots = spots[np.hypot(*spots.T) < 0.92 - unit]
     shape = rectangle(unit * 0.9, unit * 0.9, radius=unit * rng.uniform(0, 0.4))
-    c.solid([shape + s for s in spots], cell, bevel=unit * rng.choice([-0.15, 0.15]), apart=True)
+    c.solid(copies(shape, spots), cell, bevel=unit * rng.choice([-0.15, 0.15]), apart=True)
     inner = rectangle(unit * 0.45, unit * rng.uniform(0.2, 0.6), *(rng.uniform(-0.2, 0.2, 2) * unit))
-    c.solid([inner + s for s in spots], metal(rng, tinted=0.5), bevel=unit * 0.08, label=False)
+    c.solid(copies(inner, spots), metal(rng, tinted=0.5), bevel=unit * 0.08, label=False)
     return c.surface(noun(rng, "wafer", "die array", "panel"), "wafer", 3)
 
 
@@ -238,7 +240,7 @@ def cable(rng: Rng, size: int) -> Surface:
         bare = radius * rng.uniform(0.62, 0.72)
         c.solid(ellipse(bare * 1.08) + at, plastic(rng, core.colour * 0.3), bevel=-0.02)
         angle = rng.uniform(0, 3)
-        strands = moved(pack + rng.normal(0, 0.012, pack.shape), *at, angle, bare)
+        strands = put(pack + rng.normal(0, 0.012, pack.shape), at, angle, bare)
         pieces = [ellipse(strand_r * bare * rng.uniform(0.85, 1), points=14) + s for s in strands]
         for ring in (pieces[::2], pieces[1::2]):
             c.solid(ring, copper, dome=0.35, label=False)
@@ -431,5 +433,5 @@ def strap(rng: Rng, size: int) -> Surface:
             c.solid(marks, thread, dome=0.7, label=False)
         path = np.array([[-w, -1.5], [0, -1.4], [w, -1.5]])
         for y in np.arange(0, 3, rng.uniform(0.5, 1.2)):
-            c.solid(ribbon(path + (0, y), 0.03), finish, dome=0.5)
+            c.solid(ribbon(path + np.array([0, y]), 0.03), finish, dome=0.5)
     return c.surface(noun(rng, *(["rail", "track"] if rail else ["strap", "belt"])), "strap", 4)

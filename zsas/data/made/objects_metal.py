@@ -17,6 +17,7 @@ from zsas.data.made.shapes import (
     noun,
     plastic,
     polygon,
+    put,
     rectangle,
     ribbon,
     rough,
@@ -120,10 +121,10 @@ def bolt_head(rng: Rng, size: int) -> Surface:
     washer, sides = rng.random() < 0.6, int(rng.choice([6, 6, 0, 4]))
     for at in places:
         if washer:
-            c.solid(moved(ellipse(1), *at, 0, pitch), second, bevel=0.04 * pitch,
+            c.solid(put(ellipse(1), at, 0, pitch), second, bevel=0.04 * pitch,
                     shadow=0.04 * pitch)
         head = polygon(sides, 0.85) if sides else ellipse(0.8)
-        c.solid(moved(head, *at, rng.uniform(0, 1), pitch), finish, bevel=0.08 * pitch,
+        c.solid(put(head, at, rng.uniform(0, 1), pitch), finish, bevel=0.08 * pitch,
                 shadow=0.15 * pitch)
         if sides and count == 1:
             c.solid(ellipse(0.66), finish, bevel=0.05, paint=turned(rng, c, finish, 0.06),
@@ -133,7 +134,7 @@ def bolt_head(rng: Rng, size: int) -> Surface:
             if rng.random() < 0.5:
                 c.write(words(rng, 1, 1), 0, 0.53, 0.12, finish.colour * 0.5, 0.7, depth=0.3)
         else:
-            c.solid(moved(polygon(6, 0.4), *at, 0, pitch), dark(rng), bevel=-0.05 * pitch)
+            c.solid(put(polygon(6, 0.4), at, 0, pitch), dark(rng), bevel=-0.05 * pitch)
     return c.surface(noun(rng, "bolt", "screw head", "bolt head"), "bolt_head", 4)
 
 
@@ -162,7 +163,7 @@ def washer(rng: Rng, size: int) -> Surface:
         ring = around(int(rng.integers(3, 8)), 1.0, rng.uniform(0, 6))
         for at in ring:
             nearest = outer[np.argmax(outer @ at)] * 0.87
-            holes.append(moved(ellipse(0.05, points=20), *nearest))
+            holes.append(put(ellipse(0.05, points=20), nearest))
         c.solid(outer, finish, holes=holes, bevel=0.025, shadow=lift)
     else:
         paint = turned(rng, c, finish, rng.uniform(0.02, 0.1)) if rng.random() < 0.6 else None
@@ -184,7 +185,7 @@ def gear(rng: Rng, size: int) -> Surface:
         ring = (root + bore) / 2 + 0.02
         count = int(rng.integers(3, 8))
         small = min((root - bore) * 0.28, ring * 0.6 * np.pi / count)
-        holes += [moved(ellipse(small, points=28), *at) for at in around(count, ring)]
+        holes += [put(ellipse(small, points=28), at) for at in around(count, ring)]
     c.solid(toothed(teeth, root, 1, rng.uniform(0.4, 0.55), rng.uniform(0.3, 0.95)), finish,
             holes=holes, bevel=0.035, shadow=rng.uniform(0.04, 0.15))
     if rng.random() < 0.7:
@@ -209,7 +210,7 @@ def bearing(rng: Rng, size: int) -> Surface:
     if rng.random() < 0.55:
         radius = (1 - inner - 2 * width) * 0.5
         count = int(np.pi * middle / radius * rng.uniform(0.6, 0.95))
-        balls = [moved(ellipse(radius, points=24), *at) for at in around(max(count, 5), middle)]
+        balls = [put(ellipse(radius, points=24), at) for at in around(max(count, 5), middle)]
         c.solid(balls, ball, dome=1.0, apart=True)
         if rng.random() < 0.5:
             c.solid(ellipse(middle + radius * 0.3), metal(rng), bevel=0.02,
@@ -259,7 +260,7 @@ def plate(rng: Rng, size: int) -> Surface:
                             [0.1, ry * 0.2], [0.1, ry], [-1, ry]])
     spots = np.array([[sx * 0.82, sy * (ry - 0.18)] for sx in (-1, 1) for sy in (-1, 1)])
     radius = rng.uniform(0.05, 0.11)
-    holes = [moved(ellipse(radius, points=28), *at) for at in spots
+    holes = [put(ellipse(radius, points=28), at) for at in spots
              if cv2.pointPolygonTest(outline.astype(np.float32), at.tolist(), True) > radius]
     if rng.random() < 0.6:
         holes.append(rectangle(rng.uniform(0.15, 0.35), rng.uniform(0.05, ry * 0.3), -0.45, 0, 0.1))
@@ -313,7 +314,7 @@ def spring(rng: Rng, size: int) -> Surface:
     c.solid(back, behind, dome=0.8, shadow=0.06)
     t = np.linspace(-1, 1, 9)
     bow = np.stack([0.12 * pitch * np.cos(t * np.pi), t * (ry - wire)], -1)
-    front = [sausage(bow + (x, 0), wire) for x in -0.95 + np.arange(turns) * pitch]
+    front = [sausage(bow + np.array([x, 0]), wire) for x in -0.95 + np.arange(turns) * pitch]
     c.solid(front, finish, dome=0.95, shadow=0.03, apart=True)
     return c.surface(noun(rng, "spring", "coil", "coil spring"), "spring", 4)
 
@@ -377,6 +378,6 @@ def impeller(rng: Rng, size: int) -> Surface:
     c.solid(ellipse(0.3), face, bevel=0.05, shadow=0.08, paint=turned(rng, c, face, 0.06))
     c.solid(ellipse(rng.uniform(0.1, 0.18)), dark(rng), bevel=-0.04)
     for at in around(int(rng.choice([0, 3, 4, 6])) or 1, 0.93, rng.uniform(0, 6)):
-        c.solid(moved(ellipse(0.035, points=16), *at), dark(rng), bevel=-0.02)
+        c.solid(put(ellipse(0.035, points=16), at), dark(rng), bevel=-0.02)
     return c.surface(noun(rng, "impeller", "casting", "cast metal part", "pump wheel"), "impeller",
                      5)

@@ -18,6 +18,7 @@ from zsas.data.made.shapes import (
     noun,
     plastic,
     polygon,
+    put,
     ribbon,
     rough,
     sausage,
@@ -42,7 +43,7 @@ def globe(canvas: Canvas, box: Box, rx: float, ry: float) -> tuple[Field, Field]
     nod = rng.choice([rng.normal(0, 0.35), rng.uniform(-1.6, 1.6)])
     up = y * np.float32(np.cos(nod)) + z * np.float32(np.sin(nod))
     front = z * np.float32(np.cos(nod)) - y * np.float32(np.sin(nod))
-    return cv2.phase(x, front), np.asarray(up, np.float32)
+    return np.asarray(cv2.phase(x, front), np.float32), np.asarray(up, np.float32)
 
 
 def meridians(rng: Rng, longitude: Field, height: Field, strands: int, length: int = 6) -> Field:
@@ -76,18 +77,19 @@ def hazelnut(rng: Rng, size: int) -> Surface:
         dark = noise.colour(rng, (12, 28), (0.5, 0.8), (0.18, 0.4))
         light = noise.colour(rng, (20, 34), (0.4, 0.65), (0.5, 0.8))
         k = (*rng.uniform(0.04, 0.16, 2), rng.uniform(0.02, 0.06), 0.03)
-    k = [np.float32(value) for value in k]
-    tone = k[0] * fibres + k[1] * bands + k[2] * mottle + k[3] * patches
+    weights = [np.float32(value) for value in k]
+    tone = weights[0] * fibres + weights[1] * bands + weights[2] * mottle + weights[3] * patches
     paint = noise.ramp(np.float32(0.5) + tone, [dark, light])
     limit = np.float32(rng.uniform(0.6, 0.9) if not peeled else 2)
     base = np.clip((height - limit + 0.03 * bands + 0.015 * mottle) * 25, 0, 1)
     pale = noise.colour(rng, (22, 40), (0.2, 0.45), (0.6, 0.85))
-    paint = cv2.blendLinear(noise.tint(0.95 + 0.1 * mottle, pale), paint, base, 1 - base)
+    mixed = cv2.blendLinear(noise.tint(0.95 + 0.1 * mottle, pale), paint, base, 1 - base)
     lumps = c.scale * rng.uniform(0.005, 0.03) if peeled else 0.0
     c.fields["lumps"] = noise.smooth(rng, size, c.scale * rng.uniform(0.4, 0.8)) if peeled else mottle
     finish = Finish(pale, (("grain", 0.02, 0.05), ("lumps", 0.0, lumps)), rng.uniform(0.03, 0.3),
                     rng.uniform(8, 40), rng.uniform(0.35, 0.6))
-    c.solid(outline, finish, dome=rng.uniform(0.7, 1.0), paint=paint, shadow=rng.uniform(0, 0.25))
+    c.solid(outline, finish, dome=rng.uniform(0.7, 1.0), paint=np.asarray(mixed, np.float32),
+            shadow=rng.uniform(0, 0.25))
     if peeled:
         for at in rng.uniform(-0.55, 0.55, (int(rng.integers(0, 9)), 2)):
             spot = wavy(rng, ellipse(rng.uniform(0.02, 0.07), points=20), 0.2) + at
@@ -256,26 +258,26 @@ def pasta(rng: Rng, size: int) -> Surface:
             t = np.linspace(-bend, bend, 16)
             path = np.stack([np.sin(t), 1 - np.cos(t)], -1) * (0.62 / bend)
             path[:, 1] -= path[:, 1].mean()
-            body = moved(ribbon(path, 0.27), *at, angle, unit)
+            body = put(ribbon(path, 0.27), at, angle, unit)
             c.solid(body, finish, dome=0.7, shadow=lift)
-            end = moved(ellipse(0.09, 0.2, points=20), *path[0], -bend)
-            c.solid(moved(end, *at, angle, unit), plastic(rng, shade * 0.35), bevel=-0.01)
+            end = put(ellipse(0.09, 0.2, points=20), path[0], -bend)
+            c.solid(put(end, at, angle, unit), plastic(rng, shade * 0.35), bevel=-0.01)
         elif kind == "bean":
-            c.solid(moved(bent(rng, 0.6, 0.42, bend), *at, angle, unit), finish, dome=0.7,
+            c.solid(put(bent(rng, 0.6, 0.42, bend), at, angle, unit), finish, dome=0.7,
                     shadow=lift)
         elif kind == "sweet":
-            c.solid(moved(wavy(rng, ellipse(0.9, points=40), 0.01), *at, angle, unit), finish,
+            c.solid(put(wavy(rng, ellipse(0.9, points=40), 0.01), at, angle, unit), finish,
                     dome=0.5, shadow=lift)
         elif kind == "capsule":
             path = np.array([[-0.55, 0], [0, 0], [0.55, 0]])
-            c.solid(moved(sausage(path, 0.34), *at, angle, unit), finish, dome=0.9, shadow=lift)
+            c.solid(put(sausage(path, 0.34), at, angle, unit), finish, dome=0.9, shadow=lift)
         else:
-            c.solid(moved(ellipse(0.85, points=48), *at, angle, unit), finish, bevel=0.03,
+            c.solid(put(ellipse(0.85, points=48), at, angle, unit), finish, bevel=0.03,
                     shadow=lift)
             dish = plastic(rng, np.clip(shade * 1.05, 0, 1))
-            c.solid(moved(ellipse(0.72, points=40), *at, angle, unit), dish, bevel=-0.015)
+            c.solid(put(ellipse(0.72, points=40), at, angle, unit), dish, bevel=-0.015)
             wick = sausage(np.array([[0, 0], [0.1, 0.05], [0.2, 0.1]]), 0.045)
-            c.solid(moved(wick, *at, rng.uniform(0, 6), unit),
+            c.solid(put(wick, at, rng.uniform(0, 6), unit),
                     plastic(rng, np.full(3, rng.choice([0.12, 0.85]))), dome=0.5, shadow=0.02)
     return c.surface(noun(rng, str(kind), "food" if kind != "candle" else "wax"), "pasta", 3)
 
@@ -315,7 +317,7 @@ def capsule(rng: Rng, size: int) -> Surface:
     c = Canvas(rng, size)
     radius, cut = rng.uniform(0.28, 0.42), rng.uniform(-0.2, 0.25)
     c.stand((1, radius), fill=(0.6, 1.0), tilt=0.08)
-    x, y = c.local(full(size))
+    x, _ = c.local(full(size))
     first, second = (noise.colour(rng, (0, 360), (0, 0.9), (0.1, 1)) for _ in range(2))
     cap = np.clip((x - cut) * c.scale + 0.5, 0, 1)[..., None]
     paint = np.asarray(first * (1 - cap) + second * cap, np.float32)

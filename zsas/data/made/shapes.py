@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -25,14 +27,19 @@ Box = tuple[slice, slice]
 _SPHERE = 48
 
 
+@lru_cache(maxsize=64)
+def _circle(points: int) -> Outline:
+    theta = np.linspace(0, 2 * np.pi, points, endpoint=False)
+    return np.stack([np.cos(theta), np.sin(theta)], -1)
+
+
 def ellipse(rx: float = 1.0, ry: float | None = None, power: float = 2.0, points: int = 72,
             x: float = 0.0, y: float = 0.0) -> Outline:
     """A superellipse (Lamé curve) around (x, y): ``(points, 2)``."""
-    theta = np.linspace(0, 2 * np.pi, points, endpoint=False)
-    c, s = np.cos(theta), np.sin(theta)
-    e = 2.0 / power
-    return np.stack([x + rx * np.sign(c) * np.abs(c) ** e,
-                     y + (rx if ry is None else ry) * np.sign(s) * np.abs(s) ** e], -1)
+    unit = _circle(points)
+    if power != 2.0:
+        unit = np.sign(unit) * np.abs(unit) ** (2.0 / power)
+    return np.asarray(unit * (rx, rx if ry is None else ry) + (x, y))
 
 
 def rectangle(w: float, h: float, x: float = 0.0, y: float = 0.0, radius: float = 0.0) -> Outline:
@@ -40,12 +47,12 @@ def rectangle(w: float, h: float, x: float = 0.0, y: float = 0.0, radius: float 
     r = min(radius, w, h)
     corners = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]], float)
     if r <= 0:
-        return corners * (w, h) + (x, y)
+        return np.asarray(corners * (w, h) + (x, y))
     arcs = []
     for index, corner in enumerate(corners):
         theta = np.pi / 2 * index + np.linspace(0, np.pi / 2, 6)
         arcs.append(corner * (w - r, h - r) + r * np.stack([np.cos(theta), np.sin(theta)], -1))
-    return np.concatenate(arcs) + (x, y)
+    return np.asarray(np.concatenate(arcs) + np.array([x, y]))
 
 
 def polygon(sides: int, radius: float = 1.0, x: float = 0.0, y: float = 0.0,
@@ -101,6 +108,17 @@ def moved(outline: Outline, x: float = 0.0, y: float = 0.0, angle: float = 0.0,
     """The outline scaled, then turned by ``angle``, then shifted."""
     c, s = np.cos(angle) * scale, np.sin(angle) * scale
     return np.asarray(outline @ np.array([[c, s], [-s, c]]) + (x, y))
+
+
+def put(outline: Outline, at: ArrayLike, angle: float = 0.0, scale: float = 1.0) -> Outline:
+    """The outline scaled and turned, with its origin at the point ``at``."""
+    x, y = np.asarray(at, float)
+    return moved(outline, float(x), float(y), angle, scale)
+
+
+def copies(outline: Outline, places: ArrayLike) -> list[Outline]:
+    """The same outline at each of ``places`` ``(n, 2)``."""
+    return list(outline[None] + np.asarray(places, float)[:, None])
 
 
 @dataclass(frozen=True)
@@ -308,15 +326,15 @@ class Canvas:
     def stencil(self, outlines: Sequence[Outline], margin: int = 2,
                 ) -> tuple[Box, NDArray[np.uint8], list[NDArray[np.int32]]] | None:
         """Coverage (0-255) of outlines (even-odd, so inner ones are holes) and its box."""
-        placed = [self.place(outline) for outline in outlines]
-        every = np.concatenate(placed)
+        every = self.place(np.concatenate(outlines))
         x0, y0 = np.clip(np.floor(every.min(0)).astype(int) - margin, 0, self.size)
         x1, y1 = np.clip(np.ceil(every.max(0)).astype(int) + margin + 1, 0, self.size)
         if x1 - x0 < 2 or y1 - y0 < 2:
             return None
         limit = 2.0**17
-        fixed = [np.round((np.clip(p, -limit, limit) - (x0, y0)) * 16).astype(np.int32)
-                 for p in placed]
+        whole = np.rint((np.clip(every, -limit, limit) - (x0, y0)) * 16).astype(np.int32)
+        ends = np.cumsum([0, *(len(outline) for outline in outlines)])
+        fixed = [whole[a:b] for a, b in pairwise(ends)]
         cover = np.zeros((y1 - y0, x1 - x0), np.uint8)
         cv2.fillPoly(cover, fixed, 255, cv2.LINE_AA, 4)
         return (slice(int(y0), int(y1)), slice(int(x0), int(x1))), cover, fixed
@@ -372,15 +390,14 @@ class Canvas:
         height: Field | None = None if rise is None else rise[box]
         if rise is None and (dome or bevel):
             distance = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3)
-            if dome:
-                top = min(float(distance.max()), self.size) + 0.5
-            else:
-                top = max(abs(bevel) * self.scale, 1.2)
+            half = min(float(distance.max()), self.size) + 0.5
+            top = half if dome else max(abs(bevel) * self.scale, 1.2)
             np.minimum(distance, top, out=distance)
             rest = 1 - distance * (1 / top)
-            rise = np.float32(top * (dome or np.sign(bevel)))
-            height = cv2.sqrt(np.maximum(1 - rest * rest, 0)) * rise
-            height = cv2.GaussianBlur(height, (0, 0), 0.6 + (0.1 * top if dome else 0.04 * top))
+            lift = np.float32(top * (dome or np.sign(bevel)))
+            sharp = cv2.sqrt(np.maximum(1 - rest * rest, 0)) * lift
+            soft = 0.6 + (0.1 * top if dome else 0.04 * top)
+            height = np.asarray(cv2.GaussianBlur(sharp, (0, 0), soft), np.float32)
         for kind, strength, bump in finish.texture:
             if strength < 0.004 and bump < 0.01:
                 continue
@@ -390,17 +407,19 @@ class Canvas:
                 bumps = np.float32(bump) * pattern
                 height = bumps if height is None else height + bumps
         glint: Field | float = 0.0
+        channels: list[Field]
         if height is not None:
             shade, glint = self.light_up(height, finish)
             tone = shade * tone
+        if not isinstance(tone, np.ndarray):
+            tone = np.ones(cover.shape, np.float32)
         if paint is None:
             channels = [np.float32(value) * tone + glint for value in finish.colour]
         else:
             own = paint if paint.shape[:2] == cover.shape else paint[box]
             channels = [channel * tone + glint for channel in cv2.split(own)]
-        if not isinstance(channels[0], np.ndarray):
-            channels = [np.full(cover.shape, value, np.float32) for value in channels]
-        self.mix(box, cv2.merge(channels), cover.astype(np.float32) * np.float32(opacity / 255))
+        weight = cover.astype(np.float32) * np.float32(opacity / 255)
+        self.mix(box, np.asarray(cv2.merge(channels), np.float32), weight)
         self.region[box] |= inside
         if label and apart:
             names = np.zeros(cover.shape, np.int32)
@@ -425,9 +444,11 @@ class Canvas:
         x = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=-0.125)
         y = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=-0.125)
         half = (_SPHERE - 1) / 2
-        norm = half / cv2.sqrt(x * x + y * y + 1)
-        looked = cv2.remap(self.sphere(finish), x * norm + half, y * norm + half, cv2.INTER_LINEAR)
-        return looked[..., 0], looked[..., 1]
+        norm = np.float32(half) / np.asarray(cv2.sqrt(x * x + y * y + 1), np.float32)
+        u = np.asarray(x * norm + np.float32(half), np.float32)
+        v = np.asarray(y * norm + np.float32(half), np.float32)
+        shade, glint = cv2.split(cv2.remap(self.sphere(finish), u, v, cv2.INTER_LINEAR))
+        return np.asarray(shade, np.float32), np.asarray(glint, np.float32)
 
     def engrave(self, box: Box, cover: Field, depth: float) -> None:
         """Press a coverage in [0, 1] into (or raise it out of, if negative) the surface."""
@@ -486,11 +507,11 @@ class Canvas:
         whole = shift @ self.pose @ put
         shrink = np.sqrt(abs(np.linalg.det(whole[:2, :2])))
         if shrink < 0.6:
-            layer = cv2.GaussianBlur(layer, (0, 0), 0.45 / max(shrink, 0.05))
-        cover = cv2.warpPerspective(layer, whole, shape, flags=cv2.INTER_LINEAR)
-        cover = cover.astype(np.float32) / 255
+            layer = np.asarray(cv2.GaussianBlur(layer, (0, 0), 0.45 / max(shrink, 0.05)), np.uint8)
+        warped = cv2.warpPerspective(layer, whole, shape, flags=cv2.INTER_LINEAR)
+        cover = np.asarray(warped, np.float32) * np.float32(1 / 255)
         if depth:
-            self.engrave(box, cv2.GaussianBlur(cover, (0, 0), 0.8), depth)
+            self.engrave(box, np.asarray(cv2.GaussianBlur(cover, (0, 0), 0.8), np.float32), depth)
             opacity *= 0.3
         self.blend(box, cover, shade, opacity, label)
 
@@ -506,7 +527,10 @@ class Canvas:
                        np.asarray(np.take(order, self.parts), np.int32), name, family, grain)
 
 
-_SYLLABLES = "LOT EXP 500 X4 mg A12 7B IC 0204 CE NO STM PCA 25 ML V2 R47 SN 19-03 TI N4148".split()
+_SYLLABLES = (
+    *("LOT", "EXP", "500", "X4", "mg", "A12", "7B", "IC", "0204", "CE", "NO"),
+    *("STM", "PCA", "25", "ML", "V2", "R47", "SN", "19-03", "TI", "N4148"),
+)
 
 
 def words(rng: Rng, least: int = 1, most: int = 2) -> str:

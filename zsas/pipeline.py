@@ -71,6 +71,18 @@ class Encoding:
     timings: dict[str, float]
 
 
+@dataclass(frozen=True)
+class _Heat:
+    """Map_a in the photo's frame, float32 (H, W), and the image score that goes with it."""
+
+    map: NDArray[np.float32]
+    score: float
+
+    @property
+    def nbytes(self) -> int:
+        return self.map.nbytes
+
+
 @dataclass
 class _Target:
     """One cascade: its region, its points, and its steps so far."""
@@ -267,16 +279,25 @@ class Segmenter:
 
     def anomaly_map(self, encoding: Encoding, settings: Settings) -> NDArray[np.float32]:
         """Map_a of an encoded photo in its own frame, float32 (H, W), in [0, 1]."""
-        return self._map(encoding.image, encoding.patches, settings)[0]
+        return self._heat(encoding.image, encoding.key, encoding.patches, settings).map
 
-    def _map(
-        self, photo: NDArray[np.uint8], patches: PatchFeatures, settings: Settings
-    ) -> tuple[NDArray[np.float32], float]:
+    def _heat(
+        self, photo: NDArray[np.uint8], key: str, patches: PatchFeatures, settings: Settings
+    ) -> _Heat:
+        """Map and image score, kept while their own few settings stay the same."""
         localizer = self.localizer(settings)
-        states = self.clip.state_vectors(settings.object_name)
-        square = anomaly_map(patches, states, localizer.scale, settings.blur)
-        probability = image_probability(patches, states, self.clip.logit_scale)
-        return resize_map(square, *photo.shape[:2]), image_score(square, probability)
+
+        def make() -> _Heat:
+            states = self.clip.state_vectors(settings.object_name)
+            square = anomaly_map(patches, states, localizer.scale, settings.blur)
+            probability = image_probability(patches, states, self.clip.logit_scale)
+            heat = resize_map(square, *photo.shape[:2])
+            heat.setflags(write=False)
+            return _Heat(heat, image_score(square, probability))
+
+        side = patches.resolution
+        slot = ("map", key, localizer.name, side, settings.object_name, settings.blur)
+        return self.cache.get_or_make(slot, make)
 
     def stages(
         self,
@@ -309,7 +330,8 @@ class Segmenter:
             (patches,), clock.seconds["clip"] = self._patches([photo], [key], settings)
         height, width = photo.shape[:2]
         clock.restart()
-        heat, score = self._map(photo, patches, settings)
+        found = self._heat(photo, key, patches, settings)
+        heat, score = found.map, found.score
         clock.lap("map")
         empty = np.zeros((height, width), bool)
         result = Result(

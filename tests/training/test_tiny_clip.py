@@ -1,0 +1,166 @@
+"""The small CLIP learns, reads every name, and is exactly the model that transformers loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import CLIPModel
+
+from zsas.errors import ZsasError
+from zsas.training import loop
+from zsas.training.evaluate_quick import Figures
+from zsas.training.pool import CHUNK, Pool, fill, make_batch, open_pool
+from zsas.training.tiny_clip import (
+    Recipe,
+    build,
+    dense_loss,
+    export,
+    load_learner,
+    normalise,
+    train,
+    vision_tokens,
+)
+from zsas.training.tokenizer import load_tokenizer, sentences, train_tokenizer
+
+MICRO = Recipe(
+    width=32, depth=4, heads=2, text_width=32, text_depth=1, text_heads=2, projection=16,
+    blocks=(1, 2, 3, 4), nominal=96, stages=((0.0, 64, 4, 0.5, 1.0), (0.8, 96, 4, 0.6, 1.0)),
+    lr=3e-3, word_steps=20,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """A pool of one chunk of small made images."""
+    return fill(tmp_path_factory.mktemp("pool"), count=CHUNK, size=128, seed=7)
+
+
+@pytest.fixture(scope="module")
+def trained(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training of a few steps."""
+    out = tmp_path_factory.mktemp("run")
+    train(out, steps=40, pool=pool.folder, recipe=MICRO, report_every=10)
+    return out
+
+
+def test_pool_is_found_again_and_goes_on(pool: Pool) -> None:
+    again = fill(pool.folder, count=CHUNK, size=128, seed=7)
+    assert len(again) == CHUNK
+    assert np.array_equal(again.image, pool.image)
+    for record, labels in zip(again.records, again.kind_map, strict=True):
+        assert {again.kinds[v - 1] for v in np.unique(labels) if v} == set(record.kinds)
+
+
+def test_pool_of_other_size_is_refused(pool: Pool) -> None:
+    with pytest.raises(ZsasError, match="another pool"):
+        fill(pool.folder, count=CHUNK, size=64, seed=7)
+
+
+def test_missing_pool_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ZsasError, match=r"zsas\.training\.pool"):
+        open_pool(tmp_path)
+
+
+def test_crops_keep_image_and_labels_together(pool: Pool) -> None:
+    batch = make_batch(pool, np.random.default_rng(0), np.arange(8), 64)
+    assert batch.image.shape == (8, 64, 64, 3)
+    assert batch.kind_map.shape == (8, 64, 64)
+    assert batch.image.min() >= 0.0
+    assert batch.image.max() <= 1.0
+    for found, labels in zip(batch.kinds, batch.kind_map, strict=True):
+        assert {pool.kinds.index(kind) + 1 for kind in found} <= set(np.unique(labels).tolist())
+
+
+def test_tokenizer_reads_back_what_it_wrote(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(sentences(["hazelnut"], ["a stain"]), merges=200)
+    tokenizer.save_pretrained(tmp_path)
+    again = load_tokenizer(tmp_path)
+    for text in ("a photo of a damaged hazelnut.", "größe 木", "x9!"):
+        ids = again(text)["input_ids"]
+        assert ids == tokenizer(text)["input_ids"]
+        assert ids[0] == again.bos_token_id
+        assert ids.index(again.eos_token_id) == len(ids) - 1  # CLIP pools at the first end token
+        read = again.decode(ids, skip_special_tokens=True)
+        assert read.replace(" ", "") == text.replace(" ", "")
+
+
+def test_fast_tower_equals_transformers(trained: Path) -> None:
+    learner, _ = load_learner(trained / "checkpoint.pt")
+    image = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
+    pixels = normalise(image)
+    kept, last = vision_tokens(learner.clip, pixels, (2, 4), torch.float32)
+    with torch.no_grad():
+        wanted = learner.clip.vision_model(
+            pixel_values=pixels.permute(0, 3, 1, 2),
+            output_hidden_states=True,
+            interpolate_pos_encoding=True,
+        )
+    torch.testing.assert_close(kept[0], wanted.hidden_states[2], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(kept[1], wanted.hidden_states[4], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(last, wanted.last_hidden_state, rtol=1e-4, atol=1e-5)
+
+
+def test_dense_loss_knows_right_from_wrong() -> None:
+    mask = torch.zeros(1, 8, 8)
+    mask[0, 2:4, 2:4] = 1.0
+    right = torch.where(mask > 0, 8.0, -8.0)[:, None]
+    target = torch.ones(1)
+    good = [float(value) for value in dense_loss(right, mask, target)]
+    bad = [float(value) for value in dense_loss(-right, mask, target)]
+    assert max(good) < 0.01
+    assert min(bad) > 0.5
+
+
+def test_dice_skips_images_without_defects() -> None:
+    _, dice = dense_loss(torch.full((1, 2, 4, 4), 5.0), torch.zeros(1, 4, 4), torch.ones(1))
+    assert float(dice) == 0.0
+
+
+def test_loss_falls(trained: Path) -> None:
+    rows = list(loop.CurveLog(trained / "curve.csv", (), resume=True).rows())
+    assert rows[-1]["focal"] < rows[0]["focal"]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert rows[-1]["resolution"] == 96
+
+
+def test_training_goes_on_where_it_stopped(trained: Path, pool: Pool) -> None:
+    before = loop.load_checkpoint(trained / "checkpoint.pt")
+    train(trained, steps=44, pool=pool.folder)
+    after = loop.load_checkpoint(trained / "checkpoint.pt")
+    assert (before["step"], after["step"]) == (40, 44)
+    assert json.loads(after["recipe"])["width"] == MICRO.width
+
+
+def test_same_seed_gives_same_weights(pool: Pool, tmp_path: Path) -> None:
+    one = build(MICRO, tmp_path / "a", pool, seed=3).state_dict()
+    two = build(MICRO, tmp_path / "b", pool, seed=3).state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_export_is_a_transformers_folder_with_adapter(trained: Path, tmp_path: Path) -> None:
+    export(trained / "checkpoint.pt", tmp_path)
+    model = CLIPModel.from_pretrained(tmp_path, dtype=torch.float32)
+    learner, tokenizer = load_learner(trained / "checkpoint.pt")
+    ids = tokenizer("a photo of a damaged bolt.", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        read = torch.nn.functional.normalize(model.get_text_features(ids).pooler_output, dim=-1)
+    torch.testing.assert_close(read, learner.read(ids), rtol=0.02, atol=0.005)
+    assert load_tokenizer(tmp_path)("a bolt")["input_ids"] == tokenizer("a bolt")["input_ids"]
+    with safe_open(tmp_path / "adapter.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["blocks"]) == [1, 2, 3, 4]
+        assert file.get_tensor("fc.0.weight").shape == (16, 32)
+
+
+def test_figures_of_a_perfect_and_of_an_inverted_map() -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[2:5, 2:5] = True
+    perfect, inverted = Figures(), Figures()
+    perfect.add(mask.astype(np.float32), mask, 0.9)
+    inverted.add(1.0 - mask.astype(np.float32), mask, 0.1)
+    assert perfect.pixel() == pytest.approx({"auroc": 100, "ap": 100, "f1": 100})
+    assert inverted.pixel()["auroc"] == pytest.approx(0)

@@ -1,0 +1,1 @@
+"""Training of the tiny models and of adapters, from made images only."""

@@ -1,0 +1,282 @@
+"""What every training here shares: time budget, learning rate, EMA, checkpoints, curves.
+
+A training is a function of its seed, its pool of made images and its budget. A checkpoint holds
+everything that is needed to go on after an interruption (weights, EMA, optimiser, step, seconds).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zsas.errors import ZsasError
+
+
+@dataclass
+class Budget:
+    """How long a training lasts: a number of steps, or minutes, whichever is given.
+
+    With minutes the progress is a fraction of time, so that the schedule ends when the time does,
+    whatever the machine's speed.
+
+    Args:
+        steps: Steps of the whole training; used when ``minutes`` is None.
+        minutes: Minutes of the whole training, over all its resumed parts.
+        seconds_before: Seconds that earlier parts of a resumed training took.
+    """
+
+    steps: int
+    minutes: float | None = None
+    seconds_before: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, with the earlier parts."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def progress(self, step: int) -> float:
+        """Fraction in [0, 1] of the training that is done before ``step``."""
+        if self.minutes is not None:
+            return min(1.0, self.seconds / (60.0 * self.minutes))
+        return min(1.0, step / max(1, self.steps))
+
+    def running(self, step: int) -> bool:
+        """Whether ``step`` (counted from 0) is still to be made."""
+        return self.progress(step) < 1.0
+
+
+def cosine_lr(progress: float, *, warmup: float = 0.03, floor: float = 0.01) -> float:
+    """Factor of the learning rate: linear warm-up, then half a cosine down to ``floor``.
+
+    Args:
+        progress: Fraction of the training done, [0, 1].
+        warmup: Fraction of the training spent warming up.
+        floor: Factor at the end.
+    """
+    if progress < warmup:
+        return max(1e-3, progress / warmup)
+    x = (progress - warmup) / (1.0 - warmup)
+    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, x)))
+
+
+class Together:
+    """Several optimisers as one, each for its own parameters."""
+
+    def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
+        self.optimizers = optimizers
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of all of them."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        """One step of each."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on, for a checkpoint."""
+        return {str(i): optimizer.state_dict() for i, optimizer in enumerate(self.optimizers)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        for i, optimizer in enumerate(self.optimizers):
+            optimizer.load_state_dict(state[str(i)])
+
+
+def set_lr(optimizer: torch.optim.Optimizer | Together, factor: float) -> None:
+    """Multiply each group's own ``base_lr`` (its first ``lr``) by ``factor``."""
+    for group in optimizer.param_groups:
+        group.setdefault("base_lr", group["lr"])
+        group["lr"] = group["base_lr"] * factor
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay on matrices only: not on biases, norms, positions or single scales."""
+    decay, plain = [], []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        is_matrix = (
+            parameter.ndim >= 2 and "embedding" not in name and "embed" not in name
+        )
+        (decay if is_matrix else plain).append(parameter)
+    return [
+        {"params": decay, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+
+
+class EMA:
+    """Exponential moving average of a model's parameters; buffers are copied as they are.
+
+    Args:
+        model: The trained model.
+        decay: Weight of the past at each step; the first steps use a shorter memory.
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.shadow: dict[str, Tensor] = {
+            name: value.detach().clone() for name, value in model.state_dict().items()
+        }
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards the model's present weights."""
+        self.updates += 1
+        decay = min(self.decay, (1.0 + self.updates) / (10.0 + self.updates))
+        floats: list[Tensor] = []
+        news: list[Tensor] = []
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                floats.append(self.shadow[name])
+                news.append(value.detach())
+            else:
+                self.shadow[name].copy_(value)
+        torch._foreach_lerp_(floats, news, 1.0 - decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on, for a checkpoint."""
+        return {"updates": self.updates, "shadow": self.shadow}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        self.updates = int(state["updates"])
+        for name, value in state["shadow"].items():
+            self.shadow[name].copy_(value)
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write ``state`` so that an interruption never leaves half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    torch.save(dict(state), part)
+    os.replace(part, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint written by :func:`save_checkpoint`.
+
+    Raises:
+        ZsasError: There is no checkpoint at ``path``.
+    """
+    if not path.is_file():
+        raise ZsasError(
+            f"There is no checkpoint at {path}: start a training there first, or give its folder."
+        )
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def autocast(enabled: bool = True) -> AbstractContextManager[Any]:
+    """bfloat16 autocast on the CPU (fast where the processor has AMX or AVX512-BF16)."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled)
+
+
+class CurveLog:
+    """A csv of named numbers, one row a report, and a plot of it.
+
+    Args:
+        path: The csv file; rows are appended when ``resume`` is true.
+        columns: Names of the numbers, in the order of the file.
+    """
+
+    def __init__(
+        self, path: Path, columns: tuple[str, ...], *, resume: bool = False
+    ) -> None:
+        self.path = path
+        self.columns = columns
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not (resume and path.is_file()):
+            with path.open("w", newline="") as file:
+                csv.writer(file).writerow(columns)
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Append one row and print it as one line."""
+        values = [row.get(column, math.nan) for column in self.columns]
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerow([f"{value:.6g}" for value in values])
+        text = " ".join(
+            f"{c} {v:.4g}" for c, v in zip(self.columns, values, strict=True)
+        )
+        print(text, flush=True)
+
+    def rows(self) -> Iterator[dict[str, float]]:
+        """All rows of the file as numbers."""
+        with self.path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                yield {name: float(value) for name, value in row.items()}
+
+
+def plot_curves(csv_path: Path, png_path: Path, *, x: str = "step") -> None:
+    """Draw every column of a curve file over ``x``, one small panel each.
+
+    Args:
+        csv_path: File written by :class:`CurveLog`.
+        png_path: Where the picture goes.
+        x: Column of the horizontal axis.
+    """
+    import cv2
+    import numpy as np
+
+    with csv_path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return
+    names = [name for name in rows[0] if name != x]
+    xs = np.array([float(row[x]) for row in rows])
+    width, height, columns = 360, 200, 3
+    lines = -(-len(names) // columns)
+    sheet = np.full((lines * height, columns * width, 3), 255, np.uint8)
+    for i, name in enumerate(names):
+        top, left = (i // columns) * height, (i % columns) * width
+        ys = np.array([float(row[name]) for row in rows])
+        good = np.isfinite(ys)
+        title = name
+        if good.any():
+            low, high = float(ys[good].min()), float(ys[good].max())
+            title = f"{name}: {ys[good][-1]:.4g} [{low:.3g}, {high:.3g}]"
+            span_x = max(1e-9, float(xs.max() - xs.min()))
+            px = left + 10 + (xs[good] - xs.min()) / span_x * (width - 20)
+            py = (
+                top
+                + height
+                - 10
+                - (ys[good] - low) / max(1e-9, high - low) * (height - 45)
+            )
+            points = np.stack([px, py], 1).round().astype(np.int32)
+            cv2.polylines(sheet, [points], False, (160, 60, 20), 1, cv2.LINE_AA)
+        cv2.putText(
+            sheet,
+            title,
+            (left + 10, top + 20),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.42,
+            (40, 40, 40),
+            1,
+            cv2.LINE_AA,
+        )
+        cv2.rectangle(
+            sheet, (left + 4, top + 4), (left + width - 4, top + height - 4), (210,) * 3
+        )
+    png_path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(png_path), sheet)

@@ -104,9 +104,10 @@ class Looker:
         return F.normalize(self.learner.read(ids).mean(0), dim=-1)
 
     def states(self, noun: str) -> Tensor:
-        """The two text vectors of a noun, (2, D)."""
+        """The two text vectors of a noun, (2, D), from every sixth sentence of the ensemble."""
         if noun not in self._states:
-            self._states[noun] = torch.stack([self.vector(g) for g in prompt_sentences(noun)])
+            groups = prompt_sentences(noun)
+            self._states[noun] = torch.stack([self.vector(group[::6]) for group in groups])
         return self._states[noun]
 
     @torch.inference_mode()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-
 from conftest import small_backbone
+
 from zsas.text import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES, prompt_sentences
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import small_adapter, small_backbone
 from safetensors.torch import save_file
 
-from conftest import small_adapter, small_backbone
 from zsas.errors import ZsasError
 from zsas.localizers import PatchFeatures, anomaly_map, image_probability
 from zsas.localizers.linear import LinearLocalizer, read_adapter

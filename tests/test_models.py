@@ -4,9 +4,9 @@ import time
 
 import pytest
 import torch
+from conftest import CPU, small_clip, small_sam
 from transformers import CLIPModel, SamModel
 
-from conftest import CPU, small_clip, small_sam
 from zsas import models
 from zsas.errors import ZsasError
 from zsas.pipeline import Segmenter

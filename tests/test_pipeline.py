@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import small_segmenter
 from PIL import Image
 
-from conftest import small_segmenter
 from zsas.errors import ZsasError
 from zsas.settings import Settings
 

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from conftest import CPU, small_sam, with_lively_weights
 from segment_anything import sam_model_registry
 from segment_anything.modeling import (
     ImageEncoderViT,
@@ -20,7 +21,6 @@ from segment_anything.modeling import (
 )
 from transformers import SamConfig, SamModel
 
-from conftest import CPU, small_sam, with_lively_weights
 from zsas.errors import ZsasError
 from zsas.sam import MetaSam, Prompt, Sam, TransformersSam, load_meta_checkpoint
 

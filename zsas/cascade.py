@@ -82,7 +82,7 @@ def box_of_step(step: Step) -> NDArray[np.float32] | None:
     box = box_of_mask(step.mask)
     assert box is not None
     x0, y0, *_ = step.window
-    return box + np.float32([x0, y0, x0, y0])
+    return box + np.array([x0, y0, x0, y0], np.float32)
 
 
 def kept_step(steps: Sequence[Step]) -> Step | None:

@@ -10,13 +10,11 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from zsas import __version__
@@ -265,10 +263,7 @@ class Segmenter:
         Returns:
             The result with every stage.
         """
-        result = None
-        for _, result in self.stages(encoding, settings, clicks):
-            pass
-        assert result is not None
+        *_, (_, result) = self.stages(encoding, settings, clicks)
         return result
 
     def __call__(
@@ -433,7 +428,6 @@ def _targets(
     A positive click belongs to the piece it lies in or beside (in its ring); elsewhere it is a cascade of its own.
     A negative click is told to every cascade.
     """
-    height, width = result.region.shape
     pieces = [result.region] if result.region.any() else []
     if settings.prompting == "per_region":
         pieces = separate_regions(result.region, result.anomaly_map, settings.max_regions)

@@ -178,7 +178,8 @@ def point_prompts(
         return np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
     x0, y0, x1, y1 = window
     part = np.s_[y0:y1, x0:x1]
-    scale = reference_scale(*anomaly_map.shape, settings.reference_side)
+    height, width = anomaly_map.shape
+    scale = reference_scale(height, width, settings.reference_side)
     # A stride counts pixels in a list, so it grows with the area; a distance with the side.
     spacing = settings.spacing * (scale**2 if settings.spacing_mode == "stride" else scale)
     # Eqs 1 and 2: R_a is Map_a inside S_a, P_h its k highest pixels.
@@ -191,6 +192,6 @@ def point_prompts(
         negative = spaced_top_points(
             -map_s, ring[part], settings.k_negative, spacing, settings.spacing_mode
         )
-    points = np.concatenate([positive, negative]) + np.float32([x0, y0])
+    points = np.concatenate([positive, negative]) + np.array([x0, y0], np.float32)
     labels = np.concatenate([np.ones(len(positive), np.int64), np.zeros(len(negative), np.int64)])
     return points, labels

@@ -124,7 +124,9 @@ class Sam:
         )
         padded = np.zeros((frame.side, frame.side, 3), np.float32)
         # Padding comes after the normalisation: padded pixels are 0, not black.
-        padded[:rows, :columns] = (resized - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
+        padded[:rows, :columns] = (resized - np.array(PIXEL_MEAN, np.float32)) / np.array(
+            PIXEL_STD, np.float32
+        )
         return torch.from_numpy(padded).permute(2, 0, 1).to(self.device), frame
 
     @torch.inference_mode()

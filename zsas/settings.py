@@ -385,15 +385,16 @@ def _checked(knob: Knob, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise wrong
     assert knob.low is not None and knob.high is not None
-    if not knob.low <= value <= knob.high:
+    number = float(value)
+    if not knob.low <= number <= knob.high:
         raise wrong
     if knob.type is int:
-        if value != int(value):
+        if not number.is_integer():
             raise ZsasError(
                 f"{knob.name} is {value!r}, but it must be a whole number, {knob.range_text}."
             )
-        return int(value)
-    return float(value)
+        return int(number)
+    return number
 
 
 _KNOBS = _read_knobs()

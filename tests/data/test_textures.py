@@ -20,13 +20,20 @@ def generator(seed: int) -> np.random.Generator:
 def test_a_texture_is_well_formed_and_a_function_of_its_seed(family: str) -> None:
     first, again, other = (TEXTURES[family](generator(seed), SIZE) for seed in (3, 3, 4))
 
-    assert first.rgb.shape == (SIZE, SIZE, 3) and first.rgb.dtype == np.float32
-    assert np.isfinite(first.rgb).all() and first.rgb.min() >= 0 and first.rgb.max() <= 1
-    assert first.region.shape == (SIZE, SIZE) and first.region.dtype == bool
+    assert first.rgb.shape == (SIZE, SIZE, 3)
+    assert first.rgb.dtype == np.float32
+    assert np.isfinite(first.rgb).all()
+    assert first.rgb.min() >= 0
+    assert first.rgb.max() <= 1
+    assert first.region.shape == (SIZE, SIZE)
+    assert first.region.dtype == bool
     assert first.region.mean() > 0.5
-    assert first.parts.shape == (SIZE, SIZE) and first.parts.dtype == np.int32
+    assert first.parts.shape == (SIZE, SIZE)
+    assert first.parts.dtype == np.int32
     assert first.parts.min() >= 0
-    assert first.family == family and first.name and first.grain > 0
+    assert first.family == family
+    assert first.name
+    assert first.grain > 0
     assert first.size == SIZE
 
     # Equal but for the last bits, which depend on how memory is aligned for vector instructions.
@@ -58,7 +65,8 @@ def test_the_camera_returns_a_photograph_and_repeats_it_for_the_same_seed(size: 
     rgb = np.full((size, size, 3), (0.6, 0.4, 0.2), np.float32)
     before = rgb.copy()
     picture = camera.photograph(generator(5), rgb)
-    assert picture.shape == (size, size, 3) and picture.dtype == np.uint8
+    assert picture.shape == (size, size, 3)
+    assert picture.dtype == np.uint8
     again = camera.photograph(generator(5), rgb)
     assert np.abs(picture.astype(int) - again).max() <= 1
     np.testing.assert_array_equal(rgb, before)
@@ -132,7 +140,8 @@ def test_anisotropic_noise_runs_along_its_angle() -> None:
 
 def test_cells_are_numbered_and_lie_within_reach_of_their_seed() -> None:
     labels, distance = noise.cells(generator(0), 150, 15)
-    assert labels.min() == 0 and len(np.unique(labels)) > 50
+    assert labels.min() == 0
+    assert len(np.unique(labels)) > 50
     assert distance.max() < 3 * 15
     edges = noise.cell_edges(labels)
     assert 0.02 < edges.mean() < 0.5
@@ -142,7 +151,9 @@ def test_colours_shapes_and_curves_stay_in_range() -> None:
     rng = generator(2)
     for _ in range(50):
         shade = noise.colour(rng, (0, 360), (0, 1), (0, 1))
-        assert shade.shape == (3,) and shade.min() >= 0 and shade.max() <= 1
+        assert shade.shape == (3,)
+        assert shade.min() >= 0
+        assert shade.max() <= 1
     blob = noise.blob_mask(rng, 100, (50, 40), 15, roughness=0.0)
     assert abs(blob.sum() - np.pi * 15**2) < 0.1 * np.pi * 15**2
     line = noise.curve(rng, (10, 10), 60, 0.3)

@@ -267,7 +267,7 @@ def make_dataset(
     from zsas.data.made import scene
 
     folder = Path(root)
-    wanted = {
+    wanted: dict[str, Any] = {
         "seed": seed,
         "per_category": per_category,
         "size": size,
@@ -442,7 +442,7 @@ def _read_flat(root: Path, split: Split) -> Dataset:
     samples = []
     for path in pictures:
         mask = masks.get(path.stem)
-        defective = bool(mask) and _any_defect(File(mask)) if masks else None
+        defective = (mask is not None and _any_defect(File(mask))) if masks else None
         samples.append(
             Sample(
                 key=path.name,

@@ -223,9 +223,9 @@ def _beside(results: Mapping[str, Any]) -> list[str]:
     if names & PAPER_CASCADE.keys():
         parts.append(("the paper's cascade, MVTec-AD", PAPER_CASCADE))
     same = results["dataset"] in PAPER_TABLE_1
-    for name, rows in PAPER_TABLE_1.items():
+    for name, table_1 in PAPER_TABLE_1.items():
         if name == results["dataset"] or (not same and not parts):
-            parts.append((f"the paper's Table 1, {name}", rows))
+            parts.append((f"the paper's Table 1, {name}", table_1))
     note = "" if same else " Other images than ours: shown for scale, not to compare."
     lines = [f"As printed in the paper (pixel metrics, percent).{note}", ""]
     for title, rows in parts:

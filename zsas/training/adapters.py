@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -114,7 +114,7 @@ class Tokens:
         }
         text, path = json.dumps(stamp), folder / "tokens.json"
         fresh = not path.is_file() or path.read_text() != text
-        mode = "w+" if fresh else "r+"
+        mode: Literal["w+", "r+"] = "w+" if fresh else "r+"
         self._kept = np.memmap(folder / "tokens.f16", np.float16, mode, shape=shape)
         self._done = np.memmap(folder / "tokens.done", np.uint8, mode, shape=(len(samples),))
         path.write_text(text)

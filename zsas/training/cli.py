@@ -100,14 +100,20 @@ def tiny_sam(
 @app.command("adapters")
 def adapters(
     dataset: Annotated[
-        str, typer.Argument(help="mvtec, visa, folder (MVTec-AD's layout), flat or made; its test split.")
+        str,
+        typer.Argument(
+            help="mvtec, visa, folder (MVTec-AD's layout), flat or made; its test split."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run.", file_okay=False)],
     root: Annotated[
-        Path | None, typer.Option(help="Folder of the data set; mvtec and visa come from the Hub without it.")
+        Path | None,
+        typer.Option(help="Folder of the data set; mvtec and visa come from the Hub without it."),
     ] = None,
     preset: Annotated[str, typer.Option(help="Whose CLIP the layers are for.")] = "paper",
-    clip: Annotated[str | None, typer.Option(help="CLIP from a Hub id or a folder instead.")] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="CLIP from a Hub id or a folder instead.")
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="By default 3 for mvtec and 15 for everything else.", min=1)
     ] = None,
@@ -115,7 +121,10 @@ def adapters(
     lr: Annotated[float, typer.Option(help="Adam's step.", min=0)] = 1e-3,
     resolution: Annotated[int, typer.Option(help="Side of the CLIP frame in pixels.")] = 518,
     blocks: Annotated[
-        str, typer.Option(help="Blocks with a layer, as 6,12,18,24; every quarter of the depth by default.")
+        str,
+        typer.Option(
+            help="Blocks with a layer, as 6,12,18,24; every quarter of the depth by default."
+        ),
     ] = "",
     holdout: Annotated[
         float, typer.Option(help="Share of the images for the validation curve; 0 trains on all.")
@@ -124,10 +133,15 @@ def adapters(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     cache_gb: Annotated[
-        float, typer.Option(help="Most disk for frozen features; a larger data set is encoded each epoch.", min=0)
+        float,
+        typer.Option(
+            help="Most disk for frozen features; a larger data set is encoded each epoch.", min=0
+        ),
     ] = 8.0,
     fresh: Fresh = False,
-    push_to_hub: Annotated[str | None, typer.Option(help="Upload to this model repository.")] = None,
+    push_to_hub: Annotated[
+        str | None, typer.Option(help="Upload to this model repository.")
+    ] = None,
 ) -> None:
     """Train the linear layers of the paper's localizer on a data set, with CLIP frozen.
 
@@ -161,9 +175,11 @@ def adapters(
         name=clip or chosen.clip_name or chosen.clip,
         wanted_for=chosen.name,
         device=pick_device(device),
-        precision=precision,
+        precision=precision,  # type: ignore[arg-type]  # checked where it is read
     )
-    path = training.train(backbone, data, out, recipe, resume=not fresh, cache_bytes=int(cache_gb * 1e9))
+    path = training.train(
+        backbone, data, out, recipe, resume=not fresh, cache_bytes=int(cache_gb * 1e9)
+    )
     print(training.push_to_hub(out, push_to_hub) if push_to_hub else path)
 
 

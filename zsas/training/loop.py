@@ -110,13 +110,12 @@ def set_lr(optimizer: torch.optim.Optimizer | Together, factor: float) -> None:
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Weight decay on matrices only: not on biases, norms, positions or single scales."""
-    decay, plain = [], []
+    decay: list[Tensor] = []
+    plain: list[Tensor] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        is_matrix = (
-            parameter.ndim >= 2 and "embedding" not in name and "embed" not in name
-        )
+        is_matrix = parameter.ndim >= 2 and "embedding" not in name and "embed" not in name
         (decay if is_matrix else plain).append(parameter)
     return [
         {"params": decay, "weight_decay": weight_decay},
@@ -200,9 +199,7 @@ class CurveLog:
         columns: Names of the numbers, in the order of the file.
     """
 
-    def __init__(
-        self, path: Path, columns: tuple[str, ...], *, resume: bool = False
-    ) -> None:
+    def __init__(self, path: Path, columns: tuple[str, ...], *, resume: bool = False) -> None:
         self.path = path
         self.columns = columns
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -215,9 +212,7 @@ class CurveLog:
         values = [row.get(column, math.nan) for column in self.columns]
         with self.path.open("a", newline="") as file:
             csv.writer(file).writerow([f"{value:.6g}" for value in values])
-        text = " ".join(
-            f"{c} {v:.4g}" for c, v in zip(self.columns, values, strict=True)
-        )
+        text = " ".join(f"{c} {v:.4g}" for c, v in zip(self.columns, values, strict=True))
         print(text, flush=True)
 
     def rows(self) -> Iterator[dict[str, float]]:
@@ -257,12 +252,7 @@ def plot_curves(csv_path: Path, png_path: Path, *, x: str = "step") -> None:
             title = f"{name}: {ys[good][-1]:.4g} [{low:.3g}, {high:.3g}]"
             span_x = max(1e-9, float(xs.max() - xs.min()))
             px = left + 10 + (xs[good] - xs.min()) / span_x * (width - 20)
-            py = (
-                top
-                + height
-                - 10
-                - (ys[good] - low) / max(1e-9, high - low) * (height - 45)
-            )
+            py = top + height - 10 - (ys[good] - low) / max(1e-9, high - low) * (height - 45)
             points = np.stack([px, py], 1).round().astype(np.int32)
             cv2.polylines(sheet, [points], False, (160, 60, 20), 1, cv2.LINE_AA)
         cv2.putText(
@@ -275,8 +265,6 @@ def plot_curves(csv_path: Path, png_path: Path, *, x: str = "step") -> None:
             1,
             cv2.LINE_AA,
         )
-        cv2.rectangle(
-            sheet, (left + 4, top + 4), (left + width - 4, top + height - 4), (210,) * 3
-        )
+        cv2.rectangle(sheet, (left + 4, top + 4), (left + width - 4, top + height - 4), (210,) * 3)
     png_path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(png_path), sheet)

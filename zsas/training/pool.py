@@ -258,9 +258,7 @@ def _fill_chunk(
     }
     words = []
     for i in range(start, stop):
-        made = make_image(
-            seed * SEED_STRIDE + i, size, families=TRAIN_FAMILIES, kinds=TRAIN_KINDS
-        )
+        made = make_image(seed * SEED_STRIDE + i, size, families=TRAIN_FAMILIES, kinds=TRAIN_KINDS)
         arrays["image"][i] = made.image
         arrays["kind_map"][i] = made.kind_map
         arrays["parts"][i] = np.minimum(made.parts, np.iinfo(np.int16).max)

@@ -103,7 +103,9 @@ def sam_alone(segmenter: Segmenter, count: int) -> dict[str, float]:
             Prompt(click, np.array([1], np.int64)),
             Prompt(none, np.zeros(0, np.int64), box=box),
         ]
-        for name, answer in zip(("click", "box"), segmenter.sam.decode(features, asked), strict=True):
+        for name, answer in zip(
+            ("click", "box"), segmenter.sam.decode(features, asked), strict=True
+        ):
             masks = [features.frame.grid_to_photo(logits) > 0 for logits in answer.logits]
             best = max(float((m & piece).sum() / (m | piece).sum()) for m in masks)
             found.setdefault(f"{name}, {kind}", []).append(best)
@@ -116,7 +118,10 @@ def words(segmenter: Segmenter, count: int) -> dict[str, float]:
     names = sorted({scene.make_image(SEED + i).name for i in range(40)})
     for i in range(count):
         made = scene.make_image(
-            SEED + 800_000 + i, families=scene.TRAIN_FAMILIES, kinds=scene.TRAIN_KINDS, defective=True
+            SEED + 800_000 + i,
+            families=scene.TRAIN_FAMILIES,
+            kinds=scene.TRAIN_KINDS,
+            defective=True,
         )
         encoding = segmenter.encode(made.image)
         wrong = [name for name in names if name != made.name][i % (len(names) - 1)]
@@ -189,7 +194,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         everything[name] = results["table"]
         lines += cascade_table(name, results)
         if root in given.root:
-            lines += ["", "| category | pixel AUROC | pixel F1-max | image AUROC |", "| --- | ---: | ---: | ---: |"]
+            lines += [
+                "",
+                "| category | pixel AUROC | pixel F1-max | image AUROC |",
+                "| --- | ---: | ---: | ---: |",
+            ]
             for category, row in results["table"][-1]["categories"].items():
                 cells = (row["pixel_auroc"], row["pixel_f1_max"], row["image_auroc"])
                 text = " | ".join("–" if c is None else f"{100 * c:.1f}" for c in cells)

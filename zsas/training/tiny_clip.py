@@ -566,12 +566,14 @@ def start_from_patches(learner: Learner, pool: Pool, seed: int) -> None:
     counts = (grey, width // 8, width // 8)
     kernels = np.concatenate(
         [
-            np.stack([colours[c][:, None, None] * np.outer(waves[u], waves[v]) for u, v in order[:n]])
+            np.stack(
+                [colours[c][:, None, None] * np.outer(waves[u], waves[v]) for u, v in order[:n]]
+            )
             for c, n in enumerate(counts)
         ]
     )
     index = np.sort(rng.choice(len(pool), min(64, len(pool)), replace=False))
-    pixels = normalise(pool.image[index].astype(np.float32) / 255).permute(0, 3, 1, 2)
+    pixels = normalise(pool.image[index].astype(np.float32) / np.float32(255)).permute(0, 3, 1, 2)
     weight = torch.from_numpy(kernels.astype(np.float32))
     found = F.conv2d(pixels, weight, stride=PATCH).permute(1, 0, 2, 3).flatten(1)
     spread = found.std(1)
@@ -599,7 +601,7 @@ def centre(learner: Learner, pool: Pool, draw: Sentences) -> None:
     text = clip.text_model(input_ids=draw.tokens(lines)).pooler_output
     clip.text_model.final_layer_norm.bias.sub_(text.mean(0))
     step = max(1, len(pool) // 32)
-    pixels = normalise(pool.image[::step][:32, ::2, ::2].astype(np.float32) / 255)
+    pixels = normalise(pool.image[::step][:32, ::2, ::2].astype(np.float32) / np.float32(255))
     _, last = vision_tokens(clip, pixels, learner.recipe.blocks, torch.float32)
     norm = clip.vision_model.post_layernorm
     norm.bias.sub_(norm(last[:, 0]).mean(0))
@@ -666,9 +668,7 @@ def teach_words(learner: Learner, nouns: Sequence[str], draw: Sentences, steps: 
     return float(np.mean(history[-20:]))
 
 
-def build(
-    recipe: Recipe, folder: Path, pool: Pool, seed: int, sam: Path | None = None
-) -> Learner:
+def build(recipe: Recipe, folder: Path, pool: Pool, seed: int, sam: Path | None = None) -> Learner:
     """A new learner with a tokenizer of its own, which is saved in ``folder/tokenizer``."""
     from zsas.data.made.defects import PHRASES
 
@@ -706,7 +706,9 @@ def make_optimizer(learner: Learner) -> loop.Together:
     groups = [
         {
             **group,
-            "params": [p for p in group["params"] if (id(p) in slow) == is_text and id(p) not in moved],
+            "params": [
+                p for p in group["params"] if (id(p) in slow) == is_text and id(p) not in moved
+            ],
             "lr": rate,
         }
         for group in loop.parameter_groups(learner, recipe.weight_decay)
@@ -830,7 +832,9 @@ def train(
         step, seen = int(state["step"]), int(state["images"])
         budget.seconds_before = float(state["seconds"])
     log = loop.CurveLog(out / "curve.csv", COLUMNS, resume=state is not None)
-    weights = {name: getattr(recipe, name) for name in ("focal", "dice", "kind", "image", "contrast")}
+    weights = {
+        name: getattr(recipe, name) for name in ("focal", "dice", "kind", "image", "contrast")
+    }
 
     def save() -> None:
         loop.save_checkpoint(
@@ -967,7 +971,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--fresh", action="store_true", help="start anew, not from the checkpoint")
-    parser.add_argument("--sam", type=Path, default=None, help="checkpoint of a small SAM to start from")
+    parser.add_argument(
+        "--sam", type=Path, default=None, help="checkpoint of a small SAM to start from"
+    )
     parser.add_argument("--export", type=Path, default=None, help="only export to this folder")
     given = parser.parse_args(arguments)
     if given.export is None:

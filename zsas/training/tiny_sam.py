@@ -50,9 +50,20 @@ PATCH = 16
 class Images(Protocol):
     """Made images by index: the part of the training pool that is used here."""
 
-    image: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
-    parts: NDArray[np.int16]
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """uint8 (N, S, S, 3) RGB."""
+        ...
+
+    @property
+    def mask(self) -> NDArray[np.uint8]:
+        """uint8 (N, S, S), nonzero on defects."""
+        ...
+
+    @property
+    def parts(self) -> NDArray[np.int16]:
+        """int16 (N, S, S), 0 = background."""
+        ...
 
 
 @dataclass(frozen=True)

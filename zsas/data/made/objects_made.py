@@ -49,8 +49,17 @@ def lattice(columns: int, rows: int, w: float, h: float) -> Outline:
     return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
 
 
-def chip(canvas: Canvas, w: float, h: float, x: float, y: float, turn: float, body: Finish,
-         pins: Finish, sides: int) -> None:
+def chip(
+    canvas: Canvas,
+    w: float,
+    h: float,
+    x: float,
+    y: float,
+    turn: float,
+    body: Finish,
+    pins: Finish,
+    sides: int,
+) -> None:
     """One packaged circuit with legs, a pin-one mark and print."""
     rng = canvas.rng
     legs: list[Outline] = []
@@ -59,12 +68,13 @@ def chip(canvas: Canvas, w: float, h: float, x: float, y: float, turn: float, bo
         count = max(2, int(along / max(min(w, h) * 0.14, 0.02)))
         sign = 1 if side % 2 else -1
         for p in (np.arange(count) + 0.5) * 2 * along / count - along:
-            leg = rectangle(along / count * 0.45, 0.16 * min(w, h), p, sign * (out + 0.1 * min(w, h)))
+            leg = rectangle(
+                along / count * 0.45, 0.16 * min(w, h), p, sign * (out + 0.1 * min(w, h))
+            )
             legs.append(moved(leg if side < 2 else leg[:, ::-1], x, y, turn))
     if legs:
         canvas.solid(legs, pins, bevel=0.02, shadow=0.02, apart=rng.random() < 0.5)
-    canvas.solid(moved(rectangle(w, h, radius=0.02), x, y, turn), body, bevel=0.03,
-                 shadow=0.05)
+    canvas.solid(moved(rectangle(w, h, radius=0.02), x, y, turn), body, bevel=0.03, shadow=0.05)
     dot = moved(moved(ellipse(min(w, h) * 0.1, points=20), -w * 0.75, h * 0.6), x, y, turn)
     canvas.solid(dot, body, bevel=-0.015, label=False)
     if min(w, h) * canvas.scale > 12:
@@ -76,21 +86,29 @@ def chip(canvas: Canvas, w: float, h: float, x: float, y: float, turn: float, bo
 
 def board(rng: Rng, canvas: Canvas, w: float, h: float) -> None:
     """A printed circuit board: mask, traces, vias, pads, silk-screen print."""
-    mask = noise.colour(rng, rng.choice([[90, 160], [90, 160], [200, 240], [0, 20], [30, 50]]),
-                        (0.3, 0.85), (0.1, 0.55))
+    mask = noise.colour(
+        rng,
+        rng.choice([[90, 160], [90, 160], [200, 240], [0, 20], [30, 50]]),
+        (0.3, 0.85),
+        (0.1, 0.55),
+    )
     finish = Finish(mask, (("mottle", 0.03, 0), ("grain", 0.02, 0.03)), 0.2, 20, 0.5, 0.1)
     canvas.solid(rectangle(w, h, radius=rng.uniform(0, 0.1)), finish, bevel=0.015, shadow=0.04)
     lighter = np.clip(mask * rng.uniform(1.15, 1.5) + 0.02, 0, 1)
+    traces: list[Outline] = []
     for _ in range(int(rng.integers(5, 14))):
         x, y = rng.uniform(-w, w) * 0.9, rng.uniform(-h, h) * 0.9
         path = [[x, y]]
         for _ in range(3):
             step, way = rng.uniform(0.1, 0.5), rng.integers(0, 8) * np.pi / 4
-            x, y = np.clip(x + step * np.cos(way), -w * 0.95, w * 0.95), np.clip(
-                y + step * np.sin(way), -h * 0.95, h * 0.95)
+            x, y = (
+                np.clip(x + step * np.cos(way), -w * 0.95, w * 0.95),
+                np.clip(y + step * np.sin(way), -h * 0.95, h * 0.95),
+            )
             path.append([x, y])
-        for k in range(int(rng.integers(1, 4))):
-            canvas.line(np.array(path) + k * 0.045, rng.uniform(0.012, 0.025), lighter, 0.8)
+        traces += [np.array(path) + k * 0.045 for k in range(int(rng.integers(1, 4)))]
+    for k in range(2):
+        canvas.line(traces[k::2], rng.uniform(0.012, 0.025), lighter, 0.8)
     vias = rng.uniform(-0.92, 0.92, (int(rng.integers(4, 14)), 2)) * (w, h)
     gold = leads(rng)
     canvas.solid(copies(ellipse(0.028, points=16), vias), gold)
@@ -108,34 +126,45 @@ def circuit(rng: Rng, size: int) -> Surface:
     rng.shuffle(slots)
     chips = int(rng.integers(1, 4))
     for at in slots[:chips]:
-        chip(c, rng.uniform(0.12, 0.2), rng.uniform(0.1, 0.16), at[0], at[1], 0.0, body, pins,
-             int(rng.choice([2, 2, 4])))
+        chip(
+            c,
+            rng.uniform(0.12, 0.2),
+            rng.uniform(0.1, 0.16),
+            at[0],
+            at[1],
+            0.0,
+            body,
+            pins,
+            int(rng.choice([2, 2, 4])),
+        )
     ceramic = [plastic(rng, noise.colour(rng, (20, 40), (0.1, 0.5), (0.3, 0.75))), body]
-    for at in slots[chips:chips + 7]:
+    for at in slots[chips : chips + 7]:
         turn = rng.choice([0, np.pi / 2])
         kind = rng.choice(["small", "small", "can", "pads", "led"])
         if kind == "small":
-            row = [put(rectangle(0.045, 0.025), at + np.array([0, k * 0.09]), turn) for k in (-1, 0, 1)]
-            ends = [put(rectangle(0.065, 0.026), at + np.array([0, k * 0.09]), turn)
-                    for k in (-1, 0, 1)]
+            row = [
+                put(rectangle(0.045, 0.025), at + np.array([0, k * 0.09]), turn) for k in (-1, 0, 1)
+            ]
+            ends = [
+                put(rectangle(0.065, 0.026), at + np.array([0, k * 0.09]), turn) for k in (-1, 0, 1)
+            ]
             c.solid(ends, pins, bevel=0.015, shadow=0.02, label=False)
             c.solid(row, ceramic[int(rng.integers(2))], bevel=0.01, apart=True)
         elif kind == "can":
             c.solid(put(ellipse(0.12), at), metal(rng, (0.6, 0.85), 0), bevel=0.03, shadow=0.12)
-            c.solid(put(np.array([[-0.06, -0.1], [-0.06, 0.1], [-0.115, 0.0]]), at), body,
-                    label=False)
+            c.solid(
+                put(np.array([[-0.06, -0.1], [-0.06, 0.1], [-0.115, 0.0]]), at), body, label=False
+            )
         elif kind == "pads":
             pads = lattice(int(rng.integers(3, 7)), 2, 0.17, 0.07) + at
-            c.solid(copies(ellipse(0.025, points=14), pads), pins, dome=0.4,
-                    apart=True)
+            c.solid(copies(ellipse(0.025, points=14), pads), pins, dome=0.4, apart=True)
         else:
             c.solid(put(ellipse(0.06), at), plastic(rng), dome=0.8, shadow=0.05)
         if rng.random() < 0.5:
             c.write(words(rng, 1, 1), at[0], at[1] + 0.17, 0.05, np.full(3, 0.85), 0.8)
     corners = [[sx * 0.9, sy * (h - 0.1)] for sx in (-1, 1) for sy in (-1, 1)]
     c.solid(copies(ellipse(0.06, points=24), corners), pins, bevel=0.015)
-    c.solid(copies(ellipse(0.038, points=20), corners), black(rng), bevel=-0.015,
-            label=False)
+    c.solid(copies(ellipse(0.038, points=20), corners), black(rng), bevel=-0.015, label=False)
     return c.surface(noun(rng, "circuit board", "PCB", "printed circuit board"), "circuit", 2)
 
 
@@ -143,8 +172,11 @@ def transistor(rng: Rng, size: int) -> Surface:
     """A three-legged part or a chip on a perforated board."""
     c = Canvas(rng, size)
     c.stand((1, 1), fill=(0.9, 1.25), turn=rng.choice([0.06, np.pi]), tilt=0.06)
-    shade = noise.colour(rng, (20, 50), (0.2, 0.7), (0.3, 0.8)) if rng.random() < 0.6 else (
-        noise.colour(rng, (90, 220), (0.2, 0.8), (0.15, 0.6)))
+    shade = (
+        noise.colour(rng, (20, 50), (0.2, 0.7), (0.3, 0.8))
+        if rng.random() < 0.6
+        else (noise.colour(rng, (90, 220), (0.2, 0.8), (0.15, 0.6)))
+    )
     c.solid(rectangle(1.5, 1.5), rough(rng, shade, 0.03, 0.1), label=False)
     count = int(rng.integers(9, 17))
     holes = lattice(count, count, 1.5, 1.5)
@@ -155,14 +187,24 @@ def transistor(rng: Rng, size: int) -> Surface:
     x, y = rng.uniform(-0.15, 0.15, 2)
     if rng.random() < 0.6:
         for k in (-1, 0, 1):
-            foot = np.array([[x + k * pitch, y], [x + k * pitch * 1.1, y + 0.35],
-                             [x + k * pitch, y + rng.uniform(0.6, 0.75)]])
+            foot = np.array(
+                [
+                    [x + k * pitch, y],
+                    [x + k * pitch * 1.1, y + 0.35],
+                    [x + k * pitch, y + rng.uniform(0.6, 0.75)],
+                ]
+            )
             c.solid(sausage(foot, 0.035), pins, dome=0.8, shadow=0.06)
         w = rng.uniform(0.3, 0.42)
         if rng.random() < 0.5:
             tab = rectangle(w, 0.5, x, y - 0.3, 0.03)
-            c.solid(tab, metal(rng, (0.5, 0.8), 0), holes=[ellipse(0.1, x=x, y=y - 0.6)],
-                    bevel=0.03, shadow=0.1)
+            c.solid(
+                tab,
+                metal(rng, (0.5, 0.8), 0),
+                holes=[ellipse(0.1, x=x, y=y - 0.6)],
+                bevel=0.03,
+                shadow=0.1,
+            )
         c.solid(rectangle(w, 0.35, x, y, 0.05), body, bevel=0.06, shadow=0.12)
         c.write(words(rng, 1, 1), x, y, 0.12, np.full(3, rng.uniform(0.3, 0.8)), 0.8)
     else:
@@ -180,17 +222,21 @@ def connector(rng: Rng, size: int) -> Surface:
     body = plastic(rng) if rng.random() < 0.5 else black(rng)
     for side in (-1, 1):
         if rng.random() < 0.5:
-            c.solid(rectangle(rng.uniform(0.1, 0.3), 0.12, 0, side * (h + 0.05), 0.02), body,
-                    bevel=0.03, shadow=0.05)
+            c.solid(
+                rectangle(rng.uniform(0.1, 0.3), 0.12, 0, side * (h + 0.05), 0.02),
+                body,
+                bevel=0.03,
+                shadow=0.05,
+            )
     c.solid(rectangle(1, h, radius=0.06), body, bevel=0.04, shadow=0.12)
     spots = lattice(columns, rows, 0.92, h * 0.85)
     unit = min(0.92 / columns, h * 0.85 / rows)
     round_ = rng.random() < 0.4
     socket = ellipse(unit * 0.7, points=24) if round_ else rectangle(unit * 0.68, unit * 0.68)
-    c.solid(copies(socket, spots), plastic(rng, body.colour * 0.4), bevel=-unit * 0.2,
-            label=False)
-    pin = ellipse(unit * 0.35, points=16) if rng.random() < 0.5 else rectangle(unit * 0.3,
-                                                                               unit * 0.3)
+    c.solid(copies(socket, spots), plastic(rng, body.colour * 0.4), bevel=-unit * 0.2, label=False)
+    pin = (
+        ellipse(unit * 0.35, points=16) if rng.random() < 0.5 else rectangle(unit * 0.3, unit * 0.3)
+    )
     c.solid(copies(pin, spots), leads(rng), dome=0.6, apart=True)
     if rng.random() < 0.4:
         c.write(words(rng, 1, 2), 0, h + 0.12, 0.1, np.full(3, 0.8), 0.7)
@@ -213,7 +259,9 @@ def wafer(rng: Rng, size: int) -> Surface:
         spots = spots[np.hypot(*spots.T) < 0.92 - unit]
     shape = rectangle(unit * 0.9, unit * 0.9, radius=unit * rng.uniform(0, 0.4))
     c.solid(copies(shape, spots), cell, bevel=unit * rng.choice([-0.15, 0.15]), apart=True)
-    inner = rectangle(unit * 0.45, unit * rng.uniform(0.2, 0.6), *(rng.uniform(-0.2, 0.2, 2) * unit))
+    inner = rectangle(
+        unit * 0.45, unit * rng.uniform(0.2, 0.6), *(rng.uniform(-0.2, 0.2, 2) * unit)
+    )
     c.solid(copies(inner, spots), metal(rng, tinted=0.5), bevel=unit * 0.08, label=False)
     return c.surface(noun(rng, "wafer", "die array", "panel"), "wafer", 3)
 
@@ -226,12 +274,19 @@ def cable(rng: Rng, size: int) -> Surface:
     c.solid(wavy(rng, ellipse(1), 0.008), jacket, bevel=0.05, shadow=rng.uniform(0.02, 0.15))
     cores = int(rng.choice([1, 2, 3, 3, 4, 7]))
     radius = {1: 0.82, 2: 0.44, 3: 0.42, 4: 0.37, 7: 0.29}[cores]
-    places = np.zeros((1, 2)) if cores == 1 else polygon(cores, 0.9 - radius,
-                                                         angle=rng.uniform(0, 6))
+    places = (
+        np.zeros((1, 2)) if cores == 1 else polygon(cores, 0.9 - radius, angle=rng.uniform(0, 6))
+    )
     if cores == 7:
         places = np.vstack([polygon(6, 0.6), [[0, 0]]])
-    copper = Finish(noise.colour(rng, (12, 40), (0.1, 0.7), (0.5, 0.9)), (("grain", 0.06, 0.2),),
-                    0.5, 20, 0.4, 0.4)
+    copper = Finish(
+        noise.colour(rng, (12, 40), (0.1, 0.7), (0.5, 0.9)),
+        (("grain", 0.06, 0.2),),
+        0.5,
+        20,
+        0.4,
+        0.4,
+    )
     pack = np.concatenate([[[0.0, 0.0]], *[polygon(6 * k, k / 3.5) for k in (1, 2, 3)]])
     strand_r = 0.135
     for at in places:
@@ -258,12 +313,22 @@ def bottle(rng: Rng, size: int) -> Surface:
     glass = noise.colour(rng, (20, 200), (0.1, 0.8), (0.03, 0.5))
     rings = np.sort(rng.uniform(0.35, 0.97, int(rng.integers(3, 7))))[::-1]
     bright = rng.uniform(0.3, 1.0)
-    c.solid(ellipse(1), Finish(glass, (), rng.uniform(0.2, 0.8), 30, 0.4, rng.uniform(0.2, 0.8)),
-            bevel=rng.uniform(0.05, 0.25), shadow=rng.uniform(0, 0.15))
+    c.solid(
+        ellipse(1),
+        Finish(glass, (), rng.uniform(0.2, 0.8), 30, 0.4, rng.uniform(0.2, 0.8)),
+        bevel=rng.uniform(0.05, 0.25),
+        shadow=rng.uniform(0, 0.15),
+    )
     for k, r in enumerate(rings):
         tone = glass * rng.uniform(0.5, 1.6) + (bright * rng.uniform(0, 0.6) if k % 2 else 0)
-        finish = Finish(np.clip(tone, 0, 1).astype(np.float32), (("mottle", 0.04, 0.0),),
-                        rng.uniform(0.2, 1), rng.uniform(10, 60), 0.4, rng.uniform(0.2, 0.9))
+        finish = Finish(
+            np.clip(tone, 0, 1).astype(np.float32),
+            (("mottle", 0.04, 0.0),),
+            rng.uniform(0.2, 1),
+            rng.uniform(10, 60),
+            0.4,
+            rng.uniform(0.2, 0.9),
+        )
         c.solid(ellipse(r), finish, bevel=rng.uniform(0.03, 0.12) * rng.choice([-1, 1]))
     c.solid(ellipse(rings[-1] * 0.9), plastic(rng, glass * 0.4), bevel=-0.08)
     return c.surface(noun(rng, "bottle", "glass bottle", "jar"), "bottle", 5)
@@ -293,18 +358,28 @@ def lid(rng: Rng, size: int) -> Surface:
     else:
         ink = noise.colour(rng, (0, 360), (0.2, 0.9), (0.1, 0.9))
         if rng.random() < 0.5:
-            c.solid(moved(toothed(int(rng.integers(5, 12)), 0.25, 0.45), 0, -0.05),
-                    plastic(rng, ink))
-        c.write(words(rng), 0, rng.uniform(-0.2, 0.2), rng.uniform(0.12, 0.25), ink * 0.6, 0.9,
-                depth=rng.choice([0, 0.3]))
+            c.solid(
+                moved(toothed(int(rng.integers(5, 12)), 0.25, 0.45), 0, -0.05), plastic(rng, ink)
+            )
+        c.write(
+            words(rng),
+            0,
+            rng.uniform(-0.2, 0.2),
+            rng.uniform(0.12, 0.25),
+            ink * 0.6,
+            0.9,
+            depth=rng.choice([0, 0.3]),
+        )
     return c.surface(noun(rng, str(kind), "lid", "cap" if kind != "can" else "can end"), "lid", 4)
 
 
 def stripes(c: Canvas, x: float, y: float, w: float, h: float) -> None:
     """A bar code."""
     edges = x - w + np.sort(c.rng.uniform(0, 2 * w, 36))
-    bars = [rectangle((b - a) / 2, h, (a + b) / 2, y)
-            for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    bars = [
+        rectangle((b - a) / 2, h, (a + b) / 2, y)
+        for a, b in zip(edges[::2], edges[1::2], strict=True)
+    ]
     c.solid(rectangle(w * 1.1, h * 1.15, x, y), plastic(c.rng, np.full(3, 0.92)))
     c.solid(bars, plastic(c.rng, np.full(3, 0.08)), label=False)
 
@@ -316,9 +391,14 @@ def carton(rng: Rng, size: int) -> Surface:
     pouch = rng.random() < 0.4
     c.stand((1, h), fill=(0.65, 1.15), turn=rng.choice([0.1, np.pi]), tilt=0.12)
     base = noise.colour(rng, (0, 360), (0, 0.8), (0.3, 1))
-    finish = Finish(base, (("mottle", 0.02, rng.uniform(0.3, 1.5) if pouch else 0.0),
-                           ("grain", 0.01, 0.02)), rng.uniform(0.05, 0.5), rng.uniform(8, 40),
-                    0.5, rng.uniform(0, 0.3))
+    finish = Finish(
+        base,
+        (("mottle", 0.02, rng.uniform(0.3, 1.5) if pouch else 0.0), ("grain", 0.01, 0.02)),
+        rng.uniform(0.05, 0.5),
+        rng.uniform(8, 40),
+        0.5,
+        rng.uniform(0, 0.3),
+    )
     outline = rectangle(1, h, radius=0 if pouch else rng.uniform(0, 0.15))
     c.solid(outline, finish, dome=0.3 if pouch else 0.0, bevel=0.02, shadow=rng.uniform(0.02, 0.15))
     inks = [noise.colour(rng, (0, 360), (0.2, 1), (0.05, 0.95)) for _ in range(3)]
@@ -329,16 +409,31 @@ def carton(rng: Rng, size: int) -> Surface:
     light = float(rng.uniform(0.75, 1))
     if rng.random() < 0.7:
         y = rng.uniform(-0.8, 0.8) * h
-        c.solid(rectangle(1, rng.uniform(0.08, 0.3) * h, 0, np.clip(y, -0.65 * h, 0.65 * h)),
-                ink(0), opacity=light)
+        c.solid(
+            rectangle(1, rng.uniform(0.08, 0.3) * h, 0, np.clip(y, -0.65 * h, 0.65 * h)),
+            ink(0),
+            opacity=light,
+        )
     if rng.random() < 0.7:
         shape = rng.choice(["disc", "star", "blob"])
-        logo = {"disc": ellipse(0.25), "star": toothed(8, 0.15, 0.28, 0.2, 0.9),
-                "blob": wavy(rng, ellipse(0.24), 0.2)}[str(shape)]
-        c.solid(moved(logo, rng.uniform(-0.6, 0.6), rng.uniform(-0.4, 0.4) * h, 0, h), ink(1),
-                opacity=light)
-    c.write(words(rng), rng.uniform(-0.3, 0.3), rng.uniform(-0.6, 0.2) * h, rng.uniform(0.12, 0.24),
-            inks[2], 0.95)
+        logo = {
+            "disc": ellipse(0.25),
+            "star": toothed(8, 0.15, 0.28, 0.2, 0.9),
+            "blob": wavy(rng, ellipse(0.24), 0.2),
+        }[str(shape)]
+        c.solid(
+            moved(logo, rng.uniform(-0.6, 0.6), rng.uniform(-0.4, 0.4) * h, 0, h),
+            ink(1),
+            opacity=light,
+        )
+    c.write(
+        words(rng),
+        rng.uniform(-0.3, 0.3),
+        rng.uniform(-0.6, 0.2) * h,
+        rng.uniform(0.12, 0.24),
+        inks[2],
+        0.95,
+    )
     for row in range(int(rng.integers(1, 4))):
         c.write(words(rng, 2, 3), -0.3, h * (0.3 + 0.17 * row), 0.07, inks[2] * 0.5, 0.85)
     if rng.random() < 0.5:
@@ -347,8 +442,11 @@ def carton(rng: Rng, size: int) -> Surface:
         for side in (-1, 1):
             ribs = [rectangle(0.012, h, side * (0.9 + 0.03 * k)) for k in range(3)]
             c.solid(ribs, finish, dome=0.8, label=False)
-    return c.surface(noun(rng, *(["pouch", "food package"] if pouch else
-                                 ["label", "carton", "printed card"])), "carton", 3)
+    return c.surface(
+        noun(rng, *(["pouch", "food package"] if pouch else ["label", "carton", "printed card"])),
+        "carton",
+        3,
+    )
 
 
 def zipper(rng: Rng, size: int) -> Surface:
@@ -359,10 +457,15 @@ def zipper(rng: Rng, size: int) -> Surface:
     tape = Finish(cloth, (("grain", 0.06, 0.25), ("brushed", 0.05, 0.2)), 0.0, 5, 0.6)
     half = rng.uniform(0.35, 0.75)
     for side in (-1, 1):
-        c.solid(rectangle(half / 2, 1.6, side * (half / 2 + 0.02), 0), tape, bevel=0.02, shadow=0.03)
+        c.solid(
+            rectangle(half / 2, 1.6, side * (half / 2 + 0.02), 0), tape, bevel=0.02, shadow=0.03
+        )
     x, y = c.local((slice(0, size), slice(0, size)))
-    weave = np.sin(y * np.float32(rng.uniform(60, 160))) * np.sin(np.abs(x) * np.float32(110))
-    lit = 1 + rng.uniform(0.04, 0.15) * weave * c.region
+    wave = np.sin(np.arange(32, dtype=np.float32) * (2 * np.pi / 32))
+    u = np.abs(x) * np.float32(rng.uniform(350, 700)) % 32
+    v = y * np.float32(rng.uniform(300, 800)) % 32
+    weave = cv2.remap(np.outer(wave, wave), u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    lit = 1 + np.float32(rng.uniform(0.04, 0.15)) * weave * c.region
     cv2.multiply(c.rgb, cv2.merge([np.asarray(lit, np.float32)] * 3), dst=c.rgb)
     tooth = metal(rng, (0.45, 0.85), 0.4) if rng.random() < 0.6 else plastic(rng)
     count = int(rng.integers(14, 34))
@@ -370,15 +473,22 @@ def zipper(rng: Rng, size: int) -> Surface:
     w = rng.uniform(0.1, 0.18)
     middle = (np.arange(count) - count / 2) * pitch
     for side in (-1, 1):
-        row = [rectangle(w * 0.6, pitch * 0.36, side * w * 0.45, m + side * pitch / 4, pitch * 0.15)
-               for m in middle]
+        row = [
+            rectangle(w * 0.6, pitch * 0.36, side * w * 0.45, m + side * pitch / 4, pitch * 0.15)
+            for m in middle
+        ]
         c.solid(row, tooth, dome=0.7, shadow=0.02, apart=True)
     if rng.random() < 0.35:
         y0 = rng.uniform(-0.5, 0.5)
         pull = metal(rng)
         c.solid(moved(ellipse(0.26, 0.3, 3.5), 0, y0), pull, bevel=0.07, shadow=0.08)
-        c.solid(rectangle(0.1, 0.35, 0.05, y0 + 0.35, 0.08), pull, bevel=0.04, shadow=0.08,
-                holes=[ellipse(0.05, x=0.05, y=y0 + 0.55)])
+        c.solid(
+            rectangle(0.1, 0.35, 0.05, y0 + 0.35, 0.08),
+            pull,
+            bevel=0.04,
+            shadow=0.08,
+            holes=[ellipse(0.05, x=0.05, y=y0 + 0.55)],
+        )
     return c.surface(noun(rng, "zipper", "zip"), "zipper", 3)
 
 
@@ -399,8 +509,10 @@ def brush(rng: Rng, size: int) -> Surface:
     shades = [noise.colour(rng, (0, 360), (0, 0.8), (0.4, 1)) for _ in range(3)]
     for k, shade in enumerate(shades):
         bristle = Finish(shade, (("grain", 0.18, 0.5), ("speckle", -0.08, 0.0)), 0.2, 10, 0.4)
-        group = [wavy(rng, ellipse(unit * 0.9, points=18), 0.07) + s for s in
-                 spots[k::3] + rng.normal(0, unit * 0.08, spots[k::3].shape)]
+        group = [
+            wavy(rng, ellipse(unit * 0.9, points=18), 0.07) + s
+            for s in spots[k::3] + rng.normal(0, unit * 0.08, spots[k::3].shape)
+        ]
         if group:
             c.solid(group, bristle, dome=0.4, shadow=0.04, apart=True)
     return c.surface(noun(rng, "toothbrush", "brush", "bristles"), "brush", 2)
@@ -412,15 +524,19 @@ def strap(rng: Rng, size: int) -> Surface:
     c.stand((1, 1), fill=(0.9, 1.1), turn=rng.choice([0.1, np.pi]), tilt=0.1)
     rail = rng.random() < 0.5
     w = rng.uniform(0.2, 0.5)
-    finish = metal(rng) if rail else rough(rng, noise.colour(rng, (0, 360), (0, 0.6), (0.1, 0.7)),
-                                           0.06, 0.3)
+    finish = (
+        metal(rng)
+        if rail
+        else rough(rng, noise.colour(rng, (0, 360), (0, 0.6), (0.1, 0.7)), 0.06, 0.3)
+    )
     if rail:
         tie = rough(rng, noise.colour(rng, (20, 50), (0, 0.4), (0.2, 0.6)), 0.1, 0.6)
         for y in np.arange(-1.6, 1.6, rng.uniform(0.5, 0.9)):
             c.solid(rectangle(0.85, 0.15, 0, y, 0.02), tie, bevel=0.03, shadow=0.05)
             for side in (-1, 1):
-                c.solid(moved(polygon(6, 0.07), side * (w + 0.12), y), finish, bevel=0.03,
-                        shadow=0.05)
+                c.solid(
+                    moved(polygon(6, 0.07), side * (w + 0.12), y), finish, bevel=0.03, shadow=0.05
+                )
     c.solid(rectangle(w, 2.0), finish, bevel=0.04, shadow=0.1)
     if rail:
         c.solid(rectangle(w * 0.55, 2.0), metal(rng, (0.5, 0.85), 0), bevel=0.05, shadow=0.04)
@@ -428,8 +544,10 @@ def strap(rng: Rng, size: int) -> Surface:
         pitch = rng.uniform(0.06, 0.14)
         thread = plastic(rng)
         for x in (-w * 0.8, w * 0.8):
-            marks = [sausage(np.array([[x, y], [x + 0.005, y + pitch * 0.5]]), 0.014)
-                     for y in np.arange(-1.5, 1.5, pitch)]
+            marks = [
+                sausage(np.array([[x, y], [x + 0.005, y + pitch * 0.5]]), 0.014)
+                for y in np.arange(-1.5, 1.5, pitch)
+            ]
             c.solid(marks, thread, dome=0.7, label=False)
         path = np.array([[-w, -1.5], [0, -1.4], [w, -1.5]])
         for y in np.arange(0, 3, rng.uniform(0.5, 1.2)):

@@ -85,16 +85,33 @@ def hazelnut(rng: Rng, size: int) -> Surface:
     pale = noise.colour(rng, (22, 40), (0.2, 0.45), (0.6, 0.85))
     mixed = cv2.blendLinear(noise.tint(0.95 + 0.1 * mottle, pale), paint, base, 1 - base)
     lumps = c.scale * rng.uniform(0.005, 0.03) if peeled else 0.0
-    c.fields["lumps"] = noise.smooth(rng, size, c.scale * rng.uniform(0.4, 0.8)) if peeled else mottle
-    finish = Finish(pale, (("grain", 0.02, 0.05), ("lumps", 0.0, lumps)), rng.uniform(0.03, 0.3),
-                    rng.uniform(8, 40), rng.uniform(0.35, 0.6))
-    c.solid(outline, finish, dome=rng.uniform(0.7, 1.0), paint=np.asarray(mixed, np.float32),
-            shadow=rng.uniform(0, 0.25))
+    c.fields["lumps"] = (
+        noise.smooth(rng, size, c.scale * rng.uniform(0.4, 0.8)) if peeled else mottle
+    )
+    finish = Finish(
+        pale,
+        (("grain", 0.02, 0.05), ("lumps", 0.0, lumps)),
+        rng.uniform(0.03, 0.3),
+        rng.uniform(8, 40),
+        rng.uniform(0.35, 0.6),
+    )
+    c.solid(
+        outline,
+        finish,
+        dome=rng.uniform(0.7, 1.0),
+        paint=np.asarray(mixed, np.float32),
+        shadow=rng.uniform(0, 0.25),
+    )
     if peeled:
         for at in rng.uniform(-0.55, 0.55, (int(rng.integers(0, 9)), 2)):
             spot = wavy(rng, ellipse(rng.uniform(0.02, 0.07), points=20), 0.2) + at
-            c.solid(spot, rough(rng, np.clip(light * rng.uniform(0.8, 1.2), 0, 1)), dome=0.2,
-                    label=False, opacity=rng.uniform(0.3, 0.8))
+            c.solid(
+                spot,
+                rough(rng, np.clip(light * rng.uniform(0.8, 1.2), 0, 1)),
+                dome=0.2,
+                label=False,
+                opacity=rng.uniform(0.3, 0.8),
+            )
         if rng.random() < 0.3:
             fold = np.array([[-0.6, 0], [-0.1, rng.uniform(-0.2, 0.2)], [0.6, 0]])
             c.solid(sausage(fold, 0.05), rough(rng, light), bevel=-0.05, label=False, opacity=0.7)
@@ -116,7 +133,9 @@ def walnut(rng: Rng, size: int) -> Surface:
         wrinkles = noise.fractal(rng, size, c.scale * rng.uniform(0.15, 0.4), 3, 0.5)
         ridges = 1 - np.minimum(np.abs(wrinkles) * rng.uniform(1.5, 3), 1)
         shade = noise.colour(rng, (20, 40), (0.3, 0.6), (0.4, 0.8))
-        paint = noise.tint(1.05 - rng.uniform(0.2, 0.5) * ridges + 0.05 * c.texture("cast"), shade)[box]
+        paint = noise.tint(1.05 - rng.uniform(0.2, 0.5) * ridges + 0.05 * c.texture("cast"), shade)[
+            box
+        ]
         finish = rough(rng, shade, 0.05, 0.5)
         name = noun(rng, "walnut", "nut", "peach stone")
     else:
@@ -124,14 +143,22 @@ def walnut(rng: Rng, size: int) -> Surface:
         other = noise.colour(rng, (0, 110), (0.4, 0.9), (0.35, 0.9))
         field = 0.4 + 0.35 * height + 0.08 * meridians(rng, longitude, height, 60, 4)
         paint = noise.ramp(field + 0.04 * c.texture("cast")[box], [skin, other])
-        finish = Finish(skin, (("speckle", rng.uniform(0, 0.04), 0.0),), rng.uniform(0.1, 0.6),
-                        rng.uniform(10, 60), 0.5)
+        finish = Finish(
+            skin,
+            (("speckle", rng.uniform(0, 0.04), 0.0),),
+            rng.uniform(0.1, 0.6),
+            rng.uniform(10, 60),
+            0.5,
+        )
         name = noun(rng, "fruit", "apple", "orange", "tomato")
     c.solid(outline, finish, dome=rng.uniform(0.6, 1), paint=paint, shadow=rng.uniform(0, 0.25))
     if rng.random() < 0.4:
         at = rng.uniform(-0.4, 0.4, 2)
-        c.solid(wavy(rng, ellipse(0.08), 0.15) + at, rough(rng, noise.colour(rng, (20, 60),
-                (0.3, 0.6), (0.1, 0.4))), bevel=-0.05)
+        c.solid(
+            wavy(rng, ellipse(0.08), 0.15) + at,
+            rough(rng, noise.colour(rng, (20, 60), (0.3, 0.6), (0.1, 0.4))),
+            bevel=-0.05,
+        )
     return c.surface(name, "walnut", 4)
 
 
@@ -151,17 +178,31 @@ def cashew(rng: Rng, size: int) -> Surface:
     bean = rng.random() < 0.4
     outline = bent(rng, 0.75, rng.uniform(0.36, 0.55), rng.uniform(0.3, 1.3))
     c.stand((1, 0.8), tilt=0.08)
-    shade = (noise.colour(rng, (0, 60), (0.1, 0.8), (0.2, 0.9)) if bean
-             else noise.colour(rng, (28, 46), (0.15, 0.5), (0.65, 0.95)))
-    finish = Finish(shade, (("cast", rng.uniform(0.01, 0.06), rng.uniform(0, 0.2)),
-                            ("mottle", rng.uniform(0.02, 0.08), 0.1)),
-                    rng.uniform(0.03, 0.4), rng.uniform(8, 40), 0.5)
+    shade = (
+        noise.colour(rng, (0, 60), (0.1, 0.8), (0.2, 0.9))
+        if bean
+        else noise.colour(rng, (28, 46), (0.15, 0.5), (0.65, 0.95))
+    )
+    finish = Finish(
+        shade,
+        (
+            ("cast", rng.uniform(0.01, 0.06), rng.uniform(0, 0.2)),
+            ("mottle", rng.uniform(0.02, 0.08), 0.1),
+        ),
+        rng.uniform(0.03, 0.4),
+        rng.uniform(8, 40),
+        0.5,
+    )
     c.solid(outline, finish, dome=rng.uniform(0.5, 0.9), shadow=rng.uniform(0, 0.2))
     if bean and rng.random() < 0.6:
-        c.solid(moved(ellipse(0.16, 0.05), rng.uniform(-0.1, 0.1), -0.2), plastic(rng, shade * 0.4),
-                bevel=-0.03)
-    return c.surface(noun(rng, *(["bean", "coffee bean"] if bean else ["cashew", "nut"])),
-                     "cashew", 4)
+        c.solid(
+            moved(ellipse(0.16, 0.05), rng.uniform(-0.1, 0.1), -0.2),
+            plastic(rng, shade * 0.4),
+            bevel=-0.03,
+        )
+    return c.surface(
+        noun(rng, *(["bean", "coffee bean"] if bean else ["cashew", "nut"])), "cashew", 4
+    )
 
 
 def biscuit(rng: Rng, size: int) -> Surface:
@@ -180,15 +221,24 @@ def biscuit(rng: Rng, size: int) -> Surface:
     rim = np.clip(cv2.sqrt(x * x + y * y), 0, 1) ** 3
     field = rng.uniform(-0.1, 0.4) + rim * rng.uniform(0.1, 0.6) + 0.1 * c.texture("mottle")
     paint = noise.ramp(field + 0.05 * c.texture("cast"), [pale, baked])
-    c.solid(outline, rough(rng, pale, 0.05, rng.uniform(0.3, 1.0)), bevel=rng.uniform(0.05, 0.2),
-            paint=paint, shadow=rng.uniform(0.02, 0.1))
+    c.solid(
+        outline,
+        rough(rng, pale, 0.05, rng.uniform(0.3, 1.0)),
+        bevel=rng.uniform(0.05, 0.2),
+        paint=paint,
+        shadow=rng.uniform(0.02, 0.1),
+    )
     spots = rng.uniform(-0.7, 0.7, (int(rng.integers(5, 22)), 2))
     spots = spots[np.hypot(*spots.T) < 0.75]
     if rng.random() < 0.5:
         chip = rough(rng, noise.colour(rng, (10, 30), (0.3, 0.7), (0.08, 0.3)), 0.1, 0.4)
         for at in spots:
-            c.solid(wavy(rng, ellipse(rng.uniform(0.05, 0.13), points=24), 0.12) + at, chip,
-                    dome=0.6, shadow=0.02)
+            c.solid(
+                wavy(rng, ellipse(rng.uniform(0.05, 0.13), points=24), 0.12) + at,
+                chip,
+                dome=0.6,
+                shadow=0.02,
+            )
     else:
         grid = np.stack(np.meshgrid(*[np.linspace(-0.55, 0.55, int(rng.integers(3, 6)))] * 2), -1)
         hole = rough(rng, baked * 0.7, 0.05, 0.1)
@@ -205,8 +255,13 @@ def food_ring(rng: Rng, size: int) -> Surface:
     inner = rng.uniform(0.3, 0.8)
     c.stand((1, 1), tilt=0.12)
     shade = noise.colour(rng, (18, 50), (0.2, 0.75), (0.5, 0.95))
-    finish = Finish(shade, (("cast", rng.uniform(0.02, 0.08), rng.uniform(0.1, 0.6)),
-                            ("mottle", 0.05, 0.2)), rng.uniform(0.05, 0.3), 15, 0.5)
+    finish = Finish(
+        shade,
+        (("cast", rng.uniform(0.02, 0.08), rng.uniform(0.1, 0.6)), ("mottle", 0.05, 0.2)),
+        rng.uniform(0.05, 0.3),
+        15,
+        0.5,
+    )
     spokes = int(rng.choice([0, 0, 3, 4, 5, 6]))
     outer = wavy(rng, ellipse(1), rng.uniform(0, 0.03))
     if rng.random() < 0.3:
@@ -215,13 +270,20 @@ def food_ring(rng: Rng, size: int) -> Surface:
     if spokes:
         start, width = rng.uniform(0, 6.3), rng.uniform(0.05, 0.12)
         core = rng.uniform(0.12, 0.25)
-        arms = [ribbon(np.array([[0, 0], [np.cos(a) * 0.9, np.sin(a) * 0.9]]), width)
-                for a in start + np.arange(spokes) * 2 * np.pi / spokes]
+        arms = [
+            ribbon(np.array([[0, 0], [np.cos(a) * 0.9, np.sin(a) * 0.9]]), width)
+            for a in start + np.arange(spokes) * 2 * np.pi / spokes
+        ]
         for arm in arms:
             c.solid(arm, finish, dome=0.6, shadow=lift)
         c.solid(ellipse(core), finish, dome=0.5, shadow=lift / 2)
-    c.solid(outer, finish, holes=[wavy(rng, ellipse(inner), rng.uniform(0, 0.03))],
-            dome=rng.uniform(0.4, 1), shadow=lift)
+    c.solid(
+        outer,
+        finish,
+        holes=[wavy(rng, ellipse(inner), rng.uniform(0, 0.03))],
+        dome=rng.uniform(0.4, 1),
+        shadow=lift,
+    )
     return c.surface(noun(rng, "fryum", "snack ring", "ring", "food ring"), "food_ring", 4)
 
 
@@ -245,9 +307,13 @@ def pasta(rng: Rng, size: int) -> Surface:
     shade = noise.colour(rng, (0, 360), (0.1, 0.8), (0.4, 0.95))
     if kind in ("macaroni", "bean"):
         shade = noise.colour(rng, (25, 50), (0.2, 0.7), (0.5, 0.95))
-    finish = Finish(shade, (("cast", rng.uniform(0, 0.04), rng.uniform(0, 0.2)),
-                            ("mottle", rng.uniform(0, 0.04), 0)), rng.uniform(0.1, 0.5),
-                    rng.uniform(10, 50), 0.5)
+    finish = Finish(
+        shade,
+        (("cast", rng.uniform(0, 0.04), rng.uniform(0, 0.2)), ("mottle", rng.uniform(0, 0.04), 0)),
+        rng.uniform(0.1, 0.5),
+        rng.uniform(10, 50),
+        0.5,
+    )
     turned, flip = rng.uniform(0, 6.3), rng.uniform(0, 0.4)
     lift = rng.uniform(0, 0.06)
     bend = rng.uniform(0.6, 1.5)
@@ -263,22 +329,28 @@ def pasta(rng: Rng, size: int) -> Surface:
             end = put(ellipse(0.09, 0.2, points=20), path[0], -bend)
             c.solid(put(end, at, angle, unit), plastic(rng, shade * 0.35), bevel=-0.01)
         elif kind == "bean":
-            c.solid(put(bent(rng, 0.6, 0.42, bend), at, angle, unit), finish, dome=0.7,
-                    shadow=lift)
+            c.solid(put(bent(rng, 0.6, 0.42, bend), at, angle, unit), finish, dome=0.7, shadow=lift)
         elif kind == "sweet":
-            c.solid(put(wavy(rng, ellipse(0.9, points=40), 0.01), at, angle, unit), finish,
-                    dome=0.5, shadow=lift)
+            c.solid(
+                put(wavy(rng, ellipse(0.9, points=40), 0.01), at, angle, unit),
+                finish,
+                dome=0.5,
+                shadow=lift,
+            )
         elif kind == "capsule":
             path = np.array([[-0.55, 0], [0, 0], [0.55, 0]])
             c.solid(put(sausage(path, 0.34), at, angle, unit), finish, dome=0.9, shadow=lift)
         else:
-            c.solid(put(ellipse(0.85, points=48), at, angle, unit), finish, bevel=0.03,
-                    shadow=lift)
+            c.solid(put(ellipse(0.85, points=48), at, angle, unit), finish, bevel=0.03, shadow=lift)
             dish = plastic(rng, np.clip(shade * 1.05, 0, 1))
             c.solid(put(ellipse(0.72, points=40), at, angle, unit), dish, bevel=-0.015)
             wick = sausage(np.array([[0, 0], [0.1, 0.05], [0.2, 0.1]]), 0.045)
-            c.solid(put(wick, at, rng.uniform(0, 6), unit),
-                    plastic(rng, np.full(3, rng.choice([0.12, 0.85]))), dome=0.5, shadow=0.02)
+            c.solid(
+                put(wick, at, rng.uniform(0, 6), unit),
+                plastic(rng, np.full(3, rng.choice([0.12, 0.85]))),
+                dome=0.5,
+                shadow=0.02,
+            )
     return c.surface(noun(rng, str(kind), "food" if kind != "candle" else "wax"), "pasta", 3)
 
 
@@ -290,8 +362,13 @@ def tablet(rng: Rng, size: int) -> Surface:
     power = 2.0 if ry == 1 else rng.uniform(2, 3.5)
     shade = noise.colour(rng, (0, 360), (0, 0.12) if rng.random() < 0.6 else (0.2, 0.7), (0.6, 1))
     dots = rng.uniform(0.03, 0.12) * rng.choice([0, 1])
-    finish = Finish(shade, (("speckle", -dots, 0.0), ("grain", rng.uniform(0, 0.03),
-                            rng.uniform(0, 0.15))), rng.uniform(0, 0.3), rng.uniform(5, 30), 0.55)
+    finish = Finish(
+        shade,
+        (("speckle", -dots, 0.0), ("grain", rng.uniform(0, 0.03), rng.uniform(0, 0.15))),
+        rng.uniform(0, 0.3),
+        rng.uniform(5, 30),
+        0.55,
+    )
     outline = ellipse(1, ry, power)
     if rng.random() < 0.6:
         c.solid(outline, finish, bevel=rng.uniform(0.06, 0.3), shadow=rng.uniform(0.02, 0.12))
@@ -323,8 +400,14 @@ def capsule(rng: Rng, size: int) -> Surface:
     paint = np.asarray(first * (1 - cap) + second * cap, np.float32)
     seam = np.exp(-(((x - cut - 0.012) * 70) ** 2)) * rng.uniform(0.1, 0.4)
     paint *= (1 - seam)[..., None]
-    finish = Finish(first, (("mottle", rng.uniform(0, 0.04), 0),), rng.uniform(0.3, 0.9),
-                    rng.uniform(20, 90), rng.uniform(0.4, 0.7), rng.uniform(0, 0.3))
+    finish = Finish(
+        first,
+        (("mottle", rng.uniform(0, 0.04), 0),),
+        rng.uniform(0.3, 0.9),
+        rng.uniform(20, 90),
+        rng.uniform(0.4, 0.7),
+        rng.uniform(0, 0.3),
+    )
     path = np.array([[-1 + radius, 0], [0, 0], [1 - radius, 0]])
     c.solid(sausage(path, radius), finish, dome=0.95, paint=paint, shadow=rng.uniform(0.02, 0.12))
     half = (c.parts > 0) & (x > cut)
@@ -333,8 +416,15 @@ def capsule(rng: Rng, size: int) -> Surface:
     for side in (-1, 1):
         if rng.random() < 0.75:
             ink = np.full(3, rng.choice([0.08, 0.9])) if rng.random() < 0.7 else first * 0.4
-            c.write(words(rng, 1, 1), cut / 2 + side * 0.45, rng.uniform(-0.08, 0.08), radius * 0.4,
-                    ink, 0.85, rng.choice([0.0, np.pi / 2]))
+            c.write(
+                words(rng, 1, 1),
+                cut / 2 + side * 0.45,
+                rng.uniform(-0.08, 0.08),
+                radius * 0.4,
+                ink,
+                0.85,
+                rng.choice([0.0, np.pi / 2]),
+            )
     return c.surface(noun(rng, "capsule", "medicine capsule", "pill"), "capsule", 2)
 
 
@@ -345,9 +435,18 @@ def candle(rng: Rng, size: int) -> Surface:
     cup = metal(rng, (0.5, 0.85), 0.1)
     wax = noise.colour(rng, (0, 360), (0, 0.6), (0.5, 1))
     c.solid(ellipse(1), cup, bevel=0.06, shadow=rng.uniform(0.05, 0.2))
-    c.solid(ellipse(rng.uniform(0.88, 0.94)),
-            Finish(wax, (("mottle", rng.uniform(0.01, 0.05), rng.uniform(0, 0.4)),),
-                   rng.uniform(0.05, 0.3), 15, 0.5, rng.uniform(0, 0.1)), bevel=-0.05)
+    c.solid(
+        ellipse(rng.uniform(0.88, 0.94)),
+        Finish(
+            wax,
+            (("mottle", rng.uniform(0.01, 0.05), rng.uniform(0, 0.4)),),
+            rng.uniform(0.05, 0.3),
+            15,
+            0.5,
+            rng.uniform(0, 0.1),
+        ),
+        bevel=-0.05,
+    )
     if rng.random() < 0.5:
         c.solid(ellipse(rng.uniform(0.18, 0.3)), cup, bevel=0.02)
     tip = rng.uniform(-0.15, 0.15, 2)
@@ -362,10 +461,18 @@ def chocolate(rng: Rng, size: int) -> Surface:
     ry = rng.uniform(0.5, 1)
     c.stand((1, ry), tilt=0.15)
     shade = noise.colour(rng, (10, 50), (0.1, 0.7), (0.15, 0.9))
-    finish = Finish(shade, (("mottle", 0.03, 0.1), ("grain", 0.02, rng.uniform(0, 0.2))),
-                    rng.uniform(0.05, 0.4), rng.uniform(10, 50), 0.45)
-    outline = polygon(int(rng.integers(5, 9)), 1) if rng.random() < 0.3 else ellipse(
-        1, ry, rng.uniform(2, 9))
+    finish = Finish(
+        shade,
+        (("mottle", 0.03, 0.1), ("grain", 0.02, rng.uniform(0, 0.2))),
+        rng.uniform(0.05, 0.4),
+        rng.uniform(10, 50),
+        0.45,
+    )
+    outline = (
+        polygon(int(rng.integers(5, 9)), 1)
+        if rng.random() < 0.3
+        else ellipse(1, ry, rng.uniform(2, 9))
+    )
     c.solid(outline, finish, bevel=rng.uniform(0.08, 0.25), shadow=rng.uniform(0.05, 0.2))
     if rng.random() < 0.6:
         c.solid(outline * rng.uniform(0.5, 0.75), finish, bevel=rng.choice([-1, 1]) * 0.06)
@@ -373,6 +480,11 @@ def chocolate(rng: Rng, size: int) -> Surface:
         c.write(words(rng, 1, 1), 0, 0, 0.28 * ry, shade * 0.6, 0.5, depth=0.3)
     else:
         for shift in np.linspace(-0.4, 0.4, int(rng.integers(2, 5))):
-            c.solid(sausage(np.array([[shift - 0.2, -0.5 * ry], [shift, 0], [shift + 0.2,
-                    0.5 * ry]]), 0.035), finish, dome=0.8)
+            c.solid(
+                sausage(
+                    np.array([[shift - 0.2, -0.5 * ry], [shift, 0], [shift + 0.2, 0.5 * ry]]), 0.035
+                ),
+                finish,
+                dome=0.8,
+            )
     return c.surface(noun(rng, "chocolate", "soap", "praline"), "chocolate", 4)

@@ -33,8 +33,14 @@ def _circle(points: int) -> Outline:
     return np.stack([np.cos(theta), np.sin(theta)], -1)
 
 
-def ellipse(rx: float = 1.0, ry: float | None = None, power: float = 2.0, points: int = 72,
-            x: float = 0.0, y: float = 0.0) -> Outline:
+def ellipse(
+    rx: float = 1.0,
+    ry: float | None = None,
+    power: float = 2.0,
+    points: int = 72,
+    x: float = 0.0,
+    y: float = 0.0,
+) -> Outline:
     """A superellipse (Lamé curve) around (x, y): ``(points, 2)``."""
     unit = _circle(points)
     if power != 2.0:
@@ -55,8 +61,9 @@ def rectangle(w: float, h: float, x: float = 0.0, y: float = 0.0, radius: float 
     return np.asarray(np.concatenate(arcs) + np.array([x, y]))
 
 
-def polygon(sides: int, radius: float = 1.0, x: float = 0.0, y: float = 0.0,
-            angle: float = 0.0) -> Outline:
+def polygon(
+    sides: int, radius: float = 1.0, x: float = 0.0, y: float = 0.0, angle: float = 0.0
+) -> Outline:
     """A regular polygon with corners at ``radius``."""
     theta = angle + np.arange(sides) * 2 * np.pi / sides
     return np.stack([x + radius * np.cos(theta), y + radius * np.sin(theta)], -1)
@@ -71,8 +78,9 @@ def wavy(rng: Rng, outline: Outline, amount: float, lowest: int = 2, highest: in
     return np.asarray(outline * (1 + amount * wobble)[:, None])
 
 
-def toothed(teeth: int, root: float, tip: float = 1.0, duty: float = 0.5,
-            slope: float = 0.3) -> Outline:
+def toothed(
+    teeth: int, root: float, tip: float = 1.0, duty: float = 0.5, slope: float = 0.3
+) -> Outline:
     """A gear-like outline: ``teeth`` trapezoids between the radii ``root`` and ``tip``."""
     half, edge = duty / 2, slope * min(duty, 1 - duty) / 2
     step = np.array([-half - edge, -half + edge, half - edge, half + edge])
@@ -92,6 +100,7 @@ def ribbon(path: Outline, width: ArrayLike) -> Outline:
 
 def sausage(path: Outline, radius: float) -> Outline:
     """The outline of a round-ended tube of one radius along a path."""
+
     def cap(point: Outline, direction: Outline) -> Outline:
         start = np.arctan2(direction[1], direction[0]) + np.pi / 2
         theta = start - np.linspace(0, np.pi, 10)
@@ -99,12 +108,19 @@ def sausage(path: Outline, radius: float) -> Outline:
 
     sides = ribbon(path, radius)
     half = len(path)
-    return np.concatenate([sides[:half], cap(path[-1], path[-1] - path[-2]),
-                           sides[half:], cap(path[0], path[0] - path[1])])
+    return np.concatenate(
+        [
+            sides[:half],
+            cap(path[-1], path[-1] - path[-2]),
+            sides[half:],
+            cap(path[0], path[0] - path[1]),
+        ]
+    )
 
 
-def moved(outline: Outline, x: float = 0.0, y: float = 0.0, angle: float = 0.0,
-          scale: float = 1.0) -> Outline:
+def moved(
+    outline: Outline, x: float = 0.0, y: float = 0.0, angle: float = 0.0, scale: float = 1.0
+) -> Outline:
     """The outline scaled, then turned by ``angle``, then shifted."""
     c, s = np.cos(angle) * scale, np.sin(angle) * scale
     return np.asarray(outline @ np.array([[c, s], [-s, c]]) + (x, y))
@@ -148,57 +164,91 @@ def metal(rng: Rng, value: tuple[float, float] = (0.3, 0.75), tinted: float = 0.
     if rng.random() < tinted:
         shade = noise.colour(rng, (18, 50), (0.25, 0.6), (0.45, 0.85))
     kind = str(rng.choice(["brushed", "cast", "grain", "mottle"]))
-    return Finish(shade, ((kind, rng.uniform(0.01, 0.09), rng.uniform(0, 0.25)),
-                          ("mottle", rng.uniform(0, 0.06), 0.0)),
-                  rng.uniform(0.1, 0.6), rng.uniform(8, 60), rng.uniform(0.2, 0.6),
-                  rng.uniform(0.05, 0.5))
+    return Finish(
+        shade,
+        (
+            (kind, rng.uniform(0.01, 0.09), rng.uniform(0, 0.25)),
+            ("mottle", rng.uniform(0, 0.06), 0.0),
+        ),
+        rng.uniform(0.1, 0.6),
+        rng.uniform(8, 60),
+        rng.uniform(0.2, 0.6),
+        rng.uniform(0.05, 0.5),
+    )
 
 
 def plastic(rng: Rng, shade: Field | None = None) -> Finish:
     """Smooth or matt plastic, rubber or paint; of a random colour (often grey) by default."""
     if shade is None:
-        shade = noise.colour(rng, (0, 360), (0, 0.8) if rng.random() < 0.6 else (0, 0.08),
-                             (0.08, 0.95))
-    return Finish(np.asarray(shade, np.float32),
-                  (("grain", rng.uniform(0, 0.03), rng.uniform(0, 0.08)),
-                   ("mottle", rng.uniform(0, 0.04), 0.0)),
-                  rng.uniform(0.02, 0.5), rng.uniform(6, 80), rng.uniform(0.35, 0.7),
-                  rng.uniform(0, 0.12))
+        shade = noise.colour(
+            rng, (0, 360), (0, 0.8) if rng.random() < 0.6 else (0, 0.08), (0.08, 0.95)
+        )
+    return Finish(
+        np.asarray(shade, np.float32),
+        (
+            ("grain", rng.uniform(0, 0.03), rng.uniform(0, 0.08)),
+            ("mottle", rng.uniform(0, 0.04), 0.0),
+        ),
+        rng.uniform(0.02, 0.5),
+        rng.uniform(6, 80),
+        rng.uniform(0.35, 0.7),
+        rng.uniform(0, 0.12),
+    )
 
 
 def rough(rng: Rng, shade: Field, tone: float = 0.08, bump: float = 0.35) -> Finish:
     """A matt, irregular, natural surface of one colour."""
-    return Finish(np.asarray(shade, np.float32),
-                  (("cast", tone * rng.uniform(0.5, 1.5), bump * rng.uniform(0.4, 1.4)),
-                   ("mottle", tone * rng.uniform(0.5, 1.5), 0.0)),
-                  rng.uniform(0, 0.12), rng.uniform(4, 16), rng.uniform(0.3, 0.6))
+    return Finish(
+        np.asarray(shade, np.float32),
+        (
+            ("cast", tone * rng.uniform(0.5, 1.5), bump * rng.uniform(0.4, 1.4)),
+            ("mottle", tone * rng.uniform(0.5, 1.5), 0.0),
+        ),
+        rng.uniform(0, 0.12),
+        rng.uniform(4, 16),
+        rng.uniform(0.3, 0.6),
+    )
 
 
 def ground(rng: Rng, size: int) -> Field:
     """What lies behind an object: dark, bright, coloured, woven, brushed or mottled."""
-    kind = rng.choice(["dark", "bright", "plain", "woven", "brushed", "mottled", "grain"],
-                      p=[0.25, 0.17, 0.2, 0.06, 0.1, 0.1, 0.12])
+    kind = rng.choice(
+        ["dark", "bright", "plain", "woven", "brushed", "mottled", "grain"],
+        p=[0.25, 0.17, 0.2, 0.06, 0.1, 0.1, 0.12],
+    )
     if kind == "dark":
         shade = noise.colour(rng, (0, 360), (0, 0.3), (0.01, 0.14))
     elif kind == "bright":
         shade = noise.colour(rng, (0, 360), (0, 0.08), (0.78, 0.99))
     else:
-        shade = noise.colour(rng, (0, 360), (0, 0.6) if rng.random() < 0.4 else (0, 0.1),
-                             (0.12, 0.9))
+        shade = noise.colour(
+            rng, (0, 360), (0, 0.6) if rng.random() < 0.4 else (0, 0.1), (0.12, 0.9)
+        )
     tone = noise.smooth(rng, size, size * rng.uniform(0.5, 1.2)) * rng.uniform(0, 0.07)
-    tone += noise.white(rng, size) * rng.uniform(0.002, 0.02)
     if kind == "woven":
         pitch, x = rng.uniform(0.4, 1.6), np.arange(size, dtype=np.float32)
         weave = np.sin(x * pitch)[None] * np.sin(x * pitch * rng.uniform(0.8, 1.25))[:, None]
         tone += weave * rng.uniform(0.05, 0.15)
     elif kind == "brushed":
-        tone += noise.streaks(rng, size, rng.uniform(30, 200), rng.uniform(1, 3),
-                              rng.uniform(0, np.pi)) * rng.uniform(0.02, 0.1)
+        tone += noise.streaks(
+            rng, size, rng.uniform(30, 200), rng.uniform(1, 3), rng.uniform(0, np.pi)
+        ) * rng.uniform(0.02, 0.1)
     elif kind == "mottled":
         tone += noise.fractal(rng, size, rng.uniform(10, 90), 4, 0.6) * rng.uniform(0.03, 0.14)
     elif kind == "grain":
         tone += noise.smooth(rng, size, rng.uniform(1.5, 3)) * rng.uniform(0.03, 0.12)
     return noise.tint(1 + tone, shade)
+
+
+def _softened(height: Field, sigma: float) -> Field:
+    """A Gaussian blur; a wide one is made on a smaller copy."""
+    rows, columns = height.shape
+    step = int(sigma / 2)
+    if step < 2 or min(rows, columns) < 8 * step:
+        return np.asarray(cv2.GaussianBlur(height, (0, 0), sigma), np.float32)
+    small = cv2.resize(height, (columns // step, rows // step), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), sigma / step)
+    return np.asarray(cv2.resize(small, (columns, rows), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 @dataclass
@@ -237,8 +287,13 @@ class Canvas:
         self.region = np.zeros((self.size, self.size), bool)
         self.pose = np.eye(3)
 
-    def stand(self, extent: tuple[float, float] = (1.0, 1.0), fill: tuple[float, float] | None = None,
-              turn: float = np.pi, tilt: float = 0.12) -> None:
+    def stand(
+        self,
+        extent: tuple[float, float] = (1.0, 1.0),
+        fill: tuple[float, float] | None = None,
+        turn: float = np.pi,
+        tilt: float = 0.12,
+    ) -> None:
         """Choose where the object is, how large, how turned and how tilted.
 
         Args:
@@ -283,12 +338,17 @@ class Canvas:
         if kind not in self.fields:
             rng, size = self.rng, self.size
             if kind == "grain":
-                made = noise.smooth(rng, size, rng.uniform(1.2, 2.5))
+                made = noise.smooth(rng, size, rng.uniform(1.5, 2.8))
             elif kind == "cast":
-                made = noise.fractal(rng, size, rng.uniform(4, 14), 3, 0.7)
+                made = noise.fractal(rng, size, rng.uniform(6, 16), 3, 0.7)
             elif kind == "brushed":
-                made = noise.streaks(rng, size, rng.uniform(40, 250), rng.uniform(1, 2.5),
-                                     self.angle + rng.choice([0, np.pi / 2]))
+                made = noise.streaks(
+                    rng,
+                    size,
+                    rng.uniform(40, 250),
+                    rng.uniform(1, 2.5),
+                    self.angle + rng.choice([0, np.pi / 2]),
+                )
             elif kind == "speckle":
                 dots = noise.smooth(rng, size, rng.uniform(2, 5))
                 made = noise.standard(np.asarray(np.maximum(dots - 1.3, 0), np.float32))
@@ -323,8 +383,11 @@ class Canvas:
         made = self.stencil([outline])
         return made[0] if made else (slice(0, 2), slice(0, 2))
 
-    def stencil(self, outlines: Sequence[Outline], margin: int = 2,
-                ) -> tuple[Box, NDArray[np.uint8], list[NDArray[np.int32]]] | None:
+    def stencil(
+        self,
+        outlines: Sequence[Outline],
+        margin: int = 2,
+    ) -> tuple[Box, NDArray[np.uint8], list[NDArray[np.int32]]] | None:
         """Coverage (0-255) of outlines (even-odd, so inner ones are holes) and its box."""
         every = self.place(np.concatenate(outlines))
         x0, y0 = np.clip(np.floor(every.min(0)).astype(int) - margin, 0, self.size)
@@ -356,10 +419,21 @@ class Canvas:
         view = self.rgb[y0:y1, x0:x1]
         cv2.multiply(view, cv2.merge([1 - dark] * 3), dst=view)
 
-    def solid(self, outlines: Outline | Sequence[Outline], finish: Finish, *,
-              dome: float = 0.0, bevel: float = 0.0, holes: Sequence[Outline] = (),
-              paint: Field | None = None, rise: Field | None = None, label: bool = True, apart: bool = False,
-              shadow: float = 0.0, opacity: float = 1.0) -> Box | None:
+    def solid(
+        self,
+        outlines: Outline | Sequence[Outline],
+        finish: Finish,
+        *,
+        dome: float = 0.0,
+        bevel: float = 0.0,
+        holes: Sequence[Outline] = (),
+        paint: Field | None = None,
+        rise: Field | None = None,
+        label: bool = True,
+        apart: bool = False,
+        shadow: float = 0.0,
+        opacity: float = 1.0,
+    ) -> Box | None:
         """Draw one solid, or several at the same height, over the canvas.
 
         Args:
@@ -397,7 +471,7 @@ class Canvas:
             lift = np.float32(top * (dome or np.sign(bevel)))
             sharp = cv2.sqrt(np.maximum(1 - rest * rest, 0)) * lift
             soft = 0.6 + (0.1 * top if dome else 0.04 * top)
-            height = np.asarray(cv2.GaussianBlur(sharp, (0, 0), soft), np.float32)
+            height = _softened(sharp, soft)
         for kind, strength, bump in finish.texture:
             if strength < 0.004 and bump < 0.01:
                 continue
@@ -417,13 +491,13 @@ class Canvas:
             channels = [np.float32(value) * tone + glint for value in finish.colour]
         else:
             own = paint if paint.shape[:2] == cover.shape else paint[box]
-            channels = [channel * tone + glint for channel in cv2.split(own)]
+            channels = [own[..., k] * tone + glint for k in range(3)]
         weight = cover.astype(np.float32) * np.float32(opacity / 255)
         self.mix(box, np.asarray(cv2.merge(channels), np.float32), weight)
         self.region[box] |= inside
         if label and apart:
             names = np.zeros(cover.shape, np.int32)
-            for points in fixed[:len(each)]:
+            for points in fixed[: len(each)]:
                 self.count += 1
                 cv2.fillPoly(names, [points], self.count, cv2.LINE_8, 4)
             inside &= names > 0
@@ -447,8 +521,8 @@ class Canvas:
         norm = np.float32(half) / np.asarray(cv2.sqrt(x * x + y * y + 1), np.float32)
         u = np.asarray(x * norm + np.float32(half), np.float32)
         v = np.asarray(y * norm + np.float32(half), np.float32)
-        shade, glint = cv2.split(cv2.remap(self.sphere(finish), u, v, cv2.INTER_LINEAR))
-        return np.asarray(shade, np.float32), np.asarray(glint, np.float32)
+        looked = np.asarray(cv2.remap(self.sphere(finish), u, v, cv2.INTER_LINEAR), np.float32)
+        return looked[..., 0], looked[..., 1]
 
     def engrave(self, box: Box, cover: Field, depth: float) -> None:
         """Press a coverage in [0, 1] into (or raise it out of, if negative) the surface."""
@@ -456,10 +530,19 @@ class Canvas:
         lit = 1 - noise.relief(cover, self.light, depth * 4)
         cv2.multiply(view, cv2.merge([lit] * 3), dst=view)
 
-    def line(self, path: Outline, width: float, shade: ArrayLike, opacity: float = 1.0,
-             closed: bool = False, label: bool = False) -> None:
-        """A flat antialiased line ``width`` object units wide (at least a thin pixel line)."""
-        points = self.place(path)
+    def line(
+        self,
+        paths: Outline | Sequence[Outline],
+        width: float,
+        shade: ArrayLike,
+        opacity: float = 1.0,
+        closed: bool = False,
+        label: bool = False,
+    ) -> None:
+        """Flat antialiased lines ``width`` object units wide (at least a thin pixel line)."""
+        each = [paths] if isinstance(paths, np.ndarray) else list(paths)
+        placed = [self.place(path) for path in each]
+        points = np.concatenate(placed)
         pixels = width * self.scale
         margin = int(pixels / 2) + 2
         x0, y0 = np.clip(np.floor(points.min(0)).astype(int) - margin, 0, self.size)
@@ -467,14 +550,19 @@ class Canvas:
         if x1 - x0 < 2 or y1 - y0 < 2:
             return
         cover = np.zeros((y1 - y0, x1 - x0), np.uint8)
-        fixed = [np.round(np.clip(points - (x0, y0), -4e3, 4e3) * 16).astype(np.int32)]
+        fixed = [np.rint(np.clip(p - (x0, y0), -4e3, 4e3) * 16).astype(np.int32) for p in placed]
         cv2.polylines(cover, fixed, closed, 255, max(1, round(pixels)), cv2.LINE_AA, 4)
-        self.blend((slice(int(y0), int(y1)), slice(int(x0), int(x1))),
-                   cover.astype(np.float32) * np.float32(min(1.0, pixels) / 255), shade, opacity,
-                   label)
+        self.blend(
+            (slice(int(y0), int(y1)), slice(int(x0), int(x1))),
+            cover.astype(np.float32) * np.float32(min(1.0, pixels) / 255),
+            shade,
+            opacity,
+            label,
+        )
 
-    def blend(self, box: Box, cover: Field, shade: ArrayLike, opacity: float = 1.0,
-              label: bool = True) -> None:
+    def blend(
+        self, box: Box, cover: Field, shade: ArrayLike, opacity: float = 1.0, label: bool = True
+    ) -> None:
         """Print a colour where ``cover`` (in [0, 1]) is, as a part if asked."""
         new = np.empty((*cover.shape, 3), np.float32)
         new[:] = np.asarray(shade, np.float32)
@@ -483,9 +571,18 @@ class Canvas:
             self.count += 1
             np.copyto(self.parts[box], self.count, where=cover > 0.4)
 
-    def write(self, words: str, x: float, y: float, height: float, shade: ArrayLike,
-              opacity: float = 0.9, angle: float = 0.0, depth: float = 0.0,
-              label: bool = True) -> None:
+    def write(
+        self,
+        words: str,
+        x: float,
+        y: float,
+        height: float,
+        shade: ArrayLike,
+        opacity: float = 0.9,
+        angle: float = 0.0,
+        depth: float = 0.0,
+        label: bool = True,
+    ) -> None:
         """Print (or with ``depth`` engrave) words centred at (x, y), ``height`` units tall."""
         font = int(self.rng.choice([0, 2, 3, 4, 6]))
         weight = int(self.rng.integers(1, 5))
@@ -523,8 +620,14 @@ class Canvas:
         kept = counts >= 9
         kept[0] = True
         order = (np.cumsum(kept) - 1) * kept
-        return Surface(np.asarray(self.rgb, np.float32), self.region,
-                       np.asarray(np.take(order, self.parts), np.int32), name, family, grain)
+        return Surface(
+            np.asarray(self.rgb, np.float32),
+            self.region,
+            np.asarray(np.take(order, self.parts), np.int32),
+            name,
+            family,
+            grain,
+        )
 
 
 _SYLLABLES = (

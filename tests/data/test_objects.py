@@ -59,7 +59,9 @@ def test_repeated_units_are_parts_of_their_own() -> None:
     canvas.pose = np.array([[50.0, 0, 50], [0, 50.0, 50], [0, 0, 1]])
     steel = Finish(np.full(3, 0.5, np.float32))
     canvas.solid(rectangle(0.9, 0.9), steel)
-    canvas.solid(copies(ellipse(0.2), [[-0.5, 0], [0, 0], [0.5, 0]]), steel, dome=1, apart=True)
+    canvas.solid(
+        copies(ellipse(0.2), [[-0.5, 0.0], [0.0, 0.0], [0.5, 0.0]]), steel, dome=1, apart=True
+    )
     made = canvas.surface("plate", "plate")
     assert made.parts.max() == 4
     assert len({made.parts[50, 25], made.parts[50, 50], made.parts[50, 75]}) == 3

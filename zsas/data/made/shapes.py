@@ -243,12 +243,14 @@ def ground(rng: Rng, size: int) -> Field:
 def _softened(height: Field, sigma: float) -> Field:
     """A Gaussian blur; a wide one is made on a smaller copy."""
     rows, columns = height.shape
-    step = int(sigma / 2)
+    step = int(sigma / 3)
     if step < 2 or min(rows, columns) < 8 * step:
         return np.asarray(cv2.GaussianBlur(height, (0, 0), sigma), np.float32)
     small = cv2.resize(height, (columns // step, rows // step), interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), sigma / step)
-    return np.asarray(cv2.resize(small, (columns, rows), interpolation=cv2.INTER_CUBIC), np.float32)
+    large = cv2.resize(small, (columns, rows), interpolation=cv2.INTER_LINEAR)
+    # Without this the slopes would show the facets of the linear interpolation.
+    return np.asarray(cv2.GaussianBlur(large, (0, 0), float(step)), np.float32)
 
 
 @dataclass

@@ -465,7 +465,7 @@ class Canvas:
         tone: Field | float = 1.0
         height: Field | None = None if rise is None else rise[box]
         if rise is None and (dome or bevel):
-            distance = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3)
+            distance = self.depth(box, inside, fixed)
             half = min(float(distance.max()), self.size) + 0.5
             top = half if dome else max(abs(bevel) * self.scale, 1.2)
             np.minimum(distance, top, out=distance)
@@ -508,6 +508,23 @@ class Canvas:
             self.count += 1
             np.copyto(self.parts[box], self.count, where=inside)
         return box
+
+    def depth(
+        self, box: Box, inside: NDArray[np.bool_], fixed: Sequence[NDArray[np.int32]]
+    ) -> Field:
+        """Distance in pixels to the outline, also where that lies outside the picture."""
+        rows, columns = box
+        flat = inside.astype(np.uint8)
+        cut = min(rows.start, columns.start) == 0 or max(rows.stop, columns.stop) == self.size
+        if not cut:
+            return np.asarray(cv2.distanceTransform(flat, cv2.DIST_L2, 3), np.float32)
+        pad = self.size // 5
+        wide = np.zeros((flat.shape[0] + 2 * pad, flat.shape[1] + 2 * pad), np.uint8)
+        cv2.fillPoly(wide, [points + 16 * pad for points in fixed], 1, cv2.LINE_8, 4)
+        view = (slice(pad, pad + flat.shape[0]), slice(pad, pad + flat.shape[1]))
+        wide[view] = flat
+        distance = cv2.distanceTransform(wide, cv2.DIST_L2, 3)[view]
+        return np.ascontiguousarray(distance, np.float32)
 
     def mix(self, box: Box, new: Field, weight: Field) -> None:
         """Replace the share ``weight`` of the picture in a box by ``new``."""

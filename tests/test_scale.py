@@ -1,0 +1,227 @@
+"""Many workers give what one process gives, also when one of them is killed in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import small_segmenter
+from tests.evaluation.pictures import write_folder
+from zsas.data.datasets import load_dataset
+from zsas.errors import ZsasError
+from zsas.evaluation import run
+from zsas.evaluation.report import write_report
+from zsas.images import load_image
+from zsas.settings import Settings
+
+ray = pytest.importorskip("ray")
+pq = pytest.importorskip("pyarrow.parquet")
+
+from zsas import scale  # noqa: E402 - after the skip
+
+SETTINGS = Settings(threshold=0.97, threshold_mode="quantile", spacing=0.0, max_regions=2)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two workers' worth of processes on this machine, which may be busy with other things."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    path = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**scale.PATIENCE, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}.items():
+            patch.setenv(name, value)
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=100 * 2**20,
+        )
+        yield ray
+        ray.shutdown()
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("data") / "parts", per_kind=3)
+
+
+def rows_of(out):
+    return [
+        row
+        for part in sorted((out / "results").glob("*"))
+        for row in pq.read_table(part).to_pylist()
+    ]
+
+
+def test_two_workers_give_the_masks_of_one_process(cluster, folder, tmp_path):
+    (folder / "broken.png").write_bytes(b"not an image")
+    try:
+        new = list(
+            scale.segment(
+                [str(folder)], tmp_path / "out", SETTINGS, workers=2, make=small_segmenter
+            )
+        )
+    finally:
+        (folder / "broken.png").unlink()
+    rows = rows_of(tmp_path / "out")
+    images = sorted(p for p in folder.rglob("*.png"))
+    assert sorted(row["image"] for row in rows) == sorted(
+        [*map(str, images), str(folder / "broken.png")]
+    )
+    (broken,) = [row for row in rows if row["error"]]
+    assert broken["image"].endswith("broken.png")
+    assert "not an image" in broken["error"]
+    assert len(new) == len(rows)
+    assert all("verdict" in row for row in new if "error" not in row)
+    segmenter = small_segmenter()
+    for row in rows:
+        if not row["error"]:
+            expected = segmenter(load_image(row["image"]), SETTINGS)
+            mask = cv2.imread(str(tmp_path / "out" / row["mask"]), cv2.IMREAD_UNCHANGED)
+            assert np.array_equal(mask > 0, expected.mask)
+            assert row["image_score"] == pytest.approx(expected.image_score, abs=1e-4)
+            assert len(json.loads(row["result"])["regions"]) == len(expected.regions)
+
+
+def test_a_second_run_does_only_what_is_left(cluster, folder, tmp_path):
+    out = tmp_path / "out"
+    first = list(
+        scale.segment([str(folder / "tile")], out, SETTINGS, workers=1, make=small_segmenter)
+    )
+    second = list(scale.segment([str(folder)], out, SETTINGS, workers=1, make=small_segmenter))
+    assert {row["image"] for row in first}.isdisjoint(row["image"] for row in second)
+    assert len(rows_of(out)) == len(list(folder.rglob("*.png")))
+    with pytest.raises(ZsasError, match="run of other settings"):
+        list(scale.segment([str(folder)], out, Settings(), workers=1, make=small_segmenter))
+
+
+def slow_worker(pids):
+    """Makes segmenters that leave their process id in a file, wait for a second one, and take their time."""
+
+    def make():
+        segmenter = small_segmenter()
+        encode = segmenter.encode_batch
+
+        def slowly(*arguments):
+            time.sleep(0.3)
+            return encode(*arguments)
+
+        segmenter.encode_batch = slowly
+        with open(pids, "a") as file:
+            file.write(f"{os.getpid()}\n")
+        while len(pids.read_text().split()) < 2:
+            time.sleep(0.05)
+        return segmenter
+
+    return make
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(
+    cluster, folder, tmp_path, monkeypatch
+):
+    pids = tmp_path / "pids"
+    data = load_dataset("folder", folder)
+    conditions = run.plan(SETTINGS)
+    identity = run.identity(data, conditions, small_segmenter(), 0)
+    store = run.Store(tmp_path / "run", identity, len(conditions))
+    kills = []
+
+    def kill_one_when_three_are_done(done, total):
+        if done == 3:
+            kills.append(int(pids.read_text().split()[0]))
+            os.kill(kills[0], signal.SIGKILL)
+
+    scale.evaluate(
+        data,
+        conditions,
+        store,
+        workers=2,
+        make=slow_worker(pids),
+        progress=kill_one_when_three_are_done,
+    )
+    assert len(kills) == 1
+    assert len(set(pids.read_text().split())) == 3
+
+    monkeypatch.setattr("zsas.evaluation.report.draw_curves", lambda *_: None)
+    results = write_report(store, data, conditions, {"side": 0})
+    alone = run.Store(tmp_path / "alone", identity, len(conditions))
+    run.evaluate(small_segmenter(), data, conditions, alone)
+    expected = write_report(alone, data, conditions, {"side": 0})
+    assert results["images"] == len(data) == expected["images"]
+    assert results["table"] == expected["table"]
+
+
+def worker_that_dies_of(deadly):
+    def make():
+        segmenter = small_segmenter()
+        encode = segmenter.encode_batch
+
+        def die(images, settings):
+            if any(np.array_equal(image, deadly) for image in images):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return encode(images, settings)
+
+        segmenter.encode_batch = die
+        return segmenter
+
+    return make
+
+
+def test_an_image_that_kills_every_worker_is_a_row_with_an_error_and_takes_no_other_along(
+    cluster, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(scale, "RETRIES", 1)
+    chosen = [str(path) for path in sorted(folder.glob("tile/test/good/*.png"))]
+    make = worker_that_dies_of(load_image(chosen[1]))
+    rows = list(scale.segment(chosen, tmp_path / "out", SETTINGS, workers=1, batch=2, make=make))
+    errors = [row for row in rows if "error" in row]
+    assert len(rows) == len(chosen)
+    assert [row["image"] for row in errors] == [chosen[1]]
+    assert "worker died" in errors[0]["error"]
+
+
+def test_models_that_cannot_be_had_stop_the_run_with_their_sentence(cluster, folder, tmp_path):
+    def make():
+        raise ZsasError("The weights are not here.")
+
+    with pytest.raises(ZsasError, match="The weights are not here"):
+        list(scale.segment([str(folder)], tmp_path / "out", SETTINGS, workers=1, make=make))
+    assert not rows_of(tmp_path / "out")
+
+
+def test_names_of_masks_do_not_meet(tmp_path):
+    for name in ("a/gear.png", "b/gear.png", "a/gear.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
+    jobs = scale.plan_masks([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "out")
+    assert len({job["mask"] for job in jobs}) == 3
+
+
+def test_addresses_are_listed_through_fsspec():
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    system.pipe(
+        "/bucket/line/1.png", cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
+    )
+    system.pipe("/bucket/notes.txt", b"")
+    (job,) = scale.plan_masks(["memory://bucket"], __import__("pathlib").Path("/out"))
+    assert job["mask"] == "masks/line/1.png.png"
+    assert scale._read(job["image"]).shape == (4, 4, 3)
+    assert "cannot be read" in scale._read("memory://bucket/gone.png")
+
+
+def test_no_image_is_one_sentence(tmp_path):
+    with pytest.raises(ZsasError, match="There is no image in"):
+        scale.plan_masks([str(tmp_path)], tmp_path / "out")

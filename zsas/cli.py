@@ -11,10 +11,10 @@ import json as json_text
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -159,7 +159,8 @@ def segment(
     """Find what is wrong on photos and write masks, score maps and results.
 
     An image called gear.png gets DIR/gear/ with mask.png, score.png (16 bits), overlay.png and
-    result.json.
+    result.json. With --engine ray it gets DIR/masks/gear.png.png and a row of the Parquet files
+    in DIR/results/.
     """
     if out is None and not json:
         raise typer.BadParameter("say where the results go with --out DIR, or ask for --json")
@@ -198,7 +199,10 @@ def segment(
         jobs = plan_outputs(images, out)
         rows = _segment_here(jobs, settings, model, stages)
         total = len(jobs)
-    failed = _report(rows, total, json=json, out=out)
+    stdout = sys.stdout
+    # Ray tells of a worker's death on stdout, which belongs to the results.
+    with redirect_stdout(sys.stderr) if engine is Engine.ray else nullcontext():
+        failed = _report(rows, total, json=json, out=out, stdout=stdout)
     if failed:
         raise typer.Exit(2)
 
@@ -279,7 +283,12 @@ def _segment_here(
 
 
 def _report(
-    rows: Iterator[dict[str, Any]], total: int | None, *, json: bool, out: Path | None
+    rows: Iterator[dict[str, Any]],
+    total: int | None,
+    *,
+    json: bool,
+    out: Path | None,
+    stdout: TextIO,
 ) -> int:
     """Print each row as it comes, with a bar on stderr for several; counts the failures."""
     done = failed = anomalous = 0
@@ -293,9 +302,9 @@ def _report(
                 failed += 1
                 _complain(row["error"], bar)
             if json:
-                _say(json_text.dumps(row, ensure_ascii=False))
+                _say(json_text.dumps(row, ensure_ascii=False), stdout)
             elif "error" not in row:
-                _say(f"{row['image']}: {row['verdict']}", bar)
+                _say(f"{row['image']}: {row['verdict']}", stdout, bar)
             if bar and task is not None:
                 bar.advance(task)
     if bar:
@@ -326,12 +335,12 @@ def _progress() -> Progress:
     )
 
 
-def _say(text: str, bar: Progress | None = None) -> None:
+def _say(text: str, stdout: TextIO, bar: Progress | None = None) -> None:
     """A line on stdout; above the bar where both share a terminal."""
-    if bar is not None and sys.stdout.isatty():
+    if bar is not None and stdout.isatty():
         bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
     else:
-        print(text, flush=True)
+        print(text, flush=True, file=stdout)
 
 
 def _complain(sentence: str, bar: Progress | None = None) -> None:

@@ -284,7 +284,7 @@ class Settings:
         group="fusion",
     )
     fusion_weight: float = _knob(
-        0.5,
+        0.7,
         "Mask weight",
         "Share of SAM's mask in the weighted score map; the rest is the anomaly map.",
         group="fusion",
@@ -293,7 +293,7 @@ class Settings:
         step=0.05,
     )
     verdict_threshold: float = _knob(
-        0.5,
+        0.7,
         "Verdict threshold",
         'Image score from which the verdict is "anomalous".',
         group="verdict",

@@ -22,7 +22,7 @@ from zsas.ui.server import launch
 from zsas.ui.session import Workshop
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 120_000
+PATIENCE = 300_000
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -62,7 +62,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     workshop = Workshop(load, "tiny")
     examples = Examples(_examples(tmp_path_factory.mktemp("examples")))
     blocks = launch(
-        workshop, examples, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1"
+        workshop,
+        examples,
+        prevent_thread_lock=True,
+        quiet=True,
+        server_name="127.0.0.1",
+        max_file_size="4mb",
     )
     yield Served(blocks.local_url.rstrip("/"), workshop, examples, segmenters, blocks)
     blocks.close(verbose=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import subprocess
 import sys
@@ -77,6 +78,8 @@ def test_only_the_two_endpoints_are_offered_and_they_are_described(served: Serve
 
 
 def test_a_real_mcp_client_finds_and_calls_the_tool(served: Served, photo_file: Path) -> None:
+    async def progress(done: float, total: float | None, message: str | None) -> None: ...
+
     async def talk() -> tuple[Any, Any]:
         async with (
             streamablehttp_client(f"{served.url}/gradio_api/mcp/") as (read, write, _),
@@ -84,10 +87,11 @@ def test_a_real_mcp_client_finds_and_calls_the_tool(served: Served, photo_file: 
         ):
             await session.initialize()
             tools = (await session.list_tools()).tools
-            import base64
-
             image = "data:image/png;base64," + base64.b64encode(photo_file.read_bytes()).decode()
-            return tools, await session.call_tool("segment", {"image": image, "preset": "tiny"})
+            # Asked for progress, gradio answers with one part for each output; else with all of them as one text.
+            return tools, await session.call_tool(
+                "segment", {"image": image, "preset": "tiny"}, progress_callback=progress
+            )
 
     tools, answer = asyncio.run(talk())
     assert {tool.name for tool in tools} == {"segment", "segment_batch"}

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from conftest import ROOT, Served, Tab, new_tab, png
+from conftest import PATIENCE, ROOT, Served, Tab, new_tab, png
 from fake import FakeSegmenter, photo
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, Page, expect
 from zsas.settings import Settings
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=120_000)
+expect.set_options(timeout=PATIENCE)
 
 
 def verdict(page: Page) -> str:
@@ -216,7 +216,7 @@ def test_a_batch_of_five_with_one_corrupt_file(tab: Tab) -> None:
     page.set_input_files("#zs-files input[type=file]", files)
     expect(page.locator("#zs-files")).to_contain_text("part3")
     page.click("#zs-run-all")
-    expect(page.locator("#zs-batch [role=status]")).to_contain_text("5 done", timeout=120_000)
+    expect(page.locator("#zs-batch [role=status]")).to_contain_text("5 done")
     assert page.locator("#zs-batch tbody tr").count() == 5
     assert "broken.png" in page.inner_text("#zs-batch .zs-failed")
     link = page.locator("#zs-archive").evaluate(
@@ -280,9 +280,12 @@ def test_a_preset_out_of_reach_is_one_sentence_and_the_page_goes_on(tab: Tab) ->
     page = tab.result()
     page.click("#zs-preset input")
     page.get_by_role("option", name="paper").click()
-    expect(page.locator("#zs-verdict")).to_contain_text("Anomalous")
+    expect(page.locator(".toast-body, [data-testid=toast-body]").first).to_contain_text(
+        "paper needs the Hub"
+    )
+    expect(page.locator("#zs-head")).to_contain_text("paper is not available; tiny goes on.")
     expect(page.locator("#zs-preset input")).to_have_value("tiny")
-    expect(page.locator("#zs-head")).to_contain_text("The preset paper needs the Hub")
+    expect(page.locator("#zs-verdict")).to_contain_text("Anomalous")
 
 
 @pytest.fixture(scope="module")

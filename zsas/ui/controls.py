@@ -31,6 +31,8 @@ def control(knob: Knob) -> Any:
         return gr.Checkbox(value=knob.default, **common)
     if knob.type is str:
         return gr.Textbox(value=knob.default, max_lines=1, **common)
+    assert knob.low is not None
+    assert knob.high is not None
     return gr.Slider(
         knob.low, knob.high, value=knob.default, step=knob.step, buttons=["reset"], **common
     )

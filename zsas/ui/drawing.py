@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,7 +33,7 @@ def data_uri(picture: NDArray[np.uint8], kind: str = "png") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
-def shrink(picture: NDArray[np.generic], side: int) -> NDArray[np.generic]:
+def shrink(picture: NDArray[Any], side: int) -> NDArray[Any]:
     """The picture with its longest side at most `side` pixels."""
     height, width = picture.shape[:2]
     share = side / max(height, width)

@@ -1,17 +1,23 @@
-// The address carries the settings; parameters that are not ours stay.
-function show() {
-  const ours = new URLSearchParams(props.value || ""), url = new URL(window.location.href);
+// The address carries the view; parameters that are not ours stay. As a web component inside somebody else's page the
+// address is theirs: there it is left alone, and the link goes to the server itself.
+const server = element.closest("gradio-app")?.getAttribute("src");
+
+function address() {
+  const url = new URL(server || window.location.href, window.location.href);
   const known = new Set((props.names || "").split(","));
   [...url.searchParams.keys()].filter((key) => known.has(key)).forEach((key) => url.searchParams.delete(key));
-  ours.forEach((value, key) => url.searchParams.set(key, value));
-  window.history.replaceState(window.history.state, "", url);
+  new URLSearchParams(props.value || "").forEach((value, key) => url.searchParams.set(key, value));
+  return url;
 }
-if (new URLSearchParams(window.location.search).get("embed") === "1") document.documentElement.classList.add("zs-embed");
-watch("value", show);
+
+if (!server) {
+  if (new URLSearchParams(window.location.search).get("embed") === "1") document.documentElement.classList.add("zs-embed");
+  watch("value", () => { if (props.value) window.history.replaceState(window.history.state, "", address()); });
+}
 element.addEventListener("click", async (event) => {
   const button = event.target.closest("button");
   if (!button) return;
-  try { await navigator.clipboard.writeText(window.location.href); button.textContent = "Link copied"; }
-  catch { window.prompt("The link to this view", window.location.href); }
+  try { await navigator.clipboard.writeText(address().href); button.textContent = "Link copied"; }
+  catch { window.prompt("The link to this view", address().href); }
   setTimeout(() => { button.textContent = "Copy link"; }, 1600);
 });

@@ -238,7 +238,7 @@ class _Page:
                         "<code>segment_batch</code>."
                     )
                 )
-                languages = (
+                languages: tuple[tuple[str, Any], ...] = (
                     ("Python", "python"),
                     ("curl", "shell"),
                     ("MCP server", "json"),
@@ -251,7 +251,7 @@ class _Page:
                         language=language,
                         label=label,
                         interactive=False,
-                        wrap_lines=False,  # type: ignore[arg-type]
+                        wrap_lines=False,
                         show_line_numbers=False,
                     )
                     for (label, language), text in zip(
@@ -286,6 +286,7 @@ class _Page:
             **HIDDEN,
         ).success(self._run_if_open, state, self.screen, show_progress="hidden", **HEAVY, **HIDDEN)
         self.heavy.append(arrived)
+        page.unload(self._forget)
         self.timer.tick(
             self._tick,
             self.seen,
@@ -444,10 +445,8 @@ class _Page:
     # What the events call
 
     def _status(self) -> str:
-        text = self.workshop.status
-        mark = '<i class="zs-spin" style="display:inline-block;width:11px;height:11px;border-width:2px"></i> '
         waiting = not self.workshop.running and not self.workshop.problem
-        return f'<div class="zs-status" role="status">{mark if waiting else ""}{_plain(text)}</div>'
+        return _status_line(self.workshop.status, waiting)
 
     def _tick(self, seen: tuple[bool, int]) -> tuple[Any, ...]:
         """Follow the loading of models and examples until both are done."""
@@ -457,6 +456,12 @@ class _Page:
             preset = self.workshop.running
         done = (running or bool(self.workshop.problem)) and self.examples.complete
         return self._status(), preset, (running, len(self.examples)), gr.Timer(active=not done)
+
+    def _forget(self, request: gr.Request) -> None:
+        """Let go of what gradio keeps of a closed tab for its deep links: the last value of every component."""
+        state = self.page.state_holder.session_data.get(request.session_hash or "")
+        if state is not None:
+            state.config_values.clear()
 
     def _examples_now(self, session: Session) -> str:
         return self.examples.html(session.example)
@@ -485,7 +490,11 @@ class _Page:
     def _showing(self, session: Session) -> tuple[Any, ...]:
         """The values for screen and stage, with a photo or without."""
         image = self.workshop.photo(session.photo) if session.photo else None
-        screen = stages.closed() if image is None else stages.opened(self.workshop, session)
+        screen = (
+            stages.closed()
+            if image is None
+            else stages.opened(self.workshop, session, self._line(session))
+        )
         holder = "" if image is None else drawing.photo(image)
         there = image is not None
         return (
@@ -578,9 +587,15 @@ class _Page:
             self.workshop.segmenter(preset)
         except ZsasError as error:
             running = self.workshop.running or self.workshop.default
-            yield running, views.sorry(f"{error} Still running {running}."), self._status()
+            gr.Warning(str(error), duration=20, title=f"{preset} is not available")
+            note = f"{preset} is not available; {running} goes on."
+            yield (
+                running,
+                views.busy("Looking at the photo") if session.photo else views.welcome(),
+                _status_line(note),
+            )
             return
-        ready = f'<div class="zs-status" role="status">{preset} is ready.</div>'
+        ready = _status_line(f"{preset} is ready.")
         yield (
             gr.skip(),
             views.busy("Looking at the photo") if session.photo else views.welcome(),
@@ -668,6 +683,11 @@ def _knob(name: str) -> Any:
 def _html(value: str, **options: Any) -> gr.HTML:
     """HTML that only the page's own style sheet touches."""
     return gr.HTML(value, apply_default_css=False, **options)
+
+
+def _status_line(text: str, waiting: bool = False) -> str:
+    mark = '<i class="zs-spin" aria-hidden="true"></i> ' if waiting else ""
+    return f'<div class="zs-status" role="status">{mark}{_plain(text)}</div>'
 
 
 def _note(text: str) -> str:

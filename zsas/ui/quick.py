@@ -22,7 +22,7 @@ def without_stubs() -> Iterator[None]:
             raise OSError("no stub is wanted")
         return find(thing)
 
-    inspect.getfile = getfile
+    inspect.getfile = getfile  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -18,7 +18,8 @@ from zsas.ui.theme import css, theme
 LINE = 40
 """How many events may wait; the next one is told that the line is full."""
 UPLOAD = "64mb"
-SESSIONS = 2000
+SESSIONS = 300
+"""How many visitors are remembered; of each, gradio keeps the last value of every component."""
 
 LAUNCH: dict[str, Any] = {
     "max_file_size": UPLOAD,
@@ -32,6 +33,7 @@ LAUNCH: dict[str, Any] = {
     "footer_links": [],
     "state_session_capacity": SESSIONS,
     "mcp_server": True,
+    "_frontend": False,  # else gradio asks its own page first, and gives up where that takes three seconds
     "app_kwargs": {"docs_url": None, "redoc_url": None, "openapi_url": None},
 }
 """Gradio's own defaults serve more: `/monitoring` is on, uploads have no limit, tracebacks may be shown."""

@@ -193,12 +193,9 @@ class Workshop:
         """
         self.segmenter(preset)
         known = self.known(preset, photo, settings) is not None
-        if (
-            known or gpu.ZERO
-        ):  # what a ZeroGPU's process encodes is gone after the call, so encode first
-            source = self.encode(preset, photo, settings)
-        else:
-            source = self._photo_or_say_so(photo)
+        # What a ZeroGPU's process encodes on the way is gone after the call, so there it is encoded first.
+        first = known or gpu.ZERO
+        source = self.encode(preset, photo, settings) if first else self._photo_or_say_so(photo)
         yield from gpu.stages(preset, source, settings, clicks)
         if not known:
             self.encode(preset, photo, settings)

@@ -1,0 +1,168 @@
+"""The page as a person meets it, in a real browser: `python -m bench.browser` prints a line of JSON.
+
+Measured on `python app.py` in a process of its own: seconds from its start to a page that can be used; from the click
+on an example to the whole result; median and worst milliseconds from letting a slider go to the new drawing; and how
+many MB a hundred visits, one after the other, leave behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+from playwright.sync_api import Page, sync_playwright
+
+MOVES = 15
+VISITS = 100
+WARM = 20
+# Move the thumb, let it go, and resolve when the drawing has changed.
+MOVE = """([name, value]) => new Promise((done) => {
+  const slider = document.querySelector(`#knob-${name} input[type=range]`);
+  const viewer = document.querySelector("#zs-viewer");
+  const started = performance.now();
+  const watcher = new MutationObserver(() => requestAnimationFrame(() => {
+    watcher.disconnect();
+    done(performance.now() - started);
+  }));
+  watcher.observe(viewer, { childList: true, subtree: true, characterData: true });
+  Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(slider, value);
+  slider.dispatchEvent(new Event("input", { bubbles: true }));
+  slider.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
+})"""
+
+
+def main() -> None:
+    """Start the page, measure, print."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
+    started = time.perf_counter()
+    server = subprocess.Popen(
+        [sys.executable, "app.py"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(url)
+        answers = time.perf_counter() - started
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+            )
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            page.set_default_timeout(300_000)
+            page.goto(url)
+            page.wait_for_selector("#zs-gallery figure")
+            usable = time.perf_counter() - started
+            page.wait_for_function(
+                "() => /ready/.test(document.querySelector('#zs-head').innerText)"
+            )
+            loaded = time.perf_counter() - started
+            found = {
+                "answers_seconds": answers,
+                "usable_seconds": usable,
+                "models_seconds": loaded,
+                "first_result_seconds": first_result(page),
+                **moves(page),
+            }
+            browser.close()
+        print(json.dumps({**found, "growth_mb": visits(url, server.pid)}))
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def wait_for(url: str) -> None:
+    """Until the page answers."""
+    for _ in range(6000):
+        try:
+            if httpx.get(url, timeout=5).is_success:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.05)
+    raise SystemExit("The page did not answer.")
+
+
+def first_result(page: Page) -> float:
+    """From the click on an example to the whole result; the second example, so that the first has warmed up."""
+    taken = 0.0
+    for number in (0, 1):
+        page.locator("#zs-examples button").nth(number).click()
+        started = time.perf_counter()
+        page.wait_for_selector("#zs-verdict .zs-busy")
+        page.wait_for_selector("#zs-verdict .zs-meter")
+        taken = time.perf_counter() - started
+    return taken
+
+
+def moves(page: Page) -> dict[str, float]:
+    """Letting a slider go, again and again."""
+    page.wait_for_timeout(1000)
+    taken = []
+    for number in range(MOVES):
+        taken.append(page.evaluate(MOVE, ["threshold", f"{0.3 + 0.02 * number:.2f}"]))
+        page.wait_for_timeout(400)
+    return {"redecide_median_ms": statistics.median(taken), "redecide_worst_ms": max(taken)}
+
+
+def visits(url: str, pid: int) -> float:
+    """MB that the server grows by in `VISITS` visits, after `WARM` that fill the caches."""
+    config = httpx.get(f"{url}/config", timeout=60).json()
+    arrive = next(
+        d for d in config["dependencies"] if d["targets"] and d["targets"][0][1] == "load"
+    )
+    run = next(d for d in config["dependencies"] if d.get("trigger_after") == arrive["id"])
+    index = Path("examples/index.toml").read_text().splitlines()
+    names = [line.split('"')[1] for line in index if line.startswith("id")]
+    before = 0.0
+    for number in range(WARM + VISITS):
+        if number == WARM:
+            before = resident_mb(pid)
+        visit(url, arrive, run, names[number % len(names)])
+    return resident_mb(pid) - before
+
+
+def visit(url: str, arrive: dict[str, Any], run: dict[str, Any], example: str) -> None:
+    """What a browser does on opening a link to an example."""
+    session = secrets.token_hex(6)
+    with (
+        httpx.Client(base_url=url, timeout=300) as client,
+        client.stream("GET", f"/gradio_api/heartbeat/{session}"),
+    ):
+        body = {"data": [], "fn_index": arrive["id"], "session_hash": session}
+        answer = client.post(
+            "/gradio_api/run/predict", json=body, params={"example": example}
+        ).json()["data"]
+        by_id = dict(zip(arrive["outputs"], answer, strict=True))
+        data = [by_id.get(component, False) for component in run["inputs"]]
+        body = {"data": data, "fn_index": run["id"], "session_hash": session}
+        client.post("/gradio_api/queue/join", json=body).raise_for_status()
+        with client.stream(
+            "GET", "/gradio_api/queue/data", params={"session_hash": session}
+        ) as stream:
+            for line in stream.iter_lines():
+                if "process_completed" in line:
+                    return
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process, from /proc."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+if __name__ == "__main__":
+    main()

@@ -31,7 +31,11 @@ def tiny() -> Segmenter:
 def images() -> list[scene.MadeImage]:
     return [
         scene.make_image(
-            SEED + i, 384, families=scene.TRAIN_FAMILIES, kinds=scene.TRAIN_KINDS, defective=i % 3 > 0
+            SEED + i,
+            384,
+            families=scene.TRAIN_FAMILIES,
+            kinds=scene.TRAIN_KINDS,
+            defective=i % 3 > 0,
         )
         for i in range(36)
     ]

@@ -384,7 +384,8 @@ def _checked(knob: Knob, value: Any) -> Any:
         return bool(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise wrong
-    assert knob.low is not None and knob.high is not None
+    assert knob.low is not None
+    assert knob.high is not None
     number = float(value)
     if not knob.low <= number <= knob.high:
         raise wrong

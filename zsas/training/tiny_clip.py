@@ -553,7 +553,8 @@ def start_from_patches(learner: Learner, pool: Pool, seed: int) -> None:
     """Give the first layer filters that tell patches apart, instead of noise.
 
     A random filter sees little but brightness, and a tower that starts so learns nothing for long.
-    Here the filters are cosine waves as JPEG's, slow ones first, each scaled to the same spread over the pool's patches; three in four read grey, the others colour. Positions
+    Here the filters are cosine waves as JPEG's, slow ones first, each scaled to the same spread over the
+    pool's patches; three in four read grey, the others colour. Positions
     start as slow waves, so that resizing them to other grids keeps their meaning.
     """
     width = learner.recipe.width

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from zsas.data.made import objects_machined as machined
 from zsas.data.made import objects_made as made
 from zsas.data.made import objects_metal as metal
 from zsas.data.made import objects_natural as natural
@@ -44,4 +45,5 @@ OBJECTS: dict[str, Callable[[Rng, int], Surface]] = {
     "zipper": made.zipper,
     "brush": made.brush,
     "strap": made.strap,
+    **machined.FAMILIES,
 }

@@ -17,8 +17,8 @@ from zsas.sam import Prompt
 from zsas.settings import Settings
 
 SEED = 3_000_000
-MAP_FLOOR = 0.0
-BOX_FLOOR = 0.0
+MAP_FLOOR = 0.80
+BOX_FLOOR = 0.30
 GAP_FLOOR = 0.0
 
 
@@ -37,7 +37,7 @@ def images() -> list[scene.MadeImage]:
             kinds=scene.TRAIN_KINDS,
             defective=i % 3 > 0,
         )
-        for i in range(36)
+        for i in range(24)
     ]
 
 
@@ -52,13 +52,13 @@ def test_the_map_is_hotter_on_defects_than_elsewhere(tiny, images):
     heat, truth = [], []
     for made in images:
         encoding = tiny.encode(made.image)
-        heat.append(tiny.anomaly_map(encoding, Settings(object_name=made.name))[::4, ::4].ravel())
+        heat.append(tiny.anomaly_map(encoding, Settings())[::4, ::4].ravel())
         truth.append(made.mask[::4, ::4].ravel())
     assert roc_auc_score(np.concatenate(truth), np.concatenate(heat)) >= MAP_FLOOR
 
 
 def test_defective_photos_score_higher_than_sound_ones(tiny, images):
-    scores = [tiny(made.image, Settings(object_name=made.name)).image_score for made in images]
+    scores = [tiny(made.image, Settings()).image_score for made in images]
     defective = np.array([made.mask.any() for made in images])
     gap = np.mean(np.array(scores)[defective]) - np.mean(np.array(scores)[~defective])
     assert gap >= GAP_FLOOR
@@ -78,16 +78,12 @@ def test_a_box_around_a_part_gives_the_part(tiny, images):
         (answer,) = tiny.sam.decode(features, [prompt])
         masks = [features.frame.grid_to_photo(logits) > 0 for logits in answer.logits]
         found.append(max((m & part).sum() / (m | part).sum() for m in masks))
-    assert len(found) >= 8
+    assert len(found) >= 6
     assert np.mean(found) >= BOX_FLOOR
 
 
 def test_a_defect_free_photo_can_get_the_verdict_normal(tiny, images):
-    verdicts = [
-        tiny(made.image, Settings(object_name=made.name)).anomalous
-        for made in images
-        if not made.mask.any()
-    ]
+    verdicts = [tiny(made.image, Settings()).anomalous for made in images if not made.mask.any()]
     assert not all(verdicts)
 
 

@@ -37,6 +37,12 @@ HELD_OUT_FAMILIES: tuple[str, ...] = (
     "capsule",
     "food_ring",
     "walnut",  # objects
+    "bracket",
+    "gasket",
+    "blister",
+    "vial",
+    "coil",
+    "housing",  # manufactured
 )
 HELD_OUT_KINDS: tuple[str, ...] = ("bubble", "burn", "glue", "squeezed")
 TRAIN_FAMILIES: tuple[str, ...] = tuple(f for f in FAMILIES if f not in HELD_OUT_FAMILIES)

@@ -17,7 +17,7 @@ from zsas.sam import Prompt
 from zsas.settings import Settings
 
 SEED = 3_000_000
-MAP_FLOOR = 0.80
+MAP_FLOOR = 0.65
 BOX_FLOOR = 0.30
 GAP_FLOOR = 0.0
 

@@ -1,16 +1,16 @@
 // The address carries the view; parameters that are not ours stay. As a web component inside somebody else's page the
 // address is theirs: there it is left alone, and the link goes to the server itself.
-const server = element.closest("gradio-app")?.getAttribute("src");
+const elsewhere = element.closest("gradio-app")?.getAttribute("src");
 
 function address() {
-  const url = new URL(server || window.location.href, window.location.href);
+  const url = new URL(elsewhere || window.location.href, window.location.href);
   const known = new Set((props.names || "").split(","));
   [...url.searchParams.keys()].filter((key) => known.has(key)).forEach((key) => url.searchParams.delete(key));
   new URLSearchParams(props.value || "").forEach((value, key) => url.searchParams.set(key, value));
   return url;
 }
 
-if (!server) {
+if (!elsewhere) {
   if (new URLSearchParams(window.location.search).get("embed") === "1") document.documentElement.classList.add("zs-embed");
   watch("value", () => { if (props.value) window.history.replaceState(window.history.state, "", address()); });
 }

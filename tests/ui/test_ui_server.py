@@ -209,7 +209,9 @@ def test_a_closed_tab_leaves_nothing_heavy_behind(served: Served) -> None:
         assert holder.session_data[session].config_values
         with client.stream("GET", f"/gradio_api/heartbeat/{session}") as alive:
             next(alive.iter_lines())
-    for _ in range(3600):  # gradio notices a closed tab at its next heartbeat, on a busy machine late
+    for _ in range(
+        3600
+    ):  # gradio notices a closed tab at its next heartbeat, on a busy machine late
         if not holder.session_data[session].config_values:
             break
         time.sleep(0.05)

@@ -16,6 +16,7 @@ import math
 import os
 import pickle
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -85,6 +86,8 @@ def segment(
     jobs = plan_masks(images, out)
     rows = _Rows(out, {"settings": settings.to_dict(), "model": _plain(model)})
     waiting = [job for job in jobs if job["image"] not in rows.done]
+    if not waiting:
+        return
     work = {"kind": "segment", "settings": settings, "out": str(out), "stages": stages}
     with _cluster(address) as ray, rows:
         for row in _run(ray, waiting, work, model, make, workers, gpus_per_worker, batch):
@@ -319,19 +322,22 @@ def _round(
     batches = 1 if apart else max(1, min(64, len(left) // (32 * workers * batch)))
     blocks = math.ceil(len(left) / (batch * batches))
     packed = [{"job": pickle.dumps(job)} for job in left.values()]
-    rows = ray_data.from_items(packed, override_num_blocks=blocks).map_batches(
-        _Worker,
-        batch_size=batch,
-        batch_format="numpy",
-        compute=ray_data.ActorPoolStrategy(
-            size=workers, max_tasks_in_flight_per_actor=1 if apart else None
-        ),
-        num_cpus=1,
-        num_gpus=gpus or None,
-        fn_constructor_args=(make, dict(work), os.getcwd()),
-        max_restarts=-1,
-        max_task_retries=RETRIES,
-    )
+    with warnings.catch_warnings():
+        # How often a task is tried has no named parameter, and Ray warns of those without a name.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        rows = ray_data.from_items(packed, override_num_blocks=blocks).map_batches(
+            _Worker,
+            batch_size=batch,
+            batch_format="numpy",
+            compute=ray_data.ActorPoolStrategy(
+                size=workers, max_tasks_in_flight_per_actor=1 if apart else None
+            ),
+            num_cpus=1,
+            num_gpus=gpus or None,
+            fn_constructor_args=(make, dict(work), os.getcwd()),
+            max_restarts=-1,
+            max_task_retries=RETRIES,
+        )
     for item in rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
         for one in item["row"]:
             row = pickle.loads(one)

@@ -22,7 +22,7 @@ from zsas.ui.server import launch
 from zsas.ui.session import Workshop
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 300_000
+PATIENCE = 60_000
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -115,6 +115,7 @@ class Tab:
         self.page.goto(f"{self.url}/{query}")
         self.page.wait_for_selector("#zs-verdict h2")
         self.page.wait_for_selector("#zs-gallery figure")
+        self.page.wait_for_selector("body[data-arrived]")
         return self.page
 
     def result(self, query: str = "?example=one-spot") -> Page:

@@ -1,12 +1,13 @@
 """Trains the small CLIP from scratch: patches against sentences, densely, and images against sentences.
 
 The model is transformers' own ``CLIPModel`` with four linear layers beside it, exactly those of the
-method (patch tokens after four blocks, scaled cosine with two text vectors). Three losses:
+method (patch tokens after four blocks, scaled cosine with two text vectors). Losses:
 
 * dense: focal + dice of each layer's map against the defect mask, with text vectors of the image's
   own noun (mostly), of "object", of a noun no image has, or, seldom, of another image's noun;
 * kinds: a patch on a stain belongs to "... with a stain" rather than to "... with a scratch";
-* image: the class token against its own sentence among the batch's, and sound against defective.
+* image: the class token against its own sentence among the batch's, and sound against defective, which
+  the highest patches of the map have to say as well.
 
 One thread of a CPU is the machine this is made for: activations are bfloat16, attention keeps its
 weights instead of computing them twice, and the mask is compared at half resolution.
@@ -43,7 +44,7 @@ BACKBONE = "zsas/tiny"
 
 COLUMNS = (
     "step", "minutes", "images", "images_per_second", "resolution", "lr", "loss", "focal", "dice",
-    "kind", "image", "contrast", "grad",
+    "kind", "image", "highest", "contrast", "grad",
 )  # fmt: skip
 
 
@@ -70,7 +71,7 @@ class Recipe:
         lr, weight_decay, clip, ema: AdamW for the rest, gradient clipping and the average that is kept.
         names: Chances of the image's own noun, "object", a foreign noun, another image's noun.
         wrong_target: Target on defects when another image's noun is named.
-        focal, dice, kind, image, contrast: Weights of the losses.
+        focal, dice, kind, image, highest, contrast: Weights of the losses.
     """
 
     width: int = 192
@@ -81,7 +82,7 @@ class Recipe:
     text_heads: int = 4
     context: int = 32
     projection: int = 128
-    blocks: tuple[int, ...] = (2, 4, 6, 8)
+    blocks: tuple[int, ...] = (3, 5, 7, 8)
     nominal: int = 384
     stages: tuple[tuple[float, int, int, float, float], ...] = (
         (0.0, 192, 12, 0.35, 0.75),
@@ -104,9 +105,18 @@ class Recipe:
     focal: float = 5.0
     dice: float = 1.0
     kind: float = 0.15
-    image: float = 0.3
+    image: float = 0.2
+    highest: float = 0.2
     contrast: float = 0.15
 
+
+SECOND_ROUND = Recipe(
+    stages=((0.0, 192, 16, 0.35, 0.8), (0.25, 256, 12, 0.5, 1.0), (0.82, 384, 8, 0.6, 1.0)),
+    easy_until=0.1,
+    text_from=0.05,
+    own_from=0.0,
+)
+"""Goes on from an earlier training: the words are known, and faint defects come early."""
 
 PATCH = 16
 SCALE = 20.0
@@ -454,6 +464,9 @@ def losses(learner: Learner, task: Task, *, own: bool = True) -> dict[str, Tenso
     grid = round(patches.shape[2] ** 0.5)
     every = torch.cat([patches, own_patches[:, None]], 1) if own else patches
     margin = SCALE * torch.einsum("blnd,bd->bln", every, direction)
+    together = margin[:, : patches.shape[1]].mean(1, keepdim=True)
+    margin = torch.cat([margin, together], 1)
+    highest = together[:, 0].topk(max(1, together.shape[2] // 100), 1).values.mean(1)
     margin = F.interpolate(
         margin.unflatten(2, (grid, grid)), size=task.mask.shape[1:], mode="bilinear",
         align_corners=False,
@@ -475,7 +488,10 @@ def losses(learner: Learner, task: Task, *, own: bool = True) -> dict[str, Tenso
     scale = learner.clip.logit_scale.exp().clamp(max=100.0)
     clear = task.damaged >= 0
     verdict = scale * (image * direction).sum(-1)
-    verdict_loss = F.binary_cross_entropy_with_logits(verdict[clear], task.damaged[clear])
+    verdict_loss, highest_loss = (
+        torch.nan_to_num(F.binary_cross_entropy_with_logits(said_so[clear], task.damaged[clear]))
+        for said_so in (verdict, highest)
+    )
     alike = scale * image @ said.T
     same = (task.own_label[:, None] == task.own_label[None]).float()
     same = same / same.sum(1, keepdim=True)
@@ -486,7 +502,8 @@ def losses(learner: Learner, task: Task, *, own: bool = True) -> dict[str, Tenso
         "focal": focal,
         "dice": dice,
         "kind": kind,
-        "image": torch.nan_to_num(verdict_loss),
+        "image": verdict_loss,
+        "highest": highest_loss,
         "contrast": contrast,
     }
 
@@ -774,6 +791,21 @@ def start_from_sam(learner: Learner, checkpoint: Path) -> None:
             mine.bias.copy_(of(f"{name}{its}.bias"))
 
 
+@torch.no_grad()
+def start_from_clip(learner: Learner, checkpoint: Path) -> None:
+    """Take over an earlier training's averaged weights; a linear layer starts as that of the nearest block.
+
+    Args:
+        learner: With the sizes and the tokenizer of the earlier one; its blocks may be others.
+        checkpoint: The earlier training's checkpoint.
+    """
+    earlier, _ = load_learner(checkpoint)
+    learner.clip.load_state_dict(earlier.clip.state_dict())
+    for layer, block in zip(learner.layers, learner.recipe.blocks, strict=True):
+        gaps = [abs(block - other) for other in earlier.recipe.blocks]
+        layer.load_state_dict(earlier.layers[gaps.index(min(gaps))].state_dict())
+
+
 def train(
     out: Path,
     *,
@@ -785,6 +817,7 @@ def train(
     threads: int = 1,
     recipe: Recipe | None = None,
     sam: Path | None = None,
+    start: Path | None = None,
     report_every: int = 25,
     save_minutes: float = 3.0,
 ) -> Path:
@@ -800,6 +833,7 @@ def train(
         threads: Threads of torch.
         recipe: Sizes and weights; the shipped model's by default.
         sam: Checkpoint of a small SAM whose encoder the vision tower starts from; None starts from nothing.
+        start: Checkpoint of an earlier training to start from, words and all; its tokenizer is taken over.
         report_every: Steps between two rows of ``out/curve.csv``.
         save_minutes: Minutes between two checkpoints.
 
@@ -819,7 +853,12 @@ def train(
     else:
         recipe = recipe or Recipe()
         out.mkdir(parents=True, exist_ok=True)
-        learner = build(recipe, out, images, seed, sam)
+        if start is None:
+            learner = build(recipe, out, images, seed, sam)
+        else:
+            load_tokenizer(start.parent / "tokenizer").save_pretrained(out / "tokenizer")
+            learner = Learner(recipe, load_tokenizer(out / "tokenizer"))
+            start_from_clip(learner, start)
     tokenizer = load_tokenizer(out / "tokenizer")
     learner.train()
     text = nn.ModuleList([learner.clip.text_model, learner.clip.text_projection])
@@ -834,7 +873,8 @@ def train(
         budget.seconds_before = float(state["seconds"])
     log = loop.CurveLog(out / "curve.csv", COLUMNS, resume=state is not None)
     weights = {
-        name: getattr(recipe, name) for name in ("focal", "dice", "kind", "image", "contrast")
+        name: getattr(recipe, name)
+        for name in ("focal", "dice", "kind", "image", "highest", "contrast")
     }
 
     def save() -> None:
@@ -975,12 +1015,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--sam", type=Path, default=None, help="checkpoint of a small SAM to start from"
     )
+    parser.add_argument(
+        "--start", type=Path, default=None, help="checkpoint of an earlier training to start from"
+    )
+    parser.add_argument("--again", action="store_true", help="the second round's recipe")
     parser.add_argument("--export", type=Path, default=None, help="only export to this folder")
     given = parser.parse_args(arguments)
     if given.export is None:
         train(
             given.out, minutes=given.minutes, steps=given.steps, seed=given.seed, pool=given.pool,
-            resume=not given.fresh, threads=given.threads, sam=given.sam,
+            resume=not given.fresh, threads=given.threads, sam=given.sam, start=given.start,
+            recipe=SECOND_ROUND if given.again else None,
         )  # fmt: skip
     else:
         export(given.out / "checkpoint.pt", given.export)

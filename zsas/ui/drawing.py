@@ -68,8 +68,9 @@ def drawing(shape: Sequence[int], label: str, parts: Iterable[str], extra: str =
     """
     height, width = shape[:2]
     return (
-        f'<svg class="zs-drawing" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}" '
-        f'data-width="{width}" data-height="{height}" {extra}>{"".join(parts)}</svg>'
+        f'<svg class="zs-drawing" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{escape(label)}" data-width="{width}" data-height="{height}" '
+        f'style="--ratio: {width / height:.4f}" {extra}>{"".join(parts)}</svg>'
     )
 
 

@@ -22,6 +22,8 @@ HEAVY: dict[str, Any] = {"concurrency_id": "models", "concurrency_limit": 1}
 """Whatever may run an encoder waits in one line."""
 LIGHT: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
 """What takes milliseconds does not wait behind it."""
+SPEAKING: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden"}
+"""As quick, and able to show a warning or an error: gradio shows neither of an event outside its queue."""
 HIDDEN: dict[str, Any] = {"api_visibility": "private"}
 
 TOOLS = """
@@ -52,6 +54,16 @@ def build(workshop: Workshop, examples: Examples) -> gr.Blocks:
         seen = gr.State((False, 0))
         _Page(page, workshop, examples, session, tab_open, seen)
     return page
+
+
+class _Nothing(dict[int, Any]):
+    """Stays empty, whatever is put in."""
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        pass
+
+    def __missing__(self, key: int) -> dict[str, Any]:
+        return {}
 
 
 class _Page:
@@ -282,10 +294,12 @@ class _Page:
             self._arrive,
             None,
             [*self.screen, *stage, self.preset, self.strip, *self.settings, *self.codes],
-            **LIGHT,
+            **SPEAKING,
             **HIDDEN,
         ).success(self._run_if_open, state, self.screen, show_progress="hidden", **HEAVY, **HIDDEN)
         self.heavy.append(arrived)
+        # Until then the page may still empty what a very quick visitor has chosen; tests wait for it.
+        arrived.then(None, js="() => { document.body.dataset.arrived = 'yes'; }", **HIDDEN)
         page.unload(self._forget)
         self.timer.tick(
             self._tick,
@@ -297,13 +311,17 @@ class _Page:
         self.seen.change(self._examples_now, self.session, self.strip, **LIGHT, **HIDDEN)
 
         opened = [
-            self.upload.input(self._open, [self.upload], [*self.screen, *stage], **LIGHT, **HIDDEN),
-            self.viewer.upload(self._open_dropped, None, [*self.screen, *stage], **LIGHT, **HIDDEN),
+            self.upload.input(
+                self._open, [self.upload], [*self.screen, *stage], **SPEAKING, **HIDDEN
+            ),
+            self.viewer.upload(
+                self._open_dropped, None, [*self.screen, *stage], **SPEAKING, **HIDDEN
+            ),
             self.strip.select(
                 self._open_example,
                 None,
                 [*self.screen, *stage, self.controls["object_name"]],
-                **LIGHT,
+                **SPEAKING,
                 **HIDDEN,
             ),
         ]
@@ -458,10 +476,13 @@ class _Page:
         return self._status(), preset, (running, len(self.examples)), gr.Timer(active=not done)
 
     def _forget(self, request: gr.Request) -> None:
-        """Let go of what gradio keeps of a closed tab for its deep links: the last value of every component."""
+        """Let go of what gradio keeps of a closed tab for its deep links: the last value of every component.
+
+        For good: a run that was cancelled in the middle may write once more after this.
+        """
         state = self.page.state_holder.session_data.get(request.session_hash or "")
         if state is not None:
-            state.config_values.clear()
+            state.config_values = _Nothing()
 
     def _examples_now(self, session: Session) -> str:
         return self.examples.html(session.example)
@@ -560,7 +581,7 @@ class _Page:
         return (*screen.outputs(), *(getattr(settings, name) for name in NAMES))
 
     def _click(
-        self, session: Session, preset: str, scaled: bool, *values: Any, event: gr.EventData
+        self, event: gr.EventData, session: Session, preset: str, scaled: bool, *values: Any
     ) -> tuple[Any, ...]:
         photo = self.workshop.photo(session.photo)
         if photo is None:

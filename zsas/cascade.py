@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from zsas.frames import SamFrame, Window, box_of_mask
+from zsas.frames import SamFrame, Window, box_of_mask, pieces_of_mask
 from zsas.sam import Masks, Prompt
 
 
@@ -103,14 +102,15 @@ def separate_regions(
     Returns:
         Bool masks (H, W); none for an empty region.
     """
-    count, pieces, stats, _ = cv2.connectedComponentsWithStats(
-        region.astype(np.uint8), connectivity=8
-    )
-    heat = []
-    for piece in range(1, count):
-        x, y, width, height, area = stats[piece]
-        part = np.s_[y : y + height, x : x + width]
-        hottest = anomaly_map[part][pieces[part] == piece].max()
-        heat.append((float(hottest), int(area), piece))
-    heat.sort(reverse=True)
-    return [pieces == piece for _, _, piece in heat[:at_most]]
+    pieces = pieces_of_mask(region)
+
+    def heat(piece: tuple[Window, NDArray[np.bool_]]) -> tuple[float, int]:
+        (x0, y0, x1, y1), inside = piece
+        return float(anomaly_map[y0:y1, x0:x1][inside].max()), int(inside.sum())
+
+    found = []
+    for (x0, y0, x1, y1), inside in sorted(pieces, key=heat, reverse=True)[:at_most]:
+        whole = np.zeros(region.shape, bool)
+        whole[y0:y1, x0:x1] = inside
+        found.append(whole)
+    return found

@@ -175,6 +175,26 @@ def window_of_mask(mask: NDArray[np.bool_], margin: int = 0) -> Window | None:
     )
 
 
+def pieces_of_mask(mask: NDArray[np.bool_]) -> list[tuple[Window, NDArray[np.bool_]]]:
+    """The connected pieces of a mask (8 neighbours) in reading order: the window of each, and the piece inside it.
+
+    Costs the part of the photo that the mask covers, not the photo.
+    """
+    window = window_of_mask(mask)
+    if window is None:
+        return []
+    left, top, right, bottom = window
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask[top:bottom, left:right].astype(np.uint8), connectivity=8
+    )
+    pieces = []
+    for label in range(1, count):
+        x, y, width, height, _ = (int(value) for value in stats[label])
+        inside = labels[y : y + height, x : x + width] == label
+        pieces.append(((left + x, top + y, left + x + width, top + y + height), inside))
+    return pieces
+
+
 def box_of_mask(mask: NDArray[np.bool_]) -> NDArray[np.float32] | None:
     """Tight box of a mask, eq. 11: (x0, y0, x1, y1) of its outermost pixel centres; None for an empty mask."""
     window = window_of_mask(mask)

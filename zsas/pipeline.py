@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -346,7 +347,7 @@ class Segmenter:
             settings=settings,
             preset=self.preset,
             localizer=self.localizer(settings).name,
-            versions=_versions(),
+            versions=dict(_versions()),
             timings=clock.seconds,
         )
         yield "map", result
@@ -528,6 +529,7 @@ def _digest(photo: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
+@cache
 def _versions() -> dict[str, str]:
     """Versions of what a result depends on."""
     found = {"zsas": __version__}

@@ -95,9 +95,12 @@ def spaced_top_points(
     Returns:
         Points (x, y), float32 (n, 2), n ≤ k, best first; none if `where` is empty.
     """
-    ys, xs = np.nonzero(where)
-    if not ys.size:
+    window = window_of_mask(where)
+    if window is None:
         return np.zeros((0, 2), np.float32)
+    x0, y0, x1, y1 = window
+    ys, xs = np.nonzero(where[y0:y1, x0:x1])
+    ys, xs = ys + y0, xs + x0
     values = score[ys, xs]
     if mode == "stride":
         stride = max(1, min(round(spacing), ys.size // k))

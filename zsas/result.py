@@ -21,6 +21,7 @@ from pycocotools import mask as coco
 
 from zsas import draw
 from zsas.errors import ZsasError
+from zsas.frames import pieces_of_mask
 from zsas.settings import Settings
 
 
@@ -275,17 +276,12 @@ def find_regions(mask: NDArray[np.bool_], score_map: NDArray[np.float32]) -> tup
         mask: bool, shape = (H, W).
         score_map: float32, shape = (H, W), [0, 1].
     """
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        np.ascontiguousarray(mask, np.uint8), connectivity=8
-    )
     found = []
-    for label in range(1, count):
-        x, y, width, height, area = (int(value) for value in stats[label])
-        window = np.s_[y : y + height, x : x + width]
-        inside = labels[window] == label
-        score = float(score_map[window][inside].max())
-        rle = _run_lengths(inside, x, y, mask.shape)
-        found.append(Region(0, (x, y, x + width, y + height), area, score, rle))
+    for window, inside in pieces_of_mask(mask):
+        x0, y0, x1, y1 = window
+        score = float(score_map[y0:y1, x0:x1][inside].max())
+        rle = _run_lengths(inside, x0, y0, mask.shape)
+        found.append(Region(0, window, int(inside.sum()), score, rle))
     found.sort(key=lambda region: (-region.score, -region.area, region.box))
     return tuple(
         Region(number, region.box, region.area, region.score, region.rle)

@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from zsas.data.made.camera import photograph
 from zsas.data.made.defects import DEFECTS, HARD_NORMALS
@@ -198,6 +199,8 @@ def _look_through(
     return np.asarray(cv2.warpAffine(field, crop, size, flags=how, borderMode=cv2.BORDER_REFLECT))
 
 
+# Small products of matrices: a second BLAS thread doubles the processor time and gains nothing.
+@ThreadpoolController().wrap(limits=1, user_api="blas")
 def make_image(
     seed: int,
     size: int = 384,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -221,6 +222,14 @@ def test_an_adapter_judged_on_its_own_training_data_is_called_out(data):
     (warning,) = run.leakage(data, {"linear": {"trained_on": data.name}})
     assert "trained on parts" in warning
     assert run.leakage(data, {"linear": {"trained_on": "visa"}}) == []
+
+
+def test_made_images_of_held_out_families_are_no_training_data(data):
+    models = {"linear": {"trained_on": "made"}}
+    for category, warnings in (("marble", 0), ("wood", 1)):
+        samples = tuple(dataclasses.replace(s, category=category) for s in data.samples)
+        made = dataclasses.replace(data, name="made", samples=samples)
+        assert len(run.leakage(made, models)) == warnings
 
 
 def test_totals_survive_the_disk():

@@ -533,13 +533,8 @@ def _hub_visa(split: Split, categories: Sequence[str], revision: str | None) -> 
 
 def visa_from_parquet(path: Path, category: str, split: Split) -> list[Sample]:
     """One category of VisA from its parquet file, columns `image`, `mask` and `label`."""
-    try:
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise ZsasError(
-            "VisA on the Hub is stored as parquet, which needs one more package: pip install pyarrow, "
-            "or give a local copy with --root."
-        ) from None
+    import pyarrow.parquet as pq
+
     names = pq.read_schema(path).names
     if not {"image", "mask", "label"} <= set(names):
         raise ZsasError(

@@ -111,7 +111,7 @@ def page(rows: Sequence[Row], grid: Sequence[Row], truth: NDArray[np.bool_] | No
     pieces += [_figure(row) for row in rows]
     pieces.append("</div>")
     if any(row.measures for row in rows):
-        pieces.append(_table(rows) + _plots(rows))
+        pieces.append(f'<div class="zs-pair">{_table(rows)}{_plots(rows)}</div>')
     elif truth is not None:
         pieces.append("<p>The mask is empty, so there is nothing to measure against.</p>")
     else:
@@ -119,11 +119,14 @@ def page(rows: Sequence[Row], grid: Sequence[Row], truth: NDArray[np.bool_] | No
             "<p>Give a mask of the same size to see pixel AUROC, F1-max and AP of each.</p>"
         )
     if grid:
-        pieces.append('<h3>The ring\'s kernel, shape and size</h3><div class="zs-grid">')
+        pieces.append(
+            '<h3>The ring\'s kernel, shape and size</h3><div class="zs-pair"><div class="zs-grid">'
+        )
         pieces += [_figure(row) for row in grid]
         pieces.append("</div>")
         if any(row.measures for row in grid):
             pieces.append(_table(grid))
+        pieces.append("</div>")
     pieces.append("</section>")
     return "".join(pieces)
 
@@ -153,13 +156,14 @@ def _table(rows: Sequence[Row]) -> str:
     measured = [row for row in rows if row.measures]
     best = [max(row.measures[i] for row in measured if row.measures) for i in range(3)]
     body = []
-    for row in measured:
+    for number, row in enumerate(measured):
         assert row.measures
+        key = _key(number) if len(rows) <= len(STYLES) else ""
         cells = "".join(
             f"<td>{'<b>' if value == top else ''}{_percent(value)}{' ★</b>' if value == top else ''}</td>"
             for value, top in zip(row.measures, best, strict=True)
         )
-        body.append(f"<tr><th scope='row'>{escape(row.title)}</th>{cells}</tr>")
+        body.append(f"<tr><th scope='row'>{key}{escape(row.title)}</th>{cells}</tr>")
     return (
         '<div class="zs-scroll" tabindex="0" role="region" aria-label="Measures"><table class="zs-table">'
         "<caption>Pixels of this photo, per cent; ★ is the best of a column</caption><thead><tr>"
@@ -168,20 +172,23 @@ def _table(rows: Sequence[Row]) -> str:
     )
 
 
+def _key(number: int) -> str:
+    """The line that a variant has in the curves."""
+    return (
+        '<svg class="zs-key" width="34" height="8" aria-hidden="true">'
+        f'<line class="zs-curve zs-c{number}" x1="1" y1="4" x2="33" y2="4" stroke-dasharray="{STYLES[number]}"/></svg>'
+    )
+
+
 def _plots(rows: Sequence[Row]) -> str:
     drawn = [(row, number) for number, row in enumerate(rows) if row.curves is not None]
     roc = [(row.curves.fpr, row.curves.tpr, number) for row, number in drawn]
     pr = [(row.curves.recall, row.curves.precision, number) for row, number in drawn]
-    legend = "".join(
-        f'<li><svg width="34" height="8" aria-hidden="true"><line class="zs-curve zs-c{number}" x1="1" y1="4" '
-        f'x2="33" y2="4" stroke-dasharray="{STYLES[number]}"/></svg>{escape(row.title)}</li>'
-        for row, number in drawn
-    )
     return (
         '<div class="zs-plots">'
         + _plot(roc, "ROC", "false-positive rate", "true-positive rate")
         + _plot(pr, "Precision and recall", "recall", "precision")
-        + f'<ul class="zs-legend">{legend}</ul></div>'
+        + "</div>"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -24,7 +25,11 @@ def control(knob: Knob) -> Any:
     """The Gradio component for one knob."""
     label = f"{knob.label} · {knob.symbol}" if knob.symbol else knob.label
     info = f"{knob.help} ({knob.unit})" if knob.unit else knob.help
-    common: dict[str, Any] = {"label": label, "info": info, "elem_id": f"knob-{knob.name}"}
+    common: dict[str, Any] = {
+        "label": _typeset(label),
+        "info": _typeset(info),
+        "elem_id": f"knob-{knob.name}",
+    }
     if knob.choices:
         return gr.Dropdown(list(knob.choices), value=knob.default, filterable=False, **common)
     if knob.type is bool:
@@ -36,6 +41,11 @@ def control(knob: Knob) -> Any:
     return gr.Slider(
         knob.low, knob.high, value=knob.default, step=knob.step, buttons=["reset"], **common
     )
+
+
+def _typeset(text: str) -> str:
+    """Gradio's labels are plain text: "S_a" with a small letter that Unicode has."""
+    return re.sub(r"(?<=\w)_([ahls])\b", lambda index: "ₐₕₗₛ"["ahls".index(index[1])], text)
 
 
 def settings_from(values: Sequence[Any]) -> Settings:

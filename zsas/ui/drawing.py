@@ -142,17 +142,30 @@ def marked_regions(regions: Sequence[Region], shape: Sequence[int]) -> str:
     size = max(shape[:2]) / 28
     pieces = []
     for region in regions:
-        x0, y0, _, y1 = region.box
-        y = y0 - size * 0.35 if y0 > size * 1.4 else y1 + size
-        number = (
-            f'<text x="{x0}" y="{y:.1f}" font-size="{size:.1f}">{region.id}</text>'
-            if region.id <= NUMBERED
-            else ""
-        )
+        number = ""
+        if region.id <= NUMBERED:
+            x, y = _place_of_number(region, shape, size)
+            number = f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:.1f}">{region.id}</text>'
         pieces.append(
             f'<g class="zs-region" data-region="{region.id}">{area(region.mask)}{number}</g>'
         )
     return "".join(pieces)
+
+
+def _place_of_number(region: Region, shape: Sequence[int], size: float) -> tuple[float, float]:
+    """The middle of a number `size` pixels high: in the thickest part, or beside a region too thin for it."""
+    height, width = shape[:2]
+    x0, y0, x1, y1 = region.box
+    inside = np.pad(region.mask[y0:y1, x0:x1].astype(np.uint8), 1)
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    if depth[y, x] >= size:
+        return float(x0 + x), float(y0 + y)
+    above = y0 - 0.75 * size
+    return (
+        min(max((x0 + x1) / 2, 0.5 * size), width - 0.5 * size),
+        above if above > 0.5 * size else min(y1 + 0.75 * size, height - 0.5 * size),
+    )
 
 
 def point_marks(points: Points, shape: Sequence[int], size: float = 1.0) -> str:

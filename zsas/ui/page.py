@@ -81,7 +81,7 @@ class _Page:
         self.page, self.workshop, self.examples = page, workshop, examples
         self.session, self.tab_open, self.seen = session, tab_open, seen
         self._head()
-        with gr.Row(equal_height=False):
+        with gr.Row(equal_height=False, elem_id="zs-work"):
             with gr.Column(scale=7, min_width=320):
                 self._photo()
             with gr.Column(scale=4, min_width=300, elem_id="zs-side"):
@@ -100,6 +100,7 @@ class _Page:
                 '<div class="zs-brand"><h1><i aria-hidden="true"></i>zsas</h1>'
                 "<p>What is wrong on a photo, where, and why. No training pictures.</p></div>",
                 scale=5,
+                js_on_load=script("names"),
             )
             self.status = _html(self._status(), scale=3)
             self.preset = gr.Dropdown(
@@ -124,7 +125,7 @@ class _Page:
                 type="filepath",
                 image_mode=None,
                 elem_id="zs-upload",
-                height=440,
+                height=520,
                 sources=["upload", "clipboard", "webcam"],
                 buttons=[],
                 placeholder="Drop a photo of one object or surface here, or click to choose a file",
@@ -192,7 +193,7 @@ class _Page:
                         "the examples bring theirs."
                     )
                 )
-                with gr.Row(equal_height=True):
+                with gr.Row(equal_height=False, elem_classes="zs-middle"):
                     self.compare = gr.Button(
                         "Compare", variant="primary", scale=0, min_width=160, elem_id="zs-compare"
                     )
@@ -200,13 +201,13 @@ class _Page:
                         label="Mask of the defect (optional)",
                         file_count="single",
                         type="filepath",
-                        height=90,
+                        height=112,
                         file_types=["image"],
                         scale=1,
                         elem_id="zs-truth",
                     )
                 self.comparison = _html("", elem_id="zs-comparison")
-            with gr.Tab("Many photos", id="batch", elem_classes="zs-own-page"):
+            with gr.Tab("Many photos", id="batch", elem_id="zs-tab-batch"):
                 _html(
                     _note(
                         "Up to 500 photos, or ZIPs of photos, with the settings on the right above. The ZIP you get "
@@ -242,7 +243,7 @@ class _Page:
                         )
                         for key, title in _DOWNLOADS
                     ]
-            with gr.Tab("Use from code", id="code", elem_classes="zs-own-page") as self.tab_code:
+            with gr.Tab("Use from code", id="code", elem_id="zs-tab-code") as self.tab_code:
                 _html(
                     _note(
                         "The same engine over HTTP. Every setting is a parameter of its own; the schema is at "
@@ -294,12 +295,13 @@ class _Page:
             self._arrive,
             None,
             [*self.screen, *stage, self.preset, self.strip, *self.settings, *self.codes],
-            **SPEAKING,
+            **LIGHT,
             **HIDDEN,
         ).success(self._run_if_open, state, self.screen, show_progress="hidden", **HEAVY, **HIDDEN)
         self.heavy.append(arrived)
         # Until then the page may still empty what a very quick visitor has chosen; tests wait for it.
         arrived.then(None, js="() => { document.body.dataset.arrived = 'yes'; }", **HIDDEN)
+        page.load(self._complain, None, None, **SPEAKING, **HIDDEN)
         page.unload(self._forget)
         self.timer.tick(
             self._tick,
@@ -490,9 +492,7 @@ class _Page:
     def _arrive(self, request: gr.Request) -> tuple[Any, ...]:
         """The view that the address describes."""
         query = dict(request.query_params)
-        settings, refused = from_query(query)
-        for sentence in refused:
-            gr.Warning(f"The address was not understood: {sentence}")
+        settings, _ = from_query(query)
         preset = query.get("preset", "")
         preset = preset if preset in PRESETS else self.workshop.running or self.workshop.default
         session = Session()
@@ -507,6 +507,11 @@ class _Page:
             *self._showing(session), preset, self.examples.html(session.example), *values,
             *snippets.filled(_address(request)),
         )  # fmt: skip
+
+    def _complain(self, request: gr.Request) -> None:
+        """Say what in the address was refused; apart from `_arrive`, which a full line must not keep waiting."""
+        for sentence in from_query(dict(request.query_params))[1]:
+            gr.Warning(f"The address was not understood: {sentence}")
 
     def _showing(self, session: Session) -> tuple[Any, ...]:
         """The values for screen and stage, with a photo or without."""

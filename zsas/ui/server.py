@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from pathlib import Path
 from typing import Any
+
+from starlette.responses import FileResponse
+from starlette.routing import Route
 
 from zsas.errors import ZsasError
 from zsas.ui.examples import Examples
@@ -21,6 +25,13 @@ UPLOAD = "64mb"
 SESSIONS = 300
 """How many visitors are remembered; of each, gradio keeps the last value of every component."""
 
+
+async def component(_: Any) -> FileResponse:
+    """The script of the web component, which comes with gradio's wheel but which gradio does not serve."""
+    script = Path(gr.__file__).parent / "templates" / "frontend" / "gradio.js"
+    return FileResponse(script, media_type="text/javascript")
+
+
 LAUNCH: dict[str, Any] = {
     "max_file_size": UPLOAD,
     "allowed_paths": [],
@@ -34,7 +45,12 @@ LAUNCH: dict[str, Any] = {
     "state_session_capacity": SESSIONS,
     "mcp_server": True,
     "_frontend": False,  # else gradio asks its own page first, and gives up where that takes three seconds
-    "app_kwargs": {"docs_url": None, "redoc_url": None, "openapi_url": None},
+    "app_kwargs": {
+        "docs_url": None,
+        "redoc_url": None,
+        "openapi_url": None,
+        "routes": [Route("/gradio.js", component)],
+    },
 }
 """Gradio's own defaults serve more: `/monitoring` is on, uploads have no limit, tracebacks may be shown."""
 

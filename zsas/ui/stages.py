@@ -73,7 +73,7 @@ def opened(workshop: Workshop, session: Session, verdict: str = "") -> Screen:
         session,
         viewer="" if image is None else views.bare_photo(image.shape),
         verdict=verdict or views.busy("Looking at the photo"),
-        gallery=views.no_stages(),
+        gallery=views.no_stages(None if image is None else image.shape),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
@@ -134,15 +135,24 @@ def bare_photo(shape: tuple[int, ...]) -> str:
     return drawing.drawing(shape, "The photo", [drawing.PHOTO], 'id="zs-main"')
 
 
-def no_stages() -> str:
-    """The gallery before the first result: what each stage is going to show."""
+def no_stages(shape: Sequence[int] | None = None) -> str:
+    """The gallery before the first result: what each stage is going to show.
+
+    Args:
+        shape: (H, W, ...) of the photo that is on its way through them; without one there are words alone.
+    """
     return _gallery(
         [
-            f'<figure class="zs-stage zs-empty"><div class="zs-blank" aria-hidden="true">{number}</div>'
+            f'<figure class="zs-stage zs-empty zs-coming">{_blank(str(number), shape) if shape else ""}'
             f"{_caption(number, title, symbol, text)}</figure>"
             for number, (_, title, symbol, text) in enumerate(STAGES, 1)
         ]
     )
+
+
+def _blank(text: str, shape: Sequence[int]) -> str:
+    """A place as large as the picture that will, or will not, take it."""
+    return f'<div class="zs-blank" aria-hidden="true" style="aspect-ratio:{shape[1]}/{shape[0]}">{text}</div>'
 
 
 def stages(result: Result, *, scaled: bool = False, upto: int = 99) -> str:
@@ -158,12 +168,12 @@ def stages(result: Result, *, scaled: bool = False, upto: int = 99) -> str:
     for number, (name, title, symbol, text) in enumerate(STAGES, 1):
         if ORDER[name] > upto:
             figures.append(
-                f'<figure class="zs-stage zs-empty zs-coming"><div class="zs-blank" aria-hidden="true">{number}</div>'
+                f'<figure class="zs-stage zs-empty zs-coming">{_blank(str(number), result.image.shape)}'
                 f"{_caption(number, title, symbol, text)}</figure>"
             )
         elif name not in words:
             figures.append(
-                f'<figure class="zs-stage zs-empty"><div class="zs-blank" aria-hidden="true">–</div>'
+                f'<figure class="zs-stage zs-empty">{_blank("–", result.image.shape)}'
                 f"{_caption(number, title, symbol, _why_not(name, result))}</figure>"
             )
         else:
@@ -223,13 +233,13 @@ def _why_not(name: str, result: Result) -> str:
 def _caption(number: int, title: str, symbol: str, text: str) -> str:
     return (
         f"<figcaption><h3><span>{number}</span>{escape(title)} <em>{_with_subscripts(symbol)}</em></h3>"
-        f"<p>{escape(text)}</p></figcaption>"
+        f"<p>{_with_subscripts(text)}</p></figcaption>"
     )
 
 
-def _with_subscripts(symbol: str) -> str:
-    """The paper's symbol with its index set low: "P_h" becomes P with a small h."""
-    return re.sub(r"_(\w)", r"<sub>\1</sub>", escape(symbol))
+def _with_subscripts(text: str) -> str:
+    """The paper's symbols with their index set low: "P_h" becomes P with a small h."""
+    return re.sub(r"\b(\w+)_(\w)\b", r"\1<sub>\2</sub>", escape(text))
 
 
 def _gallery(figures: list[str]) -> str:

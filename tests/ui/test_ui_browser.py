@@ -279,6 +279,31 @@ def test_stop_cancels_a_run(tab: Tab, served: Served) -> None:
         slow.stage_seconds = 0.02
 
 
+def test_stop_ends_a_batch_and_keeps_its_rows(tab: Tab, served: Served) -> None:
+    slow = served.segmenters["tiny"]
+    slow.seconds = 1.0
+    try:
+        page = tab.open()
+        page.get_by_role("tab", name="Many photos").click()
+        files = [
+            {"name": f"slow{i}.png", "mimeType": "image/png", "buffer": png(photo(60 + i))}
+            for i in range(20)
+        ]
+        page.set_input_files("#zs-files input[type=file]", files)
+        expect(page.locator("#zs-files")).to_contain_text("slow19")
+        page.click("#zs-run-all")
+        status = page.locator("#zs-batch [role=status]")
+        expect(status).to_contain_text(re.compile("[1-9] of 20 done"))
+        page.click("#zs-stop-all")
+        expect(status).to_contain_text("Stopped: ")
+        rows = page.locator("#zs-batch tbody tr").count()
+        assert 1 <= rows < 20
+        page.wait_for_timeout(2500)
+        assert page.locator("#zs-batch tbody tr").count() == rows
+    finally:
+        slow.seconds = 0.0
+
+
 def test_a_preset_out_of_reach_is_one_sentence_and_the_page_goes_on(tab: Tab) -> None:
     page = tab.result()
     page.click("#zs-preset input")
@@ -316,6 +341,8 @@ def test_the_page_works_inside_another_page(
             if way == "iframe"
             else outer.page.locator("gradio-app")
         )
+        page = inner if way == "iframe" else outer.page
+        expect(page.locator("body[data-arrived]")).to_be_attached()
         inner.locator('[data-example="one-spot"]').click()
         inner.locator("#zs-verdict .zs-meter").wait_for()
         expect(inner.locator("#zs-verdict")).to_contain_text("Anomalous")
@@ -351,6 +378,8 @@ def test_axe_finds_no_serious_violation(theme: str, tab: Tab) -> None:
     page.wait_for_selector("#zs-verdict .zs-meter")
     for name in ("Why", "Before and after", "Compare", "Many photos", "Take away", "Use from code"):
         show(page, name)
+        if name == "Take away":
+            expect(page.locator("#zs-get-mask")).to_be_enabled()
         assert serious(page) == [], name
 
 

@@ -235,12 +235,12 @@ def _unused(stem: str, stems: set[str]) -> str:
     return name
 
 
-def table(progress: Progress) -> str:
+def table(progress: Progress, *, stopped: bool = False) -> str:
     """The state of a batch as HTML: a bar, counts in words, and the table."""
     done, total = len(progress.lines), progress.total
     bad = sum(bool(line.error) for line in progress.lines)
     anomalous = sum(line.verdict == "anomalous" for line in progress.lines)
-    words = f"{done} of {total} done"
+    words = f"{'Stopped: ' if stopped else ''}{done} of {total} done"
     if progress.archive is not None:
         words = f"{total} done: {anomalous} anomalous, {done - anomalous - bad} normal, {bad} not readable"
     rows = []

@@ -80,6 +80,9 @@ class _Page:
     ) -> None:
         self.page, self.workshop, self.examples = page, workshop, examples
         self.session, self.tab_open, self.seen = session, tab_open, seen
+        self.stopped: set[str | None] = set()
+        """Sessions whose visitor pressed Stop. Work ends itself at its next step: what gradio cancels ends as an
+        error, and may still show a step after the word that it has stopped."""
         self._head()
         with gr.Row(equal_height=False, elem_id="zs-work"):
             with gr.Column(scale=7, min_width=320):
@@ -88,7 +91,6 @@ class _Page:
                 self._side()
         self._tabs()
         self.settings = [self.controls[name] for name in NAMES]
-        self.heavy: list[Any] = []
         self._wire(page)
         self._endpoints()
 
@@ -298,7 +300,6 @@ class _Page:
             **LIGHT,
             **HIDDEN,
         ).success(self._run_if_open, state, self.screen, show_progress="hidden", **HEAVY, **HIDDEN)
-        self.heavy.append(arrived)
         # Until then the page may still empty what a very quick visitor has chosen; tests wait for it.
         arrived.then(None, js="() => { document.body.dataset.arrived = 'yes'; }", **HIDDEN)
         page.load(self._complain, None, None, **SPEAKING, **HIDDEN)
@@ -339,7 +340,7 @@ class _Page:
             *(c.input for c in encoding),
         ]
         self._then_run(
-            gr.on(triggers, self._line, [self.session], self.verdict, **LIGHT, **HIDDEN), state
+            gr.on(triggers, self._join, [self.session], self.verdict, **LIGHT, **HIDDEN), state
         )
         self._then_run(
             self.preset.input(
@@ -393,7 +394,7 @@ class _Page:
                 tab.select(lambda name=name: name, None, self.tab_open, **LIGHT, **HIDDEN), state
             )
 
-        comparing = self.compare.click(
+        self.compare.click(self._go, None, None, **LIGHT, **HIDDEN).success(
             self._compare,
             [self.session, self.preset, self.truth, *self.settings],
             self.comparison,
@@ -401,7 +402,7 @@ class _Page:
             **HEAVY,
             **HIDDEN,
         )
-        batching = self.run_all.click(
+        self.run_all.click(self._go, None, None, **LIGHT, **HIDDEN).success(
             self._batch,
             [self.files, self.preset, *self.settings],
             [self.batch, self.archive],
@@ -410,22 +411,18 @@ class _Page:
             **HIDDEN,
         )
         self.stop.click(
-            self._stopped,
+            self._stop,
             self.session,
             self.verdict,
-            cancels=[*self.heavy, comparing],
             **LIGHT,
             **HIDDEN,
         )
-        self.stop_all.click(
-            lambda: _note("Stopped."), None, self.batch, cancels=[batching], **LIGHT, **HIDDEN
-        )
+        self.stop_all.click(self._halt, None, None, **LIGHT, **HIDDEN)
 
     def _then_run(self, event: Any, state: list[Any]) -> None:
         running = event.success(
             self._run, state, self.screen, show_progress="hidden", **HEAVY, **HIDDEN
         )
-        self.heavy.append(running)
         self._then_refresh(running, state)
 
     def _then_refresh(self, event: Any, state: list[Any]) -> None:
@@ -482,6 +479,7 @@ class _Page:
 
         For good: a run that was cancelled in the middle may write once more after this.
         """
+        self._go(request)
         state = self.page.state_holder.session_data.get(request.session_hash or "")
         if state is not None:
             state.config_values = _Nothing()
@@ -491,6 +489,7 @@ class _Page:
 
     def _arrive(self, request: gr.Request) -> tuple[Any, ...]:
         """The view that the address describes."""
+        self._go(request)
         query = dict(request.query_params)
         settings, _ = from_query(query)
         preset = query.get("preset", "")
@@ -531,16 +530,27 @@ class _Page:
             gr.Column(visible=there),
         )
 
-    def _open(self, path: str | None) -> tuple[Any, ...]:
+    def _go(self, request: gr.Request) -> None:
+        """Forget that this visitor stopped something."""
+        self.stopped.discard(request.session_hash)
+
+    def _halt(self, request: gr.Request) -> None:
+        """Whatever runs or waits for this visitor ends at its next step."""
+        self.stopped.add(request.session_hash)
+
+    def _open(self, path: str | None, request: gr.Request) -> tuple[Any, ...]:
+        self._go(request)
         return self._shown(lambda: stages.open_photo(self.workshop, path) if path else Session())
 
-    def _open_dropped(self, event: gr.EventData) -> tuple[Any, ...]:
+    def _open_dropped(self, event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+        self._go(request)
         path = str(getattr(event, "path", ""))
         if not is_uploaded(path):
             raise gr.Error("That is not an uploaded file.", print_exception=False)
         return self._shown(lambda: stages.open_photo(self.workshop, path))
 
-    def _open_example(self, event: gr.EventData) -> tuple[Any, ...]:
+    def _open_example(self, event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+        self._go(request)
         key = str(getattr(event, "example", ""))
         shown = self._shown(lambda: stages.open_example(self.workshop, self.examples, key))
         example = self.examples.get(key)
@@ -558,6 +568,10 @@ class _Page:
     def _close(self) -> tuple[Any, ...]:
         return self._showing(Session())
 
+    def _join(self, session: Session, request: gr.Request) -> str:
+        self._go(request)
+        return self._line(session)
+
     def _line(self, session: Session) -> str:
         """How long the line is, before joining it."""
         if not session.photo:
@@ -566,14 +580,19 @@ class _Page:
         return views.busy(f"Busy, {ahead} ahead" if ahead else "Looking at the photo")
 
     def _run(
-        self, session: Session, preset: str, scaled: bool, *values: Any
+        self, request: gr.Request, session: Session, preset: str, scaled: bool, *values: Any
     ) -> Iterator[tuple[Any, ...]]:
         for screen in stages.run(self.workshop, session, preset, settings_from(values), scaled):
+            if request.session_hash in self.stopped:
+                yield dataclasses.replace(screen, verdict=self._stopped_verdict(session)).outputs()
+                return
             yield screen.outputs()
 
-    def _run_if_open(self, session: Session, *rest: Any) -> Iterator[tuple[Any, ...]]:
+    def _run_if_open(
+        self, request: gr.Request, session: Session, *rest: Any
+    ) -> Iterator[tuple[Any, ...]]:
         # A generator without a single item would empty all its outputs.
-        yield from self._run(session, *rest)
+        yield from self._run(request, session, *rest)
 
     def _again(self, session: Session, preset: str, scaled: bool, *values: Any) -> tuple[Any, ...]:
         return stages.decide_again(
@@ -606,8 +625,11 @@ class _Page:
         screen = stages.decide_again(self.workshop, session, preset, settings_from(values), scaled)
         return dataclasses.replace(screen, session=session).outputs()
 
-    def _switch(self, preset: str, session: Session) -> Iterator[tuple[Any, ...]]:
+    def _switch(
+        self, preset: str, session: Session, request: gr.Request
+    ) -> Iterator[tuple[Any, ...]]:
         """Load another preset; keep what runs if it cannot be had."""
+        self._go(request)
         yield gr.skip(), views.busy(f"Loading {preset}"), self._status()
         try:
             self.workshop.segmenter(preset)
@@ -628,7 +650,11 @@ class _Page:
             ready,
         )
 
-    def _stopped(self, session: Session) -> str:
+    def _stop(self, session: Session, request: gr.Request) -> str:
+        self._halt(request)
+        return self._stopped_verdict(session)
+
+    def _stopped_verdict(self, session: Session) -> str:
         return (
             views.waiting("Stopped", "Press Run to start again.")
             if session.photo
@@ -660,7 +686,12 @@ class _Page:
         return (gr.skip(), note, *buttons)
 
     def _compare(
-        self, session: Session, preset: str, truth: str | None, *values: Any
+        self,
+        request: gr.Request,
+        session: Session,
+        preset: str,
+        truth: str | None,
+        *values: Any,
     ) -> Iterator[str]:
         photo = self.workshop.photo(session.photo)
         if photo is None:
@@ -673,13 +704,17 @@ class _Page:
                 mask = read_mask(truth, photo.shape[:2])
             elif example is not None:
                 mask = example.truth()
-            yield from compare.compare(self.workshop, session, preset, settings_from(values), mask)
+            settings = settings_from(values)
+            for shown in compare.compare(self.workshop, session, preset, settings, mask):
+                yield shown
+                if request.session_hash in self.stopped:
+                    return
         except ZsasError as error:
             text = str(error).replace(truth, "The mask") if truth else str(error)
             raise gr.Error(text, print_exception=False) from None
 
     def _batch(
-        self, files: list[str] | None, preset: str, *values: Any
+        self, request: gr.Request, files: list[str] | None, preset: str, *values: Any
     ) -> Iterator[tuple[Any, Any]]:
         try:
             yield _note("Reading the files."), gr.DownloadButton(visible=False)
@@ -687,7 +722,10 @@ class _Page:
                 ready = gr.skip()
                 if progress.archive is not None:
                     ready = gr.DownloadButton(value=str(progress.archive), visible=True)
-                yield batch.table(progress), ready
+                stopped = request.session_hash in self.stopped and progress.archive is None
+                yield batch.table(progress, stopped=stopped), ready
+                if stopped:
+                    return
         except ZsasError as error:
             yield views.sorry(str(error)), gr.DownloadButton(visible=False)
 

@@ -21,7 +21,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev browser
 	HF_HUB_OFFLINE=1 $(BIN)/python -m bench
 
 tiny-report: $(VENV)/.demo

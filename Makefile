@@ -4,17 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 APT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test test-browser lint bench tiny-report clean
+.PHONY: demo test lint bench tiny-report clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python app.py
 
-test: lint
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --ignore tests/ui/test_ui_browser.py
-
-# The page in a real browser; it wants a machine that does nothing else.
-test-browser: $(VENV)/.dev browser
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/ui/test_ui_browser.py
+test: lint browser
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

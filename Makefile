@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-APT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+INSTALL := $(SUDO) apt-get update -q && $(SUDO) apt-get install -q -y --no-install-recommends
 
 .PHONY: demo test lint bench tiny-report clean
 
@@ -36,10 +37,10 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt
 # The browser tests drive Chromium, and axe-core checks the page for accessibility.
 .PHONY: browser
 browser: node_modules/axe-core/axe.min.js
-	@command -v chromium >/dev/null || { \
-	  $(APT) apt-get update -q && $(APT) apt-get install -q -y --no-install-recommends chromium; }
+	@command -v chromium >/dev/null || { $(INSTALL) chromium fonts-dejavu-core; }
 
 node_modules/axe-core/axe.min.js:
+	@command -v npm >/dev/null || { $(INSTALL) npm; }
 	npm install --no-save --no-audit --no-fund --silent axe-core@4
 
 clean:

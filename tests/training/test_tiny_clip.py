@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,24 @@ from transformers import CLIPModel
 from zsas.errors import ZsasError
 from zsas.training import loop
 from zsas.training.evaluate_quick import Figures
-from zsas.training.pool import CHUNK, Pool, fill, make_batch, open_pool
+from zsas.training.pool import (
+    CHUNK,
+    Pool,
+    _paint,
+    _repaint_background,
+    fill,
+    make_batch,
+    open_pool,
+)
 from zsas.training.tiny_clip import (
+    Learner,
     Recipe,
     build,
     dense_loss,
     export,
     load_learner,
     normalise,
+    start_from_clip,
     train,
     vision_tokens,
 )
@@ -134,6 +145,39 @@ def test_training_goes_on_where_it_stopped(trained: Path, pool: Pool) -> None:
     after = loop.load_checkpoint(trained / "checkpoint.pt")
     assert (before["step"], after["step"]) == (40, 44)
     assert json.loads(after["recipe"])["width"] == MICRO.width
+
+
+def test_a_second_round_starts_from_the_first(trained: Path) -> None:
+    earlier, tokenizer = load_learner(trained / "checkpoint.pt")
+    learner = Learner(replace(MICRO, blocks=(2, 4)), tokenizer)
+    start_from_clip(learner, trained / "checkpoint.pt")
+    assert all(
+        torch.equal(value, earlier.clip.state_dict()[name])
+        for name, value in learner.clip.state_dict().items()
+    )
+    for layer, number in zip(learner.layers, (1, 3), strict=True):
+        assert torch.equal(layer.weight, earlier.layers[number].weight)
+
+
+def test_paint_is_seen_where_its_mask_says_and_nowhere_else() -> None:
+    grey = np.full((128, 128, 3), 128, np.uint8)
+    sound = np.zeros((128, 128), np.uint8)
+    picture, labels = _paint(np.random.default_rng(3), grey, sound, kind=5)
+    change = np.abs(picture.astype(int) - 128).max(2)
+    assert set(np.unique(labels)) == {0, 5}
+    assert change[labels == 5].min() > 20
+    assert np.mean(change[labels == 0] > 40) < 0.02
+
+
+def test_a_new_background_leaves_the_object_and_textures_alone() -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(90, 120, (64, 64, 3)).astype(np.uint8)
+    inside = np.zeros((64, 64), bool)
+    inside[16:48, 16:48] = True
+    repainted = _repaint_background(rng, picture, inside)
+    assert np.array_equal(repainted[20:44, 20:44], picture[20:44, 20:44])
+    assert np.abs(repainted[:8].astype(int) - picture[:8]).mean() > 10
+    assert np.array_equal(_repaint_background(rng, picture, ~np.zeros_like(inside)), picture)
 
 
 def test_same_seed_gives_same_weights(pool: Pool, tmp_path: Path) -> None:

@@ -51,6 +51,12 @@ def tiny_clip(
     threads: Threads = 1,
     fresh: Fresh = False,
     export: Export = None,
+    sam: Annotated[
+        Path | None, typer.Option(help="Checkpoint of a small SAM whose encoder is the start.")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Checkpoint of an earlier training: a second round.")
+    ] = None,
 ) -> None:
     """Train the small CLIP, its tokenizer and its linear layers on made images."""
     from zsas.training import tiny_clip as training
@@ -64,6 +70,8 @@ def tiny_clip(
         pool=pool,
         resume=not fresh,
         threads=threads,
+        sam=sam,
+        start=start,
     )
     print(checkpoint if export is None else training.export(checkpoint, export))
 

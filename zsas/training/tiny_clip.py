@@ -831,7 +831,7 @@ def train(
         pool: Folder with made images.
         resume: Go on from ``out/checkpoint.pt`` if it is there.
         threads: Threads of torch.
-        recipe: Sizes and weights; the shipped model's by default.
+        recipe: Sizes and weights; by default those of the shipped model's first round, or of its second with ``start``.
         sam: Checkpoint of a small SAM whose encoder the vision tower starts from; None starts from nothing.
         start: Checkpoint of an earlier training to start from, words and all; its tokenizer is taken over.
         report_every: Steps between two rows of ``out/curve.csv``.
@@ -851,7 +851,7 @@ def train(
         learner = Learner(recipe, load_tokenizer(out / "tokenizer"))
         learner.load_state_dict(state["model"])
     else:
-        recipe = recipe or Recipe()
+        recipe = recipe or (Recipe() if start is None else SECOND_ROUND)
         out.mkdir(parents=True, exist_ok=True)
         if start is None:
             learner = build(recipe, out, images, seed, sam)
@@ -972,7 +972,7 @@ def load_learner(checkpoint: Path, *, ema: bool = True) -> tuple[Learner, CLIPTo
     return learner.eval().requires_grad_(False), tokenizer
 
 
-def export(checkpoint: Path, folder: Path, *, resolution: int = 512) -> Path:
+def export(checkpoint: Path, folder: Path, *, resolution: int = 384) -> Path:
     """Write the averaged weights as a transformers folder with tokenizer and adapter.
 
     Args:
@@ -1016,16 +1016,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--sam", type=Path, default=None, help="checkpoint of a small SAM to start from"
     )
     parser.add_argument(
-        "--start", type=Path, default=None, help="checkpoint of an earlier training to start from"
+        "--start", type=Path, default=None, help="checkpoint of an earlier training: a second round"
     )
-    parser.add_argument("--again", action="store_true", help="the second round's recipe")
     parser.add_argument("--export", type=Path, default=None, help="only export to this folder")
     given = parser.parse_args(arguments)
     if given.export is None:
         train(
             given.out, minutes=given.minutes, steps=given.steps, seed=given.seed, pool=given.pool,
             resume=not given.fresh, threads=given.threads, sam=given.sam, start=given.start,
-            recipe=SECOND_ROUND if given.again else None,
         )  # fmt: skip
     else:
         export(given.out / "checkpoint.pt", given.export)

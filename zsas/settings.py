@@ -151,7 +151,7 @@ class Settings:
         symbol="σ",
     )
     threshold: float = _knob(
-        0.5,
+        0.6,
         "Threshold",
         "Where the anomaly map becomes the extreme region S_a; read as the threshold mode says.",
         group="points",
@@ -293,7 +293,7 @@ class Settings:
         step=0.05,
     )
     verdict_threshold: float = _knob(
-        0.7,
+        0.8,
         "Verdict threshold",
         'Image score from which the verdict is "anomalous".',
         group="verdict",

@@ -121,7 +121,7 @@ def test_a_slider_decides_again_without_an_encoder(tab: Tab, served: Served) -> 
     page.click("#zs-reset")
     page.wait_for_function("() => !new URLSearchParams(location.search).has('threshold')")
     assert regions_path(page) == before
-    assert page.input_value("#knob-threshold input[type=range]") == "0.5"
+    assert page.input_value("#knob-threshold input[type=range]") == "0.6"
     assert served.encoded == encoded
 
 
@@ -143,7 +143,7 @@ def test_a_wrong_address_is_explained_and_ignored(tab: Tab) -> None:
     expect(page.locator(".toast-body, [data-testid=toast-body]").first).to_contain_text(
         "threshold is 7.0"
     )
-    assert page.input_value("#knob-threshold input[type=range]") == "0.5"
+    assert page.input_value("#knob-threshold input[type=range]") == "0.6"
     assert page.input_value("#knob-kernel_size input[type=range]") == "31"
 
 

@@ -45,7 +45,7 @@ def make_result(height: int = 60, width: int = 80, **changes: Any) -> Result:
         image_score=0.83,
         anomalous=True,
         regions=find_regions(mask, score_map),
-        settings=Settings(verdict_threshold=0.5, fusion_weight=0.5),
+        settings=Settings(threshold=0.5, verdict_threshold=0.5, fusion_weight=0.5),
         preset="tiny",
         localizer="linear",
         versions={"zsas": "0.1.0"},

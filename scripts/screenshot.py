@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-EXAMPLE = "paint-corroded"
+EXAMPLE = "wood-hole"
 SHOTS = (
     ("page.png", "light", {"width": 1360, "height": 1000}, False),
     ("page-dark.png", "dark", {"width": 1360, "height": 1000}, True),

@@ -1,7 +1,7 @@
 """Take the pictures of the page for README and docs: `docs/page.png`, `docs/page-dark.png`, `docs/page-phone.png`.
 
-    python scripts/screenshot.py            # starts the page itself, with the preset tiny
-    python scripts/screenshot.py URL        # or takes a page that runs already
+    python -m scripts.screenshot            # starts the page itself, with the preset tiny
+    python -m scripts.screenshot URL        # or takes a page that runs already
 
 Needs Chromium (`make browser`).
 """

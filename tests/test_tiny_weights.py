@@ -17,9 +17,9 @@ from zsas.sam import Prompt
 from zsas.settings import Settings
 
 SEED = 3_000_000
-MAP_FLOOR = 0.65
-BOX_FLOOR = 0.30
-GAP_FLOOR = 0.0
+MAP_FLOOR = 0.74
+BOX_FLOOR = 0.40
+GAP_FLOOR = 0.1
 
 
 @pytest.fixture(scope="module")

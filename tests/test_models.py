@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
 from conftest import CPU, small_clip, small_sam
+from PIL import Image
 from transformers import CLIPModel, SamModel
 
 from zsas import models
@@ -44,6 +48,35 @@ def test_an_unreachable_hub_is_one_sentence_within_seconds(monkeypatch, tmp_path
     assert "zsas models fetch base" in sentence
     assert "tiny" in sentence
     assert "\n" not in sentence
+
+
+def test_a_missing_model_is_said_before_torch_is_imported(tmp_path):
+    code = (
+        "import sys; from zsas.cli import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'transformers'} & set(sys.modules)), file=sys.stderr)"
+    )
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (32, 32)).save(photo)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            code,
+            "segment",
+            photo,
+            "--out",
+            tmp_path / "out",
+            "--preset",
+            "base",
+        ],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "needs facebook/sam-vit-base" in done.stderr
+    assert done.stderr.rstrip().endswith("[]")
 
 
 def test_the_hub_is_probed_once_with_a_short_limit(monkeypatch, tmp_path):

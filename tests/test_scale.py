@@ -9,22 +9,20 @@ import time
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import ray
 import torch
 
 from tests.conftest import small_segmenter
 from tests.evaluation.pictures import write_folder
+from zsas import scale
 from zsas.data.datasets import load_dataset
 from zsas.errors import ZsasError
 from zsas.evaluation import run
 from zsas.evaluation.report import write_report
 from zsas.images import load_image
 from zsas.settings import Settings
-
-ray = pytest.importorskip("ray")
-pq = pytest.importorskip("pyarrow.parquet")
-
-from zsas import scale  # noqa: E402 - after the skip
 
 SETTINGS = Settings(threshold=0.97, threshold_mode="quantile", spacing=0.0, max_regions=2)
 

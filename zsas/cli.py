@@ -263,6 +263,11 @@ def _segment_here(
     jobs: list[tuple[Path, Path | None]], settings: Settings, model: dict[str, Any], stages: bool
 ) -> Iterator[dict[str, Any]]:
     """One row for each image: its result as JSON types, or what is wrong with it in a sentence."""
+    from zsas import models
+
+    preset = models.preset_named(model["preset"] or models.default_preset())
+    models.fetch(preset, clip=model["clip"], sam=model["sam"])  # a missing model is said at once
+
     from zsas.images import load_image
     from zsas.pipeline import Segmenter
 

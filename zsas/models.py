@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from zsas.device import Precision
 from zsas.errors import ZsasError
+
+if TYPE_CHECKING:  # at run time torch and transformers take seconds, and are not needed to say that a model is missing
+    import torch
+
+    from zsas.device import Precision
 
 WEIGHTS = Path(__file__).parent / "weights"
 PROBE_SECONDS = 3.0
@@ -90,6 +92,8 @@ PRESETS: dict[str, Preset] = {
 
 def default_preset() -> str:
     """`paper` where there is a GPU, `tiny` elsewhere."""
+    import torch
+
     return "paper" if torch.cuda.is_available() else "tiny"
 
 
@@ -112,14 +116,20 @@ def is_here(preset: Preset) -> bool:
     )
 
 
-def fetch(preset: Preset) -> None:
-    """Download both models of a preset into the Hub's cache, with a progress bar.
+def fetch(preset: Preset, *, clip: str | None = None, sam: str | None = None) -> None:
+    """Have both models at hand before either is loaded: what is missing is downloaded, with a progress bar.
+
+    Args:
+        preset: Whose models.
+        clip: Another CLIP than the preset's: Hub id or folder.
+        sam: Another SAM than the preset's: Hub id, folder, or one of Meta's `.pth` files.
 
     Raises:
         ZsasError: If the Hub cannot be reached, within seconds.
     """
-    folder_of(preset.clip, _CLIP_FILES, preset.name)
-    folder_of(preset.sam, _SAM_FILES, preset.name)
+    if not (sam or preset.sam).endswith(".pth"):
+        folder_of(sam or preset.sam, _SAM_FILES, preset.name)
+    folder_of(clip or preset.clip, _CLIP_FILES, preset.name)
 
 
 def folder_of(source: str, files: tuple[str, ...], wanted_for: str) -> Path:
@@ -247,6 +257,7 @@ def load_sam(source: str, *, wanted_for: str, device: torch.device, precision: P
 
 
 def _from_folder(kind: Any, folder: Path) -> Any:
+    import torch
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # seconds at most, and it would break into our own output

@@ -33,6 +33,7 @@ from zsas.localizers.training_free import TrainingFreeLocalizer
 from zsas.models import (
     adapter_file,
     default_preset,
+    fetch,
     load_clip,
     load_sam,
     preset_named,
@@ -154,6 +155,7 @@ class Segmenter:
             ZsasError: If a model cannot be had or an adapter does not fit.
         """
         chosen = preset_named(preset or default_preset())
+        fetch(chosen, clip=clip, sam=sam)
         where = pick_device(device)
         clip_source = clip or chosen.clip
         # The larger model first: what loading takes beside the loaded weights is then lowest at its peak.

@@ -110,3 +110,12 @@ def test_data_set_has_the_mvtec_layout_and_does_not_depend_on_the_workers(tmp_pa
             )
             assert set(np.unique(mask)) == {0, 255}
     assert len(files) == 2 * (2 + 2 + 6 + 6)
+
+
+def test_every_family_and_kind_is_documented_and_held_out_ones_are_marked() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "made_images.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines()]
+    marked = {row[0]: row[-1] for row in rows if len(row) >= 4}
+    for name in (*FAMILIES, *KINDS):
+        unseen = name in HELD_OUT_FAMILIES or name in HELD_OUT_KINDS
+        assert marked.get(name) == ("yes" if unseen else ""), name

@@ -18,8 +18,6 @@ from zsas.training.evaluate_quick import Figures
 from zsas.training.pool import (
     CHUNK,
     Pool,
-    _paint,
-    _repaint_background,
     fill,
     make_batch,
     open_pool,
@@ -157,27 +155,6 @@ def test_a_second_round_starts_from_the_first(trained: Path) -> None:
     )
     for layer, number in zip(learner.layers, (1, 3), strict=True):
         assert torch.equal(layer.weight, earlier.layers[number].weight)
-
-
-def test_paint_is_seen_where_its_mask_says_and_nowhere_else() -> None:
-    grey = np.full((128, 128, 3), 128, np.uint8)
-    sound = np.zeros((128, 128), np.uint8)
-    picture, labels = _paint(np.random.default_rng(3), grey, sound, kind=5)
-    change = np.abs(picture.astype(int) - 128).max(2)
-    assert set(np.unique(labels)) == {0, 5}
-    assert change[labels == 5].min() > 20
-    assert np.mean(change[labels == 0] > 40) < 0.02
-
-
-def test_a_new_background_leaves_the_object_and_textures_alone() -> None:
-    rng = np.random.default_rng(0)
-    picture = rng.integers(90, 120, (64, 64, 3)).astype(np.uint8)
-    inside = np.zeros((64, 64), bool)
-    inside[16:48, 16:48] = True
-    repainted = _repaint_background(rng, picture, inside)
-    assert np.array_equal(repainted[20:44, 20:44], picture[20:44, 20:44])
-    assert np.abs(repainted[:8].astype(int) - picture[:8]).mean() > 10
-    assert np.array_equal(_repaint_background(rng, picture, ~np.zeros_like(inside)), picture)
 
 
 def test_same_seed_gives_same_weights(pool: Pool, tmp_path: Path) -> None:

@@ -55,7 +55,11 @@ def tiny_clip(
         Path | None, typer.Option(help="Checkpoint of a small SAM whose encoder is the start.")
     ] = None,
     start: Annotated[
-        Path | None, typer.Option(help="Checkpoint of an earlier training: a second round.")
+        Path | None, typer.Option(help="Checkpoint of an earlier training to go on from.")
+    ] = None,
+    round: Annotated[
+        int | None,
+        typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=3),
     ] = None,
 ) -> None:
     """Train the small CLIP, its tokenizer and its linear layers on made images."""
@@ -72,6 +76,7 @@ def tiny_clip(
         threads=threads,
         sam=sam,
         start=start,
+        recipe=training.ROUNDS[round - 1] if round else None,
     )
     print(checkpoint if export is None else training.export(checkpoint, export))
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.errors import ZsasError
+from zsas.training.augment import random_crop
 
 CHUNK = 32
 """Images that a worker makes and stores at a time."""
@@ -132,125 +133,6 @@ class Batch:
     index: NDArray[np.int64]
 
 
-def random_crop(
-    rng: np.random.Generator,
-    image: NDArray[np.uint8],
-    kind_map: NDArray[np.uint8],
-    size: int,
-    scale: tuple[float, float],
-    parts: NDArray[np.int16] | None = None,
-    paint: int = 0,
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """A square window, flipped, turned and resized, with jittered light and colour.
-
-    Args:
-        rng: Source of all chance.
-        image: uint8 (S, S, 3) RGB.
-        kind_map: uint8 (S, S).
-        parts: int16 (S, S), 0 on the background: with it, backgrounds get other colours now and then.
-        paint: Value of the kind map for strokes and blots of paint that are added now and then; 0 for none.
-        size: Side of the result in pixels.
-        scale: Range of the window's side as a fraction of S.
-
-    Returns:
-        float32 (size, size, 3) in [0, 1] and uint8 (size, size).
-    """
-    full = image.shape[0]
-    side = round(full * rng.uniform(*scale))
-    x, y = (int(v) for v in rng.integers(0, full - side + 1, 2))
-    spots = np.flatnonzero(kind_map[::4, ::4])
-    if len(spots) and rng.random() < 0.6:  # most windows show what is to be learned
-        row, column = divmod(int(spots[rng.integers(len(spots))]), len(range(0, full, 4)))
-        low, high = side // 8, side - side // 8
-        x = int(np.clip(4 * column - rng.integers(low, high), 0, full - side))
-        y = int(np.clip(4 * row - rng.integers(low, high), 0, full - side))
-    window = np.s_[y : y + side, x : x + side]
-    squeeze = 1.0 if rng.random() < 0.6 else float(rng.uniform(0.8, 1.0))
-    if squeeze < 1.0:  # pipelines squeeze photos that are not square
-        keep = max(8, int(side * squeeze))
-        window = np.s_[y : y + keep, x : x + side]
-    method = cv2.INTER_AREA if side > 1.3 * size else cv2.INTER_LINEAR
-    picture = cv2.resize(image[window], (size, size), interpolation=method)
-    labels = cv2.resize(kind_map[window], (size, size), interpolation=cv2.INTER_NEAREST)
-    if parts is not None and rng.random() < 0.4:
-        inside = cv2.resize(parts[window], (size, size), interpolation=cv2.INTER_NEAREST) > 0
-        picture = _repaint_background(rng, picture, inside | (labels > 0))
-    if paint and rng.random() < 0.12:
-        picture, labels = _paint(rng, picture, labels, paint)
-    turn = int(rng.integers(4))
-    picture, labels = np.rot90(picture, turn), np.rot90(labels, turn)
-    if rng.random() < 0.5:
-        picture, labels = picture[:, ::-1], labels[:, ::-1]
-    light = _jitter(rng, np.ascontiguousarray(picture))
-    return light, np.ascontiguousarray(labels)
-
-
-def _colour(rng: np.random.Generator) -> NDArray[np.float32]:
-    """A random colour, mostly a saturated one, float32 (3,) in [0, 255]."""
-    hsv = np.array([[[rng.integers(180), rng.integers(60, 256), rng.integers(30, 256)]]], np.uint8)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].astype(np.float32)
-
-
-def _repaint_background(
-    rng: np.random.Generator, picture: NDArray[np.uint8], inside: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
-    """Another colour behind an object, with the old one's light and shadow; textures stay as they are.
-
-    People lay things on coloured paper: an object must not be called a stain on it.
-    """
-    if not 0.05 < inside.mean() < 0.9:
-        return picture
-    light = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    behind = light[~inside]
-    shade = (light / max(8.0, float(behind.mean()))) ** rng.uniform(0.4, 1.0)
-    edge = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 0.7)[..., None]
-    repainted = np.clip(shade[..., None] * _colour(rng), 0, 255)
-    return np.round(edge * picture + (1.0 - edge) * repainted).astype(np.uint8)
-
-
-def _paint(
-    rng: np.random.Generator, picture: NDArray[np.uint8], labels: NDArray[np.uint8], kind: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """One to three plainly visible strokes or blots of one colour, with their mask."""
-    size = picture.shape[0]
-    cover = np.zeros((size, size), np.uint8)
-    middle = rng.uniform(0.2, 0.8, 2) * size
-    for _ in range(int(rng.integers(1, 4))):
-        start = middle + rng.normal(0, 0.08, 2) * size
-        walk = np.cumsum(rng.normal(0, 0.04, (int(rng.integers(1, 6)), 2)) * size, axis=0) + start
-        width = max(2, round(size * float(np.exp(rng.uniform(np.log(0.008), np.log(0.07))))))
-        cv2.polylines(cover, [np.round(walk).astype(np.int32)], False, 255, width, cv2.LINE_AA)
-    colour = _colour(rng)
-    soft = cv2.GaussianBlur(cover, (0, 0), 0.8).astype(np.float32)[..., None] / 255
-    light = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32) / 255
-    painted = colour * (0.75 + 0.25 * light)
-    mixed = picture + rng.uniform(0.6, 1.0) * soft * (painted - picture)
-    changed = np.abs(mixed - picture).max(2) > 24  # where the paint can be told from what it covers
-    labels = np.where(changed & (soft[..., 0] > 0.4), np.uint8(kind), labels)
-    return np.round(mixed).astype(np.uint8), labels
-
-
-def _jitter(rng: np.random.Generator, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Grey now and then, contrast, brightness, tint, blur and gamma; [0, 1] again in the end."""
-    if rng.random() < 0.15:
-        picture = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    elif rng.random() < 0.2:
-        picture = np.ascontiguousarray(picture[..., rng.permutation(3)])
-    contrast = rng.uniform(0.7, 1.3) if rng.random() < 0.7 else 1.0
-    shift = rng.uniform(-0.12, 0.12) if rng.random() < 0.7 else 0.0
-    tint = rng.uniform(0.93, 1.07, 3) if rng.random() < 0.4 else np.ones(3)
-    gamma = np.exp(rng.normal(0, 0.2))
-    levels = np.linspace(0, 1, 256)[:, None] ** gamma
-    table = np.clip((levels - 0.5) * contrast * tint + 0.5 + shift, 0, 1).astype(np.float32)
-    if rng.random() < 0.1:
-        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 1.2)))
-    light = table[picture.reshape(-1, 3), np.arange(3)].reshape(picture.shape)
-    if rng.random() < 0.2:
-        noise = np.asarray(rng.standard_normal(picture.shape[:2], np.float32))
-        light = np.clip(light + noise[..., None] * np.float32(rng.uniform(0.005, 0.03)), 0, 1)
-    return np.asarray(light, np.float32)
-
-
 def batches(
     pool: Pool,
     rng: np.random.Generator,
@@ -278,10 +160,11 @@ def make_batch(
     scale: tuple[float, float] = (0.5, 1.0),
 ) -> Batch:
     """Random crops of the images at ``index``."""
-    paint = pool.kinds.index("colour") + 1 if "colour" in pool.kinds else 0
+    values = {kind: value for value, kind in enumerate(pool.kinds, start=1)}
+    donors = pool.image[rng.integers(0, len(pool), len(index))]
     pairs = [
-        random_crop(rng, pool.image[i], pool.kind_map[i], size, scale, pool.parts[i], paint)
-        for i in index
+        random_crop(rng, pool.image[i], pool.kind_map[i], size, scale, pool.parts[i], values, donor)
+        for i, donor in zip(index, donors, strict=True)
     ]
     kinds = [
         tuple(

@@ -20,7 +20,7 @@ import json
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -117,6 +117,21 @@ SECOND_ROUND = Recipe(
     own_from=0.0,
 )
 """Goes on from an earlier training: the words are known, and faint defects come early."""
+
+THIRD_ROUND = replace(
+    SECOND_ROUND,
+    stages=((0.0, 192, 24, 0.35, 0.8), (0.2, 256, 20, 0.5, 1.0), (0.7, 384, 10, 0.6, 1.0)),
+    easy_until=0.0,
+    text_from=0.0,
+    lr=4e-4,
+    muon_lr=1.2e-3,
+    image=0.4,
+    highest=0.4,
+)
+"""Goes on once more, among faint defects from the start, with more weight on the photo's verdict."""
+
+ROUNDS = (Recipe(), SECOND_ROUND, THIRD_ROUND)
+"""The shipped model's trainings, in order; all but the first go on from the one before."""
 
 PATCH = 16
 SCALE = 20.0
@@ -851,7 +866,7 @@ def train(
         learner = Learner(recipe, load_tokenizer(out / "tokenizer"))
         learner.load_state_dict(state["model"])
     else:
-        recipe = recipe or (Recipe() if start is None else SECOND_ROUND)
+        recipe = recipe or ROUNDS[0 if start is None else 1]
         out.mkdir(parents=True, exist_ok=True)
         if start is None:
             learner = build(recipe, out, images, seed, sam)
@@ -902,7 +917,7 @@ def train(
             size, batch, scale = current
             if len(order) < batch:
                 order = rng.permutation(images.refresh())
-                share = 1.0 - budget.progress(step) / recipe.easy_until
+                share = 1.0 - budget.progress(step) / max(recipe.easy_until, 1e-9)
                 if share > 0 and len(plain):
                     easy = rng.random(len(order)) < share
                     order = np.where(easy, rng.choice(plain, len(order)), order)[:600]
@@ -1016,7 +1031,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--sam", type=Path, default=None, help="checkpoint of a small SAM to start from"
     )
     parser.add_argument(
-        "--start", type=Path, default=None, help="checkpoint of an earlier training: a second round"
+        "--start", type=Path, default=None, help="checkpoint of an earlier training to go on from"
+    )
+    parser.add_argument(
+        "--round", type=int, choices=(1, 2, 3), help="recipe; by default 2 with --start, else 1"
     )
     parser.add_argument("--export", type=Path, default=None, help="only export to this folder")
     given = parser.parse_args(arguments)
@@ -1024,6 +1042,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train(
             given.out, minutes=given.minutes, steps=given.steps, seed=given.seed, pool=given.pool,
             resume=not given.fresh, threads=given.threads, sam=given.sam, start=given.start,
+            recipe=ROUNDS[given.round - 1] if given.round else None,
         )  # fmt: skip
     else:
         export(given.out / "checkpoint.pt", given.export)

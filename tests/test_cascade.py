@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from zsas.cascade import box_of_step, kept_step, next_prompt, read_answer, separate_regions
 from zsas.frames import SamFrame
-from zsas.fusion import fuse, image_score, soft_mask
+from zsas.fusion import fuse, image_score, soft_mask, trust
 from zsas.sam import Masks, Prompt
 from zsas.settings import Settings
 
@@ -77,6 +78,20 @@ def test_separate_regions_come_hottest_first():
     assert [int(piece.sum()) for piece in pieces] == [1, 64, 9]
     assert len(separate_regions(heat > 0.5, heat, 2)) == 2
     assert separate_regions(heat > 1, heat, 2) == []
+
+
+def test_a_mask_that_leaves_its_region_is_trusted_by_its_share_inside():
+    mask = step(3, (4, 4, 8, 8))
+    assert mask.score == np.float32(0.9)
+    everywhere, nowhere = np.ones((64, 64), bool), np.zeros((64, 64), bool)
+    assert trust(mask, 0.9, everywhere) == pytest.approx(0.9 * mask.score)
+    assert trust(mask, 0.9, nowhere) == 0
+    top = mask.window[1]
+    rows = np.nonzero(mask.mask)[0] + top
+    half = everywhere.copy()
+    half[: int(np.median(rows))] = False
+    assert 0.3 < trust(mask, 1.0, half) / mask.score < 0.7
+    assert trust(step(3, None), 0.9, everywhere) == 0
 
 
 def test_a_faint_region_keeps_a_faint_mask():

@@ -20,28 +20,49 @@ TOP_SHARE = 0.001
 """Share of the hottest pixels whose mean stands for the map in the image score."""
 
 
+def trust(step: Step, heat: float, region: NDArray[np.bool_]) -> float:
+    """How far one of SAM's masks is believed, in [0, 1]: three doubts, multiplied.
+
+    The map's (a sharp mask around a faint suspicion stays a faint suspicion), SAM's own (its predicted IoU), and
+    where the two disagree: a mask that spreads from a scratch over the whole screw lies mostly outside the region
+    that asked for it.
+
+    Args:
+        step: The mask.
+        heat: Hottest Map_a of the region, in [0, 1].
+        region: The part of S_a that the cascade was asked about, bool (H, W).
+
+    Returns:
+        `heat` × predicted IoU × share of the mask that lies in the region; 0 for an empty mask.
+    """
+    if step.window is None or step.mask is None:
+        return 0.0
+    x0, y0, x1, y1 = step.window
+    agreed = np.count_nonzero(step.mask & region[y0:y1, x0:x1]) / np.count_nonzero(step.mask)
+    return heat * min(max(step.score, 0.0), 1.0) * agreed
+
+
 def soft_mask(steps: list[tuple[Step, float]], frame: SamFrame) -> NDArray[np.float32]:
     """SAM's masks of several regions as one map.
 
-    Each mask's probability (sigmoid of its logits) is multiplied by its region's confidence, the hottest value of
-    Map_a in the region, so that a sharp mask around a faint suspicion stays a faint suspicion; the maximum is taken
-    where masks overlap.
+    Each mask's probability (sigmoid of its logits) is multiplied by the trust in it; the maximum is taken where masks
+    overlap.
 
     Args:
-        steps: A step of each region's cascade with that region's confidence in [0, 1].
+        steps: A step of each region's cascade with the trust in it, in [0, 1].
         frame: The photo's geometry.
 
     Returns:
         float32 (H, W) in [0, 1].
     """
     merged = np.zeros((frame.height, frame.width), np.float32)
-    for step, confidence in steps:
+    for step, trusted in steps:
         window = frame.window_of_cells(step.logits > -_SOFT_EDGE)
         if window is None:
             continue
         x0, y0, x1, y1 = window
         logits = frame.grid_to_photo(step.logits, window)
-        probability = confidence / (1.0 + np.exp(-np.clip(logits, -30, 30)))
+        probability = trusted / (1.0 + np.exp(-np.clip(logits, -30, 30)))
         np.maximum(merged[y0:y1, x0:x1], probability, out=merged[y0:y1, x0:x1])
     return merged
 

@@ -25,7 +25,7 @@ from zsas.clip import ClipBackbone
 from zsas.device import Precision, pick_device
 from zsas.errors import ZsasError
 from zsas.frames import resize_map
-from zsas.fusion import fuse, image_score, soft_mask
+from zsas.fusion import fuse, image_score, soft_mask, trust
 from zsas.images import ImageSource, load_image
 from zsas.localizers import Localizer, PatchFeatures, anomaly_map, image_probability
 from zsas.localizers.linear import LinearLocalizer, read_adapter
@@ -85,13 +85,18 @@ class _Heat:
 
 @dataclass
 class _Target:
-    """One cascade: its region, its points, and its steps so far."""
+    """One cascade: its region (None where a person asked for it), its points, and its steps so far."""
 
     points: NDArray[np.float32]
     labels: NDArray[np.int64]
     source: tuple[str, ...]
-    confidence: float
+    region: NDArray[np.bool_] | None
+    heat: float
     steps: list[Step] = field(default_factory=list)
+
+    def trust(self, step: Step) -> float:
+        """How far a mask of this cascade is believed; what a person points at is no suspicion any more."""
+        return 1.0 if self.region is None else trust(step, self.heat, self.region)
 
 
 class Segmenter:
@@ -391,7 +396,7 @@ class Segmenter:
             yield f"m{number}", result
 
         clock.restart()
-        kept = [(step, t.confidence) for t in targets if (step := kept_step(t.steps)) is not None]
+        kept = [(step, t.trust(step)) for t in targets if (step := kept_step(t.steps)) is not None]
         mask = _union([step for step, _ in kept], height, width)
         score_map = fuse(heat, soft_mask(kept, features.frame), settings)
         result = replace(
@@ -449,11 +454,13 @@ def _targets(
         own = [p for p in positive if settings.prompting == "joint" or near[_pixel(p, near.shape)]]
         positive = [p for p in positive if p not in own]
         source = tuple("map" if label else "ring" for label in labels)
-        confidence = float(result.anomaly_map[piece].max())
-        targets.append(_with_clicks(points, labels, source, confidence, own, negative))
+        heat = float(result.anomaly_map[piece].max())
+        targets.append(
+            _with_clicks(points, labels, source, None if own else piece, heat, own, negative)
+        )
     none = np.zeros((0, 2), np.float32)
     for point in positive:
-        targets.append(_with_clicks(none, np.zeros(0, np.int64), (), 1.0, [point], negative))
+        targets.append(_with_clicks(none, np.zeros(0, np.int64), (), None, 1.0, [point], negative))
     return targets
 
 
@@ -461,7 +468,8 @@ def _with_clicks(
     points: NDArray[np.float32],
     labels: NDArray[np.int64],
     source: tuple[str, ...],
-    confidence: float,
+    region: NDArray[np.bool_] | None,
+    heat: float,
     positive: list[tuple[float, float]],
     negative: list[tuple[float, float]],
 ) -> _Target:
@@ -471,8 +479,8 @@ def _with_clicks(
         np.concatenate([points, clicked]),
         np.concatenate([labels, clicked_labels]),
         source + ("click",) * len(clicked),
-        # What a person points at is not a faint suspicion any more.
-        1.0 if positive else confidence,
+        region,
+        heat,
     )
 
 
@@ -511,7 +519,7 @@ def _merged_step(targets: list[_Target], features: SamFeatures, number: int) -> 
         score=float(np.mean([step.score for step in steps])),
         box=steps[0].prompt.box if len(steps) == 1 else None,
         prompts=text,
-        soft=soft_mask([(t.steps[-1], t.confidence) for t in targets], frame),
+        soft=soft_mask([(t.steps[-1], t.trust(t.steps[-1])) for t in targets], frame),
     )
 
 

@@ -284,7 +284,7 @@ class Settings:
         group="fusion",
     )
     fusion_weight: float = _knob(
-        0.7,
+        0.5,
         "Mask weight",
         "Share of SAM's mask in the weighted score map; the rest is the anomaly map.",
         group="fusion",

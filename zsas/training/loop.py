@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from zsas.errors import ZsasError
@@ -54,6 +55,44 @@ class Budget:
     def running(self, step: int) -> bool:
         """Whether ``step`` (counted from 0) is still to be made."""
         return self.progress(step) < 1.0
+
+
+class Team:
+    """The processes that ``torchrun`` started for one training; without it, this process alone.
+
+    All see other images and take the same step, the one of the mean of their gradients.
+
+    Attributes:
+        rank: 0 for the process that leads: it writes, and its clock counts.
+        size: How many processes there are.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.size = 0, 1
+        if "WORLD_SIZE" in os.environ:
+            if not dist.is_initialized():
+                dist.init_process_group("gloo")
+            self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    def leaders(self, value: float) -> float:
+        """The value that the leading process has."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64)
+        dist.broadcast(shared, 0)
+        return float(shared)
+
+    def average_gradients(self, model: nn.Module) -> None:
+        """Replace every gradient by its mean over the processes."""
+        if self.size == 1:
+            return
+        learning = [p for p in model.parameters() if p.requires_grad]
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
+        flat = torch.cat([grad.flatten() for grad in grads])
+        dist.all_reduce(flat)
+        parts = flat.div_(self.size).split([p.numel() for p in learning])
+        for parameter, part in zip(learning, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
 
 
 def cosine_lr(progress: float, *, warmup: float = 0.03, floor: float = 0.01) -> float:

@@ -10,7 +10,8 @@ method (patch tokens after four blocks, scaled cosine with two text vectors). Lo
   the highest patches of the map have to say as well.
 
 One thread of a CPU is the machine this is made for: activations are bfloat16, attention keeps its
-weights instead of computing them twice, and the mask is compared at half resolution.
+weights instead of computing them twice, and the mask is compared at half resolution. Two cores train
+faster as two processes than as two threads: ``torchrun --nproc-per-node 2 -m zsas.training.tiny_clip``.
 """
 
 from __future__ import annotations
@@ -858,6 +859,7 @@ def train(
     from zsas.data.made.defects import PHRASES
 
     torch.set_num_threads(threads)
+    team = loop.Team()
     images = open_pool(pool)
     checkpoint = out / "checkpoint.pt"
     state = loop.load_checkpoint(checkpoint) if resume and checkpoint.is_file() else None
@@ -886,7 +888,8 @@ def train(
         ema.load_state_dict(state["ema"])
         step, seen = int(state["step"]), int(state["images"])
         budget.seconds_before = float(state["seconds"])
-    log = loop.CurveLog(out / "curve.csv", COLUMNS, resume=state is not None)
+    if team.rank == 0:
+        log = loop.CurveLog(out / "curve.csv", COLUMNS, resume=state is not None)
     weights = {
         name: getattr(recipe, name)
         for name in ("focal", "dice", "kind", "image", "highest", "contrast")
@@ -908,13 +911,14 @@ def train(
 
     def tasks() -> Iterator[Task]:
         """Endless tasks; looks at the stage each time, so a stage begins a few batches late."""
-        rng = np.random.default_rng([seed, step])
+        rng = np.random.default_rng([seed, step, team.rank])
         draw = Sentences(tokenizer, PHRASES, rng)
         order = np.zeros(0, np.int64)
         plain = plainly_visible(images)
         known: list[str] = []
         while True:
-            size, batch, scale = current
+            size, whole, scale = current
+            batch = max(1, whole // team.size)
             if len(order) < batch:
                 order = rng.permutation(images.refresh())
                 share = 1.0 - budget.progress(step) / max(recipe.easy_until, 1e-9)
@@ -931,7 +935,7 @@ def train(
     totals: dict[str, float] = {}
     since, counted, saved = budget.seconds, 0, budget.seconds
     for task in _prefetch(tasks()):
-        progress = budget.progress(step)
+        progress = team.leaders(budget.progress(step))
         if progress >= 1.0:
             break
         current = _stage(recipe, progress)
@@ -942,16 +946,17 @@ def train(
         loss = cast(Tensor, sum(weights[name] * value for name, value in parts.items()))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        team.average_gradients(learner)
         norm = nn.utils.clip_grad_norm_(learner.parameters(), recipe.clip)
         if torch.isfinite(norm):
             optimizer.step()
             ema.update(learner)
         step += 1
-        seen += len(task.image)
-        counted += len(task.image)
+        seen += len(task.image) * team.size
+        counted += len(task.image) * team.size
         for name, value in {**parts, "loss": loss, "grad": norm}.items():
             totals[name] = totals.get(name, 0.0) + float(value.detach())
-        if step % report_every == 0:
+        if step % report_every == 0 and team.rank == 0:
             now = budget.seconds
             log.write(
                 {name: value / report_every for name, value in totals.items()}
@@ -962,10 +967,11 @@ def train(
                 }
             )  # fmt: skip
             totals, since, counted = {}, now, 0
-        if budget.seconds - saved > 60 * save_minutes:
+        if budget.seconds - saved > 60 * save_minutes and team.rank == 0:
             save()
             saved = budget.seconds
-    save()
+    if team.rank == 0:
+        save()
     return checkpoint
 
 

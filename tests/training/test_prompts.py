@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zsas.training import prompts
+from zsas.training.tiny_sam import prompts
 
 SIDE = 64
 

@@ -22,18 +22,12 @@ from zsas.training.pool import (
     make_batch,
     open_pool,
 )
-from zsas.training.tiny_clip import (
-    Learner,
-    Recipe,
-    build,
-    dense_loss,
-    export,
-    load_learner,
-    normalise,
-    start_from_clip,
-    train,
-    vision_tokens,
-)
+from zsas.training.tiny_clip import export, load_learner, train
+from zsas.training.tiny_clip.losses import dense_loss
+from zsas.training.tiny_clip.model import Learner, vision_tokens
+from zsas.training.tiny_clip.recipe import Recipe
+from zsas.training.tiny_clip.start import build, start_from_clip
+from zsas.training.tiny_clip.tasks import normalise
 from zsas.training.tokenizer import load_tokenizer, sentences, train_tokenizer
 
 MICRO = Recipe(

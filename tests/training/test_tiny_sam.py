@@ -13,9 +13,16 @@ from numpy.typing import NDArray
 from transformers import SamModel
 
 from zsas.errors import ZsasError
-from zsas.training import loop, prompts, tiny_sam
+from zsas.training import loop
+from zsas.training.tiny_sam import prompts, train
+from zsas.training.tiny_sam.batches import make_batch, normalise
+from zsas.training.tiny_sam.losses import call_loss, cell_iou
+from zsas.training.tiny_sam.model import Learner
+from zsas.training.tiny_sam.recipe import Recipe
+from zsas.training.tiny_sam.start import build, start_patches
+from zsas.training.tiny_sam.train import make_optimizers
 
-MICRO = tiny_sam.Recipe(
+MICRO = Recipe(
     width=32,
     depth=2,
     heads=2,
@@ -58,7 +65,7 @@ def squares() -> Squares:
 
 
 def test_position_embedding_is_sigma_one_in_both_places_and_frozen() -> None:
-    sam = tiny_sam.build(tiny_sam.Recipe())
+    sam = build(Recipe())
     holders = (sam.shared_image_embedding, sam.prompt_encoder.shared_embedding)
     for holder in holders:
         assert float(holder.positional_embedding.std()) == pytest.approx(1.0, abs=0.2)
@@ -68,13 +75,13 @@ def test_position_embedding_is_sigma_one_in_both_places_and_frozen() -> None:
 
 def test_encoder_does_not_start_dead() -> None:
     # transformers starts the encoder's matrices at 1e-10: no gradient would ever arrive there.
-    sam = tiny_sam.build(MICRO)
+    sam = build(MICRO)
     assert float(sam.vision_encoder.patch_embed.projection.weight.detach().std()) > 1e-3
     assert float(sam.vision_encoder.layers[0].mlp.lin1.weight.detach().std()) > 1e-3
 
 
 def test_fast_encoder_equals_that_of_transformers() -> None:
-    learner = tiny_sam.Learner(MICRO)
+    learner = Learner(MICRO)
     pixels = torch.randn(1, 3, 128, 128)
     with torch.no_grad():
         expected = learner.sam.vision_encoder(pixels).last_hidden_state
@@ -82,7 +89,7 @@ def test_fast_encoder_equals_that_of_transformers() -> None:
 
 
 def test_decoder_looks_where_the_point_is_before_any_training() -> None:
-    learner = tiny_sam.Learner(tiny_sam.Recipe())
+    learner = Learner(Recipe())
     features = 0.5 * torch.randn(1, 128, 32, 32)
     found: list[torch.Tensor] = []
     block = learner.sam.mask_decoder.transformer.layers[0].cross_attn_token_to_image
@@ -96,7 +103,7 @@ def test_decoder_looks_where_the_point_is_before_any_training() -> None:
 
 
 def test_crop_sees_the_frames_positions() -> None:
-    learner = tiny_sam.Learner(MICRO)
+    learner = Learner(MICRO)
     crop, place = torch.randn(1, 32, 4, 4), (4, 2)
     point = torch.tensor([[[70.0, 40.0]]])
     labels = torch.ones(1, 1, dtype=torch.long)
@@ -108,7 +115,7 @@ def test_crop_sees_the_frames_positions() -> None:
 
 
 def test_loss_falls_and_export_loads(squares: Squares, tmp_path: Path) -> None:
-    folder = tiny_sam.train(
+    folder = train(
         tmp_path, steps=40, images=squares, recipe=MICRO, report_every=10, measure_minutes=99
     )
     with (tmp_path / "curve.csv").open() as file:
@@ -131,38 +138,38 @@ def test_loss_falls_and_export_loads(squares: Squares, tmp_path: Path) -> None:
 
 
 def test_box_prompt_moves_the_mask(squares: Squares) -> None:
-    learner = tiny_sam.Learner(MICRO)
-    tiny_sam.start_patches(learner.sam, torch.randn(2, 3, 128, 128))
-    optimizers = tiny_sam.make_optimizers(learner)
+    learner = Learner(MICRO)
+    start_patches(learner.sam, torch.randn(2, 3, 128, 128))
+    optimizers = make_optimizers(learner)
     images = np.stack([squares.image[i] for i in (0, 3, 6, 9)])
     crops = [
         prompts.make_crop(None, image, squares.mask[0], squares.parts[i], 128, 128)
         for image, i in zip(images, (0, 3, 6, 9), strict=True)
     ]
-    pixels = tiny_sam.normalise(crops)
+    pixels = normalise(crops)
     masks = [crop.parts == part for crop in crops for part in (1, 2)]
     cover = torch.from_numpy(np.stack([prompts.soft_cells(mask) for mask in masks]))
     boxes = torch.from_numpy(np.stack([prompts.tight_box(mask) for mask in masks]))
     for _ in range(100):
         features = learner.features(pixels).repeat_interleave(2, 0)
         logits, scores = learner.decode(features, (0, 0), boxes=boxes)
-        loss, _ = tiny_sam.call_loss(logits, scores, cover, others=0.1)
+        loss, _ = call_loss(logits, scores, cover, others=0.1)
         learner.zero_grad()
         loss.backward()
         for optimizer in optimizers:
             optimizer.step()
     with torch.no_grad():
         features = learner.features(pixels).repeat_interleave(2, 0)
-        right = tiny_sam.cell_iou(learner.decode(features, (0, 0), boxes=boxes)[0], cover)
+        right = cell_iou(learner.decode(features, (0, 0), boxes=boxes)[0], cover)
         swapped = boxes.reshape(-1, 2, 4).flip(1).reshape(-1, 4)
-        wrong = tiny_sam.cell_iou(learner.decode(features, (0, 0), boxes=swapped)[0], cover)
+        wrong = cell_iou(learner.decode(features, (0, 0), boxes=swapped)[0], cover)
     assert float(right.max(1).values.mean()) > float(wrong.max(1).values.mean()) + 0.3
     assert float(right.max(1).values.mean()) > 0.6
 
 
 def test_same_seed_gives_the_same_batch(squares: Squares) -> None:
     first, again = (
-        tiny_sam.make_batch(np.random.default_rng(5), squares, 0, MICRO, 64, 3) for _ in range(2)
+        make_batch(np.random.default_rng(5), squares, 0, MICRO, 64, 3) for _ in range(2)
     )
     assert torch.equal(first.pixels, again.pixels)
     assert torch.equal(first.points[0], again.points[0])
@@ -175,4 +182,4 @@ def test_images_without_anything_to_ask_for_are_refused() -> None:
         np.zeros((2, 64, 64), np.int16),
     )
     with pytest.raises(ZsasError, match="no parts and no defects"):
-        tiny_sam.make_batch(np.random.default_rng(0), empty, 0, MICRO, 64, 2)
+        make_batch(np.random.default_rng(0), empty, 0, MICRO, 64, 2)

@@ -24,7 +24,9 @@ from transformers import CLIPTokenizer
 from zsas.data.made.defects import PHRASES
 from zsas.data.made.scene import HELD_OUT_FAMILIES, TRAIN_FAMILIES, TRAIN_KINDS, make_image
 from zsas.text import TEMPLATES, prompt_sentences
-from zsas.training.tiny_clip import SCALE, Learner, load_learner, normalise
+from zsas.training.tiny_clip.model import Learner, load_learner
+from zsas.training.tiny_clip.recipe import SCALE
+from zsas.training.tiny_clip.tasks import normalise
 
 HELD_OUT_SEED = 2_000_000_000
 BINS = 2000

@@ -1,0 +1,105 @@
+"""What decides a training of the small CLIP, and the recipes of the shipped model's three rounds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training, beside its pool and budget.
+
+    Attributes:
+        width, depth, heads: Vision tower.
+        text_width, text_depth, text_heads, context: Text tower.
+        projection: Channels of the space that patches, images and sentences share.
+        blocks: Blocks whose tokens the linear layers read, counted from 1.
+        nominal: Input size in pixels that the position embedding is made for.
+        stages: (part of the training at which it begins, input px, batch, window scale) in order.
+        samples: Sentences drawn a state and noun at each step.
+        word_steps: Steps of :func:`teach_words`.
+        text_lr: Learning rate of the text tower as a part of ``lr``.
+        text_from: Part of the training until which the text tower stays as its words left it.
+        own_from: Part of the training after which CLIP's own projection of patches learns, too.
+        easy_until: Part of the training in which plainly visible defects are drawn more often, from all of the
+            time at first to never at its end: a tower that starts among faint ones learns nothing for long.
+        muon_lr: Learning rate of Muon, which moves the matrices of the vision blocks: its even steps keep patches
+            apart where AdamW's, at batches this small, drive them all into one direction.
+        lr, weight_decay, clip, ema: AdamW for the rest, gradient clipping and the average that is kept.
+        names: Chances of the image's own noun, "object", a foreign noun, another image's noun.
+        wrong_target: Target on defects when another image's noun is named.
+        focal, dice, kind, image, highest, contrast: Weights of the losses.
+    """
+
+    width: int = 192
+    depth: int = 8
+    heads: int = 3
+    text_width: int = 128
+    text_depth: int = 3
+    text_heads: int = 4
+    context: int = 32
+    projection: int = 128
+    blocks: tuple[int, ...] = (3, 5, 7, 8)
+    nominal: int = 384
+    stages: tuple[tuple[float, int, int, float, float], ...] = (
+        (0.0, 192, 12, 0.35, 0.75),
+        (0.35, 256, 12, 0.5, 1.0),
+        (0.78, 384, 8, 0.6, 1.0),
+    )
+    easy_until: float = 0.4
+    samples: int = 2
+    word_steps: int = 200
+    text_lr: float = 0.15
+    text_from: float = 0.3
+    own_from: float = 0.5
+    lr: float = 5e-4
+    muon_lr: float = 1.5e-3
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    ema: float = 0.999
+    names: tuple[float, float, float, float] = (0.72, 0.13, 0.07, 0.08)
+    wrong_target: float = 0.5
+    focal: float = 5.0
+    dice: float = 1.0
+    kind: float = 0.15
+    image: float = 0.2
+    highest: float = 0.2
+    contrast: float = 0.15
+
+
+SECOND_ROUND = Recipe(
+    stages=((0.0, 192, 16, 0.35, 0.8), (0.25, 256, 12, 0.5, 1.0), (0.82, 384, 8, 0.6, 1.0)),
+    easy_until=0.1,
+    text_from=0.05,
+    own_from=0.0,
+)
+"""Goes on from an earlier training: the words are known, and faint defects come early."""
+
+THIRD_ROUND = replace(
+    SECOND_ROUND,
+    stages=((0.0, 192, 24, 0.35, 0.8), (0.2, 256, 20, 0.5, 1.0), (0.7, 384, 10, 0.6, 1.0)),
+    easy_until=0.0,
+    text_from=0.0,
+    lr=4e-4,
+    muon_lr=1.2e-3,
+    image=0.4,
+    highest=0.4,
+)
+"""Goes on once more, among faint defects from the start, with more weight on the photo's verdict."""
+
+ROUNDS = (Recipe(), SECOND_ROUND, THIRD_ROUND)
+"""The shipped model's trainings, in order; all but the first go on from the one before."""
+
+PATCH = 16
+SCALE = 20.0
+"""Factor on the cosines of patches; from scratch, CLIP's 100 freezes the text tower at the start."""
+
+
+def recipe_from(text: str) -> Recipe:
+    """A recipe from a checkpoint's JSON."""
+    fields = json.loads(text)
+    for name in ("blocks", "names"):
+        fields[name] = tuple(fields[name])
+    fields["stages"] = tuple(tuple(stage) for stage in fields["stages"])
+    return Recipe(**fields)

@@ -1,0 +1,41 @@
+"""What decides a training of the small SAM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PATCH = 16
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training, beside its pool and budget.
+
+    Attributes:
+        width, depth, heads, windows: Encoder; the blocks in ``global_blocks`` see all tokens.
+        hidden: Channels of features, prompts and decoder.
+        frame: Input size in pixels.
+        stages: Until which part of the training, crops of how many pixels, how many a step.
+        per_image: Prompts an image, half of them boxes.
+        cascade_from: Part of the training after which logits are fed back.
+        lr: Learning rate of Muon, which moves the matrices.
+        lr_rest: Learning rate of AdamW, which moves everything else.
+        weight_decay, ema: Decay of the matrices, and the average of the weights that is kept.
+        held_out: Images at the start of the pool that are only measured on.
+    """
+
+    width: int = 192
+    depth: int = 6
+    heads: int = 3
+    windows: int = 8
+    global_blocks: tuple[int, ...] = (2, 5)
+    hidden: int = 128
+    frame: int = 512
+    stages: tuple[tuple[float, int, int], ...] = ((0.12, 128, 12), (0.75, 256, 7), (1.0, 512, 2))
+    cascade_from: float = 0.35
+    per_image: int = 4
+    lr: float = 2e-3
+    lr_rest: float = 1e-3
+    weight_decay: float = 0.05
+    ema: float = 0.998
+    held_out: int = 64

@@ -206,6 +206,21 @@ class TransformersSam:
         vision = model.config.vision_config
         self.side: int = vision.image_size
         self.stride: int = vision.patch_size
+        # The decoder adds positions to features seven times; in one memory order, and made once, this costs a
+        # fifth less of its time, for the same numbers.
+        self.positions = _token_by_token(model.get_image_wide_positional_embeddings())
+        model.mask_decoder.transformer.register_forward_pre_hook(self._in_order, with_kwargs=True)
+
+    def _in_order(
+        self, _: object, args: tuple[Any, ...], inputs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Hand features and positions to the decoder's transformer token by token."""
+        features = _token_by_token(inputs["image_embeddings"])
+        positions = self.positions.expand(len(features), -1, -1, -1)
+        return args, inputs | {
+            "image_embeddings": features,
+            "image_positional_embeddings": positions,
+        }
 
     def encoder(self, pixels: Tensor) -> Tensor:
         """See `SamNetwork.encoder`."""
@@ -220,15 +235,25 @@ class TransformersSam:
         logits: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """See `SamNetwork.decoder`."""
-        output = self.model(
-            image_embeddings=embedding,
+        sparse, dense = self.model.prompt_encoder(
             input_points=None if points is None else points[:, None],
             input_labels=None if labels is None else labels[:, None],
             input_boxes=None if boxes is None else boxes[:, None],
             input_masks=logits,
+        )
+        masks, iou = self.model.mask_decoder(
+            image_embeddings=embedding,
+            image_positional_embeddings=self.positions,
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
             multimask_output=True,
         )
-        return output.pred_masks[:, 0], output.iou_scores[:, 0]
+        return masks[:, 0], iou[:, 0]
+
+
+def _token_by_token(maps: Tensor) -> Tensor:
+    """Maps (B, C, h, w) with the channels of a cell side by side in memory."""
+    return maps.contiguous(memory_format=torch.channels_last)
 
 
 class MetaSam:

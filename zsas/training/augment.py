@@ -198,7 +198,7 @@ def random_shape(
                 cv2.LINE_AA,
             )  # fmt: skip
     soft = float(np.exp(rng.uniform(np.log(0.4), np.log(max(0.5, 0.3 * radius)))))
-    if form >= 0.35 and form < 0.65:
+    if 0.35 <= form < 0.65:
         soft = min(soft, 1.0)
     return cv2.GaussianBlur(cover, (0, 0), soft).astype(np.float32) / np.float32(255)
 
@@ -236,37 +236,9 @@ def damage(
     touched = soft > 0.3
     if not touched.any():
         return picture, labels
-    if kind == "contamination" and donor is not None:
-        side = int(donor.shape[0] * rng.uniform(0.25, 1.0))
-        y, x = (int(v) for v in rng.integers(0, donor.shape[0] - side + 1, 2))
-        piece = cv2.resize(donor[y : y + side, x : x + side], (size, size))
-        other = piece.astype(np.float32)
-        if rng.random() < 0.4:  # the same brightness, so that only its texture gives it away
-            other += before[touched].mean(0) - other[touched].mean(0)
-    elif kind == "misplaced":
-        shift = rng.integers(size // 8, size - size // 8, 2)
-        other = np.rot90(np.roll(before, tuple(shift), (0, 1)), int(rng.integers(4)))
-    elif kind == "roughness":
-        if rng.random() < 0.5:
-            other = cv2.GaussianBlur(before, (0, 0), float(rng.uniform(1.5, 6.0)))
-        else:
-            grain = rng.standard_normal((size, size), dtype=np.float32) * rng.uniform(12, 45)
-            grain = cv2.GaussianBlur(grain, (0, 0), float(rng.uniform(0.4, 1.2)))
-            other = before + np.float32(3) * grain[..., None]
-    elif kind == "bent":
-        pull = rng.uniform(-0.06, 0.06, 2) * size
-        row, column = np.mgrid[0:size, 0:size].astype(np.float32)
-        wide = cv2.GaussianBlur(soft, (0, 0), 2.0)
-        other = cv2.remap(
-            before, column + wide * np.float32(pull[0]), row + wide * np.float32(pull[1]),
-            cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT,
-        )  # fmt: skip
-    else:
+    if kind == "contamination" and donor is None:
         kind = "stain"
-        step = rng.uniform(0.12, 0.8) * (1 if rng.random() < 0.4 else -1)
-        tint = rng.normal(0, 0.12, 3) if rng.random() < 0.35 else np.zeros(3)
-        gain = np.exp(step + tint).astype(np.float32)
-        other = before * gain + (np.float32(40) * np.float32(step) if step > 0 else np.float32(0))
+    other = _otherwise(rng, kind, before, soft, donor)
     strength = rng.uniform(0.45, 1.0)
     mixed = np.clip(before + np.float32(strength) * soft[..., None] * (other - before), 0, 255)
     ring = cv2.dilate(touched.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
@@ -278,6 +250,48 @@ def damage(
     if visible.sum() < max(10, 0.3 * touched.sum()):
         return picture, labels
     return mixed.astype(np.uint8), np.where(visible, np.uint8(values[kind]), labels)
+
+
+def _otherwise(
+    rng: np.random.Generator,
+    kind: str,
+    before: NDArray[np.float32],
+    soft: NDArray[np.float32],
+    donor: Picture | None,
+) -> NDArray[np.float32]:
+    """What the picture, float32 (S, S, 3), becomes where it is damaged."""
+    size = before.shape[0]
+    if kind == "contamination" and donor is not None:
+        side = int(donor.shape[0] * rng.uniform(0.25, 1.0))
+        y, x = (int(v) for v in rng.integers(0, donor.shape[0] - side + 1, 2))
+        piece = np.asarray(cv2.resize(donor[y : y + side, x : x + side], (size, size)), np.float32)
+        if rng.random() < 0.4:  # the same brightness, so that only its texture gives it away
+            touched = soft > 0.3
+            piece = piece + before[touched].mean(0) - piece[touched].mean(0)
+        return piece
+    if kind == "misplaced":
+        shift = rng.integers(size // 8, size - size // 8, 2)
+        return np.rot90(np.roll(before, tuple(shift), (0, 1)), int(rng.integers(4)))
+    if kind == "roughness":
+        if rng.random() < 0.5:
+            return np.asarray(cv2.GaussianBlur(before, (0, 0), float(rng.uniform(1.5, 6.0))))
+        grain = rng.standard_normal((size, size), dtype=np.float32) * rng.uniform(12, 45)
+        grain = cv2.GaussianBlur(grain, (0, 0), float(rng.uniform(0.4, 1.2)))
+        return before + np.float32(3) * grain[..., None]
+    if kind == "bent":
+        pull = rng.uniform(-0.06, 0.06, 2) * size
+        row, column = np.mgrid[0:size, 0:size].astype(np.float32)
+        wide = cv2.GaussianBlur(soft, (0, 0), 2.0)
+        moved = cv2.remap(
+            before, column + wide * np.float32(pull[0]), row + wide * np.float32(pull[1]),
+            cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT,
+        )  # fmt: skip
+        return np.asarray(moved)
+    step = np.float32(rng.uniform(0.12, 0.8) * (1 if rng.random() < 0.4 else -1))
+    tint = rng.normal(0, 0.12, 3) if rng.random() < 0.35 else np.zeros(3)
+    return before * np.exp(step + tint).astype(np.float32) + np.float32(40) * max(
+        step, np.float32(0)
+    )
 
 
 def jitter(rng: np.random.Generator, picture: NDArray[np.uint8]) -> NDArray[np.float32]:

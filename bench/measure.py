@@ -119,11 +119,13 @@ def full() -> dict[str, float]:
     from transformers import SamConfig, SamModel
 
     from zsas.clip import ClipBackbone
+    from zsas.device import keep_freed_memory
     from zsas.localizers.training_free import TrainingFreeLocalizer
     from zsas.pipeline import Segmenter
     from zsas.sam import Sam, TransformersSam
     from zsas.settings import Settings
 
+    keep_freed_memory()  # as the command line and the page do
     torch.set_default_dtype(torch.bfloat16)
     sam = SamModel(SamConfig(vision_config=VIT_H))
     torch.set_default_dtype(torch.float32)
@@ -157,9 +159,11 @@ def full() -> dict[str, float]:
 
 def tiny() -> dict[str, float]:
     """The bundled models: deciding again, the whole way, and a batch."""
+    from zsas.device import keep_freed_memory
     from zsas.pipeline import Segmenter
     from zsas.settings import Settings
 
+    keep_freed_memory()
     segmenter = Segmenter.from_preset("tiny", cache_bytes=0)
     image = photo()
     segmenter(image)

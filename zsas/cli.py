@@ -268,9 +268,11 @@ def _segment_here(
     preset = models.preset_named(model["preset"] or models.default_preset())
     models.fetch(preset, clip=model["clip"], sam=model["sam"])  # a missing model is said at once
 
+    from zsas.device import keep_freed_memory
     from zsas.images import load_image
     from zsas.pipeline import Segmenter
 
+    keep_freed_memory()
     segmenter = Segmenter.from_preset(**model, cache_bytes=0)  # each photo is seen once
     for path, folder in jobs:
         row: dict[str, Any] = {"image": str(path)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Literal
 
 import torch
@@ -9,6 +10,9 @@ import torch
 from zsas.errors import ZsasError
 
 Precision = Literal["auto", "fp32", "bf16"]
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's `mallopt`."""
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -29,6 +33,26 @@ def pick_device(name: str | None = None) -> torch.device:
             f"The device {name!r} is not available here; use cpu, or cuda or mps where PyTorch finds a GPU."
         ) from None
     return device
+
+
+def keep_freed_memory(up_to: int = 1 << 30) -> bool:
+    """Let glibc keep what tensors free, for this whole process, instead of giving it back at every operation.
+
+    By default each large tensor is a mapping of its own: every layer asks the kernel for its pages one by one, uses
+    them once and returns them, which costs a CPU about as much as the arithmetic of a cheap layer. For programs, not
+    for libraries: the command line, the page and the workers call it.
+
+    Args:
+        up_to: Bytes that may lie unused at the heap's end, and size from which a block is still a mapping.
+
+    Returns:
+        Whether it is so; False without glibc.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, up_to) and mallopt(_TRIM_THRESHOLD, up_to))
 
 
 def encoder_dtype(device: torch.device, precision: Precision = "auto") -> torch.dtype:

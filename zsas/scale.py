@@ -348,8 +348,10 @@ def _round(
 
 
 def _from_preset(model: dict[str, Any]) -> Segmenter:
+    from zsas.device import keep_freed_memory
     from zsas.pipeline import Segmenter
 
+    keep_freed_memory()
     return Segmenter.from_preset(**model, cache_bytes=250_000_000)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,6 +170,24 @@ def test_export_is_a_transformers_folder_with_adapter(trained: Path, tmp_path: P
     with safe_open(tmp_path / "adapter.safetensors", framework="pt") as file:
         assert json.loads(file.metadata()["blocks"]) == [1, 2, 3, 4]
         assert file.get_tensor("fc.0.weight").shape == (16, 32)
+
+
+def test_an_export_can_keep_a_part_of_the_round_before(trained: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(trained / "tokenizer", other / "tokenizer")
+    state = loop.load_checkpoint(trained / "checkpoint.pt")
+    shadow = state["ema"]["shadow"]
+    state["ema"]["shadow"] = {name: value + 1.0 for name, value in shadow.items()}
+    loop.save_checkpoint(other / "checkpoint.pt", state)
+    name = "text_projection.weight"
+    found = []
+    for earlier in (None, other / "checkpoint.pt"):
+        export(trained / "checkpoint.pt", tmp_path / "out", earlier=earlier)
+        with safe_open(tmp_path / "out" / "model.safetensors", framework="pt") as file:
+            found.append(file.get_tensor(name).float())
+    torch.testing.assert_close(
+        found[1] - found[0], torch.full_like(found[0], 0.25), atol=1e-3, rtol=0
+    )
 
 
 def test_figures_of_a_perfect_and_of_an_inverted_map() -> None:

@@ -219,10 +219,12 @@ def measure_and_report(
     import rich.progress
     from rich.console import Console
 
+    from zsas.device import keep_freed_memory
     from zsas.evaluation import run
     from zsas.evaluation.report import write_report
     from zsas.pipeline import Segmenter
 
+    keep_freed_memory()
     segmenter = Segmenter.from_preset(**model, cache_bytes=CACHE_BYTES)
     facts = run.identity(data, conditions, segmenter, side)
     store = run.Store(out, facts, len(conditions))

@@ -61,6 +61,9 @@ def tiny_clip(
         int | None,
         typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=3),
     ] = None,
+    mix: Annotated[
+        Path | None, typer.Option(help="Checkpoint of which a quarter is mixed in on export.")
+    ] = None,
 ) -> None:
     """Train the small CLIP, its tokenizer and its linear layers on made images."""
     from zsas.training import tiny_clip as training
@@ -78,7 +81,7 @@ def tiny_clip(
         start=start,
         recipe=training.ROUNDS[round - 1] if round else None,
     )
-    print(checkpoint if export is None else training.export(checkpoint, export))
+    print(checkpoint if export is None else training.export(checkpoint, export, earlier=mix))
 
 
 @app.command("tiny-sam")

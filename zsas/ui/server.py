@@ -69,8 +69,10 @@ def default_preset() -> str:
 
 def load_segmenter(preset: str) -> Any:
     """A real segmenter; torch is imported here, in the background, after the page is up."""
+    from zsas.device import keep_freed_memory
     from zsas.pipeline import Segmenter
 
+    keep_freed_memory()
     return Segmenter.from_preset(preset)
 
 

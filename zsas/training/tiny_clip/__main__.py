@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--round", type=int, choices=(1, 2, 3), help="recipe; by default 2 with --start, else 1"
     )
     parser.add_argument("--export", type=Path, default=None, help="only export to this folder")
+    parser.add_argument(
+        "--mix", type=Path, default=None, help="checkpoint of which a quarter is mixed in on export"
+    )
     given = parser.parse_args(arguments)
     if given.export is None:
         train(
@@ -39,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             recipe=ROUNDS[given.round - 1] if given.round else None,
         )  # fmt: skip
     else:
-        export(given.out / "checkpoint.pt", given.export)
+        export(given.out / "checkpoint.pt", given.export, earlier=given.mix)
 
 
 if __name__ == "__main__":

@@ -227,15 +227,30 @@ def make_optimizer(learner: Learner) -> loop.Together:
     )
 
 
-def export(checkpoint: Path, folder: Path, *, resolution: int = 384) -> Path:
+def export(
+    checkpoint: Path,
+    folder: Path,
+    *,
+    resolution: int = 384,
+    earlier: Path | None = None,
+    share: float = 0.25,
+) -> Path:
     """Write the averaged weights as a transformers folder with tokenizer and adapter.
 
     Args:
         checkpoint: File written by :func:`train`.
         folder: Gets config.json, model.safetensors (fp16), tokenizer files, adapter.safetensors.
         resolution: Side of the CLIP frame, in pixels, at which the adapter is used.
+        earlier: Checkpoint of the round that this one went on from: a mixture of both forgets less than the last.
+        share: Part of the earlier weights in the mixture.
     """
     learner, tokenizer = load_learner(checkpoint)
+    if earlier is not None:
+        before = load_learner(earlier)[0].state_dict()
+        learner.load_state_dict(
+            {name: value.lerp(before[name], share) if value.is_floating_point() else value
+             for name, value in learner.state_dict().items()}
+        )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     recipe = learner.recipe

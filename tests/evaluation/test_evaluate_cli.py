@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from tests.conftest import small_segmenter
@@ -64,3 +66,20 @@ def test_what_a_person_can_mend_is_a_sentence(shell, words, message):
     assert result.exit_code == 2
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_curves_of_sixty_categories_have_room_for_their_names(tmp_path, recwarn):
+    from zsas.evaluation.metrics import Curves
+    from zsas.evaluation.report import draw_curves
+
+    line = np.linspace(0, 1, 5)
+    sizes = []
+    for count in (2, 60):
+        lines = {f"category {i}": Curves(line, line, line, 1 - line) for i in range(count)}
+        draw_curves(tmp_path / "curves.png", lines, "map")
+        sizes.append(Image.open(tmp_path / "curves.png").size)
+    assert not [
+        w for w in recwarn if "constrained_layout" in str(w.message)
+    ]  # no room for the curves
+    assert sizes[0][0] == sizes[1][0]
+    assert sizes[0][1] < sizes[1][1]

@@ -270,7 +270,11 @@ def draw_curves(path: Path, lines: Mapping[str, Curves], name: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 5), layout="constrained")
+    columns = 6
+    names = 0.18 * math.ceil(
+        len(lines) / columns
+    )  # inches below: a data set may have many categories
+    figure = Figure(figsize=(11, 5 + names), layout="constrained")
     FigureCanvasAgg(figure)
     roc, pr = figure.subplots(1, 2)
     for category, line in lines.items():
@@ -282,7 +286,7 @@ def draw_curves(path: Path, lines: Mapping[str, Curves], name: str) -> None:
     pr.set(title=f"Pixel precision and recall, {name}", xlabel="recall", ylabel="precision")
     for axes in (roc, pr):
         axes.set(xlim=(0, 1), ylim=(0, 1.01))
-    roc.legend(fontsize=8, loc="lower right")
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 

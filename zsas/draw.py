@@ -438,8 +438,8 @@ def _fusion_caption(result: Result) -> str:
     weight = result.settings.fusion_weight
     mask = f"SAM's mask ({result.winner or 'empty'})"
     how = {
-        "weighted": f"{weight:.2f} × {mask} + {1 - weight:.2f} × Map_a",
-        "mask": f"{mask} alone",
+        "weighted": f"{weight:.2f} × {mask}, as far as it is trusted, + {1 - weight:.2f} × Map_a",
+        "mask": f"{mask} alone, as far as it is trusted",
         "map": "Map_a alone",
     }[result.settings.fusion]
     return f"The score map is {how}. {result.verdict}"

@@ -8,22 +8,22 @@ import sys
 
 import pytest
 
-# Sixteen results of 80 MB, each freed before the next is made (the heap finds their place after a few); in a process of
-# its own, for what it changes stays changed.
+# Page faults of sixteen results of 80 MB, each freed before the next is made; in a process of its own, for what it
+# changes stays changed. The median, because the heap takes a few rounds to find their place.
 FAULTS = """
-import resource, sys
+import resource, statistics, sys
 import torch
 from zsas.device import keep_freed_memory
 torch.set_num_threads(1)
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 values = torch.ones(20_000_000)
-for _ in range(4):
-    values * 2
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+faults = []
 for _ in range(16):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     values * 2
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(int(statistics.median(faults)))
 """
 
 
@@ -33,6 +33,4 @@ def test_kept_memory_is_not_asked_of_the_kernel_again():
         how: int(subprocess.check_output([sys.executable, "-c", FAULTS, how], text=True))
         for how in ("keep", "give back")
     }
-    if faults["give back"] < 16:
-        pytest.skip("this kernel counts no page faults")
-    assert faults["keep"] < 0.5 * faults["give back"]
+    assert faults["keep"] < 0.1 * faults["give back"]

@@ -1,6 +1,6 @@
 """Trains the small CLIP from scratch and exports what it has learned.
 
-Two cores train faster as two processes than as two threads:
+Several cores train as several processes as well, each with a share of the batch:
 ``torchrun --nproc-per-node 2 -m zsas.training.tiny_clip``.
 """
 

@@ -18,7 +18,7 @@ import pytest
 from conftest import PATIENCE, ROOT, Served, Tab, new_tab, png
 from fake import FakeSegmenter, photo
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from zsas.settings import Settings
 
@@ -84,6 +84,27 @@ def test_an_example_runs_at_once_and_shows_every_stage(tab: Tab) -> None:
     assert page.input_value("#knob-object_name input, #knob-object_name textarea") == "plate"
     assert parse_qs(urlsplit(page.url).query)["example"] == ["two-spots"]
     assert tab.complaints == []
+
+
+def test_a_quick_visitor_keeps_the_chosen_photo(tab: Tab) -> None:
+    # Answers to the page's own questions on arrival come after the visitor's first click.
+    late: list[Route] = []
+    shown = False
+    tab.page.route(
+        "**/run/predict*", lambda route: route.continue_() if shown else late.append(route)
+    )
+    tab.page.goto(tab.url)
+    tab.page.click('[data-example="two-spots"]')
+    tab.page.wait_for_selector("#zs-verdict .zs-meter")
+    shown = True
+    assert late
+    for route in late:
+        route.continue_()
+    tab.page.wait_for_selector("body[data-arrived]")
+    expect(tab.page.locator("#zs-viewer")).to_be_visible()
+    expect(tab.page.locator("#zs-upload")).to_be_hidden()
+    expect(tab.page.locator("#zs-verdict")).to_contain_text("Anomalous")
+    assert parse_qs(urlsplit(tab.page.url).query)["example"] == ["two-spots"]
 
 
 def test_an_upload_runs_at_once(tab: Tab) -> None:

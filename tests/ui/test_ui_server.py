@@ -224,7 +224,7 @@ def _open_and_leave(client: httpx.Client, served: Served) -> str:
     functions = {fn.name: fn._id for fn in served.blocks.fns.values()}
     arrived = client.post(
         "/gradio_api/run/predict",
-        json={"data": [], "fn_index": functions["_arrive"], "session_hash": session},
+        json={"data": [None], "fn_index": functions["_follow"], "session_hash": session},
         params={"example": "two-spots"},
     )
     arrived.raise_for_status()

@@ -2,16 +2,22 @@
 // address is theirs: there it is left alone, and the link goes to the server itself.
 const elsewhere = element.closest("gradio-app")?.getAttribute("src");
 
+const known = new Set((props.names || "").split(","));
+
 function address() {
   const url = new URL(elsewhere || window.location.href, window.location.href);
-  const known = new Set((props.names || "").split(","));
   [...url.searchParams.keys()].filter((key) => known.has(key)).forEach((key) => url.searchParams.delete(key));
   new URLSearchParams(props.value || "").forEach((value, key) => url.searchParams.set(key, value));
   return url;
 }
 
 if (!elsewhere) {
-  if (new URLSearchParams(window.location.search).get("embed") === "1") document.documentElement.classList.add("zs-embed");
+  const query = new URLSearchParams(window.location.search);
+  if ([...query.keys()].some((key) => known.has(key))) {
+    document.body.dataset.linked = "yes";
+    trigger("load");
+  }
+  if (query.get("embed") === "1") document.documentElement.classList.add("zs-embed");
   watch("value", () => { if (props.value) window.history.replaceState(window.history.state, "", address()); });
 }
 element.addEventListener("click", async (event) => {

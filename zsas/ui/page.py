@@ -293,15 +293,19 @@ class _Page:
         state = [self.session, self.preset, self.scaled, *self.settings]
         stage = [self.holder, self.upload, self.closed, self.opened]
 
-        arrived = page.load(
-            self._arrive,
-            None,
-            [*self.screen, *stage, self.preset, self.strip, *self.settings, *self.codes],
+        # Only an address that describes a view may fill the page: anything else would come late and empty what a
+        # quick visitor has chosen meanwhile.
+        linked = self.link.load(
+            self._follow,
+            self.session,
+            [*self.screen, *stage, self.preset, self.strip, *self.settings],
             **LIGHT,
             **HIDDEN,
         ).success(self._run_if_open, state, self.screen, show_progress="hidden", **HEAVY, **HIDDEN)
-        # Until then the page may still empty what a very quick visitor has chosen; tests wait for it.
-        arrived.then(None, js="() => { document.body.dataset.arrived = 'yes'; }", **HIDDEN)
+        linked.then(None, js=_arrived(), **HIDDEN)
+        page.load(self._arrive, None, self.codes, **LIGHT, **HIDDEN).then(
+            None, js=_arrived("if (!document.body.dataset.linked)"), **HIDDEN
+        )
         page.load(self._complain, None, None, **SPEAKING, **HIDDEN)
         page.unload(self._forget)
         self.timer.tick(
@@ -487,28 +491,28 @@ class _Page:
     def _examples_now(self, session: Session) -> str:
         return self.examples.html(session.example)
 
-    def _arrive(self, request: gr.Request) -> tuple[Any, ...]:
-        """The view that the address describes."""
+    def _arrive(self, request: gr.Request) -> tuple[str, ...]:
+        """The server's address, in the texts that name it."""
+        return tuple(snippets.filled(_address(request)))
+
+    def _follow(self, session: Session, request: gr.Request) -> tuple[Any, ...]:
+        """The view that the address describes; a photo that the visitor opened meanwhile stays."""
         self._go(request)
         query = dict(request.query_params)
         settings, _ = from_query(query)
         preset = query.get("preset", "")
         preset = preset if preset in PRESETS else self.workshop.running or self.workshop.default
-        session = Session()
-        if self.examples.get(query.get("example", "")):
+        if not session.photo and self.examples.get(query.get("example", "")):
             session = stages.open_example(self.workshop, self.examples, query["example"])
             photo = self.workshop.photo(session.photo)
             assert photo is not None
             clicks = stages.parse_points(query.get("points", ""), photo.shape)
             session = dataclasses.replace(session, clicks=clicks)
         values = [getattr(settings, name) for name in NAMES]
-        return (
-            *self._showing(session), preset, self.examples.html(session.example), *values,
-            *snippets.filled(_address(request)),
-        )  # fmt: skip
+        return (*self._showing(session), preset, self.examples.html(session.example), *values)
 
     def _complain(self, request: gr.Request) -> None:
-        """Say what in the address was refused; apart from `_arrive`, which a full line must not keep waiting."""
+        """Say what in the address was refused; apart from `_follow`, which a full line must not keep waiting."""
         for sentence in from_query(dict(request.query_params))[1]:
             gr.Warning(f"The address was not understood: {sentence}")
 
@@ -738,6 +742,11 @@ _DOWNLOADS = (
     ("json", "Result, JSON"),
     ("zip", "Everything, ZIP"),
 )
+
+
+def _arrived(condition: str = "") -> str:
+    """Script that marks the page as ready for tests and screenshots."""
+    return f"() => {{ {condition} document.body.dataset.arrived = 'yes'; }}"
 
 
 def _knob(name: str) -> Any:

@@ -5,7 +5,7 @@ import pytest
 
 from zsas.cascade import box_of_step, kept_step, next_prompt, read_answer, separate_regions
 from zsas.frames import SamFrame
-from zsas.fusion import fuse, image_score, soft_mask, trust
+from zsas.fusion import agreement, fuse, has_run_away, image_score, soft_mask, trust
 from zsas.sam import Masks, Prompt
 from zsas.settings import Settings
 
@@ -92,6 +92,20 @@ def test_a_mask_that_leaves_its_region_is_trusted_by_its_share_inside():
     half[: int(np.median(rows))] = False
     assert 0.3 < trust(mask, 1.0, half) / mask.score < 0.7
     assert trust(step(3, None), 0.9, everywhere) == 0
+
+
+def test_a_mask_has_run_away_when_too_little_of_it_lies_in_its_region():
+    mask = step(3, (4, 4, 8, 8))
+    region = np.zeros((64, 64), bool)
+    x0, y0, *_ = mask.window
+    rows, columns = np.nonzero(mask.mask)
+    tenth = len(rows) // 10
+    region[rows[:tenth] + y0, columns[:tenth] + x0] = True
+    assert agreement(mask, region) == pytest.approx(tenth / len(rows))
+    assert has_run_away(mask, region, Settings(agreement=0.2))
+    assert not has_run_away(mask, region, Settings(agreement=0.05))
+    assert has_run_away(None, region, Settings(agreement=0.05))
+    assert not has_run_away(None, region, Settings(agreement=0.0))
 
 
 def test_a_faint_region_keeps_a_faint_mask():

@@ -132,6 +132,20 @@ def test_separate_regions_have_a_cascade_each(segmenter, photo):
     assert f"in {pieces} regions" in apart.steps[0].prompts
 
 
+def test_a_region_stands_for_a_mask_that_left_it(segmenter, photo):
+    encoding = segmenter.encode(photo)
+    settings = HOT.replace(prompting="joint")
+    kept, replaced = (
+        segmenter.segment(encoding, settings.replace(agreement=least)) for least in (0.0, 1.0)
+    )
+    assert (kept.steps[-1].mask & ~kept.region).any()
+    np.testing.assert_array_equal(kept.mask, kept.steps[-1].mask)
+    assert kept.winner == "M3"
+    np.testing.assert_array_equal(replaced.mask, replaced.region)
+    assert replaced.winner == "region"
+    np.testing.assert_array_equal(kept.score_map, replaced.score_map)
+
+
 def test_at_most_so_many_regions_get_a_cascade(segmenter, photo):
     result = segmenter(photo, HOT.replace(max_regions=1, k_positive=2, k_negative=1))
     assert result.points.positives == 2

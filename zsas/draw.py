@@ -436,13 +436,17 @@ def _step_caption(step: CascadeStep, result: Result) -> str:
 
 def _fusion_caption(result: Result) -> str:
     weight = result.settings.fusion_weight
-    mask = f"SAM's mask ({result.winner or 'empty'})"
+    names = [name for name in result.winner.split(", ") if name != "region"]
+    mask = f"SAM's mask ({', '.join(names) or 'not kept'})"
     how = {
         "weighted": f"{weight:.2f} × {mask}, as far as it is trusted, + {1 - weight:.2f} × Map_a",
         "mask": f"{mask} alone, as far as it is trusted",
         "map": "Map_a alone",
     }[result.settings.fusion]
-    return f"The score map is {how}. {result.verdict}"
+    instead = ""
+    if "region" in result.winner:
+        instead = " In the final mask a region stands for itself where SAM's mask left it."
+    return f"The score map is {how}.{instead} {result.verdict}"
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

@@ -20,6 +20,30 @@ TOP_SHARE = 0.001
 """Share of the hottest pixels whose mean stands for the map in the image score."""
 
 
+def agreement(step: Step, region: NDArray[np.bool_]) -> float:
+    """The share of one of SAM's masks that lies in the region that asked for it, in [0, 1]; 0 for an empty mask.
+
+    Args:
+        step: The mask.
+        region: The part of S_a that the cascade was asked about, bool (H, W).
+    """
+    if step.window is None or step.mask is None:
+        return 0.0
+    x0, y0, x1, y1 = step.window
+    return float(np.count_nonzero(step.mask & region[y0:y1, x0:x1]) / np.count_nonzero(step.mask))
+
+
+def has_run_away(step: Step | None, region: NDArray[np.bool_], settings: Settings) -> bool:
+    """Whether the region itself should stand in the final mask, because SAM's mask left it or is empty.
+
+    Args:
+        step: The kept step of the region's cascade, None where all its masks are empty.
+        region: The part of S_a that the cascade was asked about, bool (H, W).
+        settings: `agreement`; at 0 every mask stays.
+    """
+    return (0.0 if step is None else agreement(step, region)) < settings.agreement
+
+
 def trust(step: Step, heat: float, region: NDArray[np.bool_]) -> float:
     """How far one of SAM's masks is believed, in [0, 1]: three doubts, multiplied.
 
@@ -33,13 +57,9 @@ def trust(step: Step, heat: float, region: NDArray[np.bool_]) -> float:
         region: The part of S_a that the cascade was asked about, bool (H, W).
 
     Returns:
-        `heat` × predicted IoU × share of the mask that lies in the region; 0 for an empty mask.
+        `heat` × predicted IoU × `agreement`.
     """
-    if step.window is None or step.mask is None:
-        return 0.0
-    x0, y0, x1, y1 = step.window
-    agreed = np.count_nonzero(step.mask & region[y0:y1, x0:x1]) / np.count_nonzero(step.mask)
-    return heat * min(max(step.score, 0.0), 1.0) * agreed
+    return heat * min(max(step.score, 0.0), 1.0) * agreement(step, region)
 
 
 def soft_mask(steps: list[tuple[Step, float]], frame: SamFrame) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ from zsas.clip import ClipBackbone
 from zsas.device import Precision, pick_device
 from zsas.errors import ZsasError
 from zsas.frames import resize_map
-from zsas.fusion import fuse, image_score, soft_mask, trust
+from zsas.fusion import fuse, has_run_away, image_score, soft_mask, trust
 from zsas.images import ImageSource, load_image
 from zsas.localizers import Localizer, PatchFeatures, anomaly_map, image_probability
 from zsas.localizers.linear import LinearLocalizer, read_adapter
@@ -396,13 +396,23 @@ class Segmenter:
             yield f"m{number}", result
 
         clock.restart()
-        kept = [(step, t.trust(step)) for t in targets if (step := kept_step(t.steps)) is not None]
-        mask = _union([step for step, _ in kept], height, width)
+        kept: list[tuple[Step, float]] = []
+        mask, winners = empty.copy(), set()
+        for target in targets:
+            step = kept_step(target.steps)
+            if step is not None:
+                kept.append((step, target.trust(step)))
+            if target.region is not None and has_run_away(step, target.region, settings):
+                mask |= target.region
+                winners.add("region")
+            elif step is not None:
+                mask |= _union([step], height, width)
+                winners.add(step.name)
         score_map = fuse(heat, soft_mask(kept, features.frame), settings)
         result = replace(
             result,
             mask=mask,
-            winner=", ".join(sorted({step.name for step, _ in kept}, reverse=True)),
+            winner=", ".join(sorted(winners)[::-1]),
             score_map=score_map,
             regions=find_regions(mask, score_map),
         )

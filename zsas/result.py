@@ -126,7 +126,8 @@ class Result:
         points: P of eq. 8.
         steps: The cascade, in order; empty where nothing was above the threshold.
         box: float32, shape = (n, 4), xyxy in original pixels, the boxes of eq. 11.
-        winner: Name of the step whose mask was kept, "" where there was no cascade.
+        winner: What the final mask is made of: names of steps, "region" where a mask was not kept
+            (`Settings.agreement`), joined by ", "; "" where there was no cascade.
         mask: bool, shape = (H, W), the final mask.
         score_map: float32, shape = (H, W), [0, 1].
         image_score: [0, 1].

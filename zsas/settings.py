@@ -277,6 +277,16 @@ class Settings:
         step=1,
         symbol="M1, M2, M3",
     )
+    agreement: float = _knob(
+        0.2,
+        "Least agreement",
+        "A mask of which a smaller share lies in its region has run away; the region itself then stands in the "
+        "final mask. 0 keeps every mask.",
+        group="cascade",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+    )
     fusion: Fusion = _knob(
         "weighted",
         "Fusion",

@@ -89,6 +89,24 @@ def test_an_adapters_activation_is_honoured():
     assert (quick.layers - plain.layers).abs().max() > 1e-4
 
 
+def test_an_adapter_that_looks_twice_sees_a_mirrored_photo_mirrored(tmp_path):
+    clip = small_backbone()
+    adapter = small_adapter(clip, mirrored=True)
+    adapter.save(tmp_path / "adapter.safetensors")
+    assert read_adapter(tmp_path / "adapter.safetensors").card.mirrored
+    localizer = LinearLocalizer(clip, adapter)
+    photo = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    seen, mirrored = localizer.encode([photo, np.ascontiguousarray(photo[:, ::-1])], 64)
+    states = torch.nn.functional.normalize(torch.randn(2, seen.layers.shape[-1]), dim=-1)
+    maps = [anomaly_map(features, states, scale=10.0) for features in (seen, mirrored)]
+    np.testing.assert_allclose(maps[0], maps[1][:, ::-1], atol=2e-3)
+    torch.testing.assert_close(seen.image, mirrored.image, atol=1e-5, rtol=0)
+    once = LinearLocalizer(clip, small_adapter(clip)).encode([photo], 64)[0]
+    assert len(seen.layers) == 2 * len(once.layers)
+    torch.testing.assert_close(seen.layers[: len(once.layers)], once.layers)
+    assert np.abs(anomaly_map(once, states, scale=10.0) - maps[0]).max() > 0.01
+
+
 def test_april_gans_file_is_read_and_stamped_with_plain_gelu(tmp_path):
     layers = {}
     for i in range(4):

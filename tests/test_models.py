@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from transformers import CLIPModel, SamModel
 from zsas import models
 from zsas.errors import ZsasError
 from zsas.pipeline import Segmenter
+from zsas.settings import Settings
 
 
 def test_the_presets_are_the_designs():
@@ -177,6 +179,17 @@ def test_a_download_is_limited_in_size_and_leaves_no_half_file(monkeypatch, tmp_
     with pytest.raises(ZsasError, match="larger or slower"):
         models._download("https://example.org/x.pth", tmp_path / "x.pth")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exported_folder_works_wherever_it_lies(tmp_path):
+    folder = shutil.copytree(models.WEIGHTS / "tiny" / "clip", tmp_path / "moved")
+    segmenter = Segmenter.from_preset("tiny", clip=str(folder))
+    assert segmenter.localizer(Settings()).name == "linear"
+    (folder / "adapter.safetensors").unlink()
+    segmenter = Segmenter.from_preset("tiny", clip=str(folder))
+    assert segmenter.localizer(Settings()).name == "training_free"
+    with pytest.raises(ZsasError, match="made for zsas/tiny"):
+        Segmenter.from_preset("tiny", clip=str(folder), adapter=models.PRESETS["tiny"].adapter)
 
 
 @pytest.mark.hub

@@ -280,6 +280,12 @@ def _from_folder(kind: Any, folder: Path) -> Any:
         ) from None
 
 
+def adapter_beside(clip: str) -> Path | None:
+    """The adapter that was exported with a CLIP, in the same folder, as `zsas train tiny-clip --export` writes it."""
+    file = Path(clip) / "adapter.safetensors"
+    return file if file.is_file() else None
+
+
 def adapter_file(name: str) -> Path:
     """An adapter by path, or one of APRIL-GAN's by name (`april-gan:mvtec`, `april-gan:visa`).
 

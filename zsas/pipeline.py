@@ -31,6 +31,7 @@ from zsas.localizers import Localizer, PatchFeatures, anomaly_map, image_probabi
 from zsas.localizers.linear import LinearLocalizer, read_adapter
 from zsas.localizers.training_free import TrainingFreeLocalizer
 from zsas.models import (
+    adapter_beside,
     adapter_file,
     default_preset,
     fetch,
@@ -148,7 +149,7 @@ class Segmenter:
 
         Args:
             preset: `paper`, `base` or `tiny`; `paper` where there is a GPU and `tiny` elsewhere if None.
-            clip: Another CLIP: Hub id or folder.
+            clip: Another CLIP: Hub id or folder; an `adapter.safetensors` in the folder is used with it.
             sam: Another SAM: Hub id, folder, or one of Meta's `.pth` files.
             adapter: Linear layers for the CLIP: a safetensors file, an APRIL-GAN `.pth` file, or
                 `april-gan:mvtec` / `april-gan:visa` for the published ones.
@@ -162,20 +163,25 @@ class Segmenter:
         chosen = preset_named(preset or default_preset())
         fetch(chosen, clip=clip, sam=sam)
         where = pick_device(device)
-        clip_source = clip or chosen.clip
+        beside = adapter_beside(clip) if clip else chosen.adapter
+        clip_name = clip or chosen.clip_name or chosen.clip
+        if (
+            clip and beside is not None
+        ):  # a folder may be moved, what its layers were made for may not
+            clip_name = read_adapter(beside).card.backbone
         # The larger model first: what loading takes beside the loaded weights is then lowest at its peak.
         sam_model = load_sam(
             sam or chosen.sam, wanted_for=chosen.name, device=where, precision=precision
         )
         backbone = load_clip(
-            clip_source,
-            name=clip or chosen.clip_name or chosen.clip,
+            clip or chosen.clip,
+            name=clip_name,
             wanted_for=chosen.name,
             device=where,
             precision=precision,
         )
         localizers: dict[str, Localizer] = {"training_free": TrainingFreeLocalizer(backbone)}
-        layers = adapter_file(str(adapter)) if adapter else (None if clip else chosen.adapter)
+        layers = adapter_file(str(adapter)) if adapter else beside
         if layers is not None:
             localizers["linear"] = LinearLocalizer(backbone, read_adapter(layers))
         name = chosen.name

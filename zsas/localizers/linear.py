@@ -37,6 +37,8 @@ class AdapterCard:
         trained_on: Data set it saw, for example `mvtec` or `made`.
         text_ensemble: Name of the sentences it was trained against.
         scale: Factor on the cosines in training.
+        mirrored: Whether the mirrored photo is looked at, too; twice the time of the vision tower,
+            worth it where the tower is small.
     """
 
     backbone: str
@@ -46,6 +48,7 @@ class AdapterCard:
     trained_on: str
     text_ensemble: str
     scale: float = 100.0
+    mirrored: bool = False
 
     def to_metadata(self) -> dict[str, str]:
         """As safetensors metadata: text values, numbers as JSON."""
@@ -70,6 +73,7 @@ class AdapterCard:
                 trained_on=metadata["trained_on"],
                 text_ensemble=metadata["text_ensemble"],
                 scale=float(metadata.get("scale", 100.0)),
+                mirrored=bool(json.loads(metadata.get("mirrored", "false"))),
             )
         except (KeyError, TypeError, ValueError) as wrong:
             raise ZsasError(
@@ -200,16 +204,27 @@ class LinearLocalizer:
 
     @torch.inference_mode()
     def encode(self, images: Sequence[NDArray[np.uint8]], resolution: int) -> list[PatchFeatures]:
-        """Patch features of RGB photos, one layer a block; see `zsas.localizers.base.Localizer`."""
+        """Patch features of RGB photos, one layer a block; see `zsas.localizers.base.Localizer`.
+
+        Where the card says so, as many layers again from the mirrored photo, turned back.
+        """
         pixels = self.clip.pixels(images, resolution)
+        layers, embedding = self._look(pixels)
+        if self.card.mirrored:
+            mirrored, again = self._look(pixels.flip(-1))
+            layers = torch.cat([layers, mirrored.flip(3)], dim=1)
+            embedding = F.normalize(embedding + again, dim=-1)
+        return [
+            PatchFeatures(layers[i].clone(), embedding[i], pixels.shape[-1])
+            for i in range(len(images))
+        ]
+
+    def _look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Projected patches, fp16 (B, blocks, g, g, D), and image embeddings, fp32 (B, D), of (B, 3, R, R)."""
         seen = self.clip.look(pixels, blocks=self.card.blocks, activation=self.card.activation)
         grid = pixels.shape[-1] // self.clip.patch
         projected = [
             F.normalize(F.linear(seen.blocks[block].float(), weight, bias), dim=-1)
             for block, weight, bias in self._layers
         ]
-        layers = torch.stack(projected, dim=1).unflatten(2, (grid, grid)).half()
-        return [
-            PatchFeatures(layers[i].clone(), seen.image[i], pixels.shape[-1])
-            for i in range(len(images))
-        ]
+        return torch.stack(projected, dim=1).unflatten(2, (grid, grid)).half(), seen.image

@@ -47,23 +47,24 @@ def main() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
-    started = time.perf_counter()
-    server = subprocess.Popen(
-        [sys.executable, "app.py"],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
     url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(url)
-        answers = time.perf_counter() - started
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-            )
-            page = browser.new_page(viewport={"width": 1280, "height": 900})
-            page.set_default_timeout(300_000)
+    with sync_playwright() as playwright:
+        # A person's browser is open before the page is started.
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(300_000)
+        started = time.perf_counter()
+        server = subprocess.Popen(
+            [sys.executable, "app.py"],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_for(url)
+            answers = time.perf_counter() - started
             page.goto(url)
             page.wait_for_selector("#zs-gallery figure")
             usable = time.perf_counter() - started
@@ -79,10 +80,10 @@ def main() -> None:
                 **moves(page),
             }
             browser.close()
-        print(json.dumps({**found, "growth_mb": visits(url, server.pid)}))
-    finally:
-        server.terminate()
-        server.wait()
+            print(json.dumps({**found, "growth_mb": visits(url, server.pid)}))
+        finally:
+            server.terminate()
+            server.wait()
 
 
 def wait_for(url: str) -> None:
@@ -142,7 +143,11 @@ def visit(url: str, arrive: dict[str, Any], run: dict[str, Any], example: str) -
         httpx.Client(base_url=url, timeout=300) as client,
         client.stream("GET", f"/gradio_api/heartbeat/{session}"),
     ):
-        body = {"data": [], "fn_index": arrive["id"], "session_hash": session}
+        body = {
+            "data": [None for _ in arrive["inputs"]],
+            "fn_index": arrive["id"],
+            "session_hash": session,
+        }
         answer = client.post(
             "/gradio_api/run/predict", json=body, params={"example": example}
         ).json()["data"]

@@ -492,7 +492,8 @@ class _Page:
         return self.examples.html(session.example)
 
     def _arrive(self, request: gr.Request) -> tuple[str, ...]:
-        """The server's address, in the texts that name it."""
+        """The server's address, in the texts that name it; the page is there, so the models may come."""
+        self.workshop.visited()
         return tuple(snippets.filled(_address(request)))
 
     def _follow(self, session: Session, request: gr.Request) -> tuple[Any, ...]:

@@ -25,6 +25,9 @@ UPLOAD = "64mb"
 SESSIONS = 300
 """How many visitors are remembered; of each, gradio keeps the last value of every component."""
 
+HEAD_START = 4.0
+"""Seconds at most in which importing torch does not slow down the first delivery of the page."""
+
 
 async def component(_: Any) -> FileResponse:
     """The script of the web component, which comes with gradio's wheel but which gradio does not serve."""
@@ -114,7 +117,7 @@ def launch(
     wanted = {**LAUNCH, "blocked_paths": blocked, "theme": theme(), "css": css(), **options}
     block = not wanted.pop("prevent_thread_lock", False)
     page.launch(prevent_thread_lock=True, **wanted)
-    workshop.start()
+    workshop.start(HEAD_START)
     examples.fetch_in_background()
     if block:
         page.block_thread()

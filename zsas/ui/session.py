@@ -105,15 +105,27 @@ class Workshop:
         self._locks = {name: threading.Lock() for name in PRESETS}
         self._encodings: ByteBudgetCache[Any] = ByteBudgetCache(budget)
         self._photos: ByteBudgetCache[Any] = ByteBudgetCache(budget // 2)
+        self._visited = threading.Event()
 
-    def start(self) -> threading.Thread:
-        """Load the default preset, or the fallback, in the background, once."""
+    def start(self, head_start: float = 0.0) -> threading.Thread:
+        """Load the default preset, or the fallback, in the background, once.
+
+        Args:
+            head_start: Seconds that the page gets for itself at most, until someone has it before them (`visited`).
+        """
         if self._loading is None:
-            self._loading = threading.Thread(target=self._first, name="load-models", daemon=True)
+            self._loading = threading.Thread(
+                target=self._first, args=(head_start,), name="load-models", daemon=True
+            )
             self._loading.start()
         return self._loading
 
-    def _first(self) -> None:
+    def visited(self) -> None:
+        """Somebody has the page: what is left of its head start is not needed."""
+        self._visited.set()
+
+    def _first(self, head_start: float) -> None:
+        self._visited.wait(head_start)
         try:
             self.segmenter(self.default)
             self.running = self.default

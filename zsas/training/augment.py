@@ -51,7 +51,7 @@ def random_crop(
         x = int(np.clip(4 * column - rng.integers(low, high), 0, full - side))
         y = int(np.clip(4 * row - rng.integers(low, high), 0, full - side))
     window = np.s_[y : y + side, x : x + side]
-    squeeze = 1.0 if rng.random() < 0.6 else float(rng.uniform(0.8, 1.0))
+    squeeze = 1.0 if rng.random() < 0.6 else float(rng.uniform(0.5, 1.0))
     if squeeze < 1.0:  # pipelines squeeze photos that are not square
         keep = max(8, int(side * squeeze))
         window = np.s_[y : y + keep, x : x + side]

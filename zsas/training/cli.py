@@ -59,7 +59,7 @@ def tiny_clip(
     ] = None,
     round: Annotated[
         int | None,
-        typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=3),
+        typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=4),
     ] = None,
     mix: Annotated[
         Path | None, typer.Option(help="Checkpoint of which a quarter is mixed in on export.")

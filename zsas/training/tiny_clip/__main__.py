@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--start", type=Path, default=None, help="checkpoint of an earlier training to go on from"
     )
     parser.add_argument(
-        "--round", type=int, choices=(1, 2, 3), help="recipe; by default 2 with --start, else 1"
+        "--round", type=int, choices=(1, 2, 3, 4), help="recipe; by default 2 with --start, else 1"
     )
     parser.add_argument("--export", type=Path, default=None, help="only export to this folder")
     parser.add_argument(

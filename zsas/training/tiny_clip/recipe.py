@@ -88,7 +88,15 @@ THIRD_ROUND = replace(
 )
 """Goes on once more, among faint defects from the start, with more weight on the photo's verdict."""
 
-ROUNDS = (Recipe(), SECOND_ROUND, THIRD_ROUND)
+FOURTH_ROUND = replace(
+    THIRD_ROUND,
+    stages=((0.0, 256, 20, 0.5, 1.0), (0.6, 384, 10, 0.6, 1.0)),
+    lr=3e-4,
+    muon_lr=1e-3,
+)
+"""Goes on among images the earlier rounds never saw."""
+
+ROUNDS = (Recipe(), SECOND_ROUND, THIRD_ROUND, FOURTH_ROUND)
 """The shipped model's trainings, in order; all but the first go on from the one before."""
 
 PATCH = 16

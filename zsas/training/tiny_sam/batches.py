@@ -126,7 +126,13 @@ def make_batch(
     for _ in range(batch * 30):
         index = int(rng.integers(first, count))
         crop = prompts.make_crop(
-            rng, images.image[index], images.mask[index], images.parts[index], side, recipe.frame
+            rng,
+            images.image[index],
+            images.mask[index],
+            images.parts[index],
+            side,
+            recipe.frame,
+            donor=images.image[int(rng.integers(first, count))],
         )
         targets = prompts.targets_of(crop)
         if targets and (rng.random() < 0.8 or any(t.kind == "defect" for t in targets)):

@@ -13,11 +13,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from zsas.training import augment
+
 CELL = 4
 """Pixels of the input per logit along one axis (patch 16, upscaled four times)."""
 
 PAD = -1
 """Label of a point that is not there; SAM embeds it as its learned "not a point"."""
+
+_DEFECT = dict.fromkeys(("contamination", "misplaced", "stain", "roughness", "bent"), 1)
+"""Blind damage is a defect like any other here, whatever its kind."""
 
 MIN_DEFECT, MIN_PART = 14, 80
 """Smallest defect and part that become targets, in crop pixels of area."""
@@ -62,6 +67,7 @@ def make_crop(
     parts: NDArray[np.integer],
     side: int,
     frame: int = 512,
+    donor: NDArray[np.uint8] | None = None,
 ) -> Crop:
     """Cut a square of ``side`` pixels out of an image scaled to about ``frame`` pixels.
 
@@ -73,6 +79,7 @@ def make_crop(
         parts: int (S, S).
         side: Crop size C in pixels.
         frame: Size of the model's input in pixels.
+        donor: uint8 (T, T, 3), another image that blind damage may take its material from.
     """
     if rng is None:
         scaled = cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
@@ -105,7 +112,17 @@ def make_crop(
     rgb = cv2.resize(np.asarray(oriented(image), np.uint8), shape, interpolation=cv2.INTER_LINEAR)
     labels = _resize_labels(oriented(np.asarray(parts)), side)
     found = _resize_labels(oriented(np.asarray(mask) != 0), side)
-    rgb = _relight(rng, np.asarray(rgb, np.uint8))
+    rgb = np.asarray(rgb, np.uint8)
+    if rng.random() < 0.25:
+        rgb = augment.repaint_background(rng, rgb, (labels > 0) | (found > 0))
+    if rng.random() < 0.25:
+        rgb = augment.shade(rng, rgb)
+    for _ in range(int(rng.choice((0, 1, 2), p=(0.6, 0.25, 0.15)))):
+        rgb, marked = augment.damage(
+            rng, rgb, (found > 0).astype(np.uint8), labels > 0, _DEFECT, donor
+        )
+        found = marked.astype(np.int32)
+    rgb = _relight(rng, rgb)
     height = width = side
     if side >= frame and rng.random() < 0.3:
         short = int(rng.uniform(0.55, 0.98) * side)

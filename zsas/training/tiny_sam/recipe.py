@@ -31,7 +31,7 @@ class Recipe:
     global_blocks: tuple[int, ...] = (2, 5)
     hidden: int = 128
     frame: int = 512
-    stages: tuple[tuple[float, int, int], ...] = ((0.12, 128, 12), (0.75, 256, 7), (1.0, 512, 2))
+    stages: tuple[tuple[float, int, int], ...] = ((0.12, 128, 12), (0.9, 256, 8), (1.0, 512, 3))
     cascade_from: float = 0.35
     per_image: int = 4
     lr: float = 2e-3

@@ -89,11 +89,11 @@ def test_an_adapters_activation_is_honoured():
     assert (quick.layers - plain.layers).abs().max() > 1e-4
 
 
-def test_an_adapter_that_looks_twice_sees_a_mirrored_photo_mirrored(tmp_path):
+def test_an_adapter_may_look_more_than_once(tmp_path):
     clip = small_backbone()
-    adapter = small_adapter(clip, mirrored=True)
+    adapter = small_adapter(clip, looks=((1.0, False), (1.0, True)))
     adapter.save(tmp_path / "adapter.safetensors")
-    assert read_adapter(tmp_path / "adapter.safetensors").card.mirrored
+    assert read_adapter(tmp_path / "adapter.safetensors").card == adapter.card
     localizer = LinearLocalizer(clip, adapter)
     photo = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     seen, mirrored = localizer.encode([photo, np.ascontiguousarray(photo[:, ::-1])], 64)
@@ -105,6 +105,15 @@ def test_an_adapter_that_looks_twice_sees_a_mirrored_photo_mirrored(tmp_path):
     assert len(seen.layers) == 2 * len(once.layers)
     torch.testing.assert_close(seen.layers[: len(once.layers)], once.layers)
     assert np.abs(anomaly_map(once, states, scale=10.0) - maps[0]).max() > 0.01
+    coarse = LinearLocalizer(clip, small_adapter(clip, looks=((1.0, False), (0.5, False))))
+    (smaller,) = LinearLocalizer(clip, small_adapter(clip)).encode([photo], 32)
+    (both,) = coarse.encode([photo], 64)
+    assert both.resolution == 64
+    spread = both.layers[len(once.layers) :].float()
+    assert smaller.layers.shape[1] < spread.shape[1] == once.layers.shape[1]
+    torch.testing.assert_close(
+        spread.mean((1, 2)), smaller.layers.float().mean((1, 2)), atol=0.02, rtol=0
+    )
 
 
 def test_april_gans_file_is_read_and_stamped_with_plain_gelu(tmp_path):

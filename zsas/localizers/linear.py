@@ -37,8 +37,9 @@ class AdapterCard:
         trained_on: Data set it saw, for example `mvtec` or `made`.
         text_ensemble: Name of the sentences it was trained against.
         scale: Factor on the cosines in training.
-        mirrored: Whether the mirrored photo is looked at, too; twice the time of the vision tower,
-            worth it where the tower is small.
+        looks: How often a photo is looked at: for each look the share of the resolution, and whether the photo is
+            mirrored. The first gives the patch grid; several cost as much time as they are and make a small tower
+            surer.
     """
 
     backbone: str
@@ -48,7 +49,7 @@ class AdapterCard:
     trained_on: str
     text_ensemble: str
     scale: float = 100.0
-    mirrored: bool = False
+    looks: tuple[tuple[float, bool], ...] = ((1.0, False),)
 
     def to_metadata(self) -> dict[str, str]:
         """As safetensors metadata: text values, numbers as JSON."""
@@ -73,7 +74,10 @@ class AdapterCard:
                 trained_on=metadata["trained_on"],
                 text_ensemble=metadata["text_ensemble"],
                 scale=float(metadata.get("scale", 100.0)),
-                mirrored=bool(json.loads(metadata.get("mirrored", "false"))),
+                looks=tuple(
+                    (float(share), bool(mirrored))
+                    for share, mirrored in json.loads(metadata.get("looks", "[[1, false]]"))
+                ),
             )
         except (KeyError, TypeError, ValueError) as wrong:
             raise ZsasError(
@@ -204,27 +208,42 @@ class LinearLocalizer:
 
     @torch.inference_mode()
     def encode(self, images: Sequence[NDArray[np.uint8]], resolution: int) -> list[PatchFeatures]:
-        """Patch features of RGB photos, one layer a block; see `zsas.localizers.base.Localizer`.
-
-        Where the card says so, as many layers again from the mirrored photo, turned back.
-        """
-        pixels = self.clip.pixels(images, resolution)
-        layers, embedding = self._look(pixels)
-        if self.card.mirrored:
-            mirrored, again = self._look(pixels.flip(-1))
-            layers = torch.cat([layers, mirrored.flip(3)], dim=1)
-            embedding = F.normalize(embedding + again, dim=-1)
+        """Patch features of RGB photos, one layer a block and look; see `zsas.localizers.base.Localizer`."""
+        found = [
+            self._look(images, resolution, share, mirrored) for share, mirrored in self.card.looks
+        ]
+        grid = found[0][0].shape[-2]
+        # Logits are linear in the features: a coarser look is brought to the same grid before there are words.
+        layers = torch.cat([_to_grid(one, grid) for one, _ in found], dim=1).half()
+        embedding = F.normalize(torch.stack([one for _, one in found]).sum(0), dim=-1)
         return [
-            PatchFeatures(layers[i].clone(), embedding[i], pixels.shape[-1])
+            PatchFeatures(layers[i].clone(), embedding[i], grid * self.clip.patch)
             for i in range(len(images))
         ]
 
-    def _look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Projected patches, fp16 (B, blocks, g, g, D), and image embeddings, fp32 (B, D), of (B, 3, R, R)."""
-        seen = self.clip.look(pixels, blocks=self.card.blocks, activation=self.card.activation)
+    def _look(
+        self, images: Sequence[NDArray[np.uint8]], resolution: int, share: float, mirrored: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Projected patches, fp32 (B, blocks, g, g, D), turned back, and image embeddings, fp32 (B, D)."""
+        pixels = self.clip.pixels(images, round(share * resolution))
+        seen = self.clip.look(
+            pixels.flip(-1) if mirrored else pixels,
+            blocks=self.card.blocks,
+            activation=self.card.activation,
+        )
         grid = pixels.shape[-1] // self.clip.patch
         projected = [
             F.normalize(F.linear(seen.blocks[block].float(), weight, bias), dim=-1)
             for block, weight, bias in self._layers
         ]
-        return torch.stack(projected, dim=1).unflatten(2, (grid, grid)).half(), seen.image
+        layers = torch.stack(projected, dim=1).unflatten(2, (grid, grid))
+        return layers.flip(3) if mirrored else layers, seen.image
+
+
+def _to_grid(layers: Tensor, grid: int) -> Tensor:
+    """Patch features (B, blocks, g, g, D) on another grid, bilinear."""
+    if layers.shape[-2] == grid:
+        return layers
+    flat = layers.flatten(0, 1).permute(0, 3, 1, 2)
+    wide = F.interpolate(flat, size=(grid, grid), mode="bilinear", align_corners=False)
+    return wide.permute(0, 2, 3, 1).unflatten(0, layers.shape[:2])

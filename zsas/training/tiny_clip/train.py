@@ -30,6 +30,9 @@ from zsas.training.tokenizer import load_tokenizer
 BACKBONE = "zsas/tiny"
 """Name that the exported adapter gives for the backbone it belongs to."""
 
+LOOKS = ((1.0, False), (1.0, True), (0.67, True))
+"""How often the exported model looks at a photo: as it is, mirrored, and mirrored at two thirds of the size."""
+
 COLUMNS = (
     "step", "minutes", "images", "images_per_second", "resolution", "lr", "loss", "focal", "dice",
     "kind", "image", "highest", "contrast", "grad",
@@ -262,6 +265,7 @@ def export(
         trained_on="made",
         text_ensemble=ENSEMBLE,
         scale=SCALE,
+        looks=LOOKS,
     )
     Adapter(
         card,

@@ -181,15 +181,18 @@ def test_a_result_on_its_way_shows_what_it_has() -> None:
     assert names == ["map", "region", "points", "m1", "m2", "box"]
 
 
-def test_stages_can_be_drawn_smaller() -> None:
-    for stage in draw.stages(make_result(), max_side=40):
-        assert stage.image.shape[1] == 40
-    full = draw.stages(make_result(), max_side=1000)
-    assert full[1].image.shape == (60, 80, 3)
+def test_words_alone_draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(draw, "draw_points", lambda picture, _: calls.append(1) or picture)
+    stages = draw.stages(make_result())
+    assert all(stage.caption for stage in stages)
+    assert not calls
+    assert [stage.image.shape for stage in stages[1:-1]] == [(60, 80, 3)] * 6
+    assert len(calls) == 4
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4000), (4000, 1)])
 def test_tiny_and_thin_photos_can_be_drawn(shape: tuple[int, int]) -> None:
-    for stage in draw.stages(make_result(*shape), max_side=640):
+    for stage in draw.stages(make_result(*shape)):
         assert stage.image.dtype == np.uint8
         assert max(stage.image.shape[:2]) >= 1

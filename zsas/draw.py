@@ -6,9 +6,9 @@ a mask has an outline, a ring is hatched, positives are a plus and negatives a m
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -50,13 +50,18 @@ class Stage:
         name: One of `STAGE_FILES`, as in `Segmenter.stages`.
         title: A few words with the paper's symbol.
         caption: The equation, and one sentence on what the stage decided.
-        image: uint8 RGB, shape = (h, w, 3).
+        draw: Makes the picture; where only the words are wanted, nothing is drawn.
     """
 
     name: str
     title: str
     caption: str
-    image: NDArray[np.uint8]
+    draw: Callable[[], NDArray[np.uint8]]
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """The picture, uint8 RGB, shape = (H, W, 3)."""
+        return self.draw()
 
 
 def line_width(shape: Sequence[int]) -> int:
@@ -286,68 +291,49 @@ def side_by_side(
     return np.concatenate(row[1:], axis=1)
 
 
-def stages(
-    result: Result, reached: str = "fused", *, scaled: bool = False, max_side: int | None = None
-) -> list[Stage]:
+def stages(result: Result, reached: str = "fused") -> list[Stage]:
     """The stages of a result as captioned pictures, in the order of the method.
 
     Args:
         result: A whole result, or one on its way.
         reached: The last stage that the result has, as `Segmenter.stages` names it.
-        scaled: Colours of the two maps stretched to this image; see `heat_overlay`.
-        max_side: Draw on a photo reduced to this longest side; None keeps the original's.
     """
-    height, width = result.mask.shape
-    share = 1.0 if max_side is None else min(1.0, max_side / max(height, width))
-    size = (max(1, round(width * share)), max(1, round(height * share)))
-
-    def fit(array: NDArray[Any]) -> NDArray[Any]:
-        if share == 1.0:
-            return array
-        if array.dtype == np.bool_:
-            small = cv2.resize(array.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-            return small.astype(bool)
-        return cv2.resize(array, size, interpolation=cv2.INTER_AREA)
-
-    image = fit(result.image)
+    image, points = result.image, result.points
     found = [
         Stage(
             "map",
             "Anomaly map Map_a",
             f"CLIP compares each patch with words for sound and damaged ({result.localizer}): "
             f"Map_a runs from {result.anomaly_map.min():.2f} to {_peak(result.anomaly_map)}.",
-            heat_overlay(image, fit(result.anomaly_map), scaled=scaled),
+            partial(heat_overlay, image, result.anomaly_map),
         )
     ]
     if reached == "map":
         return found
-    region = fit(result.region)
     found.append(
         Stage(
             "region",
             "Region S_a and ring N_a",
             _region_caption(result),
-            region_and_ring(image, region, fit(result.ring)),
+            partial(region_and_ring, image, result.region, result.ring),
         )
     )
-    points = dataclasses.replace(result.points, xy=result.points.xy * share)
     if len(points):
         found.append(
             Stage(
                 "points",
                 "Points P_h and P_l",
-                _points_caption(result.points),
-                draw_points(outline(image, region), points),
+                _points_caption(points),
+                partial(_outlined_points, image, result.region, points),
             )
         )
     for step in result.steps:
-        picture = mask_overlay(image, fit(step.mask))
         found.append(
             Stage(
                 step.name.lower(),
                 f"Mask {step.name}",
                 _step_caption(step, result),
-                draw_points(picture, points),
+                partial(_masked_points, image, step.mask, points),
             )
         )
         if step.name == "M2" and len(result.box):
@@ -356,7 +342,7 @@ def stages(
                     "box",
                     "Box of M2",
                     _box_caption(result.box),
-                    draw_boxes(picture, result.box * share),
+                    partial(_masked_boxes, image, step.mask, result.box),
                 )
             )
     if reached == "fused":
@@ -365,10 +351,28 @@ def stages(
                 "fused",
                 "Score map and mask",
                 _fusion_caption(result),
-                heat_overlay(image, fit(result.score_map), mask=fit(result.mask), scaled=scaled),
+                partial(heat_overlay, image, result.score_map, mask=result.mask),
             )
         )
     return found
+
+
+def _outlined_points(
+    image: NDArray[np.uint8], region: NDArray[np.bool_], points: Points
+) -> NDArray[np.uint8]:
+    return draw_points(outline(image, region), points)
+
+
+def _masked_points(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], points: Points
+) -> NDArray[np.uint8]:
+    return draw_points(mask_overlay(image, mask), points)
+
+
+def _masked_boxes(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], boxes: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    return draw_boxes(mask_overlay(image, mask), boxes)
 
 
 _EQUATIONS = {"M1": 9, "M2": 10, "M3": 12}

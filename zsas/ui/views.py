@@ -163,7 +163,7 @@ def stages(result: Result, *, scaled: bool = False, upto: int = 99) -> str:
         scaled: Colours of the maps stretched to this photo.
         upto: How many stages have been reached; later ones are shown as still to come.
     """
-    words = {stage.name: stage.caption for stage in draw.stages(result, scaled=scaled, max_side=32)}
+    words = {stage.name: stage.caption for stage in draw.stages(result)}
     figures = []
     for number, (name, title, symbol, text) in enumerate(STAGES, 1):
         if ORDER[name] > upto:

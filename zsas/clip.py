@@ -22,6 +22,7 @@ from transformers import CLIPModel
 from transformers.activations import ACT2FN
 
 from zsas.device import Precision, encoder_dtype
+from zsas.stopping import heed
 from zsas.text import prompt_sentences
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -75,6 +76,8 @@ class ClipBackbone:
         self.model = model.eval().requires_grad_(False).to(device)
         self.model.vision_model.to(self.dtype)
         self.model.visual_projection.to(self.dtype)
+        for layer in self.model.vision_model.encoder.layers:
+            layer.self_attn.register_forward_pre_hook(heed)
         self.tokenizer = tokenizer
         self.sentences_encoded = 0
         self._states: OrderedDict[str, Tensor] = OrderedDict()

@@ -20,6 +20,7 @@ from torch import Tensor
 from zsas.device import Precision, encoder_dtype
 from zsas.errors import ZsasError
 from zsas.frames import SamFrame
+from zsas.stopping import heed
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 """Mean of SAM's training pixels, RGB in [0, 255]."""
@@ -203,6 +204,8 @@ class TransformersSam:
         self.model = model.eval().requires_grad_(False).to(device)
         self.dtype = encoder_dtype(device, precision)
         self.model.vision_encoder.to(self.dtype)
+        for layer in self.model.vision_encoder.layers:
+            layer.register_forward_pre_hook(heed)
         vision = model.config.vision_config
         self.side: int = vision.image_size
         self.stride: int = vision.patch_size
@@ -263,6 +266,8 @@ class MetaSam:
         self.model = model.eval().requires_grad_(False).to(device)
         self.dtype = encoder_dtype(device, precision)
         self.model.image_encoder.to(self.dtype)
+        for block in self.model.image_encoder.blocks:
+            block.register_forward_pre_hook(heed)
         self.side: int = model.image_encoder.img_size
         self.stride: int = self.side // model.prompt_encoder.image_embedding_size[0]
 

@@ -69,6 +69,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         server_name="127.0.0.1",
         max_file_size="4mb",
     )
+    workshop.visited()
+    workshop.start().join()
     yield Served(blocks.local_url.rstrip("/"), workshop, examples, segmenters, blocks)
     blocks.close(verbose=False)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from zsas.result import CascadeStep, Points, Result, find_regions
 from zsas.settings import Settings
+from zsas.stopping import Stopped, heed
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class FakeSegmenter:
         seconds: How long encoding a photo takes.
         encoded: How many photos have been encoded.
         finished: How many runs of `stages` came to their end.
+        interrupted: How many encodings ended early because nobody wanted them any more.
     """
 
     preset: str = "tiny"
@@ -42,6 +44,7 @@ class FakeSegmenter:
     stage_seconds: float = 0.0
     encoded: int = 0
     finished: int = 0
+    interrupted: int = 0
     _known: set[int] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -51,8 +54,14 @@ class FakeSegmenter:
             new = key not in self._known
             self._known.add(key)
             self.encoded += new
-        if new:
-            time.sleep(self.seconds)
+        try:
+            for _ in range(20 if new else 0):  # as many blocks
+                heed()
+                time.sleep(self.seconds / 20)
+        except Stopped:
+            self.interrupted += 1
+            self._known.discard(key)
+            raise
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
         return FakeEncoding(image, 1 - grey, np.zeros(1, np.float32))
 

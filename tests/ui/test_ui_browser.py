@@ -300,6 +300,37 @@ def test_stop_cancels_a_run(tab: Tab, served: Served) -> None:
         slow.stage_seconds = 0.02
 
 
+@pytest.mark.parametrize("way", ["stop", "close"])
+def test_an_encoding_under_way_ends_too(
+    way: str, browser: Browser, served: Served, tab: Tab
+) -> None:
+    slow = served.segmenters["tiny"]
+    interrupted, slow.seconds = slow.interrupted, 600.0
+    try:
+        with new_tab(browser, served.url) as other:
+            page = other.open()
+            page.set_input_files(
+                "#zs-upload input[type=file]",
+                {
+                    "name": "gear.png",
+                    "mimeType": "image/png",
+                    "buffer": png(photo(70 + len(way))),
+                },
+            )
+            expect(page.locator("#zs-verdict")).to_contain_text("Encoding the photo")
+            if way == "stop":
+                page.click("#zs-stop")
+                expect(page.locator("#zs-verdict")).to_contain_text("Stopped")
+        for _ in range(1200):  # a closed tab is noticed at gradio's next heartbeat
+            if slow.interrupted > interrupted:
+                break
+            tab.page.wait_for_timeout(50)
+        assert slow.interrupted == interrupted + 1
+    finally:
+        slow.seconds = 0.0
+    tab.result()  # the line is free
+
+
 def test_stop_ends_a_batch_and_keeps_its_rows(tab: Tab, served: Served) -> None:
     slow = served.segmenters["tiny"]
     slow.seconds = 1.0

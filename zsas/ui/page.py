@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from zsas.errors import ZsasError
 from zsas.images import read_mask
 from zsas.settings import Settings, knobs
+from zsas.stopping import Stopped, until_stopped
 from zsas.ui import api, batch, compare, drawing, export, snippets, stages, views
 from zsas.ui.controls import GROUPS, NAMES, control, from_query, settings_from
 from zsas.ui.examples import Examples
@@ -80,9 +83,9 @@ class _Page:
     ) -> None:
         self.page, self.workshop, self.examples = page, workshop, examples
         self.session, self.tab_open, self.seen = session, tab_open, seen
-        self.stopped: set[str | None] = set()
-        """Sessions whose visitor pressed Stop. Work ends itself at its next step: what gradio cancels ends as an
-        error, and may still show a step after the word that it has stopped."""
+        self.stopped: deque[str | None] = deque(maxlen=1000)
+        """Sessions whose visitor pressed Stop or went away. Work ends itself at its next step or encoder block: what
+        gradio cancels ends as an error, and may still show a step after the word that it has stopped."""
         self._head()
         with gr.Row(equal_height=False, elem_id="zs-work"):
             with gr.Column(scale=7, min_width=320):
@@ -483,7 +486,7 @@ class _Page:
 
         For good: a run that was cancelled in the middle may write once more after this.
         """
-        self._go(request)
+        self._halt(request)
         state = self.page.state_holder.session_data.get(request.session_hash or "")
         if state is not None:
             state.config_values = _Nothing()
@@ -537,11 +540,15 @@ class _Page:
 
     def _go(self, request: gr.Request) -> None:
         """Forget that this visitor stopped something."""
-        self.stopped.discard(request.session_hash)
+        if request.session_hash in self.stopped:
+            self.stopped.remove(request.session_hash)
 
     def _halt(self, request: gr.Request) -> None:
         """Whatever runs or waits for this visitor ends at its next step."""
-        self.stopped.add(request.session_hash)
+        self.stopped.append(request.session_hash)
+
+    def _stops(self, request: gr.Request) -> Callable[[], bool]:
+        return lambda: request.session_hash in self.stopped
 
     def _open(self, path: str | None, request: gr.Request) -> tuple[Any, ...]:
         self._go(request)
@@ -587,11 +594,13 @@ class _Page:
     def _run(
         self, request: gr.Request, session: Session, preset: str, scaled: bool, *values: Any
     ) -> Iterator[tuple[Any, ...]]:
-        for screen in stages.run(self.workshop, session, preset, settings_from(values), scaled):
-            if request.session_hash in self.stopped:
-                yield dataclasses.replace(screen, verdict=self._stopped_verdict(session)).outputs()
-                return
-            yield screen.outputs()
+        screen = stages.opened(self.workshop, session) if session.photo else stages.closed()
+        steps = stages.run(self.workshop, session, preset, settings_from(values), scaled)
+        try:
+            for screen in until_stopped(steps, self._stops(request)):
+                yield screen.outputs()
+        except Stopped:
+            yield dataclasses.replace(screen, verdict=self._stopped_verdict(session)).outputs()
 
     def _run_if_open(
         self, request: gr.Request, session: Session, *rest: Any
@@ -710,10 +719,9 @@ class _Page:
             elif example is not None:
                 mask = example.truth()
             settings = settings_from(values)
-            for shown in compare.compare(self.workshop, session, preset, settings, mask):
-                yield shown
-                if request.session_hash in self.stopped:
-                    return
+            steps = compare.compare(self.workshop, session, preset, settings, mask)
+            with contextlib.suppress(Stopped):
+                yield from until_stopped(steps, self._stops(request))
         except ZsasError as error:
             text = str(error).replace(truth, "The mask") if truth else str(error)
             raise gr.Error(text, print_exception=False) from None
@@ -723,14 +731,17 @@ class _Page:
     ) -> Iterator[tuple[Any, Any]]:
         try:
             yield _note("Reading the files."), gr.DownloadButton(visible=False)
-            for progress in batch.run(self.workshop, files or [], preset, settings_from(values)):
-                ready = gr.skip()
-                if progress.archive is not None:
-                    ready = gr.DownloadButton(value=str(progress.archive), visible=True)
-                stopped = request.session_hash in self.stopped and progress.archive is None
-                yield batch.table(progress, stopped=stopped), ready
-                if stopped:
-                    return
+            progress = None
+            steps = batch.run(self.workshop, files or [], preset, settings_from(values))
+            try:
+                for progress in until_stopped(steps, self._stops(request)):
+                    ready = gr.skip()
+                    if progress.archive is not None:
+                        ready = gr.DownloadButton(value=str(progress.archive), visible=True)
+                    yield batch.table(progress), ready
+            except Stopped:
+                if progress is not None:
+                    yield batch.table(progress, stopped=True), gr.skip()
         except ZsasError as error:
             yield views.sorry(str(error)), gr.DownloadButton(visible=False)
 

@@ -5,7 +5,7 @@ import pytest
 
 from zsas.cascade import box_of_step, kept_step, next_prompt, read_answer, separate_regions
 from zsas.frames import SamFrame
-from zsas.fusion import agreement, fuse, has_run_away, image_score, soft_mask, trust
+from zsas.fusion import agreement, fuse, has_run_away, hottest, image_score, soft_mask, trust
 from zsas.sam import Masks, Prompt
 from zsas.settings import Settings
 
@@ -128,5 +128,9 @@ def test_the_image_score_rises_with_the_map_and_with_clips_own_answer():
     calm = np.full((100, 100), 0.1, np.float32)
     hot = calm.copy()
     hot[50:60, 50:60] = 0.9
-    assert image_score(calm, 0.1) < image_score(hot, 0.1) < image_score(hot, 0.9)
-    assert 0 <= image_score(calm, 0.0) <= image_score(hot, 1.0) <= 1
+    both = Settings(image_weight=0.5)
+    assert hottest(calm) == pytest.approx(0.1)
+    assert hottest(hot) == pytest.approx(0.9)
+    assert image_score(0.1, 0.1, both) < image_score(0.9, 0.1, both) < image_score(0.9, 0.9, both)
+    assert image_score(0.3, 0.9, Settings(image_weight=0.0)) == pytest.approx(0.3)
+    assert image_score(0.3, 0.9, Settings(image_weight=0.25)) == pytest.approx(0.45)

@@ -104,12 +104,20 @@ def fuse(
     return np.float32(1.0 - weight) * anomaly_map + np.float32(weight) * soft
 
 
-def image_score(anomaly_map: NDArray[np.float32], image_probability: float) -> float:
-    """How anomalous the photo is as a whole: the mean of two opinions, in [0, 1].
-
-    One is the mean of the hottest thousandth of Map_a, the other CLIP's own zero-shot answer for the whole photo.
-    It does not depend on thresholds or on SAM, so that a good photo keeps its verdict while a person moves sliders.
-    """
+def hottest(anomaly_map: NDArray[np.float32]) -> float:
+    """Mean of the hottest `TOP_SHARE` of Map_a, at least of one pixel, in [0, 1]."""
     count = max(1, round(anomaly_map.size * TOP_SHARE))
-    hottest = np.partition(anomaly_map.ravel(), -count)[-count:]
-    return 0.5 * (float(hottest.mean()) + image_probability)
+    return float(np.partition(anomaly_map.ravel(), -count)[-count:].mean())
+
+
+def image_score(hottest: float, image_probability: float, settings: Settings) -> float:
+    """How anomalous the photo is as a whole, in [0, 1].
+
+    It does not depend on thresholds or on SAM, so that a good photo keeps its verdict while a person moves sliders.
+
+    Args:
+        hottest: From `hottest`.
+        image_probability: CLIP's own zero-shot answer for the whole photo, in [0, 1].
+        settings: `image_weight`, the share of the latter.
+    """
+    return (1.0 - settings.image_weight) * hottest + settings.image_weight * image_probability

@@ -25,7 +25,7 @@ from zsas.clip import ClipBackbone
 from zsas.device import Precision, pick_device
 from zsas.errors import ZsasError
 from zsas.frames import resize_map
-from zsas.fusion import fuse, has_run_away, image_score, soft_mask, trust
+from zsas.fusion import fuse, has_run_away, hottest, image_score, soft_mask, trust
 from zsas.images import ImageSource, load_image
 from zsas.localizers import Localizer, PatchFeatures, anomaly_map, image_probability
 from zsas.localizers.linear import LinearLocalizer, read_adapter
@@ -74,10 +74,11 @@ class Encoding:
 
 @dataclass(frozen=True)
 class _Heat:
-    """Map_a in the photo's frame, float32 (H, W), and the image score that goes with it."""
+    """Map_a in the photo's frame, float32 (H, W), and the two opinions on the whole photo, each in [0, 1]."""
 
     map: NDArray[np.float32]
-    score: float
+    hottest: float
+    own_answer: float
 
     @property
     def nbytes(self) -> int:
@@ -293,7 +294,7 @@ class Segmenter:
     def _heat(
         self, photo: NDArray[np.uint8], key: str, patches: PatchFeatures, settings: Settings
     ) -> _Heat:
-        """Map and image score, kept while their own few settings stay the same."""
+        """Map and opinions, kept while their own few settings stay the same."""
         localizer = self.localizer(settings)
 
         def make() -> _Heat:
@@ -302,7 +303,7 @@ class Segmenter:
             probability = image_probability(patches, states, self.clip.logit_scale)
             heat = resize_map(square, *photo.shape[:2])
             heat.setflags(write=False)
-            return _Heat(heat, image_score(square, probability))
+            return _Heat(heat, hottest(square), probability)
 
         side = patches.resolution
         slot = ("map", key, localizer.name, side, settings.object_name, settings.blur)
@@ -340,7 +341,8 @@ class Segmenter:
         height, width = photo.shape[:2]
         clock.restart()
         found = self._heat(photo, key, patches, settings)
-        heat, score = found.map, found.score
+        heat = found.map
+        score = image_score(found.hottest, found.own_answer, settings)
         clock.lap("map")
         empty = np.zeros((height, width), bool)
         result = Result(

@@ -302,8 +302,18 @@ class Settings:
         high=1.0,
         step=0.05,
     )
+    image_weight: float = _knob(
+        0.3,
+        "CLIP's own answer",
+        "Share of CLIP's own answer for the whole photo in the image score; the rest is the mean of the hottest "
+        "thousandth of the anomaly map.",
+        group="verdict",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+    )
     verdict_threshold: float = _knob(
-        0.8,
+        0.7,
         "Verdict threshold",
         'Image score from which the verdict is "anomalous".',
         group="verdict",

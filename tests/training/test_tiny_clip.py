@@ -23,7 +23,7 @@ from zsas.training.pool import (
     make_batch,
     open_pool,
 )
-from zsas.training.tiny_clip import export, load_learner, train
+from zsas.training.tiny_clip import export, load_learner, parts, train
 from zsas.training.tiny_clip.losses import dense_loss
 from zsas.training.tiny_clip.model import Learner, vision_tokens
 from zsas.training.tiny_clip.recipe import Recipe
@@ -172,22 +172,32 @@ def test_export_is_a_transformers_folder_with_adapter(trained: Path, tmp_path: P
         assert file.get_tensor("fc.0.weight").shape == (16, 32)
 
 
-def test_an_export_can_keep_a_part_of_the_round_before(trained: Path, tmp_path: Path) -> None:
+def test_an_export_can_keep_parts_of_earlier_rounds(trained: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(trained / "tokenizer", other / "tokenizer")
     state = loop.load_checkpoint(trained / "checkpoint.pt")
     shadow = state["ema"]["shadow"]
     state["ema"]["shadow"] = {name: value + 1.0 for name, value in shadow.items()}
     loop.save_checkpoint(other / "checkpoint.pt", state)
+    third = shutil.copytree(other, tmp_path / "third")
+    state["ema"]["shadow"] = {name: value - 2.0 for name, value in shadow.items()}
+    loop.save_checkpoint(third / "checkpoint.pt", state)
+    mixture = parts([f"{other}/checkpoint.pt=0.5", f"{third}/checkpoint.pt=0.125"])
     name = "text_projection.weight"
     found = []
-    for earlier in (None, other / "checkpoint.pt"):
+    for earlier in (None, mixture):
         export(trained / "checkpoint.pt", tmp_path / "out", earlier=earlier)
         with safe_open(tmp_path / "out" / "model.safetensors", framework="pt") as file:
             found.append(file.get_tensor(name).float())
     torch.testing.assert_close(
         found[1] - found[0], torch.full_like(found[0], 0.25), atol=1e-3, rtol=0
     )
+
+
+@pytest.mark.parametrize("text", ["runs/a.pt", "runs/a.pt=x", "runs/a.pt=1.5", "runs/a.pt=0"])
+def test_a_mixture_that_makes_no_sense_is_one_sentence(text: str) -> None:
+    with pytest.raises(ZsasError, match="--mix"):
+        parts([text])
 
 
 def test_figures_of_a_perfect_and_of_an_inverted_map() -> None:

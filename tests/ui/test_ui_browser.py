@@ -20,6 +20,7 @@ from fake import FakeSegmenter, photo
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
+from zsas.cache import ByteBudgetCache
 from zsas.settings import Settings
 
 pytestmark = pytest.mark.browser
@@ -302,21 +303,16 @@ def test_stop_cancels_a_run(tab: Tab, served: Served) -> None:
 
 @pytest.mark.parametrize("way", ["stop", "close"])
 def test_an_encoding_under_way_ends_too(
-    way: str, browser: Browser, served: Served, tab: Tab
+    way: str, browser: Browser, served: Served, tab: Tab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = served.segmenters["tiny"]
+    monkeypatch.setattr(served.workshop, "_encodings", ByteBudgetCache(2**28))
+    monkeypatch.setattr(slow, "_known", set())
     interrupted, slow.seconds = slow.interrupted, 600.0
     try:
         with new_tab(browser, served.url) as other:
             page = other.open()
-            page.set_input_files(
-                "#zs-upload input[type=file]",
-                {
-                    "name": "gear.png",
-                    "mimeType": "image/png",
-                    "buffer": png(photo(70 + len(way))),
-                },
-            )
+            page.click('[data-example="two-spots"]')
             expect(page.locator("#zs-verdict")).to_contain_text("Encoding the photo")
             if way == "stop":
                 page.click("#zs-stop")

@@ -62,7 +62,10 @@ def tiny_clip(
         typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=4),
     ] = None,
     mix: Annotated[
-        Path | None, typer.Option(help="Checkpoint of which a quarter is mixed in on export.")
+        list[str] | None,
+        typer.Option(
+            metavar="CHECKPOINT=SHARE", help="Earlier checkpoint mixed in on export, with its part."
+        ),
     ] = None,
 ) -> None:
     """Train the small CLIP, its tokenizer and its linear layers on made images."""
@@ -81,7 +84,11 @@ def tiny_clip(
         start=start,
         recipe=training.ROUNDS[round - 1] if round else None,
     )
-    print(checkpoint if export is None else training.export(checkpoint, export, earlier=mix))
+    print(
+        checkpoint
+        if export is None
+        else training.export(checkpoint, export, earlier=training.parts(mix or []))
+    )
 
 
 @app.command("tiny-sam")

@@ -2,6 +2,6 @@
 
 from zsas.training.tiny_clip.model import load_learner
 from zsas.training.tiny_clip.recipe import ROUNDS
-from zsas.training.tiny_clip.train import export, train
+from zsas.training.tiny_clip.train import export, parts, train
 
-__all__ = ["ROUNDS", "export", "load_learner", "train"]
+__all__ = ["ROUNDS", "export", "load_learner", "parts", "train"]

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from zsas.training.tiny_clip import ROUNDS, export, train
+from zsas.training.tiny_clip import ROUNDS, export, parts, train
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -32,7 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--export", type=Path, default=None, help="only export to this folder")
     parser.add_argument(
-        "--mix", type=Path, default=None, help="checkpoint of which a quarter is mixed in on export"
+        "--mix",
+        action="append",
+        default=[],
+        metavar="CHECKPOINT=SHARE",
+        help="earlier checkpoint that is mixed in on export, with its part",
     )
     given = parser.parse_args(arguments)
     if given.export is None:
@@ -42,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             recipe=ROUNDS[given.round - 1] if given.round else None,
         )  # fmt: skip
     else:
-        export(given.out / "checkpoint.pt", given.export, earlier=given.mix)
+        export(given.out / "checkpoint.pt", given.export, earlier=parts(given.mix))
 
 
 if __name__ == "__main__":

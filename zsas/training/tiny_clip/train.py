@@ -7,7 +7,7 @@ Several cores train as several processes as well, each with a share of the batch
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zsas.errors import ZsasError
 from zsas.localizers.linear import Adapter, AdapterCard
 from zsas.text import ENSEMBLE
 from zsas.training import loop
@@ -235,8 +236,7 @@ def export(
     folder: Path,
     *,
     resolution: int = 384,
-    earlier: Path | None = None,
-    share: float = 0.25,
+    earlier: Mapping[Path, float] | None = None,
 ) -> Path:
     """Write the averaged weights as a transformers folder with tokenizer and adapter.
 
@@ -244,16 +244,17 @@ def export(
         checkpoint: File written by :func:`train`.
         folder: Gets config.json, model.safetensors (fp16), tokenizer files, adapter.safetensors.
         resolution: Side of the CLIP frame, in pixels, at which the adapter is used.
-        earlier: Checkpoint of the round that this one went on from: a mixture of both forgets less than the last.
-        share: Part of the earlier weights in the mixture.
+        earlier: Checkpoints of earlier rounds and their parts of the mixture: it forgets less than the last round.
     """
     learner, tokenizer = load_learner(checkpoint)
-    if earlier is not None:
-        before = load_learner(earlier)[0].state_dict()
-        learner.load_state_dict(
-            {name: value.lerp(before[name], share) if value.is_floating_point() else value
-             for name, value in learner.state_dict().items()}
-        )  # fmt: skip
+    state = learner.state_dict()
+    mixture = {name: value.clone() for name, value in state.items()}
+    for path, share in (earlier or {}).items():
+        before = load_learner(path)[0].state_dict()
+        for name, value in mixture.items():
+            if value.is_floating_point():
+                value += share * (before[name] - state[name])
+    learner.load_state_dict(mixture)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     recipe = learner.recipe
@@ -274,3 +275,23 @@ def export(
     ).save(folder / "adapter.safetensors")
     learner.clip.half().save_pretrained(folder)
     return folder
+
+
+def parts(texts: Sequence[str]) -> dict[Path, float]:
+    """`["runs/a/checkpoint.pt=0.25"]` as `export` takes it.
+
+    Raises:
+        ZsasError: If a text is not CHECKPOINT=SHARE, or the shares leave nothing of the last round.
+    """
+    found: dict[Path, float] = {}
+    for text in texts:
+        path, _, share = text.rpartition("=")
+        try:
+            found[Path(path)] = float(share)
+        except ValueError:
+            raise ZsasError(
+                f"--mix {text} must read CHECKPOINT=SHARE, for example runs/tiny-clip/checkpoint.pt=0.25."
+            ) from None
+    if any(share <= 0 for share in found.values()) or sum(found.values()) >= 1:
+        raise ZsasError("The shares of --mix must be positive and together less than 1.")
+    return found

@@ -77,7 +77,7 @@ def test_one_photo_gives_a_verdict_and_lossless_files(run: Run, tmp_path: Path) 
     out = tmp_path / "out"
     outcome = run("segment", photo(tmp_path / "gear.png"), "--out", out)
     assert outcome.exit_code == 0
-    verdict = "Anomalous: score 0.83, threshold 0.80, 1 region."
+    verdict = f"Anomalous: score 0.83, threshold {Settings().verdict_threshold:.2f}, 1 region."
     assert outcome.stdout == f"{tmp_path / 'gear.png'}: {verdict}\n"
     assert sorted(path.name for path in (out / "gear").iterdir()) == [
         "mask.png",

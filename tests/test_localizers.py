@@ -116,6 +116,19 @@ def test_an_adapter_may_look_more_than_once(tmp_path):
     )
 
 
+def test_an_adapter_without_a_look_is_refused(tmp_path):
+    adapter = small_adapter(small_backbone())
+    tensors = {f"fc.{i}.weight": weight for i, weight in enumerate(adapter.weights)}
+    for looks in ("[]", "[[0, false]]"):
+        save_file(
+            tensors,
+            tmp_path / "a.safetensors",
+            metadata=adapter.card.to_metadata() | {"looks": looks},
+        )
+        with pytest.raises(ZsasError, match="looks"):
+            read_adapter(tmp_path / "a.safetensors")
+
+
 def test_april_gans_file_is_read_and_stamped_with_plain_gelu(tmp_path):
     layers = {}
     for i in range(4):

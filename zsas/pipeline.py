@@ -166,9 +166,8 @@ class Segmenter:
         where = pick_device(device)
         beside = adapter_beside(clip) if clip else chosen.adapter
         clip_name = clip or chosen.clip_name or chosen.clip
-        if (
-            clip and beside is not None
-        ):  # a folder may be moved, what its layers were made for may not
+        if clip and beside is not None:
+            # A folder may be moved, what its layers were made for stays.
             clip_name = read_adapter(beside).card.backbone
         # The larger model first: what loading takes beside the loaded weights is then lowest at its peak.
         sam_model = load_sam(

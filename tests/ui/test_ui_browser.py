@@ -294,9 +294,13 @@ def test_stop_cancels_a_run(tab: Tab, served: Served) -> None:
         expect(page.locator("#zs-verdict .zs-busy")).to_contain_text("Stage 1 of 8")
         page.click("#zs-stop")
         expect(page.locator("#zs-verdict")).to_contain_text("Stopped")
+        page.click("#zs-stop")
         page.wait_for_timeout(3000)
         expect(page.locator("#zs-verdict")).to_contain_text("Stopped")
         assert slow.finished == finished
+        slow.stage_seconds = 0.02
+        page.click("#zs-run")
+        page.wait_for_selector("#zs-verdict .zs-meter")
     finally:
         slow.stage_seconds = 0.02
 

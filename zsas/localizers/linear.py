@@ -51,6 +51,10 @@ class AdapterCard:
     scale: float = 100.0
     looks: tuple[tuple[float, bool], ...] = ((1.0, False),)
 
+    def __post_init__(self) -> None:
+        if not self.looks or any(share <= 0 for share, _ in self.looks):
+            raise ValueError("looks")
+
     def to_metadata(self) -> dict[str, str]:
         """As safetensors metadata: text values, numbers as JSON."""
         return {

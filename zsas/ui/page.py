@@ -540,8 +540,9 @@ class _Page:
 
     def _go(self, request: gr.Request) -> None:
         """Forget that this visitor stopped something."""
-        if request.session_hash in self.stopped:
-            self.stopped.remove(request.session_hash)
+        with contextlib.suppress(ValueError):
+            while True:  # Stop may have been pressed more than once
+                self.stopped.remove(request.session_hash)
 
     def _halt(self, request: gr.Request) -> None:
         """Whatever runs or waits for this visitor ends at its next step."""

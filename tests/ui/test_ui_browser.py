@@ -18,7 +18,7 @@ import pytest
 from conftest import PATIENCE, ROOT, Served, Tab, new_tab, png
 from fake import FakeSegmenter, photo
 from PIL import Image
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 
 from zsas.cache import ByteBudgetCache
 from zsas.settings import Settings
@@ -88,24 +88,48 @@ def test_an_example_runs_at_once_and_shows_every_stage(tab: Tab) -> None:
 
 
 def test_a_quick_visitor_keeps_the_chosen_photo(tab: Tab) -> None:
-    # Answers to the page's own questions on arrival come after the visitor's first click.
-    late: list[Route] = []
+    # The server answers the page's own questions on arrival at once; the answers come after the visitor's first click.
+    late: list[tuple[Route, APIResponse]] = []
     shown = False
-    tab.page.route(
-        "**/run/predict*", lambda route: route.continue_() if shown else late.append(route)
-    )
+
+    def hold_back(route: Route) -> None:
+        if shown:
+            route.continue_()
+        else:
+            late.append((route, route.fetch()))
+
+    tab.page.route("**/run/predict*", hold_back)
     tab.page.goto(tab.url)
     tab.page.click('[data-example="two-spots"]')
     tab.page.wait_for_selector("#zs-verdict .zs-meter")
     shown = True
     assert late
-    for route in late:
-        route.continue_()
+    for route, answer in late:
+        route.fulfill(response=answer)
     tab.page.wait_for_selector("body[data-arrived]")
     expect(tab.page.locator("#zs-viewer")).to_be_visible()
     expect(tab.page.locator("#zs-upload")).to_be_hidden()
     expect(tab.page.locator("#zs-verdict")).to_contain_text("Anomalous")
+    assert tab.page.input_value("#knob-object_name input, #knob-object_name textarea") == "plate"
     assert parse_qs(urlsplit(tab.page.url).query)["example"] == ["two-spots"]
+
+
+def test_a_link_asks_for_its_view_once_and_a_bare_address_for_none(tab: Tab, served: Served) -> None:
+    asked: list[int] = []
+    number = next(i for i, fn in served.blocks.fns.items() if fn.name == "_follow")
+    tab.page.on(
+        "request",
+        lambda request: (
+            asked.append(json.loads(request.post_data)["fn_index"])
+            if "/run/predict" in request.url and request.post_data
+            else None
+        ),
+    )
+    tab.open()
+    assert asked and number not in asked
+    asked.clear()
+    tab.result()
+    assert asked.count(number) == 1
 
 
 def test_an_upload_runs_at_once(tab: Tab) -> None:

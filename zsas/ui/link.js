@@ -15,7 +15,7 @@ if (!elsewhere) {
   const query = new URLSearchParams(window.location.search);
   if ([...query.keys()].some((key) => known.has(key))) {
     document.body.dataset.linked = "yes";
-    trigger("load");
+    trigger("submit");  // not "load": gradio itself fires every event of that name when any page is opened
   }
   if (query.get("embed") === "1") document.documentElement.classList.add("zs-embed");
   watch("value", () => { if (props.value) window.history.replaceState(window.history.state, "", address()); });

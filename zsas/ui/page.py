@@ -298,7 +298,7 @@ class _Page:
 
         # Only an address that describes a view may fill the page: anything else would come late and empty what a
         # quick visitor has chosen meanwhile.
-        linked = self.link.load(
+        linked = self.link.submit(
             self._follow,
             self.session,
             [*self.screen, *stage, self.preset, self.strip, *self.settings],

@@ -22,23 +22,34 @@ def heed(*_: object) -> None:
         raise Stopped
 
 
-def until_stopped(steps: Iterator[Item], stop: Callable[[], bool]) -> Iterator[Item]:
-    """The steps of some work, ending early where it is not wanted any more.
+def heeding(steps: Iterator[Item], stop: Callable[[], bool]) -> Iterator[Item]:
+    """The steps of some work, in which `heed` asks `stop`.
 
     Args:
         steps: Each step may run in another thread, as gradio's do.
-        stop: Asked after each step, and before each encoder block that a step runs in its own thread.
+        stop: Asked before each encoder block that a step runs in its own thread, and wherever else a step heeds it.
 
     Raises:
-        Stopped: As soon as `stop` answers yes.
+        Stopped: If a step that is not wanted any more does not catch it.
     """
     while True:
         _here.stop = stop
         try:
             step = next(steps)
-            heed()
         except StopIteration:
             return
         finally:
             _here.stop = None
+        yield step
+
+
+def until_stopped(steps: Iterator[Item], stop: Callable[[], bool]) -> Iterator[Item]:
+    """As `heeding`, and ends after each step as well; the step that was just made is not shown any more.
+
+    Raises:
+        Stopped: As soon as `stop` answers yes.
+    """
+    for step in heeding(steps, stop):
+        if stop():
+            raise Stopped
         yield step

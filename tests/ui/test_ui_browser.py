@@ -114,7 +114,9 @@ def test_a_quick_visitor_keeps_the_chosen_photo(tab: Tab) -> None:
     assert parse_qs(urlsplit(tab.page.url).query)["example"] == ["two-spots"]
 
 
-def test_a_link_asks_for_its_view_once_and_a_bare_address_for_none(tab: Tab, served: Served) -> None:
+def test_a_link_asks_for_its_view_once_and_a_bare_address_for_none(
+    tab: Tab, served: Served
+) -> None:
     asked: list[int] = []
     number = next(i for i, fn in served.blocks.fns.items() if fn.name == "_follow")
     tab.page.on(
@@ -126,7 +128,8 @@ def test_a_link_asks_for_its_view_once_and_a_bare_address_for_none(tab: Tab, ser
         ),
     )
     tab.open()
-    assert asked and number not in asked
+    assert asked
+    assert number not in asked
     asked.clear()
     tab.result()
     assert asked.count(number) == 1
@@ -355,7 +358,7 @@ def test_an_encoding_under_way_ends_too(
     tab.result()  # the line is free
 
 
-def test_stop_ends_a_batch_and_keeps_its_rows(tab: Tab, served: Served) -> None:
+def test_stop_ends_a_batch_and_packs_what_is_done(tab: Tab, served: Served) -> None:
     slow = served.segmenters["tiny"]
     slow.seconds = 1.0
     try:
@@ -374,6 +377,9 @@ def test_stop_ends_a_batch_and_keeps_its_rows(tab: Tab, served: Served) -> None:
         expect(status).to_contain_text("Stopped: ")
         rows = page.locator("#zs-batch tbody tr").count()
         assert 1 <= rows < 20
+        with zipfile.ZipFile(io.BytesIO(downloaded(page, "#zs-archive"))) as archive:
+            assert len([n for n in archive.namelist() if n.endswith("mask.png")]) == rows
+            assert len(json.loads(archive.read("results.json"))) == rows
         page.wait_for_timeout(2500)
         assert page.locator("#zs-batch tbody tr").count() == rows
     finally:

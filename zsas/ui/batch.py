@@ -15,6 +15,7 @@ from zsas.errors import ZsasError
 from zsas.images import load_image
 from zsas.result import Result
 from zsas.settings import Settings
+from zsas.stopping import Stopped, heed
 from zsas.ui import export
 from zsas.ui.session import Workshop
 
@@ -53,12 +54,14 @@ class Progress:
     Attributes:
         lines: One for each file that is done.
         total: How many files there are.
-        archive: The ZIP, when all is done.
+        archive: The ZIP, when all is done or the rest is not wanted any more.
+        stopped: Whether files were left out because the visitor stopped it.
     """
 
     lines: tuple[Line, ...]
     total: int
     archive: Path | None = None
+    stopped: bool = False
 
 
 def unpack(paths: Sequence[str | Path], folder: Path) -> list[tuple[str, Path | None, str]]:
@@ -120,6 +123,8 @@ def run(
 ) -> Iterator[Progress]:
     """Decide on each file in turn; a file that fails becomes a line that says why.
 
+    When it is stopped (:mod:`zsas.stopping`), what was finished by then is packed all the same.
+
     Raises:
         ZsasError: If there is nothing to do or the preset cannot be loaded.
     """
@@ -132,19 +137,27 @@ def run(
     lines: list[Line] = []
     yield Progress((), len(files))
     stems: set[str] = set()
+    stopped = False
     for name, path, trouble in files:
-        if path is None:
-            lines.append(Line(name, error=trouble))
-        else:
-            line, result = _one(workshop, name, path, preset, settings)
-            if result is not None:
-                stem = _unused(export.stem_of(Path(name).stem), stems)
-                result.save(inside, stem=stem)
-                coco.add(name, result)
-            lines.append(line)
+        try:
+            heed()
+            line, result = (
+                (Line(name, error=trouble), None)
+                if path is None
+                else _one(workshop, name, path, preset, settings)
+            )
+        except Stopped:
+            stopped = True
+            break
+        if result is not None:
+            stem = _unused(export.stem_of(Path(name).stem), stems)
+            result.save(inside, stem=stem)
+            coco.add(name, result)
+        lines.append(line)
         yield Progress(tuple(lines), len(files))
     _write_summary(inside, lines, coco)
-    yield Progress(tuple(lines), len(files), export.zip_folder(inside, folder / "zsas-results.zip"))
+    archive = export.zip_folder(inside, folder / "zsas-results.zip") if lines else None
+    yield Progress(tuple(lines), len(files), archive, stopped)
 
 
 def _one(
@@ -235,14 +248,17 @@ def _unused(stem: str, stems: set[str]) -> str:
     return name
 
 
-def table(progress: Progress, *, stopped: bool = False) -> str:
+def table(progress: Progress) -> str:
     """The state of a batch as HTML: a bar, counts in words, and the table."""
     done, total = len(progress.lines), progress.total
     bad = sum(bool(line.error) for line in progress.lines)
     anomalous = sum(line.verdict == "anomalous" for line in progress.lines)
-    words = f"{'Stopped: ' if stopped else ''}{done} of {total} done"
-    if progress.archive is not None:
-        words = f"{total} done: {anomalous} anomalous, {done - anomalous - bad} normal, {bad} not readable"
+    words = f"{done} of {total} done"
+    if progress.stopped or progress.archive is not None:
+        share = f"Stopped: {words}" if progress.stopped else f"{total} done"
+        words = (
+            f"{share}: {anomalous} anomalous, {done - anomalous - bad} normal, {bad} not readable"
+        )
     rows = []
     for line in progress.lines:
         if line.error:

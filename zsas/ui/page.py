@@ -11,7 +11,7 @@ from typing import Any
 from zsas.errors import ZsasError
 from zsas.images import read_mask
 from zsas.settings import Settings, knobs
-from zsas.stopping import Stopped, until_stopped
+from zsas.stopping import Stopped, heeding, until_stopped
 from zsas.ui import api, batch, compare, drawing, export, snippets, stages, views
 from zsas.ui.controls import GROUPS, NAMES, control, from_query, settings_from
 from zsas.ui.examples import Examples
@@ -732,17 +732,12 @@ class _Page:
     ) -> Iterator[tuple[Any, Any]]:
         try:
             yield _note("Reading the files."), gr.DownloadButton(visible=False)
-            progress = None
             steps = batch.run(self.workshop, files or [], preset, settings_from(values))
-            try:
-                for progress in until_stopped(steps, self._stops(request)):
-                    ready = gr.skip()
-                    if progress.archive is not None:
-                        ready = gr.DownloadButton(value=str(progress.archive), visible=True)
-                    yield batch.table(progress), ready
-            except Stopped:
-                if progress is not None:
-                    yield batch.table(progress, stopped=True), gr.skip()
+            for progress in heeding(steps, self._stops(request)):
+                ready = gr.skip()
+                if progress.archive is not None:
+                    ready = gr.DownloadButton(value=str(progress.archive), visible=True)
+                yield batch.table(progress), ready
         except ZsasError as error:
             yield views.sorry(str(error)), gr.DownloadButton(visible=False)
 

@@ -1,4 +1,4 @@
-"""The layout of the page, and which event calls what."""
+"""Which event of the page calls what, and what it calls."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from zsas.images import read_mask
 from zsas.settings import Settings, knobs
 from zsas.stopping import Stopped, heeding, until_stopped
 from zsas.ui import api, batch, compare, drawing, export, snippets, stages, views
-from zsas.ui.controls import GROUPS, NAMES, control, from_query, settings_from
+from zsas.ui.controls import NAMES, from_query, settings_from
 from zsas.ui.examples import Examples
+from zsas.ui.layout import DOWNLOADS, TAKE, Layout, note, plain, status_line
 from zsas.ui.quick import gr
 from zsas.ui.session import PRESETS, Session, Workshop
-from zsas.ui.theme import script
 from zsas.ui.upload import UploadedFiles, UploadedImage, is_uploaded
 
 TITLE = "Zero-shot anomaly segmentation"
@@ -28,23 +28,6 @@ LIGHT: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
 SPEAKING: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden"}
 """As quick, and able to show a warning or an error: gradio shows neither of an event outside its queue."""
 HIDDEN: dict[str, Any] = {"api_visibility": "private"}
-
-TOOLS = """
-<div class="zs-tools">
-  <fieldset><legend class="zs-sr">Show</legend>
-    <label><input type="radio" name="zs-view" value="marks" checked>Result</label>
-    <label><input type="radio" name="zs-view" value="heat">Heat map</label>
-    <label><input type="radio" name="zs-view" value="photo">Photo</label></fieldset>
-  <fieldset><legend class="zs-sr">What a click says</legend>
-    <label><input type="radio" name="zs-tool" value="plus" checked>+ this is wrong</label>
-    <label><input type="radio" name="zs-tool" value="minus">− this is fine</label></fieldset>
-  <button type="button" data-do="undo">Undo</button>
-  <button type="button" data-do="clear">Clear</button>
-  <button type="button" data-do="new" class="zs-end">New photo</button>
-</div>
-<p class="zs-hint" id="zs-hint">Click the photo to correct the result, and a point of yours to remove it. Keyboard:
-arrows move, Enter sets a point, − says this is fine, Backspace undoes.</p>
-"""
 
 
 def build(workshop: Workshop, examples: Examples) -> gr.Blocks:
@@ -69,8 +52,8 @@ class _Nothing(dict[int, Any]):
         return {}
 
 
-class _Page:
-    """Parts of the page by name, so that each event can say what it reads and writes."""
+class _Page(Layout):
+    """The parts of the page and what their events call."""
 
     def __init__(
         self,
@@ -81,216 +64,15 @@ class _Page:
         tab_open: gr.State,
         seen: gr.State,
     ) -> None:
-        self.page, self.workshop, self.examples = page, workshop, examples
-        self.session, self.tab_open, self.seen = session, tab_open, seen
+        super().__init__(workshop, examples, session)
+        self.page, self.tab_open, self.seen = page, tab_open, seen
         self.stopped: deque[str | None] = deque(maxlen=1000)
         """Sessions whose visitor pressed Stop or went away. Work ends itself at its next step or encoder block: what
         gradio cancels ends as an error, and may still show a step after the word that it has stopped."""
-        self._head()
-        with gr.Row(equal_height=False, elem_id="zs-work"):
-            with gr.Column(scale=7, min_width=320):
-                self._photo()
-            with gr.Column(scale=4, min_width=300, elem_id="zs-side"):
-                self._side()
-        self._tabs()
-        self.settings = [self.controls[name] for name in NAMES]
         self._wire(page)
         self._endpoints()
 
-    # Layout
-
-    def _head(self) -> None:
-        with gr.Row(elem_id="zs-head"):
-            _html(
-                '<div class="zs-brand"><h1><i aria-hidden="true"></i>zsas</h1>'
-                "<p>What is wrong on a photo, where, and why. No training pictures.</p></div>",
-                scale=5,
-                js_on_load=script("names"),
-            )
-            self.status = _html(self._status(), scale=3)
-            self.preset = gr.Dropdown(
-                list(PRESETS),
-                value=self.workshop.default,
-                show_label=False,
-                label="Preset",
-                container=False,
-                filterable=False,
-                elem_id="zs-preset",
-                scale=1,
-                min_width=110,
-            )
-        self.timer = gr.Timer(1.0)
-
-    def _photo(self) -> None:
-        self.holder = _html("", elem_id="zs-photo-holder")
-        with gr.Column(visible=True) as self.closed:
-            self.upload = UploadedImage(
-                label="Photo",
-                show_label=False,
-                type="filepath",
-                image_mode=None,
-                elem_id="zs-upload",
-                height=520,
-                sources=["upload", "clipboard", "webcam"],
-                buttons=[],
-                placeholder="Drop a photo of one object or surface here, or click to choose a file",
-            )
-        with gr.Column(visible=False) as self.opened:
-            self.viewer = _html("", elem_id="zs-viewer", js_on_load=script("viewer"))
-            self.tools = _html(TOOLS, elem_id="zs-tools", js_on_load=script("tools"))
-        self.strip = _html(
-            self.examples.html(), elem_id="zs-examples", js_on_load=script("examples")
-        )
-
-    def _side(self) -> None:
-        self.verdict = _html(views.welcome(), elem_id="zs-verdict")
-        self.regions = _html("", elem_id="zs-regions", js_on_load=script("regions"))
-        self.facts = _html("", elem_id="zs-facts")
-        self.controls: dict[str, Any] = {"object_name": control(_knob("object_name"))}
-        with gr.Row(elem_id="zs-actions"):
-            self.run = gr.Button("Run", variant="primary", elem_id="zs-run")
-            self.stop = gr.Button("Stop", elem_id="zs-stop")
-        front = sorted((k for k in knobs() if k.front), key=lambda k: k.name != "threshold")
-        for knob in front:
-            self.controls[knob.name] = control(knob)
-        for group, title in GROUPS.items():
-            with gr.Accordion(title, open=False):
-                for knob in knobs():
-                    if knob.group == group and knob.name not in self.controls:
-                        self.controls[knob.name] = control(knob)
-        self.scaled = gr.Checkbox(
-            False,
-            label="Stretch colours to this photo",
-            elem_id="zs-scaled",
-            info="Off, colours mean the same on every photo. On, even a flawless photo shows bright places.",
-        )
-        with gr.Row(elem_id="zs-after"):
-            self.reset = gr.Button("Reset to defaults", size="sm", elem_id="zs-reset")
-            self.link = _html(
-                "",
-                html_template='<button type="button" class="zs-link">Copy link</button>',
-                elem_id="zs-link",
-                js_on_load=script("link"),
-                names=",".join((*NAMES, "example", "preset", "points")),
-            )
-
-    def _tabs(self) -> None:
-        with gr.Tabs(elem_id="zs-tabs"):
-            with gr.Tab("Why", id="why") as self.tab_why:
-                self.gallery = _html(
-                    views.no_stages(), elem_id="zs-gallery", js_on_load=script("gallery")
-                )
-            with gr.Tab("Before and after", id="slider") as self.tab_slider:
-                self.slider = gr.ImageSlider(
-                    label="Photo and result",
-                    show_label=False,
-                    interactive=False,
-                    format="png",
-                    type="filepath",
-                    buttons=["fullscreen"],
-                    elem_id="zs-slider",
-                    max_height=640,
-                )
-            with gr.Tab("Compare", id="compare"):
-                _html(
-                    _note(
-                        "The same photo under other settings. With a mask of the defect, each variant is measured; "
-                        "the examples bring theirs."
-                    )
-                )
-                with gr.Row(equal_height=False, elem_classes="zs-middle"):
-                    self.compare = gr.Button(
-                        "Compare", variant="primary", scale=0, min_width=160, elem_id="zs-compare"
-                    )
-                    self.truth = UploadedFiles(
-                        label="Mask of the defect (optional)",
-                        file_count="single",
-                        type="filepath",
-                        height=112,
-                        file_types=["image"],
-                        scale=1,
-                        elem_id="zs-truth",
-                    )
-                self.comparison = _html("", elem_id="zs-comparison")
-            with gr.Tab("Many photos", id="batch", elem_id="zs-tab-batch"):
-                _html(
-                    _note(
-                        "Up to 500 photos, or ZIPs of photos, with the settings on the right above. The ZIP you get "
-                        "holds masks, 16-bit score maps, overlays, JSON, CSV and COCO annotations."
-                    )
-                )
-                self.files = UploadedFiles(
-                    label="Photos or ZIPs",
-                    file_count="multiple",
-                    type="filepath",
-                    elem_id="zs-files",
-                    height=150,
-                )
-                with gr.Row():
-                    self.run_all = gr.Button(
-                        "Run all", variant="primary", scale=0, min_width=160, elem_id="zs-run-all"
-                    )
-                    self.stop_all = gr.Button("Stop", scale=0, min_width=100, elem_id="zs-stop-all")
-                    self.archive = gr.DownloadButton(
-                        "Download everything",
-                        visible=False,
-                        scale=0,
-                        min_width=200,
-                        elem_id="zs-archive",
-                    )
-                self.batch = _html("", elem_id="zs-batch")
-            with gr.Tab("Take away", id="take") as self.tab_take:
-                self.take_note = _html(_note(_TAKE))
-                with gr.Row(elem_id="zs-takeaway"):
-                    self.downloads = [
-                        gr.DownloadButton(
-                            title, interactive=False, scale=0, elem_id=f"zs-get-{key}"
-                        )
-                        for key, title in _DOWNLOADS
-                    ]
-            with gr.Tab("Use from code", id="code", elem_id="zs-tab-code") as self.tab_code:
-                _html(
-                    _note(
-                        "The same engine over HTTP. Every setting is a parameter of its own; the schema is at "
-                        "<code>/gradio_api/info</code>, the MCP tools are <code>segment</code> and "
-                        "<code>segment_batch</code>."
-                    )
-                )
-                languages: tuple[tuple[str, Any], ...] = (
-                    ("Python", "python"),
-                    ("curl", "shell"),
-                    ("MCP server", "json"),
-                    ("MCP from Python", "python"),
-                    ("Embed", "html"),
-                )
-                self.codes = [
-                    gr.Code(
-                        text,
-                        language=language,
-                        label=label,
-                        interactive=False,
-                        wrap_lines=False,
-                        show_line_numbers=False,
-                    )
-                    for (label, language), text in zip(
-                        languages, snippets.filled("http://127.0.0.1:7860"), strict=True
-                    )
-                ]
-
     # Events
-
-    @property
-    def screen(self) -> list[Any]:
-        """The components that `stages.Screen` stands for, in its order."""
-        return [
-            self.session,
-            self.viewer,
-            self.verdict,
-            self.regions,
-            self.gallery,
-            self.facts,
-            self.link,
-        ]
 
     def _wire(self, page: gr.Blocks) -> None:
         state = [self.session, self.preset, self.scaled, *self.settings]
@@ -467,10 +249,6 @@ class _Page:
         )
 
     # What the events call
-
-    def _status(self) -> str:
-        waiting = not self.workshop.running and not self.workshop.problem
-        return _status_line(self.workshop.status, waiting)
 
     def _tick(self, seen: tuple[bool, int]) -> tuple[Any, ...]:
         """Follow the loading of models and examples until both are done."""
@@ -651,14 +429,14 @@ class _Page:
         except ZsasError as error:
             running = self.workshop.running or self.workshop.default
             gr.Warning(str(error), duration=20, title=f"{preset} is not available")
-            note = f"{preset} is not available; {running} goes on."
+            sentence = f"{preset} is not available; {running} goes on."
             yield (
                 running,
                 views.busy("Looking at the photo") if session.photo else views.welcome(),
-                _status_line(note),
+                status_line(sentence),
             )
             return
-        ready = _status_line(f"{preset} is ready.")
+        ready = status_line(f"{preset} is ready.")
         yield (
             gr.skip(),
             views.busy("Looking at the photo") if session.photo else views.welcome(),
@@ -680,7 +458,7 @@ class _Page:
         self, tab: str, session: Session, preset: str, scaled: bool, *values: Any
     ) -> tuple[Any, ...]:
         """What only an open tab shows: the slider's two pictures, or the files to take away."""
-        nothing = (gr.skip(), _note(_TAKE), *(gr.skip() for _ in self.downloads))
+        nothing = (gr.skip(), note(TAKE), *(gr.skip() for _ in self.downloads))
         settings = settings_from(values)
         encoding = self.workshop.known(preset, session.photo, settings) if session.photo else None
         if tab not in ("slider", "take") or encoding is None:
@@ -691,14 +469,14 @@ class _Page:
             return ((before, views.overlay(result)), *nothing[1:])
         files = export.save_all(result, session.name)
         buttons = [
-            gr.DownloadButton(value=str(files[key]), interactive=True) for key, _ in _DOWNLOADS
+            gr.DownloadButton(value=str(files[key]), interactive=True) for key, _ in DOWNLOADS
         ]
         height, width = result.mask.shape
-        note = _note(
-            f"{_plain(result.verdict)} All files are {width} × {height} px and lossless; "
+        words = note(
+            f"{plain(result.verdict)} All files are {width} × {height} px and lossless; "
             "in the 16-bit score map 65535 is a score of 1."
         )
-        return (gr.skip(), note, *buttons)
+        return (gr.skip(), words, *buttons)
 
     def _compare(
         self,
@@ -710,7 +488,7 @@ class _Page:
     ) -> Iterator[str]:
         photo = self.workshop.photo(session.photo)
         if photo is None:
-            yield _note("Open a photo first, then compare.")
+            yield note("Open a photo first, then compare.")
             return
         try:
             mask = None
@@ -731,7 +509,7 @@ class _Page:
         self, request: gr.Request, files: list[str] | None, preset: str, *values: Any
     ) -> Iterator[tuple[Any, Any]]:
         try:
-            yield _note("Reading the files."), gr.DownloadButton(visible=False)
+            yield note("Reading the files."), gr.DownloadButton(visible=False)
             steps = batch.run(self.workshop, files or [], preset, settings_from(values))
             for progress in heeding(steps, self._stops(request)):
                 ready = gr.skip()
@@ -742,41 +520,9 @@ class _Page:
             yield views.sorry(str(error)), gr.DownloadButton(visible=False)
 
 
-_TAKE = "Open a photo first; then its files are made here, without loss."
-_DOWNLOADS = (
-    ("mask", "Mask, PNG"),
-    ("score", "Score map, 16-bit PNG"),
-    ("overlay", "Overlay, PNG"),
-    ("json", "Result, JSON"),
-    ("zip", "Everything, ZIP"),
-)
-
-
 def _arrived(condition: str = "") -> str:
     """Script that marks the page as ready for tests and screenshots."""
     return f"() => {{ {condition} document.body.dataset.arrived = 'yes'; }}"
-
-
-def _knob(name: str) -> Any:
-    return next(knob for knob in knobs() if knob.name == name)
-
-
-def _html(value: str, **options: Any) -> gr.HTML:
-    """HTML that only the page's own style sheet touches."""
-    return gr.HTML(value, apply_default_css=False, **options)
-
-
-def _status_line(text: str, waiting: bool = False) -> str:
-    mark = '<i class="zs-spin" aria-hidden="true"></i> ' if waiting else ""
-    return f'<div class="zs-status" role="status">{mark}{_plain(text)}</div>'
-
-
-def _note(text: str) -> str:
-    return f'<div class="zs-note"><p>{text}</p></div>'
-
-
-def _plain(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _address(request: gr.Request) -> str:

@@ -122,8 +122,9 @@ def moves(page: Page) -> dict[str, float]:
 def visits(url: str, pid: int) -> float:
     """MB that the server grows by in `VISITS` visits, after `WARM` that fill the caches."""
     config = httpx.get(f"{url}/config", timeout=60).json()
-    arrive = next(
-        d for d in config["dependencies"] if d["targets"] and d["targets"][0][1] == "load"
+    # The event by which the page asks for the view that its address describes.
+    (arrive,) = (
+        d for d in config["dependencies"] if [event for _, event in d["targets"]] == ["submit"]
     )
     run = next(d for d in config["dependencies"] if d.get("trigger_after") == arrive["id"])
     index = Path("examples/index.toml").read_text().splitlines()

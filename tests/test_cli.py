@@ -189,6 +189,20 @@ def test_results_are_not_taken_for_photos(run: Run, tmp_path: Path) -> None:
         assert len(outcome.stdout.splitlines()) == 1
 
 
+@pytest.mark.parametrize("where", [".", "photos", "photos/results", "elsewhere"])
+def test_photos_are_found_wherever_the_results_go(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo(Path("photos/a.png"))
+    for _ in range(2):  # the second time, results of the first lie there
+        outcome = run("segment", "photos", "--out", where, "--stages")
+        assert outcome.exit_code == 0, outcome.output
+        assert len(outcome.stdout.splitlines()) == 1
+    outcome = run("segment", "photos", "--out", "another")
+    assert len(outcome.stdout.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

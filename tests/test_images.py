@@ -247,7 +247,7 @@ def test_the_array_returned_is_not_the_array_given() -> None:
         (np.zeros((2, 2), complex), "complex128"),
         (np.array([["a", "b"]], object), "object"),
         (None, "NoneType"),
-        (b"bytes", "bytes"),
+        (b"bytes", "The image is not an image that can be read"),
     ],
 )
 def test_a_bad_array_is_one_sentence(array: object, words: str) -> None:

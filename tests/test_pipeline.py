@@ -6,6 +6,7 @@ from conftest import small_segmenter
 from PIL import Image
 
 from zsas.errors import ZsasError
+from zsas.pipeline import _Heat
 from zsas.settings import Settings
 
 HOT = Settings(threshold=0.9, threshold_mode="quantile")
@@ -191,3 +192,23 @@ def test_an_encoding_for_another_localizer_is_refused(segmenter, photo):
     encoding = segmenter.encode(photo, Settings(localizer="training_free"))
     with pytest.raises(ZsasError, match="another localizer"):
         segmenter.segment(encoding, Settings(localizer="linear"))
+
+
+def test_what_no_cascade_refines_stands_in_the_mask_as_the_map_shows_it(photo):
+    segmenter = small_segmenter()
+    heat = np.zeros(photo.shape[:2], np.float32)
+    for i in range(5):
+        heat[20 + 4 * i : 23 + 4 * i, 20 * i + 10 : 20 * i + 14] = 0.9 - 0.02 * i
+    spots = heat > 0
+
+    def found(*_):
+        return _Heat(heat, 0.9, 0.5)
+
+    segmenter._heat = found
+    result = segmenter(photo, Settings(threshold=0.5, max_regions=2))
+    assert sum("region" in word for word in result.winner.split(", ")) == 1
+    later = spots & (heat < 0.87)
+    assert later.sum() == 36
+    assert (result.mask & later).sum() == 36
+    whole = segmenter(photo, Settings(threshold=0.5, max_regions=5, agreement=0))
+    assert "region" not in whole.winner

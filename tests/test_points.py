@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -73,6 +74,26 @@ def test_the_ring_of_a_region_at_the_border_stays_inside():
     region[:3, :3] = True
     ring = surrounding_ring(region, "rectangle", 5)
     assert ring.sum() == 25 - 9
+
+
+@pytest.mark.parametrize("size", [65, 66, 98, 195])
+def test_the_ring_of_a_large_ellipse_is_opencvs_to_a_pixel(size):
+    region = np.zeros((500, 500), bool)
+    region[200:230, 180:300] = region[260, 270] = True
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    wanted = cv2.dilate(region.astype(np.uint8), kernel)
+    ring = surrounding_ring(region, "ellipse", size)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    assert not (ring & ~(cv2.dilate(wanted, cross) > 0)).any()
+    assert not ((cv2.erode(wanted, cross) > 0) & ~region & ~ring).any()
+
+
+def test_a_cross_is_opencvs():
+    region = np.random.default_rng(4).random((60, 80)) > 0.99
+    for size in (3, 8, 25):
+        kernel = cv2.getStructuringElement(cv2.MORPH_CROSS, (size, size))
+        wanted = (cv2.dilate(region.astype(np.uint8), kernel) > 0) & ~region
+        assert np.array_equal(surrounding_ring(region, "cross", size), wanted)
 
 
 def test_kernel_sizes_follow_the_reference_side():

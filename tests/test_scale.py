@@ -104,6 +104,23 @@ def test_a_second_run_does_only_what_is_left(cluster, folder, tmp_path):
         list(scale.segment([str(folder)], out, Settings(), workers=1, make=small_segmenter))
 
 
+def test_a_failure_is_tried_again_and_has_one_row(cluster, folder, tmp_path):
+    import shutil
+
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(folder / "tile/test/spot", photos)
+    whole = (photos / "000.png").read_bytes()
+    (photos / "000.png").write_bytes(b"")
+    first = list(scale.segment([str(photos)], out, SETTINGS, workers=1, make=small_segmenter))
+    assert sorted(bool(row.get("error")) for row in first) == [False, True]
+    (photos / "000.png").write_bytes(whole)
+    (again,) = scale.segment([str(photos)], out, SETTINGS, workers=1, make=small_segmenter)
+    assert again["image"].endswith("000.png")
+    rows = rows_of(out)
+    assert len(rows) == 2
+    assert not any(row["error"] for row in rows)
+
+
 def slow_worker(pids):
     """Makes segmenters that leave their process id in a file, wait for a second one, and take their time."""
 
@@ -208,6 +225,51 @@ def test_names_of_masks_do_not_meet(tmp_path):
         cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
     jobs = scale.plan_masks([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "out")
     assert len({job["mask"] for job in jobs}) == 3
+
+
+def test_masks_of_an_earlier_day_keep_their_names(tmp_path):
+    for name in ("day1/001.png", "day2/001.png"):
+        (tmp_path / name).parent.mkdir()
+        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
+    out = tmp_path / "out"
+    (first,) = scale.plan_masks([str(tmp_path / "day1")], out)
+    known = {first["image"]: first["mask"]}
+    (second,) = scale.plan_masks([str(tmp_path / "day2")], out, known)
+    assert second["mask"] != first["mask"]
+    (again,) = scale.plan_masks([str(tmp_path / "day1")], out, known)
+    assert again == first
+
+
+def test_photos_beside_the_results_are_found_and_results_are_not(tmp_path):
+    for name in ("1.png", "masks/1.png.png", "stages/1.png/overlay.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
+    jobs = scale.plan_masks([str(tmp_path)], tmp_path)
+    assert [job["mask"] for job in jobs] == ["masks/1.png.png"]
+    (named,) = scale.plan_masks([str(tmp_path / "masks/1.png.png")], tmp_path)
+    assert named["image"].endswith("masks/1.png.png")
+
+
+def test_a_file_at_an_address_starts_no_program(monkeypatch):
+    import fsspec
+    from PIL import EpsImagePlugin
+
+    started = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *a, **k: started.append(1))
+    fsspec.filesystem("memory").pipe(
+        "/trap/x.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n"
+    )
+    sentence = scale._read("memory://trap/x.png")
+    assert sentence.startswith("memory://trap/x.png is not an image that can be read")
+    assert not started
+
+
+def test_every_worker_takes_the_preset_that_the_driver_chose(monkeypatch):
+    from zsas import models
+
+    monkeypatch.setattr(models, "default_preset", lambda: "base")
+    assert scale._named({"preset": None, "clip": "x"}, None) == {"preset": "base", "clip": "x"}
+    assert scale._named({"preset": "tiny"}, None) == {"preset": "tiny"}
 
 
 def test_addresses_are_listed_through_fsspec():

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext, redirect_stdout
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -61,7 +61,7 @@ models_app = typer.Typer(help="List the presets, or fetch the weights of one.")
 app.add_typer(models_app, name="models")
 
 
-class Precision(str, Enum):
+class Precision(StrEnum):
     """Number format of the encoders."""
 
     auto = "auto"
@@ -69,7 +69,7 @@ class Precision(str, Enum):
     bf16 = "bf16"
 
 
-class Engine(str, Enum):
+class Engine(StrEnum):
     """Where the work is done."""
 
     local = "local"
@@ -212,20 +212,23 @@ def plan_outputs(sources: list[str], out: Path | None) -> list[tuple[Path, Path 
 
     The folders below a named folder are kept; with several named folders each adds its own name.
     Images whose names differ only by their suffix get it in the name ("gear_png", "gear_jpg"), and
-    a number follows where that is not enough. Images below `out` are left out: they are results.
+    a number follows where that is not enough. Of a named folder, results are left out: what lies in a
+    folder with a `result.json`, and everything below `out` where that is a folder inside the named one.
 
     Raises:
         ZsasError: If there is no image at all, or `out` cannot be made.
     """
-    from zsas.images import find_images
+    from zsas.images import find_images, is_result
 
     several = sum(os.path.isdir(source) for source in sources) > 1
     found: dict[Path, Path] = {}
     for source in sources:
         root = Path(source).expanduser()
         is_folder = root.is_dir()
+        inside = out is not None and root.resolve() in out.resolve().parents
         for path in find_images([root]):
-            if is_folder and out is not None and path.resolve().is_relative_to(out.resolve()):
+            below = inside and out is not None and path.resolve().is_relative_to(out.resolve())
+            if is_folder and (below or is_result(path)):
                 continue
             name = path.relative_to(root) if is_folder else Path(path.name)
             if is_folder and several:

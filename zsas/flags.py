@@ -79,8 +79,8 @@ def settings_page() -> str:
         "Every knob of the method, made from `zsas/settings.py` by `zsas settings`. The same names",
         "are fields of `Settings`, arguments over HTTP and sliders on the page. A value out of",
         "range is refused with the name, the value and the range. Only the knobs marked with *",
-        "need the encoders again; after a change of any other, the image is decided again from",
-        "what is kept.",
+        "need the photo encoded again; after a change of any other, the image is decided again from",
+        "what is kept (a new object name encodes its sentences, once).",
     ]
     group = ""
     for knob in knobs():

@@ -15,6 +15,7 @@ Choices where a photo says more than RGB can hold:
 from __future__ import annotations
 
 import functools
+import io
 import os
 import warnings
 from collections.abc import Iterable
@@ -32,19 +33,17 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif"),
     *(".ppm", ".pgm", ".pbm", ".jp2", ".avif", ".tga"),
 )
-ImageSource = str | Path | Image.Image | NDArray[Any]
+ImageSource = str | Path | bytes | Image.Image | NDArray[Any]
 """What a photo may come as; see `load_image`."""
 
 MAX_PIXELS = 50_000_000
 
 
-def load_image(
-    source: str | Path | Image.Image | NDArray[Any], max_pixels: int = MAX_PIXELS
-) -> NDArray[np.uint8]:
+def load_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """A photo as uint8 RGB, shape = (H, W, 3), upright, in memory of its own.
 
     Args:
-        source: A file; a PIL image of any mode (its current frame); or an array, shape = (H, W),
+        source: A file; the bytes of one; a PIL image of any mode (its current frame); or an array, shape = (H, W),
             (H, W, 1), (H, W, 3) or (H, W, 4), of uint8, uint16, bool, float in [0, 1], or another
             whole-number type holding 0 to 255.
         max_pixels: Most pixels accepted; read from the header of a file, before it is decoded.
@@ -56,6 +55,9 @@ def load_image(
         return _from_array(source, max_pixels, "The image array")
     if isinstance(source, Image.Image):
         return _from_pil(source, max_pixels, "The image")
+    if isinstance(source, bytes):
+        with _header(io.BytesIO(source), max_pixels, "The image") as image:
+            return _from_pil(image, max_pixels, "The image")
     if isinstance(source, (str, Path)):
         name, image = _open(source, max_pixels)
         with image:
@@ -121,6 +123,12 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     return list(found)
 
 
+def is_result(path: Path) -> bool:
+    """Whether a file lies in a folder that `Result.save` wrote, or among its stages."""
+    folder = path.parent.parent if path.parent.name == "stages" else path.parent
+    return (folder / "result.json").is_file()
+
+
 def _cannot_list(error: OSError) -> NoReturn:
     raise ZsasError(
         f"The folder {error.filename} cannot be listed ({error.strerror}); check its permissions."
@@ -148,30 +156,44 @@ def _open(path: str | Path, max_pixels: int) -> tuple[str, Image.Image]:
             raise ZsasError(f"{name} is not a regular file, but an image file was expected.")
         if path.stat().st_size == 0:
             raise ZsasError(f"{name} is empty; take a complete image file.")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is lower
-            image = Image.open(path, formats=_formats())
+        return name, _header(path, max_pixels, name)
     except PermissionError:
         raise ZsasError(
             f"{name} may not be read; give yourself permission to read it, or take another file."
         ) from None
+    except ZsasError:
+        raise
+    except (OSError, ValueError):  # a name that no file can have
+        raise _unreadable(name) from None
+
+
+def _unreadable(name: str) -> ZsasError:
+    return ZsasError(
+        f"{name} is not an image that can be read, or its beginning is damaged; "
+        "PNG, JPEG, TIFF, BMP, WebP and GIF can be read."
+    )
+
+
+def _header(source: Path | io.BytesIO, max_pixels: int, name: str) -> Image.Image:
+    """The image with only its header read and its size checked."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is lower
+            image = Image.open(source, formats=_formats())
+    except PermissionError:
+        raise
     except Image.DecompressionBombError:
         raise ZsasError(
             f"{name} has more than the {max_pixels:,} pixels that are accepted; make it smaller."
         ) from None
-    except ZsasError:
-        raise
     except Exception:  # a foreign file can make a decoder raise anything
-        raise ZsasError(
-            f"{name} is not an image that can be read, or its beginning is damaged; "
-            "PNG, JPEG, TIFF, BMP, WebP and GIF can be read."
-        ) from None
+        raise _unreadable(name) from None
     try:
         _check_size(image.height, image.width, max_pixels, name)
     except ZsasError:
         image.close()
         raise
-    return name, image
+    return image
 
 
 def _check_size(height: int, width: int, max_pixels: int, name: str) -> None:

@@ -380,7 +380,7 @@ class Segmenter:
         else:
             (features,), clock.seconds["sam"] = self._features([photo], [key])
         clock.restart()
-        targets = _targets(result, features, size, settings, clicks)
+        targets, rest = _targets(result, features, size, settings, clicks)
         clock.lap("points")
         if targets:
             result = replace(result, points=_all_points(targets))
@@ -404,7 +404,7 @@ class Segmenter:
 
         clock.restart()
         kept: list[tuple[Step, float]] = []
-        mask, winners = empty.copy(), set()
+        mask, winners = rest.copy(), {"region"} if rest.any() else set()
         for target in targets:
             step = kept_step(target.steps)
             if step is not None:
@@ -447,15 +447,19 @@ def _targets(
     kernel_size: int,
     settings: Settings,
     clicks: Sequence[Click],
-) -> list[_Target]:
+) -> tuple[list[_Target], NDArray[np.bool_]]:
     """The cascades to run: the whole region, or one for each piece of it, and the clicks.
 
+    Beside them, bool (H, W), the pieces beyond `max_regions`: no cascade refines them, and they are kept as they are.
     A positive click belongs to the piece it lies in or beside (in its ring); elsewhere it is a cascade of its own.
     A negative click is told to every cascade.
     """
     pieces = [result.region] if result.region.any() else []
     if settings.prompting == "per_region":
         pieces = separate_regions(result.region, result.anomaly_map, settings.max_regions)
+    rest = result.region.copy()
+    for piece in pieces:
+        rest &= ~piece
     valid = features.valid
     positive = [(x, y) for x, y, label in clicks if label == 1]
     negative = [(x, y) for x, y, label in clicks if label != 1]
@@ -478,7 +482,7 @@ def _targets(
     none = np.zeros((0, 2), np.float32)
     for point in positive:
         targets.append(_with_clicks(none, np.zeros(0, np.int64), (), None, 1.0, [point], negative))
-    return targets
+    return targets, rest
 
 
 def _with_clicks(

@@ -57,7 +57,7 @@ def segment(
     batch: int | None = None,
     make: Make | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Segment many images on a Ray cluster; images with a row from an earlier run are left out.
+    """Segment many images on a Ray cluster; images with a row from an earlier run are left out, failures excepted.
 
     `out` gets `masks/<image>.png` and `results/part-*.parquet` with one row an image: `image`, `mask`, `error`,
     `anomalous`, `image_score`, `width`, `height`, and `result`, the JSON of `Result.to_dict` with every region's
@@ -83,9 +83,10 @@ def segment(
             another run.
     """
     out = Path(out).absolute()
-    jobs = plan_masks(images, out)
+    model = _named(model, make)
     rows = _Rows(out, {"settings": settings.to_dict(), "model": _plain(model)})
-    waiting = [job for job in jobs if job["image"] not in rows.done]
+    jobs = plan_masks(images, out, rows.masks)
+    waiting = [job for job in jobs if job["image"] not in rows.masks]
     if not waiting:
         return
     work = {"kind": "segment", "settings": settings, "out": str(out), "stages": stages}
@@ -130,6 +131,7 @@ def evaluate(
     work = {"kind": "evaluate", "conditions": list(conditions), "side": side}
     progress(len(store.done), len(data))
     with _cluster(address) as ray:
+        model = _named(model, make)
         for row in _run(ray, jobs, work, model, make, workers, gpus_per_worker, batch):
             if "error" in row:
                 sample = samples[row["id"]]
@@ -143,22 +145,34 @@ def evaluate(
             progress(len(store.done), len(data))
 
 
-def plan_masks(sources: Sequence[str], out: Path) -> list[dict[str, Any]]:
+def plan_masks(
+    sources: Sequence[str], out: Path, known: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
     """Each image with the file of its mask below `out`.
+
+    Args:
+        sources: Files and folders; of a folder, the masks and stages of `out` and results of `zsas segment` are
+            left out.
+        out: Folder of the run.
+        known: Image to mask of earlier calls for the same `out`, whose names are taken.
 
     Raises:
         ZsasError: If there is no image, or an address cannot be listed.
     """
-    from zsas.images import SUFFIXES, find_images
+    from zsas.images import SUFFIXES, find_images, is_result
 
+    known = known or {}
+    ours = [(out / name).resolve() for name in ("masks", "stages")]
     found: dict[str, str] = {}
     for source in sources:
         if "://" not in source:
             root = Path(source).expanduser().absolute()
             for file in find_images([root]):
-                if not file.is_relative_to(out):
-                    local = file.relative_to(root) if root.is_dir() else Path(file.name)
-                    found.setdefault(str(file), local.as_posix())
+                made_here = any(file.resolve().is_relative_to(folder) for folder in ours)
+                if root.is_dir() and (made_here or is_result(file)):
+                    continue
+                local = file.relative_to(root) if root.is_dir() else Path(file.name)
+                found.setdefault(str(file), local.as_posix())
             continue
         import fsspec
 
@@ -175,12 +189,12 @@ def plan_masks(sources: Sequence[str], out: Path) -> list[dict[str, Any]]:
         raise ZsasError(
             f"There is no image in {', '.join(sources)}; name images, or folders with images."
         )
-    taken: set[str] = set()
+    taken = {mask.lower() for mask in known.values()}
     jobs = []
     for image, name in found.items():
         # The suffix stays in the name, so that gear.png and gear.jpg do not meet; equal names get a digest.
-        mask = f"masks/{name}.png"
-        if mask.lower() in taken:
+        mask = known.get(image, f"masks/{name}.png")
+        if image not in known and mask.lower() in taken:
             mask = f"masks/{name}.{hashlib.sha256(image.encode()).hexdigest()[:8]}.png"
         taken.add(mask.lower())
         jobs.append({"id": image, "image": image, "mask": mask})
@@ -251,8 +265,6 @@ class _Worker:
 
 def _read(image: str) -> Any:
     """The photo, uint8 RGB (H, W, 3), or the sentence that says why it cannot be had."""
-    from PIL import Image, UnidentifiedImageError
-
     from zsas.images import load_image
 
     try:
@@ -262,11 +274,9 @@ def _read(image: str) -> Any:
 
         with fsspec.open(image) as file:
             data = file.read()
-        return load_image(Image.open(io.BytesIO(data)))
+        return load_image(bytes(data))
     except ZsasError as error:
-        return str(error)
-    except UnidentifiedImageError:
-        return f"{image} is not an image that can be read."
+        return str(error).replace("The image", image, 1)
     except OSError as error:
         return f"{image} cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})."
 
@@ -400,6 +410,7 @@ class _Rows:
     """
 
     def __init__(self, out: Path, identity: Mapping[str, Any]) -> None:
+        import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
         self.folder = out / "results"
@@ -417,11 +428,17 @@ class _Rows:
                 f"{out} cannot be written to ({error.strerror}); choose another --out."
             ) from None
         parts = sorted(self.folder.glob("part-*.parquet"))
-        self.done = {
-            image
-            for part in parts
-            for image in pq.read_table(part, columns=["image"])["image"].to_pylist()
-        }
+        self.masks: dict[str, str] = {}
+        """Image to mask of what is done; an image that failed is not: what was in its way may be gone."""
+        for part in parts:
+            table = pq.read_table(part)
+            good = table.filter(pc.equal(table["error"], ""))
+            if len(good) < len(table):
+                buffer = io.BytesIO()
+                pq.write_table(good, buffer)
+                _write(part, buffer.getvalue())
+            pairs = zip(good["image"].to_pylist(), good["mask"].to_pylist(), strict=True)
+            self.masks.update(pairs)
         self._number = 1 + max((int(part.stem.removeprefix("part-")) for part in parts), default=-1)
         self._rows: list[dict[str, Any]] = []
         self._since = time.monotonic()
@@ -476,6 +493,16 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as the shell prints it: the entries of the result beside image and mask."""
     shown = {name: value for name, value in row.items() if name != "result"}
     return {**shown, **json.loads(row["result"])} if row.get("result") else shown
+
+
+def _named(model: Mapping[str, Any] | None, make: Make | None) -> dict[str, Any]:
+    """The model's arguments with the preset by name: a default chosen in each worker could differ."""
+    from zsas.models import default_preset
+
+    named = dict(model or {})
+    if make is None and not named.get("preset"):
+        named["preset"] = default_preset()
+    return named
 
 
 def _plain(model: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -131,7 +131,7 @@ class Settings:
     resolution: int = _knob(
         0,
         "CLIP input side",
-        "Side of the square that CLIP looks at; 0 is the preset's own.",
+        "Side of the square that CLIP looks at, at least 112, rounded down to whole patches; 0 is the localizer's own.",
         group="localize",
         low=0,
         high=1036,
@@ -244,7 +244,8 @@ class Settings:
     reference_side: int = _knob(
         1024,
         "Reference side",
-        "Spacing and kernel are pixels of the photo scaled to this longest side; 0 is the photo's own pixels.",
+        "Spacing and kernel are pixels of the photo scaled to this longest side, at least 64; "
+        "0 is the photo's own pixels.",
         group="points",
         low=0,
         high=4096,
@@ -327,7 +328,7 @@ class Settings:
             object.__setattr__(self, knob.name, _checked(knob, getattr(self, knob.name)))
         if 0 < self.resolution < 112:
             raise ZsasError(
-                f"resolution is {self.resolution}, but it must be 0 (the preset's own) or 112 to 1036."
+                f"resolution is {self.resolution}, but it must be 0 (the localizer's own) or 112 to 1036."
             )
         if 0 < self.reference_side < 64:
             raise ZsasError(

@@ -288,3 +288,51 @@ def test_made_images_are_written_once(tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*.png")}
     with pytest.raises(ZsasError, match="made images of other parameters"):
         datasets.make_dataset(root, **{**options, "seed": 6})
+
+
+def test_made_images_go_on_where_a_kill_stopped_them_and_spare_other_files(tmp_path, monkeypatch):
+    from zsas.data.made import scene
+
+    options = {"seed": 5, "per_category": 4, "size": 64, "families": ["leather"]}
+    write, root = scene.write_dataset, tmp_path / "made"
+
+    def killed(folder, **kwargs):
+        write(folder, **{**kwargs, "per_category": 2})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scene, "write_dataset", killed)
+    with pytest.raises(KeyboardInterrupt):
+        datasets.make_dataset(root, **options)
+    monkeypatch.setattr(scene, "write_dataset", write)
+    with pytest.raises(ZsasError, match="made images of other parameters"):
+        datasets.make_dataset(root, **{**options, "seed": 6})
+    datasets.make_dataset(root, **options)
+    assert len(load_dataset("made", root)) == 4
+    mine = write_folder(tmp_path / "mine", categories=("leather",))
+    before = {path: path.read_bytes() for path in mine.rglob("*.png")}
+    with pytest.raises(ZsasError, match="holds files that are no made images"):
+        datasets.make_dataset(mine, **options)
+    assert before == {path: path.read_bytes() for path in mine.rglob("*.png")}
+
+
+def test_hidden_files_and_other_categories_do_not_stand_in_the_way(tmp_path):
+    root = write_folder(tmp_path / "parts")
+    (root / "tile/test/spot/._000.png").write_bytes(b"resource fork")
+    (root / "tile/test/.ipynb_checkpoints").mkdir()
+    (root / "tile/test/.ipynb_checkpoints/000.png").write_bytes(b"")
+    assert len(load_dataset("folder", root)) == 12
+    for mask in (root / "metal_nut/ground_truth").rglob("*.png"):
+        mask.unlink()
+    assert load_dataset("folder", root, categories=["tile", "tile"]).categories == ("tile",)
+    with pytest.raises(ZsasError, match="has no mask"):
+        load_dataset("folder", root)
+    with pytest.raises(ZsasError, match="has no category 'gear'"):
+        load_dataset("folder", write_folder(tmp_path / "whole"), categories=["gear", "tile"])
+
+
+def test_two_images_of_one_name_are_refused(tmp_path):
+    root = write_folder(tmp_path / "parts")
+    good = root / "tile/test/good"
+    cv2.imwrite(str(good / "000.jpg"), cv2.imread(str(good / "000.png")))
+    with pytest.raises(ZsasError, match="two images with the name tile/test/good/000"):
+        load_dataset("folder", root)

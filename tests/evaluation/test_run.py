@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import small_segmenter
 from tests.evaluation.pictures import write_folder
@@ -216,6 +217,71 @@ def test_a_broken_image_is_reported_and_not_counted(tmp_path, segmenter):
     assert list(results["unreadable"]) == ["tile/test/spot/000"]
     assert results["images"] == 11
     assert "1 images could not be measured" in (tmp_path / "run/table.md").read_text()
+
+
+def test_a_failure_is_tried_again_and_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "RECORDS_AT_ONCE", 2)  # one failure is added up, the other stays loose
+    root = write_folder(tmp_path / "parts")
+    broken = [root / f"tile/test/{kind}/000.png" for kind in ("good", "spot")]
+    whole = [path.read_bytes() for path in broken]
+    data, conditions, segmenter = (
+        load_dataset("folder", root),
+        run.plan(SETTINGS),
+        small_segmenter(),
+    )
+    store = run.Store(tmp_path / "run", {}, len(conditions))
+    for path in broken:
+        path.write_bytes(b"")
+    run.evaluate(segmenter, data, conditions, store)
+    for path, content in zip(broken, whole, strict=True):
+        path.write_bytes(content)
+    encoded = segmenter.photos_encoded["sam"]
+    store = run.Store(tmp_path / "run", {}, len(conditions))
+    run.evaluate(segmenter, data, conditions, store)
+    assert segmenter.photos_encoded["sam"] - encoded == 2
+    results = write_report(store, data, conditions, {"side": 0})
+    assert not results["unreadable"]
+    assert results["images"] == len(data)
+
+
+def test_an_image_that_breaks_the_work_takes_no_other_along(data, tmp_path, monkeypatch):
+    measure = run.measure
+
+    def breaks(segmenter, samples, *rest):
+        if any(sample.key == "tile/test/spot/001" for sample in samples):
+            raise MemoryError("too large")
+        return measure(segmenter, samples, *rest)
+
+    monkeypatch.setattr(run, "measure", breaks)
+    results = measured(small_segmenter(), data, tmp_path, run.plan(SETTINGS), batch=4)
+    assert results["unreadable"] == {
+        "tile/test/spot/001": "tile/test/spot/001 could not be measured (too large)."
+    }
+    assert results["images"] == len(data) - 1
+
+
+def test_a_long_and_narrow_photo_has_a_strip(segmenter):
+    photo = np.full((20, 2000, 3), 90, np.uint8)
+    strip = run.strip(segmenter(photo, SETTINGS), None)
+    assert strip[:2] == b"\xff\xd8"
+
+
+def test_other_weights_or_pictures_are_another_run(tmp_path):
+    root = write_folder(tmp_path / "parts")
+    conditions, segmenter = run.plan(SETTINGS), small_segmenter()
+
+    def identity():
+        return run.identity(load_dataset("folder", root), conditions, segmenter, 0)
+
+    before = identity()
+    assert identity() == before
+    weight = next(segmenter.sam.network.model.parameters())
+    with torch.no_grad():
+        weight.flatten()[0] += 1
+    trained = identity()
+    assert trained != before
+    (root / "tile/test/good/000.png").write_bytes((root / "tile/test/spot/000.png").read_bytes())
+    assert identity() != trained
 
 
 def test_an_adapter_judged_on_its_own_training_data_is_called_out(data):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -20,11 +20,6 @@ from zsas.settings import Settings, knobs
 from zsas.ui import batch, controls, drawing, export, gpu, stages, views
 from zsas.ui.examples import Examples
 from zsas.ui.session import Session, Workshop
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 @pytest.fixture

@@ -237,12 +237,12 @@ def load_dataset(
                 f"There is no folder {folder}; --root must be the folder of the data set."
             )
         if layout == "visa":
-            dataset = _read_visa(folder, split)
+            dataset = _read_visa(folder, split, categories)
         elif layout == "flat":
             dataset = _read_flat(folder, split)
         else:
-            dataset = _read_mvtec(folder, split, layout)
-    return _narrowed(dataset, categories, limit)
+            dataset = _read_mvtec(folder, split, layout, categories)
+    return _without_doubles(_narrowed(dataset, categories, limit))
 
 
 def make_dataset(
@@ -263,6 +263,9 @@ def make_dataset(
         size: Side in pixels.
         families: Names of textures and objects; None takes those no bundled model was trained on.
         kinds: Names of defects; None takes all.
+
+    Raises:
+        ZsasError: If the folder holds other files.
     """
     from zsas.data.made import scene
 
@@ -276,12 +279,22 @@ def make_dataset(
     }
     stamp = folder / "made.json"
     if stamp.is_file():
-        if json.loads(stamp.read_text()) != wanted:
+        held = json.loads(stamp.read_text())
+        complete = held.pop("complete", True)
+        if held != wanted:
             raise ZsasError(
                 f"{folder} holds made images of other parameters (see {stamp.name} there); "
                 "choose another --root or the same parameters."
             )
-        return folder
+        if complete:
+            return folder
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise ZsasError(
+            f"{folder} holds files that are no made images; choose an empty folder with --root."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    # Written first, so that a run that is killed goes on with the same parameters or not at all.
+    stamp.write_text(json.dumps({**wanted, "complete": False}, indent=1) + "\n")
     scene.write_dataset(
         folder,
         seed=seed,
@@ -290,7 +303,7 @@ def make_dataset(
         families=wanted["families"],
         kinds=wanted["kinds"],
     )
-    stamp.write_text(json.dumps(wanted, indent=1) + "\n")
+    stamp.write_text(json.dumps({**wanted, "complete": True}, indent=1) + "\n")
     return folder
 
 
@@ -311,6 +324,19 @@ def _narrowed(dataset: Dataset, categories: Sequence[str], limit: int | None) ->
     return replace(dataset, samples=tuple(chosen))
 
 
+def _without_doubles(dataset: Dataset) -> Dataset:
+    """The same, if every key stands for one image."""
+    seen: dict[str, Sample] = {}
+    for sample in dataset:
+        other = seen.setdefault(sample.key, sample)
+        if other is not sample:
+            raise ZsasError(
+                f"{dataset.name} has two images with the name {sample.key}, which differ by their suffix at most; "
+                "rename or remove one, since masks and results go by the name."
+            )
+    return dataset
+
+
 def _spread_over_kinds(samples: Sequence[Sample], limit: int) -> list[Sample]:
     """Half sound and half defective as far as they go, the defective ones from each kind in turn."""
     kinds: dict[str, list[Sample]] = {}
@@ -329,21 +355,31 @@ def _spread_over_kinds(samples: Sequence[Sample], limit: int) -> list[Sample]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
 
 
-def _read_mvtec(root: Path, split: Split, layout: str) -> Dataset:
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _read_mvtec(root: Path, split: Split, layout: str, categories: Sequence[str] = ()) -> Dataset:
     """`<category>/<split>/<kind>/NNN.png` and `<category>/ground_truth/<kind>/NNN_mask.png`."""
-    folders = sorted(path for path in root.iterdir() if (path / split).is_dir())
+    folders = [path for path in _folders(root) if (path / split).is_dir()]
     if not folders:
         raise ZsasError(
             f"{root} does not look like MVTec-AD: expected <category>/{split}/<kind>/*.png below it, "
             f"with masks in <category>/ground_truth/<kind>/*_mask.png, but no folder there holds {split!r}."
         )
+    if set(categories) <= {folder.name for folder in folders}:
+        folders = [folder for folder in folders if not categories or folder.name in categories]
     samples: list[Sample] = []
     for folder in folders:
         category, found = folder.name, len(samples)
-        for kind in sorted(path for path in (folder / split).iterdir() if path.is_dir()):
+        for kind in _folders(folder / split):
             defective = kind.name != "good"
             for path in _pictures(kind):
                 mask = (
@@ -380,7 +416,7 @@ def _mask_beside(folder: Path, picture: Path) -> Path:
     )
 
 
-def _read_visa(root: Path, split: Split) -> Dataset:
+def _read_visa(root: Path, split: Split, categories: Sequence[str] = ()) -> Dataset:
     """`split_csv/1cls.csv` with the columns object, split, label, image, mask."""
     table = root / "split_csv" / "1cls.csv"
     if not table.is_file():
@@ -393,8 +429,9 @@ def _read_visa(root: Path, split: Split) -> Dataset:
     if not rows or not columns <= rows[0].keys():
         raise ZsasError(f"{table} must be a table with the columns {', '.join(sorted(columns))}.")
     samples = []
+    narrow = set(categories) if set(categories) <= {row["object"] for row in rows} else set()
     for row in rows:
-        if row["split"] != split:
+        if row["split"] != split or (narrow and row["object"] not in narrow):
             continue
         defective = row["label"] != "normal"
         image, mask = root / row["image"], root / row["mask"] if row["mask"] else None
@@ -525,7 +562,7 @@ def _hub_visa(split: Split, categories: Sequence[str], revision: str | None) -> 
             f"visa has no category {unknown[0]!r}; it has {', '.join(VISA_CATEGORIES)}."
         )
     samples: list[Sample] = []
-    for category in categories or VISA_CATEGORIES:
+    for category in dict.fromkeys(categories) or VISA_CATEGORIES:
         name = f"data/{category}.{split}-00000-of-00001.parquet"
         samples += visa_from_parquet(_hub_file(HUB["visa"], name, revision), category, split)
     return Dataset("visa", split, tuple(samples), LICENCES["visa"])

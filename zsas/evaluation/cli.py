@@ -246,6 +246,7 @@ def measure_and_report(
         else:
             from zsas import scale
 
+            del segmenter  # its memory belongs to the workers now
             scale.evaluate(
                 data, conditions, store, model=model, side=side, batch=batch, progress=show, **ray
             )

@@ -21,10 +21,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from zsas import draw
-from zsas.data.datasets import Dataset, Sample
+from zsas import __version__, draw
+from zsas.data.datasets import Dataset, File, Sample, Source
 from zsas.data.made.scene import HELD_OUT_FAMILIES
 from zsas.errors import ZsasError
 from zsas.evaluation.metrics import BINS, PixelCounts, Truth
@@ -297,7 +298,7 @@ def _at_side(array: NDArray[Any], side: int) -> NDArray[Any]:
 def strip(result: Result, mask: NDArray[np.bool_] | None) -> bytes:
     """Photo, truth, map and final mask side by side as a small JPEG."""
     height, width = result.mask.shape
-    size = (max(1, round(width * STRIP_HEIGHT / height)), STRIP_HEIGHT)
+    size = (min(max(1, round(width * STRIP_HEIGHT / height)), 8 * STRIP_HEIGHT), STRIP_HEIGHT)
     photo = cv2.resize(result.image, size, interpolation=cv2.INTER_AREA)
     panels = [photo]
     for region in (mask, result.mask):
@@ -467,17 +468,24 @@ class Store:
         return self.folder / "records" / f"total-{_digest(category)}.npz"
 
     def _recover(self) -> set[str]:
-        """Keys of all images measured so far; records already added up before a kill are taken away."""
+        """Keys of all images measured so far; records already added up before a kill are taken away.
+
+        So are failures: what was in their way, a network for instance, may be gone.
+        """
         done: set[str] = set()
         files = sorted((self.folder / "records").glob("*.npz"))
         for path in files:
             if path.name.startswith("total-"):
-                done.update(image["key"] for image in Totals.from_bytes(path.read_bytes()).images)
+                total = Totals.from_bytes(path.read_bytes())
+                good = [image for image in total.images if not image["error"]]
+                if len(good) < len(total.images):
+                    _write(path, Totals(total.counts, good).to_bytes())
+                done.update(image["key"] for image in good)
         for path in files:
             if path.name.startswith("total-"):
                 continue
             (image,) = Totals.from_bytes(path.read_bytes()).images
-            if image["key"] in done:
+            if image["key"] in done or image["error"]:
                 path.unlink()
             else:
                 done.add(image["key"])
@@ -509,17 +517,39 @@ def evaluate(
     waiting = [sample for sample in dataset if sample.key not in store.done]
     progress(len(dataset) - len(waiting), len(dataset))
     for start in range(0, len(waiting), batch):
-        for record in measure(segmenter, waiting[start : start + batch], conditions, side):
+        for record in _measured(segmenter, waiting[start : start + batch], conditions, side):
             store.put(record)
         progress(len(dataset) - len(waiting) + min(start + batch, len(waiting)), len(dataset))
+
+
+def _measured(
+    segmenter: Segmenter, samples: Sequence[Sample], conditions: Sequence[Condition], side: int
+) -> list[Record]:
+    """`measure`, in which one image's fault takes no other image along."""
+    try:
+        return measure(segmenter, samples, conditions, side)
+    except Exception as error:  # too much for one batch, or one image's fault
+        if len(samples) > 1:
+            return [
+                record
+                for sample in samples
+                for record in _measured(segmenter, [sample], conditions, side)
+            ]
+        (sample,) = samples
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        sentence = f"{sample.key} could not be measured ({reason})."
+        return [Record(sample.key, sample.category, sample.kind, sample.defective, (), sentence)]
 
 
 def identity(
     dataset: Dataset, conditions: Sequence[Condition], segmenter: Segmenter, side: int
 ) -> dict[str, Any]:
     """What a run is: equal identities give equal records."""
-    keys = "\n".join(sample.key for sample in dataset)
+    keys = "\n".join(
+        f"{sample.key} {_size(sample.image)} {_size(sample.mask)}" for sample in dataset
+    )
     return {
+        "zsas": __version__,
         "dataset": dataset.name,
         "split": dataset.split,
         "images": len(dataset),
@@ -536,12 +566,33 @@ def describe(segmenter: Segmenter, conditions: Sequence[Condition]) -> dict[str,
         "preset": segmenter.preset,
         "precision": str(segmenter.clip.dtype).removeprefix("torch."),
         "device": str(segmenter.clip.device),
+        "weights": fingerprint(segmenter),
     }
     for name in sorted({segmenter.localizer(c.settings).name for c in conditions}):
         localizer = segmenter.localizers[name]
         card = getattr(localizer, "card", None)
         facts[name] = asdict(card) if card else {"resolution": localizer.resolution}
     return facts
+
+
+def fingerprint(segmenter: Segmenter) -> str:
+    """Digest of the first values of every weight: the same names may hold other weights after a training."""
+    digest = hashlib.blake2b(digest_size=8)
+    weights: list[torch.Tensor] = []
+    for holder in (segmenter.clip, segmenter.sam.network):
+        for part in vars(holder).values():
+            weights += part.state_dict().values() if isinstance(part, torch.nn.Module) else ()
+    for localizer in segmenter.localizers.values():
+        adapter = getattr(localizer, "adapter", None)
+        weights += (*adapter.weights, *adapter.biases) if adapter else ()
+    for weight in weights:
+        digest.update(weight.flatten()[:16].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _size(source: Source | None) -> int:
+    """Bytes of a picture on disk, so that another one under the same name is noticed; 0 elsewhere."""
+    return source.path.stat().st_size if isinstance(source, File) and source.path.is_file() else 0
 
 
 def leakage(dataset: Dataset, models: Mapping[str, Any]) -> list[str]:

@@ -196,6 +196,7 @@ class LinearLocalizer:
                 f"but {clip.name} has {clip.depth} blocks and needs layers of shape {shape}."
             )
         self.clip = clip
+        self.adapter = adapter
         self.card = card
         self.scale = card.scale
         self._layers = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import tomllib
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -14,11 +15,6 @@ from numpy.typing import NDArray
 
 from zsas.images import load_image, read_mask
 from zsas.ui.drawing import data_uri, shrink
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
 THUMB_SIDE = 168

@@ -211,6 +211,8 @@ def test_photos_are_found_wherever_the_results_go(
         (["gear.png", "--out", "gear.png"], "--out"),
         (["gear.png", "--out", "gear.png/deep"], "cannot be made"),
         (["gear.png"], "--out DIR"),
+        (["gear.png", "--json", "--stages"], "--out DIR"),
+        (["", "--json"], "empty name"),
         (["gear.png", "--json", "--k-positive", "50"], "k_positive is 50, but it must be 1 to 20"),
         (["gear.png", "--json", "--k-positive", "many"], "--k-positive"),
         (["gear.png", "--json", "--fusion", "sideways"], "sideways"),

@@ -164,6 +164,10 @@ def segment(
     """
     if out is None and not json:
         raise typer.BadParameter("say where the results go with --out DIR, or ask for --json")
+    if out is None and stages:
+        raise typer.BadParameter("--stages writes pictures: say where with --out DIR")
+    if not all(images):
+        raise typer.BadParameter("an image or folder has an empty name")
     model = {
         "preset": preset,
         "clip": clip,

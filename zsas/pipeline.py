@@ -220,6 +220,8 @@ class Segmenter:
         self, images: Sequence[ImageSource], settings: Settings | None = None
     ) -> list[Encoding]:
         """Both encoders on several photos of any sizes, each in one batch; see `encode`."""
+        if not images:
+            return []
         settings = settings or Settings()
         photos = [load_image(image) for image in images]
         keys = [_digest(photo) for photo in photos]

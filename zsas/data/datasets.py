@@ -497,8 +497,10 @@ def _read_flat(root: Path, split: Split) -> Dataset:
 def _any_defect(mask: File) -> bool:
     """Whether a mask marks anything; an unreadable one counts as marked and is reported when loaded."""
     try:
-        return bool(np.asarray(Image.open(mask.path).convert("L")).any())
-    except OSError:
+        with Image.open(mask.path) as image:
+            shape = (image.height, image.width)
+        return bool(read_mask(mask.path, shape).any())
+    except (OSError, ZsasError):
         return True
 
 

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from zsas.training.order import arrange
+
 Picture = NDArray[np.uint8]
 
 
@@ -25,6 +27,7 @@ def random_crop(
     parts: NDArray[np.int16] | None = None,
     values: Mapping[str, int] | None = None,
     donor: NDArray[np.uint8] | None = None,
+    sound: bool = False,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """A square window, flipped, turned and resized, with jittered light and colour.
 
@@ -37,6 +40,8 @@ def random_crop(
         parts: int16 (S, S), 0 on the background: with it, backgrounds get other colours now and then.
         values: Kind of defect → its value in the kind map: with it, paint and blind damage are added now and then.
         donor: uint8 (T, T, 3), another image that blind damage may take its material from.
+        sound: Whether the donor shows no defect: then half of the windows become sound things made of it
+            (:mod:`zsas.training.order`).
 
     Returns:
         float32 (size, size, 3) in [0, 1] and uint8 (size, size).
@@ -64,6 +69,8 @@ def random_crop(
         inside |= labels > 0
         if rng.random() < 0.4:
             picture = repaint_background(rng, picture, inside)
+    if values and sound and donor is not None and rng.random() < 0.5:
+        picture, labels, inside = arrange(rng, picture, labels, inside, donor, values)
     if rng.random() < 0.35:
         picture = shade(rng, picture)
     if values and rng.random() < 0.1:

@@ -59,7 +59,7 @@ def tiny_clip(
     ] = None,
     round: Annotated[
         int | None,
-        typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=4),
+        typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=5),
     ] = None,
     mix: Annotated[
         list[str] | None,

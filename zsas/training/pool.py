@@ -161,11 +161,14 @@ def make_batch(
 ) -> Batch:
     """Random crops of the images at ``index``."""
     values = {kind: value for value, kind in enumerate(pool.kinds, start=1)}
-    donors = pool.image[rng.integers(0, len(pool), len(index))]
+    donors = rng.integers(0, len(pool), len(index))
     pairs = [
-        random_crop(rng, pool.image[i], pool.kind_map[i], size, scale, pool.parts[i], values, donor)
+        random_crop(
+            rng, pool.image[i], pool.kind_map[i], size, scale, pool.parts[i], values,
+            pool.image[donor], sound=not pool.records[donor].kinds,
+        )
         for i, donor in zip(index, donors, strict=True)
-    ]
+    ]  # fmt: skip
     kinds = [
         tuple(
             pool.kinds[v - 1]

@@ -195,6 +195,7 @@ def test_photos_are_found_wherever_the_results_go(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     photo(Path("photos/a.png"))
+    Path("photos/result.json").write_text("somebody else's")
     for _ in range(2):  # the second time, results of the first lie there
         outcome = run("segment", "photos", "--out", where, "--stages")
         assert outcome.exit_code == 0, outcome.output

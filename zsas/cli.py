@@ -216,8 +216,8 @@ def plan_outputs(sources: list[str], out: Path | None) -> list[tuple[Path, Path 
 
     The folders below a named folder are kept; with several named folders each adds its own name.
     Images whose names differ only by their suffix get it in the name ("gear_png", "gear_jpg"), and
-    a number follows where that is not enough. Of a named folder, results are left out: what lies in a
-    folder with a `result.json`, and everything below `out` where that is a folder inside the named one.
+    a number follows where that is not enough. Of a named folder, results are left out: mask, score map, overlay
+    and stages beside a `result.json`, and everything below `out` where that is a folder inside the named one.
 
     Raises:
         ZsasError: If there is no image at all, or `out` cannot be made.

@@ -124,9 +124,11 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def is_result(path: Path) -> bool:
-    """Whether a file lies in a folder that `Result.save` wrote, or among its stages."""
-    folder = path.parent.parent if path.parent.name == "stages" else path.parent
-    return (folder / "result.json").is_file()
+    """Whether a file is a picture that `Result.save` wrote: beside its `result.json`, or among its stages."""
+    if path.parent.name == "stages":
+        return (path.parent.parent / "result.json").is_file()
+    ours = path.name in ("mask.png", "score.png", "overlay.png")
+    return ours and (path.parent / "result.json").is_file()
 
 
 def _cannot_list(error: OSError) -> NoReturn:

@@ -237,10 +237,10 @@ class _Worker:
         return {"row": [pickle.dumps({**row, "id": job["id"]}) for row, job in pairs]}
 
     def _measure(self, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        from zsas.evaluation.run import measure
+        from zsas.evaluation.run import measure_each
 
         samples = [pickle.loads(job["sample"]) for job in jobs]
-        records = measure(self.segmenter, samples, self.work["conditions"], self.work["side"])
+        records = measure_each(self.segmenter, samples, self.work["conditions"], self.work["side"])
         return [{"record": pickle.dumps(record)} for record in records]
 
     def _segment(self, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:

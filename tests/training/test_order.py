@@ -43,17 +43,17 @@ def test_an_outline_is_one_form_around_its_middle() -> None:
         assert np.allclose(np.argwhere(form).mean(0), 100, atol=2)
 
 
-def test_only_an_odd_piece_is_labelled_and_the_rest_is_as_the_regular_order() -> None:
+def in_order(seed: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Pieces of the seed's donor on an even grey of 120."""
     plain = np.full((SIZE, SIZE, 3), 120, np.uint8)
+    labels = np.zeros((SIZE, SIZE), np.uint8) if labels is None else labels
+    return pieces(np.random.default_rng(seed), plain, labels, donor(seed), VALUES)
+
+
+def test_only_an_odd_piece_is_labelled_and_the_rest_is_as_the_regular_order() -> None:
     kinds: list[int] = []
     for seed in range(80):
-        changed, labels = pieces(
-            np.random.default_rng(seed),
-            plain,
-            np.zeros((SIZE, SIZE), np.uint8),
-            donor(seed),
-            VALUES,
-        )
+        changed, labels = in_order(seed)
         assert np.abs(changed.astype(int) - 120).max() > 10  # something was laid down
         found = sorted(set(np.unique(labels)) - {0})
         assert len(found) <= 1
@@ -64,16 +64,9 @@ def test_only_an_odd_piece_is_labelled_and_the_rest_is_as_the_regular_order() ->
 
 
 def test_a_missing_piece_is_labelled_where_the_background_shows() -> None:
-    plain = np.full((SIZE, SIZE, 3), 120, np.uint8)
     seen = 0
     for seed in range(80):
-        changed, labels = pieces(
-            np.random.default_rng(seed),
-            plain,
-            np.zeros((SIZE, SIZE), np.uint8),
-            donor(seed),
-            VALUES,
-        )
+        changed, labels = in_order(seed)
         inside = cv2.erode((labels == VALUES["missing"]).astype(np.uint8), np.ones((3, 3))) > 0
         if inside.any():
             seen += 1
@@ -82,9 +75,8 @@ def test_a_missing_piece_is_labelled_where_the_background_shows() -> None:
 
 
 def test_what_a_piece_covers_is_sound() -> None:
-    plain = np.full((SIZE, SIZE, 3), 120, np.uint8)
     stained = np.full((SIZE, SIZE), VALUES["stain"], np.uint8)
-    _, labels = pieces(np.random.default_rng(1), plain, stained, donor(1), VALUES)
+    _, labels = in_order(1, stained)
     assert 0 < (labels == 0).mean() < 1
 
 

@@ -517,15 +517,15 @@ def evaluate(
     waiting = [sample for sample in dataset if sample.key not in store.done]
     progress(len(dataset) - len(waiting), len(dataset))
     for start in range(0, len(waiting), batch):
-        for record in _measured(segmenter, waiting[start : start + batch], conditions, side):
+        for record in measure_each(segmenter, waiting[start : start + batch], conditions, side):
             store.put(record)
         progress(len(dataset) - len(waiting) + min(start + batch, len(waiting)), len(dataset))
 
 
-def _measured(
+def measure_each(
     segmenter: Segmenter, samples: Sequence[Sample], conditions: Sequence[Condition], side: int
 ) -> list[Record]:
-    """`measure`, in which one image's fault takes no other image along."""
+    """`measure`, in which one image's fault becomes its record's error and takes no other image along."""
     try:
         return measure(segmenter, samples, conditions, side)
     except Exception as error:  # too much for one batch, or one image's fault
@@ -533,7 +533,7 @@ def _measured(
             return [
                 record
                 for sample in samples
-                for record in _measured(segmenter, [sample], conditions, side)
+                for record in measure_each(segmenter, [sample], conditions, side)
             ]
         (sample,) = samples
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,8 +1,8 @@
 """Sound things that no family of the generator knows: tilings, objects of random outline, pieces in a regular order.
 
 A model that has seen sixty families calls much of what it has not seen a defect. What makes these things sound is
-nothing but their order: they repeat, they are symmetric, they fill the picture. What breaks the order is a defect, so
-in half of the arrangements one piece is missing, turned, of another tone or of another material, with its mask.
+nothing but their order: they repeat, they are symmetric, they fill the picture. What breaks the order is a defect: in
+half of the rows, grids and rings one piece is missing, turned, of another tone or of another material, with its mask.
 Materials are pieces of sound images, so there are as many of these as there are pairs of images.
 """
 
@@ -22,7 +22,7 @@ _SHIFT = np.array([[1, 0, 2], [0, 1, 2]], np.float32)
 
 
 def material(rng: np.random.Generator, donor: Picture, size: int) -> Picture:
-    """A random window of an image, uint8 (size, size, 3), turned and mirrored by chance."""
+    """A random window of an image, uint8 (size, size, 3), after a random number of quarter turns."""
     side = int(donor.shape[0] * rng.uniform(0.2, 0.8))
     y, x = (int(v) for v in rng.integers(0, donor.shape[0] - side + 1, 2))
     piece = np.rot90(donor[y : y + side, x : x + side], int(rng.integers(4)))
@@ -32,7 +32,7 @@ def material(rng: np.random.Generator, donor: Picture, size: int) -> Picture:
 def tiling(rng: np.random.Generator, donor: Picture, size: int) -> Picture:
     """A sound surface, uint8 (size, size, 3): one piece of the donor, repeated or mirrored, two to twelve times a side.
 
-    Bricks are shifted row by row; half of the tilings have joints, a few are turned a little.
+    A quarter are bricks, shifted row by row; a third have joints; two in five are turned a little.
     """
     count = float(np.exp(rng.uniform(np.log(2), np.log(12))))
     side = max(8, round(size / count))

@@ -13,12 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from zsas.data.made.noise import (
-    Field,
-)
+from zsas.data.made.noise import Field, Rng
 from zsas.data.made.surface import Labels, Mask, Surface
 
-Rng = np.random.Generator
 Texture = Callable[[Rng, int], Surface]
 
 

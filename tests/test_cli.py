@@ -304,7 +304,7 @@ def test_training_goes_on_from_its_checkpoint_unless_told_otherwise(
     assert run("train", "tiny-sam", *common, "--out", tmp_path / "sam", "--fresh").exit_code == 0
     clip, sam = calls
     assert (clip["minutes"], clip["seed"], clip["resume"]) == (2, 7, True)
-    assert clip["pool"] == tmp_path / "pool"
+    assert clip["pools"] == [tmp_path / "pool"]
     assert (sam["images"], sam["resume"]) == (("filled", 100), False)
 
 

@@ -21,6 +21,7 @@ from segment_anything.modeling import (
 )
 from transformers import SamConfig, SamModel
 
+import zsas.decoder
 from zsas.errors import ZsasError
 from zsas.sam import MetaSam, Prompt, Sam, TransformersSam, load_meta_checkpoint
 
@@ -158,6 +159,30 @@ def test_both_backends_give_the_same_answers(size):
         assert mine.logits.shape == his.logits.shape
         assert_close(mine.logits, his.logits)
         assert_close(mine.iou, his.iou)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_decoder_is_transformers_own_in_other_memory_order(count):
+    model = small_sam()
+    rng = torch.Generator().manual_seed(0)
+    vision = model.config.vision_config
+    grid = vision.image_size // vision.patch_size
+    shape = (count, vision.output_channels, grid, grid)
+    features, dense = (torch.randn(shape, generator=rng) for _ in range(2))
+    words = torch.randn((count, 5, vision.output_channels), generator=rng)
+    with torch.inference_mode():
+        theirs, their_iou = model.mask_decoder(
+            image_embeddings=features,
+            image_positional_embeddings=model.get_image_wide_positional_embeddings().expand(shape),
+            sparse_prompt_embeddings=words[:, None],
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+        )
+        ours, our_iou = zsas.decoder.MaskDecoder(model)(features, words, dense)
+    scale = float(theirs.abs().max())
+    assert scale > 1e-2
+    torch.testing.assert_close(ours, theirs[:, 0], atol=2e-5 * scale, rtol=0)
+    torch.testing.assert_close(our_iou, their_iou[:, 0], atol=1e-5, rtol=1e-5)
 
 
 def test_several_prompts_are_answered_in_order_and_as_alone():

@@ -542,7 +542,6 @@ def _merged_step(targets: list[_Target], features: SamFeatures, number: int) -> 
         score=float(np.mean([step.score for step in steps])),
         box=steps[0].prompt.box if len(steps) == 1 else None,
         prompts=text,
-        soft=soft_mask([(t.steps[-1], t.trust(t.steps[-1])) for t in targets], frame),
     )
 
 

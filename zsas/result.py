@@ -68,8 +68,6 @@ class CascadeStep:
         score: SAM's predicted IoU in [0, 1]; the mean where several regions were decoded.
         box: float32, shape = (4,), xyxy in original pixels that was part of the prompt, or None.
         prompts: The prompts in words, for example "6 points, box, logits of M2".
-        soft: float32, shape = (H, W), in [0, 1], the mask's probability weighted by how hot each
-            region is: what fusion would make the score map from if the cascade ended here.
     """
 
     name: str
@@ -77,7 +75,6 @@ class CascadeStep:
     score: float
     box: NDArray[np.float32] | None = None
     prompts: str = ""
-    soft: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from zsas.decoder import MaskDecoder
 from zsas.device import Precision, encoder_dtype
 from zsas.errors import ZsasError
 from zsas.frames import SamFrame
@@ -136,7 +137,8 @@ class Sam:
         pairs = [self.pixels(image) for image in images]
         embeddings = self.network.encoder(torch.stack([pixels for pixels, _ in pairs])).float()
         return [
-            SamFeatures(embeddings[i : i + 1].clone(), frame) for i, (_, frame) in enumerate(pairs)
+            SamFeatures(_cell_by_cell(embeddings[i : i + 1]), frame)
+            for i, (_, frame) in enumerate(pairs)
         ]
 
     @torch.inference_mode()
@@ -197,6 +199,11 @@ class Sam:
         return points, labels, boxes, logits
 
 
+def _cell_by_cell(maps: Tensor) -> Tensor:
+    """A copy of maps (B, C, h, w) with the channels of a cell side by side in memory, as decoders read them."""
+    return maps.clone(memory_format=torch.channels_last)
+
+
 class TransformersSam:
     """transformers' `SamModel` as a `SamNetwork`."""
 
@@ -209,21 +216,7 @@ class TransformersSam:
         vision = model.config.vision_config
         self.side: int = vision.image_size
         self.stride: int = vision.patch_size
-        # The decoder adds positions to features seven times; in one memory order, and made once, this costs a
-        # fifth less of its time, for the same numbers.
-        self.positions = _token_by_token(model.get_image_wide_positional_embeddings())
-        model.mask_decoder.transformer.register_forward_pre_hook(self._in_order, with_kwargs=True)
-
-    def _in_order(
-        self, _: object, args: tuple[Any, ...], inputs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Hand features and positions to the decoder's transformer token by token."""
-        features = _token_by_token(inputs["image_embeddings"])
-        positions = self.positions.expand(len(features), -1, -1, -1)
-        return args, inputs | {
-            "image_embeddings": features,
-            "image_positional_embeddings": positions,
-        }
+        self.decode = MaskDecoder(model)
 
     def encoder(self, pixels: Tensor) -> Tensor:
         """See `SamNetwork.encoder`."""
@@ -244,19 +237,7 @@ class TransformersSam:
             input_boxes=None if boxes is None else boxes[:, None],
             input_masks=logits,
         )
-        masks, iou = self.model.mask_decoder(
-            image_embeddings=embedding,
-            image_positional_embeddings=self.positions,
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=True,
-        )
-        return masks[:, 0], iou[:, 0]
-
-
-def _token_by_token(maps: Tensor) -> Tensor:
-    """Maps (B, C, h, w) with the channels of a cell side by side in memory."""
-    return maps.contiguous(memory_format=torch.channels_last)
+        return self.decode(embedding, sparse[:, 0], dense)
 
 
 class MetaSam:

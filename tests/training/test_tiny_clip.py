@@ -48,7 +48,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
 def trained(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a training of a few steps."""
     out = tmp_path_factory.mktemp("run")
-    train(out, steps=40, pool=pool.folder, recipe=MICRO, report_every=10)
+    train(out, steps=40, pools=[pool.folder], recipe=MICRO, report_every=10)
     return out
 
 
@@ -134,7 +134,7 @@ def test_loss_falls(trained: Path) -> None:
 
 def test_training_goes_on_where_it_stopped(trained: Path, pool: Pool) -> None:
     before = loop.load_checkpoint(trained / "checkpoint.pt")
-    train(trained, steps=44, pool=pool.folder)
+    train(trained, steps=44, pools=[pool.folder])
     after = loop.load_checkpoint(trained / "checkpoint.pt")
     assert (before["step"], after["step"]) == (40, 44)
     assert json.loads(after["recipe"])["width"] == MICRO.width

@@ -46,7 +46,14 @@ def tiny_clip(
     minutes: Minutes = None,
     steps: Steps = 6000,
     seed: Seed = 0,
-    pool: PoolFolder = Path("runs/pool"),
+    pool: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of the made images, by default runs/pool, filled first where it is not; "
+            "several if repeated.",
+            file_okay=False,
+        ),
+    ] = None,
     images: ImageCount = 20_000,
     threads: Threads = 1,
     fresh: Fresh = False,
@@ -59,7 +66,7 @@ def tiny_clip(
     ] = None,
     round: Annotated[
         int | None,
-        typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=5),
+        typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=6),
     ] = None,
     mix: Annotated[
         list[str] | None,
@@ -71,13 +78,15 @@ def tiny_clip(
     """Train the small CLIP, its tokenizer and its linear layers on made images."""
     from zsas.training import tiny_clip as training
 
-    _filled(pool, images, threads)
+    pools = pool or [Path("runs/pool")]
+    for folder in pools:
+        _filled(folder, images, threads)
     checkpoint = training.train(
         out,
         minutes=minutes,
         steps=steps,
         seed=seed,
-        pool=pool,
+        pools=pools,
         resume=not fresh,
         threads=threads,
         sam=sam,

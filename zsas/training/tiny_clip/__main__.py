@@ -15,7 +15,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "python -m zsas.training.tiny_clip", description="Train the small CLIP on made images."
     )
     parser.add_argument("--out", type=Path, default=Path("runs/tiny-clip"))
-    parser.add_argument("--pool", type=Path, default=Path("runs/pool"))
+    parser.add_argument(
+        "--pool", type=Path, action="append", help="folder of made images; several if repeated"
+    )
     parser.add_argument("--minutes", type=float, default=None)
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
@@ -28,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--start", type=Path, default=None, help="checkpoint of an earlier training to go on from"
     )
     parser.add_argument(
-        "--round", type=int, choices=(1, 2, 3, 4), help="recipe; by default 2 with --start, else 1"
+        "--round",
+        type=int,
+        choices=range(1, len(ROUNDS) + 1),
+        help="recipe; by default 2 with --start, else 1",
     )
     parser.add_argument("--export", type=Path, default=None, help="only export to this folder")
     parser.add_argument(
@@ -41,8 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.export is None:
         train(
-            given.out, minutes=given.minutes, steps=given.steps, seed=given.seed, pool=given.pool,
-            resume=not given.fresh, threads=given.threads, sam=given.sam, start=given.start,
+            given.out, minutes=given.minutes, steps=given.steps, seed=given.seed,
+            pools=given.pool or [Path("runs/pool")], resume=not given.fresh,
+            threads=given.threads, sam=given.sam, start=given.start,
             recipe=ROUNDS[given.round - 1] if given.round else None,
         )  # fmt: skip
     else:

@@ -46,7 +46,7 @@ def train(
     minutes: float | None = None,
     steps: int = 6000,
     seed: int = 0,
-    pool: Path = Path("runs/pool"),
+    pools: Sequence[Path] = (Path("runs/pool"),),
     resume: bool = True,
     threads: int = 1,
     recipe: Recipe | None = None,
@@ -62,7 +62,7 @@ def train(
         minutes: Length of the training in minutes, over all resumed parts; None: ``steps`` decide.
         steps: Length in steps if ``minutes`` is None.
         seed: Seed of weights and batches.
-        pool: Folder with made images.
+        pools: Folders with made images; each batch is of one of them, drawn by their sizes.
         resume: Go on from ``out/checkpoint.pt`` if it is there.
         threads: Threads of torch.
         recipe: Sizes and weights; by default those of the shipped model's first round, or of its second with ``start``.
@@ -73,12 +73,21 @@ def train(
 
     Returns:
         The checkpoint's path.
+
+    Raises:
+        ZsasError: If a folder holds no pool, or the pools number the kinds of defects differently.
     """
     from zsas.data.made.defects import PHRASES
 
     torch.set_num_threads(threads)
     team = loop.Team()
-    images = open_pool(pool)
+    sources = [open_pool(folder) for folder in pools]
+    images = sources[0]
+    if any(source.kinds != images.kinds for source in sources):
+        raise ZsasError(
+            f"The pools {', '.join(map(str, pools))} do not have the same kinds of defects: "
+            "fill them with one version of the generator."
+        )
     checkpoint = out / "checkpoint.pt"
     state = loop.load_checkpoint(checkpoint) if resume and checkpoint.is_file() else None
     if state is not None:
@@ -119,7 +128,8 @@ def train(
             {
                 "recipe": json.dumps(asdict(recipe)), "model": learner.state_dict(),
                 "ema": ema.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
-                "images": seen, "seconds": budget.seconds, "seed": seed, "pool": len(images),
+                "images": seen, "seconds": budget.seconds, "seed": seed,
+                "pool": sum(map(len, sources)),
                 "kinds": list(images.kinds),
             },
         )  # fmt: skip
@@ -131,24 +141,30 @@ def train(
         """Endless tasks; looks at the stage each time, so a stage begins a few batches late."""
         rng = np.random.default_rng([seed, step, team.rank])
         draw = Sentences(tokenizer, PHRASES, rng)
-        order = np.zeros(0, np.int64)
-        plain = plainly_visible(images)
+        orders = [np.zeros(0, np.int64) for _ in sources]
+        easily = recipe.easy_until > 0
+        plain = [plainly_visible(source) if easily else np.zeros(0, np.int64) for source in sources]
         known: list[str] = []
         while True:
             size, whole, scale = current
             batch = max(1, whole // team.size)
+            parts = np.array([len(source) for source in sources])
+            which = int(rng.choice(len(sources), p=parts / parts.sum()))
+            source, order = sources[which], orders[which]
             if len(order) < batch:
-                order = rng.permutation(images.refresh())
+                order = rng.permutation(source.refresh())
                 share = 1.0 - budget.progress(step) / max(recipe.easy_until, 1e-9)
-                if share > 0 and len(plain):
+                if share > 0 and len(plain[which]):
                     easy = rng.random(len(order)) < share
-                    order = np.where(easy, rng.choice(plain, len(order)), order)[:600]
-                known = sorted({record.name for record in images.records})
+                    order = np.where(easy, rng.choice(plain[which], len(order)), order)[:600]
+                known = sorted({record.name for each in sources for record in each.records})
                 if len(order) < batch:
-                    raise ValueError("the pool is smaller than a batch")
-            index, order = order[:batch], order[batch:]
-            made = make_batch(images, rng, index, size, scale)
-            yield make_task(made, recipe, draw, images.kinds, known)
+                    raise ZsasError(
+                        f"The pool has {len(order)} images, fewer than one batch of {batch}: fill it first."
+                    )
+            index, orders[which] = order[:batch], order[batch:]
+            made = make_batch(source, rng, index, size, scale)
+            yield make_task(made, recipe, draw, source.kinds, known)
 
     totals: dict[str, float] = {}
     since, counted, saved = budget.seconds, 0, budget.seconds

@@ -23,7 +23,7 @@ class MaskDecoder:
     """Dec of eqs 9, 10 and 12.
 
     Args:
-        model: transformers' `SamModel`, in evaluation mode; its `mask_decoder` is read at each call.
+        model: transformers' `SamModel`, in evaluation mode; what its weights are at the first call is kept.
     """
 
     def __init__(self, model: Any) -> None:
@@ -76,10 +76,11 @@ class MaskDecoder:
         tokens = words[:, 2 : 2 + len(mlps)].unbind(1)
         masks = torch.stack([mlp(token) for mlp, token in zip(mlps, tokens, strict=True)], 1)
         norm = modules.upscale_layer_norm
-        wide = _upscaled(cells, modules.upscale_conv1)
+        first, second = self._upscaling
+        wide = first(cells)
         wide = F.layer_norm(wide, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
         wide = modules.activation(wide)
-        wide = modules.activation(_upscaled(wide, modules.upscale_conv2)).flatten(1, -2)
+        wide = modules.activation(second(wide)).flatten(1, -2)
         logits = masks @ wide.transpose(1, 2)
         # Each cell's sixteen values lie in the order of the two upscalings: rows and columns of each.
         square = logits.view(len(logits), -1, grid, grid, 2, 2, 2, 2).permute(
@@ -98,6 +99,10 @@ class MaskDecoder:
             found.append(_Reader(positions, [asked.k_proj, asking.q_proj], asked.v_proj))
         final = transformer.final_attn_token_to_image
         return [*found, _Reader(positions, [final.k_proj], final.v_proj)]
+
+    @cached_property
+    def _upscaling(self) -> tuple[_Upscale, _Upscale]:
+        return _Upscale(self.modules.upscale_conv1), _Upscale(self.modules.upscale_conv2)
 
 
 class _Reader:
@@ -126,6 +131,23 @@ class _Reader:
         return read.split(self.sizes, -1)
 
 
+class _Upscale:
+    """A transposed convolution whose kernel is its stride, two pixels: one product a cell.
+
+    Args:
+        step: 2 × 2 kernel, stride 2, from C channels to C'.
+    """
+
+    def __init__(self, step: Any) -> None:
+        read, self.written = step.weight.shape[:2]
+        self.weight = step.weight.permute(2, 3, 1, 0).reshape(4 * self.written, read)
+        self.bias = step.bias.repeat(4)
+
+    def __call__(self, cells: Tensor) -> Tensor:
+        """Cells (..., C) → the four quarters of each, rows first, (..., 4, C')."""
+        return F.linear(cells, self.weight, self.bias).unflatten(-1, (4, self.written))
+
+
 def _attend(attention: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """One of SAM's attentions with all its projections, (B, q, C)."""
     return _mix(attention, attention.q_proj(query), attention.k_proj(key), attention.v_proj(value))
@@ -139,19 +161,3 @@ def _mix(attention: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     )
     mixed = F.scaled_dot_product_attention(*heads)
     return attention.out_proj(mixed.transpose(1, 2).flatten(2))
-
-
-def _upscaled(cells: Tensor, step: nn.ConvTranspose2d) -> Tensor:
-    """Each cell as its four halves: a transposed convolution whose kernel is its stride is one product a cell.
-
-    Args:
-        cells: (..., C).
-        step: 2 × 2 kernel, stride 2.
-
-    Returns:
-        (..., 4, C'), rows first.
-    """
-    read, written = step.weight.shape[:2]
-    weight = step.weight.permute(2, 3, 1, 0).reshape(4 * written, read)
-    assert step.bias is not None
-    return F.linear(cells, weight, step.bias.repeat(4)).unflatten(-1, (4, written))

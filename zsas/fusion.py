@@ -6,6 +6,7 @@ is our choice, measured in `docs/benchmark.md`.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -81,9 +82,10 @@ def soft_mask(steps: list[tuple[Step, float]], frame: SamFrame) -> NDArray[np.fl
         if window is None:
             continue
         x0, y0, x1, y1 = window
-        logits = frame.grid_to_photo(step.logits, window)
-        probability = trusted / (1.0 + np.exp(-np.clip(logits, -30, 30)))
-        np.maximum(merged[y0:y1, x0:x1], probability, out=merged[y0:y1, x0:x1])
+        odds = frame.grid_to_photo(-step.logits, window)
+        np.exp(np.clip(odds, -30, 30, out=odds), out=odds)
+        part = merged[y0:y1, x0:x1]
+        np.maximum(part, np.float32(trusted) / (1 + odds), out=part)
     return merged
 
 
@@ -101,7 +103,7 @@ def fuse(
         float32 (H, W) in [0, 1].
     """
     weight = {"map": 0.0, "mask": 1.0, "weighted": settings.fusion_weight}[settings.fusion]
-    return np.float32(1.0 - weight) * anomaly_map + np.float32(weight) * soft
+    return cv2.addWeighted(anomaly_map, 1.0 - weight, soft, weight, 0.0)
 
 
 def hottest(anomaly_map: NDArray[np.float32]) -> float:

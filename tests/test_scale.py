@@ -20,6 +20,9 @@ from zsas import scale
 from zsas.data.datasets import load_dataset
 from zsas.errors import ZsasError
 from zsas.evaluation import run
+from zsas.evaluation.conditions import plan
+from zsas.evaluation.identity import identity
+from zsas.evaluation.records import Store
 from zsas.evaluation.report import write_report
 from zsas.images import load_image
 from zsas.settings import Settings
@@ -147,9 +150,9 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(
 ):
     pids = tmp_path / "pids"
     data = load_dataset("folder", folder)
-    conditions = run.plan(SETTINGS)
-    identity = run.identity(data, conditions, small_segmenter(), 0)
-    store = run.Store(tmp_path / "run", identity, len(conditions))
+    conditions = plan(SETTINGS)
+    facts = identity(data, conditions, small_segmenter(), 0)
+    store = Store(tmp_path / "run", facts, len(conditions))
     kills = []
 
     def kill_one_when_three_are_done(done, total):
@@ -170,7 +173,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(
 
     monkeypatch.setattr("zsas.evaluation.report.draw_curves", lambda *_: None)
     results = write_report(store, data, conditions, {"side": 0})
-    alone = run.Store(tmp_path / "alone", identity, len(conditions))
+    alone = Store(tmp_path / "alone", facts, len(conditions))
     run.evaluate(small_segmenter(), data, conditions, alone)
     expected = write_report(alone, data, conditions, {"side": 0})
     assert results["images"] == len(data) == expected["images"]

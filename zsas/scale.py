@@ -28,7 +28,8 @@ from zsas.settings import Settings
 
 if TYPE_CHECKING:
     from zsas.data.datasets import Dataset
-    from zsas.evaluation.run import Condition, Store
+    from zsas.evaluation.conditions import Condition
+    from zsas.evaluation.records import Store
     from zsas.pipeline import Segmenter
 
     Make = Callable[[], Segmenter]
@@ -124,7 +125,7 @@ def evaluate(
     Raises:
         ZsasError: If Ray is missing, the cluster cannot be reached, or the models cannot be had.
     """
-    from zsas.evaluation.run import Record
+    from zsas.evaluation.records import Record
 
     samples = {sample.key: sample for sample in data if sample.key not in store.done}
     jobs = [{"id": key, "sample": pickle.dumps(sample)} for key, sample in samples.items()]

@@ -20,7 +20,10 @@ from tests.conftest import small_segmenter
 from tests.evaluation.pictures import write_folder
 from zsas.data.datasets import load_dataset
 from zsas.errors import ZsasError
-from zsas.evaluation import report, run
+from zsas.evaluation import records, report, run
+from zsas.evaluation.conditions import parse_sweep, plan
+from zsas.evaluation.identity import identity, leakage
+from zsas.evaluation.records import Outcome, Record, Store, Totals
 from zsas.evaluation.report import write_report
 from zsas.settings import Settings
 
@@ -40,18 +43,18 @@ def no_drawing(request, monkeypatch):
 
 
 def measured(segmenter, data, folder, conditions, **options):
-    store = run.Store(folder, run.identity(data, conditions, segmenter, 0), len(conditions))
+    store = Store(folder, identity(data, conditions, segmenter, 0), len(conditions))
     run.evaluate(segmenter, data, conditions, store, **options)
     return write_report(store, data, conditions, {"side": 0})
 
 
 def test_without_axes_the_map_and_the_mask_stand_beside_the_whole():
-    names = [condition.name for condition in run.plan(Settings())]
+    names = [condition.name for condition in plan(Settings())]
     assert names == ["CLIP map alone", "mask alone", "as set"]
 
 
 def test_axes_multiply():
-    conditions = run.plan(Settings(), ["kernel", "cascade"], {"k_positive": [1, 3]})
+    conditions = plan(Settings(), ["kernel", "cascade"], {"k_positive": [1, 3]})
     assert len(conditions) == 1 + 9 * 3 * 2
     assert conditions[-1].name == "ellipse 30, points + box + logit2, k_positive 3"
     assert conditions[-1].settings.kernel_size == 30
@@ -67,7 +70,7 @@ def test_axes_multiply():
     ],
 )
 def test_sweeps_are_read(text, expected):
-    assert run.parse_sweep([text]) == expected
+    assert parse_sweep([text]) == expected
 
 
 @pytest.mark.parametrize(
@@ -81,12 +84,12 @@ def test_sweeps_are_read(text, expected):
 )
 def test_wrong_sweeps_are_one_sentence(text, message):
     with pytest.raises(ZsasError, match=message):
-        run.parse_sweep([text])
+        parse_sweep([text])
 
 
 def test_every_image_is_encoded_once_whatever_is_ablated(data, tmp_path):
     segmenter = small_segmenter()
-    conditions = run.plan(SETTINGS, ["kernel", "cascade"])
+    conditions = plan(SETTINGS, ["kernel", "cascade"])
     results = measured(segmenter, data, tmp_path, conditions)
     assert segmenter.photos_encoded == {"clip": len(data), "sam": len(data)}
     assert [row["name"] for row in results["table"]] == [c.name for c in conditions]
@@ -94,7 +97,7 @@ def test_every_image_is_encoded_once_whatever_is_ablated(data, tmp_path):
 
 def test_conditions_decided_together_equal_conditions_decided_alone(data, segmenter):
     encoding = segmenter.encode(data.samples[3].load_image())
-    settings = [c.settings for c in run.plan(SETTINGS, ["kernel", "cascade"])]
+    settings = [c.settings for c in plan(SETTINGS, ["kernel", "cascade"])]
     for one, together in zip(settings, run.decide(segmenter, encoding, settings), strict=True):
         alone = segmenter.segment(encoding, one)
         assert np.array_equal(alone.mask, together.mask)
@@ -112,7 +115,7 @@ def test_the_answer_of_sam_is_asked_once(data, segmenter, monkeypatch):
 
 
 def test_a_batch_changes_nothing(data, tmp_path):
-    conditions = run.plan(SETTINGS)
+    conditions = plan(SETTINGS)
     single = measured(small_segmenter(), data, tmp_path / "one", conditions)
     batched = measured(small_segmenter(), data, tmp_path / "five", conditions, batch=5)
     for a, b in zip(single["table"], batched["table"], strict=True):
@@ -121,7 +124,7 @@ def test_a_batch_changes_nothing(data, tmp_path):
 
 
 def test_the_same_command_gives_the_same_results(data, tmp_path):
-    conditions = run.plan(SETTINGS)
+    conditions = plan(SETTINGS)
     for name in ("a", "b"):
         measured(small_segmenter(), data, tmp_path / name, conditions)
     files = ("results.json", "table.md", "index.html", "curves.png")
@@ -135,8 +138,8 @@ class Killed(BaseException):
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "RECORDS_AT_ONCE", 2)  # so that records are added up in between
-    conditions = run.plan(SETTINGS)
+    monkeypatch.setattr(records, "RECORDS_AT_ONCE", 2)  # so that records are added up in between
+    conditions = plan(SETTINGS)
     whole = measured(small_segmenter(), data, tmp_path / "whole", conditions)
     for stop in (1, 5):
         segmenter = small_segmenter()
@@ -154,9 +157,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(data, tmp_path, monkeypatch
 
 
 def test_a_kill_between_adding_up_and_cleaning_counts_nothing_twice(data, tmp_path):
-    segmenter, conditions = small_segmenter(), run.plan(SETTINGS)
-    identity = run.identity(data, conditions, segmenter, 0)
-    store = run.Store(tmp_path / "run", identity, len(conditions))
+    segmenter, conditions = small_segmenter(), plan(SETTINGS)
+    facts = identity(data, conditions, segmenter, 0)
+    store = Store(tmp_path / "run", facts, len(conditions))
     run.evaluate(segmenter, data, conditions, store)
     shutil.copytree(tmp_path / "run" / "records", tmp_path / "loose")
     whole = write_report(store, data, conditions, {"side": 0})
@@ -164,7 +167,7 @@ def test_a_kill_between_adding_up_and_cleaning_counts_nothing_twice(data, tmp_pa
         tmp_path / "loose"
     ).iterdir():  # the records that should have been deleted are back
         shutil.copy(record, tmp_path / "run" / "records")
-    again = run.Store(tmp_path / "run", identity, len(conditions))
+    again = Store(tmp_path / "run", facts, len(conditions))
     assert write_report(again, data, conditions, {"side": 0}) == whole
 
 
@@ -174,15 +177,15 @@ from pathlib import Path
 from tests.conftest import small_segmenter
 from tests.evaluation.test_run import SETTINGS, measured
 from zsas.data.datasets import load_dataset
-from zsas.evaluation import run
+from zsas.evaluation.conditions import plan
 data = load_dataset("folder", sys.argv[1])
-measured(small_segmenter(), data, Path(sys.argv[2]), run.plan(SETTINGS))
+measured(small_segmenter(), data, Path(sys.argv[2]), plan(SETTINGS))
 """
 
 
 def test_a_killed_process_loses_at_most_the_image_it_was_at(tmp_path):
     root = write_folder(tmp_path / "parts", per_kind=5)
-    data, conditions = load_dataset("folder", root), run.plan(SETTINGS)
+    data, conditions = load_dataset("folder", root), plan(SETTINGS)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, root, tmp_path / "run"], env=environment
@@ -203,40 +206,40 @@ def test_a_killed_process_loses_at_most_the_image_it_was_at(tmp_path):
 
 
 def test_a_folder_of_another_run_is_refused(data, tmp_path, segmenter):
-    run.Store(tmp_path, run.identity(data, run.plan(SETTINGS), segmenter, 0), 3)
+    Store(tmp_path, identity(data, plan(SETTINGS), segmenter, 0), 3)
     with pytest.raises(ZsasError, match="run of other conditions"):
-        run.Store(tmp_path, run.identity(data, run.plan(SETTINGS), segmenter, 518), 3)
+        Store(tmp_path, identity(data, plan(SETTINGS), segmenter, 518), 3)
 
 
 def test_a_broken_image_is_reported_and_not_counted(tmp_path, segmenter):
     root = write_folder(tmp_path / "parts")
     (root / "tile/test/spot/000.png").write_bytes(b"\x89PNG broken")
-    results = measured(
-        segmenter, load_dataset("folder", root), tmp_path / "run", run.plan(SETTINGS)
-    )
+    results = measured(segmenter, load_dataset("folder", root), tmp_path / "run", plan(SETTINGS))
     assert list(results["unreadable"]) == ["tile/test/spot/000"]
     assert results["images"] == 11
     assert "1 images could not be measured" in (tmp_path / "run/table.md").read_text()
 
 
 def test_a_failure_is_tried_again_and_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "RECORDS_AT_ONCE", 2)  # one failure is added up, the other stays loose
+    monkeypatch.setattr(
+        records, "RECORDS_AT_ONCE", 2
+    )  # one failure is added up, the other stays loose
     root = write_folder(tmp_path / "parts")
     broken = [root / f"tile/test/{kind}/000.png" for kind in ("good", "spot")]
     whole = [path.read_bytes() for path in broken]
     data, conditions, segmenter = (
         load_dataset("folder", root),
-        run.plan(SETTINGS),
+        plan(SETTINGS),
         small_segmenter(),
     )
-    store = run.Store(tmp_path / "run", {}, len(conditions))
+    store = Store(tmp_path / "run", {}, len(conditions))
     for path in broken:
         path.write_bytes(b"")
     run.evaluate(segmenter, data, conditions, store)
     for path, content in zip(broken, whole, strict=True):
         path.write_bytes(content)
     encoded = segmenter.photos_encoded["sam"]
-    store = run.Store(tmp_path / "run", {}, len(conditions))
+    store = Store(tmp_path / "run", {}, len(conditions))
     run.evaluate(segmenter, data, conditions, store)
     assert segmenter.photos_encoded["sam"] - encoded == 2
     results = write_report(store, data, conditions, {"side": 0})
@@ -253,7 +256,7 @@ def test_an_image_that_breaks_the_work_takes_no_other_along(data, tmp_path, monk
         return measure(segmenter, samples, *rest)
 
     monkeypatch.setattr(run, "measure", breaks)
-    results = measured(small_segmenter(), data, tmp_path, run.plan(SETTINGS), batch=4)
+    results = measured(small_segmenter(), data, tmp_path, plan(SETTINGS), batch=4)
     assert results["unreadable"] == {
         "tile/test/spot/001": "tile/test/spot/001 could not be measured (too large)."
     }
@@ -268,26 +271,26 @@ def test_a_long_and_narrow_photo_has_a_strip(segmenter):
 
 def test_other_weights_or_pictures_are_another_run(tmp_path):
     root = write_folder(tmp_path / "parts")
-    conditions, segmenter = run.plan(SETTINGS), small_segmenter()
+    conditions, segmenter = plan(SETTINGS), small_segmenter()
 
-    def identity():
-        return run.identity(load_dataset("folder", root), conditions, segmenter, 0)
+    def facts():
+        return identity(load_dataset("folder", root), conditions, segmenter, 0)
 
-    before = identity()
-    assert identity() == before
+    before = facts()
+    assert facts() == before
     weight = next(segmenter.sam.network.model.parameters())
     with torch.no_grad():
         weight.flatten()[0] += 1
-    trained = identity()
+    trained = facts()
     assert trained != before
     (root / "tile/test/good/000.png").write_bytes((root / "tile/test/spot/000.png").read_bytes())
-    assert identity() != trained
+    assert facts() != trained
 
 
 def test_an_adapter_judged_on_its_own_training_data_is_called_out(data):
-    (warning,) = run.leakage(data, {"linear": {"trained_on": data.name}})
+    (warning,) = leakage(data, {"linear": {"trained_on": data.name}})
     assert "trained on parts" in warning
-    assert run.leakage(data, {"linear": {"trained_on": "visa"}}) == []
+    assert leakage(data, {"linear": {"trained_on": "visa"}}) == []
 
 
 def test_made_images_of_held_out_families_are_no_training_data(data):
@@ -295,16 +298,16 @@ def test_made_images_of_held_out_families_are_no_training_data(data):
     for category, warnings in (("marble", 0), ("wood", 1)):
         samples = tuple(dataclasses.replace(s, category=category) for s in data.samples)
         made = dataclasses.replace(data, name="made", samples=samples)
-        assert len(run.leakage(made, models)) == warnings
+        assert len(leakage(made, models)) == warnings
 
 
 def test_totals_survive_the_disk():
     rng = np.random.default_rng(0)
     truth = run.Truth.of(rng.random((20, 20)) < 0.2)
     counts = truth.count(rng.random((20, 20), dtype=np.float32))
-    outcome = run.Outcome(counts, 0.5, 1, 2, 3)
-    total = run.Totals.of(run.Record("a/b", "a", "b", True, (outcome, outcome)), 2)
-    back = run.Totals.from_bytes(total.to_bytes())
+    outcome = Outcome(counts, 0.5, 1, 2, 3)
+    total = Totals.of(Record("a/b", "a", "b", True, (outcome, outcome)), 2)
+    back = Totals.from_bytes(total.to_bytes())
     assert back.images == json.loads(json.dumps(total.images))
     for a, b in zip(total.counts, back.counts, strict=True):
         assert np.array_equal(a.sound, b.sound)

@@ -11,7 +11,7 @@ from tests.conftest import small_backbone
 from tests.evaluation.pictures import write_folder
 from zsas.data.datasets import load_dataset
 from zsas.errors import ZsasError
-from zsas.evaluation.run import leakage
+from zsas.evaluation.identity import leakage
 from zsas.localizers.linear import LinearLocalizer, read_adapter
 from zsas.training import adapters
 from zsas.training.adapters import Recipe, Tokens, quarters, train

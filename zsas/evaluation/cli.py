@@ -135,7 +135,7 @@ def evaluate(
     curves.png and index.html. The same command goes on where a killed one stopped.
     """
     from zsas.data.datasets import load_dataset, make_dataset
-    from zsas.evaluation import run
+    from zsas.evaluation.conditions import parse_sweep, plan
 
     if engine not in ("local", "ray"):
         raise ZsasError(f"There is no engine {engine!r}; take local or ray.")
@@ -147,7 +147,7 @@ def evaluate(
         ):
             if value is not None:
                 raise ZsasError(f"{flag} needs --engine ray.")
-    conditions = run.plan(settings, ablate or (), run.parse_sweep(sweep or ()))
+    conditions = plan(settings, ablate or (), parse_sweep(sweep or ()))
     if dataset == "made":
         if root is None:
             raise ZsasError("Made images are written to a folder: say where with --root PATH.")
@@ -206,7 +206,7 @@ def measure_and_report(
 
     Args:
         data: A `Dataset`.
-        conditions: From `zsas.evaluation.run.plan`.
+        conditions: From `zsas.evaluation.conditions.plan`.
         out: Folder of the run.
         model: Arguments of `Segmenter.from_preset`.
         side: See `zsas.evaluation.run.measure`.
@@ -221,13 +221,15 @@ def measure_and_report(
 
     from zsas.device import keep_freed_memory
     from zsas.evaluation import run
+    from zsas.evaluation.identity import identity, leakage
+    from zsas.evaluation.records import Store
     from zsas.evaluation.report import write_report
     from zsas.pipeline import Segmenter
 
     keep_freed_memory()
     segmenter = Segmenter.from_preset(**model, cache_bytes=CACHE_BYTES)
-    facts = run.identity(data, conditions, segmenter, side)
-    store = run.Store(out, facts, len(conditions))
+    facts = identity(data, conditions, segmenter, side)
+    store = Store(out, facts, len(conditions))
     batch = batch or (16 if segmenter.clip.device.type == "cuda" else 1)
     columns = (
         rich.progress.TextColumn("measuring"),
@@ -255,5 +257,5 @@ def measure_and_report(
         data,
         conditions,
         {"models": facts["models"], "side": side},
-        run.leakage(data, facts["models"]),
+        leakage(data, facts["models"]),
     )

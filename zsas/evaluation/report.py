@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from zsas.data.datasets import Dataset
+from zsas.evaluation.conditions import CASCADE_NAMES, Condition
 from zsas.evaluation.metrics import Curves, curves, image_metrics, pixel_metrics
-from zsas.evaluation.run import CASCADE_NAMES, Condition, Store, Totals
+from zsas.evaluation.records import Store, Totals
 
 METRICS = {
     "pixel_auroc": "pixel AUROC",

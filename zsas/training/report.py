@@ -19,7 +19,7 @@ from zsas.data.datasets import load_dataset, make_dataset
 from zsas.data.made import scene
 from zsas.data.made.defects import PHRASES
 from zsas.evaluation.cli import measure_and_report
-from zsas.evaluation.run import plan
+from zsas.evaluation.conditions import plan
 from zsas.localizers import anomaly_map
 from zsas.pipeline import Segmenter
 from zsas.sam import Prompt

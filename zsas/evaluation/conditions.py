@@ -1,0 +1,100 @@
+"""The rows of a table: which settings are compared, for the paper's ablations and for any other setting."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zsas.errors import ZsasError
+from zsas.settings import Settings, knobs
+
+MAP_ALONE = "CLIP map alone"
+MASK_ALONE = "mask alone"
+AS_SET = "as set"
+CASCADE_NAMES = {1: "points", 2: "points + logit1", 3: "points + box + logit2"}
+KERNELS = tuple(
+    (shape, size) for shape in ("cross", "rectangle", "ellipse") for size in (20, 25, 30)
+)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One row of the table.
+
+    Attributes:
+        name: Name of the row.
+        settings: Its settings; the object name is filled in for each image.
+    """
+
+    name: str
+    settings: Settings
+
+
+def plan(
+    settings: Settings, ablate: Sequence[str] = (), sweep: Mapping[str, Sequence[Any]] | None = None
+) -> list[Condition]:
+    """The conditions of a run: the map alone, then every combination of the axes asked for.
+
+    Args:
+        settings: What all conditions share.
+        ablate: "cascade" (one, two, three steps) and "kernel" (three shapes × three sizes).
+        sweep: Setting name to values.
+
+    Returns:
+        The map alone comes first; without axes the mask alone and the settings as they are follow.
+
+    Raises:
+        ZsasError: On an unknown ablation or setting, or a value out of its range.
+    """
+    axes: list[list[tuple[str, dict[str, Any]]]] = []
+    for name in ablate:
+        if name == "kernel":
+            axes.append([(f"{s} {n}", {"kernel_shape": s, "kernel_size": n}) for s, n in KERNELS])
+        elif name == "cascade":
+            axes.append([(label, {"steps": steps}) for steps, label in CASCADE_NAMES.items()])
+        else:
+            raise ZsasError(f"There is no ablation {name!r}; take cascade or kernel.")
+    for name, values in (sweep or {}).items():
+        axes.append([(f"{name} {value}", {name: value}) for value in values])
+    conditions = [Condition(MAP_ALONE, settings.replace(fusion="map"))]
+    if not axes:
+        conditions.append(Condition(MASK_ALONE, settings.replace(fusion="mask")))
+        conditions.append(Condition(AS_SET, settings))
+    for combination in itertools.product(*axes) if axes else ():
+        changes: dict[str, Any] = {}
+        for _, change in combination:
+            changes |= change
+        name = ", ".join(label for label, _ in combination)
+        conditions.append(Condition(name, settings.replace(**changes)))
+    return conditions
+
+
+def parse_sweep(texts: Iterable[str]) -> dict[str, list[Any]]:
+    """`["k_positive=1,3,5"]` as `{"k_positive": [1, 3, 5]}`.
+
+    Raises:
+        ZsasError: If a text is not name=v1,v2, the name is no setting, or a value is not of its type.
+    """
+    known = {knob.name: knob for knob in knobs()}
+    words = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not values or name not in known:
+            raise ZsasError(
+                f"The sweep {text!r} must read name=v1,v2, where the name is one of {', '.join(known)}."
+            )
+        knob = known[name]
+        for value in (part.strip() for part in values.split(",")):
+            try:
+                parsed = words[value.lower()] if knob.type is bool else knob.type(value)
+            except (KeyError, ValueError):
+                raise ZsasError(
+                    f"The sweep of {name} has the value {value!r}, but it must be {knob.range_text}."
+                ) from None
+            Settings().replace(**{name: parsed})
+            found.setdefault(name, []).append(parsed)
+    return found

@@ -1,0 +1,85 @@
+"""What a run measures: data, conditions, models and their weights, so that equal identities mean equal records."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from zsas import __version__
+from zsas.data.datasets import Dataset, File, Source
+from zsas.data.made.scene import HELD_OUT_FAMILIES
+from zsas.evaluation.conditions import Condition
+from zsas.pipeline import Segmenter
+
+
+def identity(
+    dataset: Dataset, conditions: Sequence[Condition], segmenter: Segmenter, side: int
+) -> dict[str, Any]:
+    """What a run is: equal identities give equal records."""
+    keys = "\n".join(
+        f"{sample.key} {_size(sample.image)} {_size(sample.mask)}" for sample in dataset
+    )
+    return {
+        "zsas": __version__,
+        "dataset": dataset.name,
+        "split": dataset.split,
+        "images": len(dataset),
+        "keys": hashlib.sha256(keys.encode()).hexdigest()[:16],
+        "conditions": [asdict(condition) for condition in conditions],
+        "models": describe(segmenter, conditions),
+        "side": side,
+    }
+
+
+def describe(segmenter: Segmenter, conditions: Sequence[Condition]) -> dict[str, Any]:
+    """Which models run, as they stand in results.json."""
+    facts: dict[str, Any] = {
+        "preset": segmenter.preset,
+        "precision": str(segmenter.clip.dtype).removeprefix("torch."),
+        "device": str(segmenter.clip.device),
+        "weights": fingerprint(segmenter),
+    }
+    for name in sorted({segmenter.localizer(c.settings).name for c in conditions}):
+        localizer = segmenter.localizers[name]
+        card = getattr(localizer, "card", None)
+        facts[name] = asdict(card) if card else {"resolution": localizer.resolution}
+    return facts
+
+
+def fingerprint(segmenter: Segmenter) -> str:
+    """Digest of the first values of every weight: the same names may hold other weights after a training."""
+    digest = hashlib.blake2b(digest_size=8)
+    weights: list[torch.Tensor] = []
+    for holder in (segmenter.clip, segmenter.sam.network):
+        for part in vars(holder).values():
+            weights += part.state_dict().values() if isinstance(part, torch.nn.Module) else ()
+    for localizer in segmenter.localizers.values():
+        adapter = getattr(localizer, "adapter", None)
+        weights += (*adapter.weights, *adapter.biases) if adapter else ()
+    for weight in weights:
+        digest.update(weight.flatten()[:16].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _size(source: Source | None) -> int:
+    """Bytes of a picture on disk, so that another one under the same name is noticed; 0 elsewhere."""
+    return source.path.stat().st_size if isinstance(source, File) and source.path.is_file() else 0
+
+
+def leakage(dataset: Dataset, models: Mapping[str, Any]) -> list[str]:
+    """A warning where the adapter in use was trained on the data set it is judged on.
+
+    Made images are one data set, except for the families that are held out of all training.
+    """
+    card = models.get("linear", {})
+    unseen = dataset.name == "made" and set(dataset.categories) <= set(HELD_OUT_FAMILIES)
+    if card.get("trained_on") != dataset.name or unseen:
+        return []
+    return [
+        f"The adapter was trained on {dataset.name}, the data set it is judged on here: these figures say nothing "
+        "about unseen kinds of images and must not be compared with zero-shot results."
+    ]

@@ -1,0 +1,256 @@
+"""What is kept of each image, and where.
+
+Records hold histograms, not pixels. They are written one by one under temporary names and renamed, so that a killed
+run loses only the image it was at; from time to time they are added up into one file a category that lists the images
+in it, so that nothing is counted twice whenever the kill comes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.errors import ZsasError
+from zsas.evaluation.metrics import BINS, PixelCounts
+
+RECORDS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one condition gave on one image.
+
+    Attributes:
+        counts: For the pixel metrics; None where there is no ground truth.
+        image_score: [0, 1].
+        hit: Pixels in both the final mask and the ground truth.
+        marked: Pixels in the final mask.
+        true: Pixels in the ground truth.
+    """
+
+    counts: PixelCounts | None
+    image_score: float
+    hit: int
+    marked: int
+    true: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything that is kept of one image.
+
+    Attributes:
+        key, category, kind, defective: As in its `Sample`.
+        outcomes: One for each condition; empty where the image could not be read.
+        error: Why it could not be read, else "".
+        strip: JPEG of photo, truth, map and mask side by side; empty where there is none.
+    """
+
+    key: str
+    category: str
+    kind: str
+    defective: bool | None
+    outcomes: tuple[Outcome, ...]
+    error: str = ""
+    strip: bytes = b""
+
+
+@dataclass
+class Totals:
+    """Records added up.
+
+    Attributes:
+        counts: One for each condition.
+        images: What else is known of each image, in the order of arrival: key, category, kind, defective,
+            error, and for each condition `image_score`, `hit`, `marked`, `true`.
+    """
+
+    counts: list[PixelCounts]
+    images: list[dict[str, Any]]
+
+    @classmethod
+    def empty(cls, conditions: int) -> Totals:
+        """Of no record."""
+        return cls([PixelCounts.empty()] * conditions, [])
+
+    @classmethod
+    def of(cls, record: Record, conditions: int) -> Totals:
+        """Of one record."""
+        counts = [outcome.counts or PixelCounts.empty() for outcome in record.outcomes]
+        image = {
+            "key": record.key,
+            "category": record.category,
+            "kind": record.kind,
+            "defective": record.defective,
+            "error": record.error,
+            "truth": any(outcome.counts is not None for outcome in record.outcomes),
+            "image_score": [outcome.image_score for outcome in record.outcomes],
+            "hit": [outcome.hit for outcome in record.outcomes],
+            "marked": [outcome.marked for outcome in record.outcomes],
+            "true": [outcome.true for outcome in record.outcomes],
+        }
+        return cls(counts or [PixelCounts.empty()] * conditions, [image])
+
+    def __add__(self, other: Totals) -> Totals:
+        pairs = zip(self.counts, other.counts, strict=True)
+        return Totals([a + b for a, b in pairs], self.images + other.images)
+
+    def to_bytes(self) -> bytes:
+        """As a .npz file that holds only the bins in use."""
+        arrays: dict[str, NDArray[Any]] = {
+            "images": np.frombuffer(json.dumps(self.images).encode(), np.uint8),
+            "regions": np.array([count.regions for count in self.counts], np.int64),
+        }
+        for name in ("sound", "defective", "overlap"):
+            dense = [getattr(count, name) for count in self.counts]
+            used = [np.flatnonzero(row) for row in dense]
+            arrays[f"{name}_length"] = np.array([bins.size for bins in used], np.int64)
+            arrays[f"{name}_bins"] = np.concatenate(used).astype(np.uint16)
+            arrays[name] = np.concatenate(
+                [row[bins] for row, bins in zip(dense, used, strict=True)]
+            )
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Totals:
+        """The reverse of `to_bytes`."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            arrays = dict(file)
+        rows: dict[str, list[NDArray[Any]]] = {}
+        for name in ("sound", "defective", "overlap"):
+            ends = np.cumsum(arrays[f"{name}_length"])[:-1]
+            rows[name] = []
+            pairs = zip(
+                np.split(arrays[f"{name}_bins"], ends), np.split(arrays[name], ends), strict=True
+            )
+            for bins, values in pairs:
+                dense = np.zeros(BINS, values.dtype)
+                dense[bins] = values
+                rows[name].append(dense)
+        counts = [
+            PixelCounts(sound, defective, overlap, int(regions))
+            for sound, defective, overlap, regions in zip(
+                rows["sound"], rows["defective"], rows["overlap"], arrays["regions"], strict=True
+            )
+        ]
+        return cls(counts, json.loads(arrays["images"].tobytes()))
+
+
+class Store:
+    """The records of one run on disk.
+
+    Args:
+        folder: Made if missing; holds `run.json`, `records/` and `strips/`.
+        identity: What defines the run; a folder of another run is refused.
+        conditions: How many conditions each record has.
+
+    Raises:
+        ZsasError: If the folder holds another run or cannot be written to.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], conditions: int) -> None:
+        self.folder = folder
+        self.conditions = conditions
+        stamp = folder / "run.json"
+        text = json.dumps(identity, indent=1, sort_keys=True) + "\n"
+        try:
+            (folder / "records").mkdir(parents=True, exist_ok=True)
+            (folder / "strips").mkdir(exist_ok=True)
+            if stamp.is_file():
+                if stamp.read_text() != text:
+                    raise ZsasError(
+                        f"{folder} holds a run of other conditions (see run.json there); "
+                        "choose another --out, or delete it."
+                    )
+            else:
+                _write(stamp, text.encode())
+        except OSError as error:
+            raise ZsasError(
+                f"{folder} cannot be written to ({error.strerror}); choose another --out."
+            ) from None
+        self._loose: dict[str, list[Path]] = {}
+        self._totals: dict[str, Totals] = {}
+        self.done = self._recover()
+
+    def put(self, record: Record) -> None:
+        """Keep one record; a second one of the same image is dropped."""
+        if record.key in self.done:
+            return
+        if record.strip:
+            _write(self.strip_path(record.key), record.strip)
+        path = self.folder / "records" / f"{_digest(record.key)}.npz"
+        _write(path, Totals.of(record, self.conditions).to_bytes())
+        self.done.add(record.key)
+        loose = self._loose.setdefault(record.category, [])
+        loose.append(path)
+        if len(loose) >= RECORDS_AT_ONCE:
+            self.totals(record.category)
+
+    def totals(self, category: str) -> Totals:
+        """All records of a category, added up in the order of their keys' arrival, and saved as one file."""
+        loose = self._loose.pop(category, [])
+        path = self._totals_path(category)
+        total = Totals.empty(self.conditions)
+        if path.is_file():
+            total = Totals.from_bytes(path.read_bytes())
+        if loose:
+            for record in loose:
+                total = total + Totals.from_bytes(record.read_bytes())
+            _write(path, total.to_bytes())
+            for record in loose:
+                record.unlink()
+        return total
+
+    def strip_path(self, key: str) -> Path:
+        """Where the picture of an image is."""
+        return self.folder / "strips" / f"{_digest(key)}.jpg"
+
+    def _totals_path(self, category: str) -> Path:
+        return self.folder / "records" / f"total-{_digest(category)}.npz"
+
+    def _recover(self) -> set[str]:
+        """Keys of all images measured so far; records already added up before a kill are taken away.
+
+        So are failures: what was in their way, a network for instance, may be gone.
+        """
+        done: set[str] = set()
+        files = sorted((self.folder / "records").glob("*.npz"))
+        for path in files:
+            if path.name.startswith("total-"):
+                total = Totals.from_bytes(path.read_bytes())
+                good = [image for image in total.images if not image["error"]]
+                if len(good) < len(total.images):
+                    _write(path, Totals(total.counts, good).to_bytes())
+                done.update(image["key"] for image in good)
+        for path in files:
+            if path.name.startswith("total-"):
+                continue
+            (image,) = Totals.from_bytes(path.read_bytes()).images
+            if image["key"] in done or image["error"]:
+                path.unlink()
+            else:
+                done.add(image["key"])
+                self._loose.setdefault(image["category"], []).append(path)
+        return done
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Whole or not at all."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_bytes(data)
+    os.replace(part, path)

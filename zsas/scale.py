@@ -27,7 +27,7 @@ from zsas.errors import ZsasError
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
-    from zsas.data.datasets import Dataset
+    from zsas.data.samples import Dataset
     from zsas.evaluation.conditions import Condition
     from zsas.evaluation.records import Store
     from zsas.pipeline import Segmenter

@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 from tests.evaluation.pictures import write_folder
-from zsas.data import datasets
-from zsas.data.datasets import load_dataset, mvtec_from_fiftyone, object_name, visa_from_parquet
+from zsas.data import datasets, hub
+from zsas.data.datasets import load_dataset
+from zsas.data.hub import mvtec_from_fiftyone, visa_from_parquet
+from zsas.data.samples import object_name
 from zsas.errors import ZsasError
 
 
@@ -185,7 +187,7 @@ class TestHub:
             asked.append((repo, name, revision))
             return tmp_path / name
 
-        monkeypatch.setattr(datasets, "_hub_file", fetch)
+        monkeypatch.setattr(hub, "_hub_file", fetch)
         write(tmp_path / "data/1.png", PICTURE)
         write(tmp_path / "data/2.png", PICTURE)
         write(tmp_path / "fields/2.png", SPOT)
@@ -241,7 +243,7 @@ class TestHub:
         assert [name for _, name, _ in asked] == ["data/candle.test-00000-of-00001.parquet"]
 
     def test_out_of_reach_is_one_sentence(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(datasets, "_hub_answers", lambda: False)
+        monkeypatch.setattr(hub, "_hub_answers", lambda: False)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         with pytest.raises(ZsasError, match="give its folder with --root"):
             load_dataset("mvtec", revision="not-in-any-cache")

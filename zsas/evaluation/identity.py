@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from zsas import __version__
-from zsas.data.datasets import Dataset, File, Source
 from zsas.data.made.scene import HELD_OUT_FAMILIES
+from zsas.data.samples import Dataset, File, Source
 from zsas.evaluation.conditions import Condition
 from zsas.pipeline import Segmenter
 

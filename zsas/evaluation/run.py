@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas import draw
-from zsas.data.datasets import Dataset, Sample
+from zsas.data.samples import Dataset, Sample
 from zsas.errors import ZsasError
 from zsas.evaluation.conditions import Condition
 from zsas.evaluation.metrics import Truth

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from zsas import __version__
 from zsas.clip import ClipBackbone
-from zsas.data.datasets import Dataset, Sample
+from zsas.data.samples import Dataset, Sample
 from zsas.errors import ZsasError
 from zsas.evaluation.metrics import PixelCounts, Truth, pixel_metrics
 from zsas.localizers.linear import Adapter, AdapterCard

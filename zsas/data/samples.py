@@ -1,0 +1,135 @@
+"""What a data set consists of: samples with an image, a mask and what is on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from zsas.errors import ZsasError
+from zsas.images import load_image, read_mask
+
+Split = Literal["test", "train"]
+LICENCES = {
+    "mvtec": "MVTec-AD: CC BY-NC-SA 4.0 (no commercial use), Bergmann et al., CVPR 2019",
+    "visa": "VisA: CC BY 4.0, Zou et al., ECCV 2022",
+}
+OBJECT_NAMES = {
+    "chewinggum": "chewing gum",
+    "macaroni1": "macaroni",
+    "macaroni2": "macaroni",
+    "pcb1": "printed circuit board",
+    "pcb2": "printed circuit board",
+    "pcb3": "printed circuit board",
+    "pcb4": "printed circuit board",
+}
+
+
+class Source(Protocol):
+    """Where the bytes of one picture are; small and picklable, read only when needed."""
+
+    def picture(self) -> Path | Image.Image: ...
+
+
+@dataclass(frozen=True)
+class File:
+    """A picture on disk."""
+
+    path: Path
+
+    def picture(self) -> Path | Image.Image:
+        return self.path
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a data set.
+
+    Attributes:
+        key: Unique in the data set and the same on every machine, for example "cable/test/bent_wire/003".
+        category: Folder name of the category.
+        object_name: What the prompts call it.
+        kind: Kind of defect, "good" for a sound part, "" if unknown.
+        defective: True or False; None where nobody says.
+        image: Where the picture is.
+        mask: Where the mask is; None for a sound part (an empty mask) or where there is none.
+    """
+
+    key: str
+    category: str
+    object_name: str
+    kind: str
+    defective: bool | None
+    image: Source
+    mask: Source | None
+
+    def load_image(self) -> NDArray[np.uint8]:
+        """uint8 RGB, (H, W, 3).
+
+        Raises:
+            ZsasError: If the file is missing or is no image.
+        """
+        return load_image(self.image.picture())
+
+    def load_mask(self, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """bool, (H, W) = `shape`, True where defective; None if nothing is known about this image.
+
+        Raises:
+            ZsasError: If the file is missing, or is of another size than the image.
+        """
+        if self.mask is None:
+            return None if self.defective is None or self.defective else np.zeros(shape, bool)
+        picture = self.mask.picture()
+        if isinstance(picture, Path):
+            return read_mask(picture, shape)
+        mask = np.asarray(picture.convert("L")) > 0
+        if mask.shape != shape:
+            raise ZsasError(
+                f"The mask of {self.key} is {mask.shape[1]} × {mask.shape[0]} pixels, but its photo "
+                f"{shape[1]} × {shape[0]}; a mask must have the size of its photo."
+            )
+        return mask
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples sorted by category and key.
+
+    Attributes:
+        name: The layout's name, or that of the folder; what an adapter remembers being trained on.
+        split: "test" or "train".
+        samples: All samples.
+        licence: One line to be shown, "" if unknown.
+    """
+
+    name: str
+    split: str
+    samples: tuple[Sample, ...]
+    licence: str = ""
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories, sorted."""
+        return tuple(sorted({sample.category for sample in self.samples}))
+
+    def of(self, category: str) -> tuple[Sample, ...]:
+        """The samples of one category."""
+        return tuple(sample for sample in self.samples if sample.category == category)
+
+
+def object_name(category: str) -> str:
+    """What prompts call a category: "metal_nut" is a "metal nut", "pcb3" a "printed circuit board"."""
+    return OBJECT_NAMES.get(
+        category, " ".join(category.replace("_", " ").replace("-", " ").split())
+    )

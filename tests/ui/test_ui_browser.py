@@ -259,6 +259,8 @@ def test_compare_measures_each_variant_against_the_mask(tab: Tab) -> None:
     assert table.locator("tbody tr").count() == 5
     assert table.locator("tbody tr").nth(3).inner_text().split("\t")[2].startswith("100.0")
     expect(page.locator("#zs-comparison .zs-plot")).to_have_count(2)
+    page.click('[data-example="two-spots"]')
+    expect(page.locator("#zs-comparison .zs-grid")).to_have_count(0)
 
 
 def test_a_batch_of_five_with_one_corrupt_file(tab: Tab) -> None:
@@ -310,6 +312,61 @@ def test_before_and_after_shows_both_pictures_without_loss(tab: Tab) -> None:
     source = page.locator("#zs-slider img").first.get_attribute("src")
     picture = Image.open(io.BytesIO(page.request.get(source).body()))
     assert np.array_equal(np.asarray(picture.convert("RGB")), photo(4))
+
+
+@pytest.fixture
+def slowly(served: Served) -> Iterator[None]:
+    """Runs take seconds, so that there is time to do something else meanwhile."""
+    slow = served.segmenters["tiny"]
+    slow.stage_seconds = 0.6
+    yield
+    slow.stage_seconds = 0.02
+
+
+def test_another_photo_ends_the_run_of_the_one_before(tab: Tab, slowly: None) -> None:
+    page = tab.result()
+    expected = page.inner_text("#zs-regions")
+    page.click('[data-example="two-spots"]')
+    expect(page.locator("#zs-verdict .zs-busy")).to_contain_text("Stage 1 of 8")
+    page.click('[data-example="one-spot"]')
+    expect(page.locator("#zs-verdict .zs-busy")).to_contain_text("Stage 1 of 8")
+    page.wait_for_selector("#zs-verdict .zs-meter")
+    page.wait_for_timeout(3000)
+    assert parse_qs(urlsplit(page.url).query)["example"] == ["one-spot"]
+    assert page.inner_text("#zs-regions") == expected
+    assert tab.complaints == []
+
+
+def test_a_new_photo_during_a_run_leaves_an_empty_page(tab: Tab, slowly: None) -> None:
+    page = tab.open()
+    page.click('[data-example="two-spots"]')
+    expect(page.locator("#zs-verdict .zs-busy")).to_contain_text("Stage 1 of 8")
+    page.click("#zs-tools [data-do=new]")
+    expect(page.locator("#zs-upload")).to_be_visible()
+    page.wait_for_timeout(3000)
+    expect(page.locator("#zs-upload")).to_be_visible()
+    expect(page.locator("#zs-verdict")).to_contain_text("Drop a photo")
+    expect(page.locator("#zs-gallery [data-stage]")).to_have_count(0)
+
+
+def test_a_point_and_a_setting_during_a_run_count_when_it_ends(tab: Tab, slowly: None) -> None:
+    page = tab.open()
+    page.click('[data-example="one-spot"]')
+    expect(page.locator("#zs-verdict .zs-busy")).to_contain_text("Stage 1 of 8")
+    page.locator("#zs-main").click(position={"x": 30, "y": 30})
+    set_slider(page, "kernel_size", 31)
+    page.wait_for_selector("#zs-verdict .zs-meter")
+    expect(page.locator("#zs-main [data-click]")).to_have_count(1)
+    wait_for_query(page, "kernel_size", "31")
+
+
+def test_quick_clicks_all_count(tab: Tab) -> None:
+    page = tab.result()
+    box = page.locator("#zs-main").bounding_box()
+    assert box is not None
+    for number in range(4):
+        page.mouse.click(box["x"] + 30 + 60 * number, box["y"] + 30)
+    expect(page.locator("#zs-main [data-click]")).to_have_count(4)
 
 
 def test_stop_cancels_a_run(tab: Tab, served: Served) -> None:

@@ -229,12 +229,12 @@ def _open_and_leave(client: httpx.Client, served: Served) -> str:
     )
     arrived.raise_for_status()
     values = arrived.json()["data"]
-    knobs = values[13 : 13 + len(Settings().to_dict())]
+    knobs = values[-len(Settings().to_dict()) :]
     client.post(
         "/gradio_api/queue/join",
         json={
             "data": [None, "tiny", False, *knobs],
-            "fn_index": functions["_run_if_open"],
+            "fn_index": functions["_run"],
             "session_hash": session,
         },
     ).raise_for_status()

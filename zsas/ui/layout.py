@@ -74,6 +74,16 @@ class Layout:
             self.link,
         ]
 
+    @property
+    def drawn(self) -> list[Any]:
+        """The components that show a view; the session is not theirs to change."""
+        return self.screen[1:]
+
+    @property
+    def of_one_photo(self) -> list[Any]:
+        """What was made from one photo, or for it, and is emptied with the next."""
+        return [self.comparison, self.truth, self.slider, self.take_note, *self.downloads]
+
     def _status(self) -> str:
         waiting = not self.workshop.running and not self.workshop.problem
         return status_line(self.workshop.status, waiting)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +27,15 @@ LIGHT: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
 SPEAKING: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden"}
 """As quick, and able to show a warning or an error: gradio shows neither of an event outside its queue."""
 HIDDEN: dict[str, Any] = {"api_visibility": "private"}
+POINTS: dict[str, Any] = {
+    "concurrency_id": "points",
+    "concurrency_limit": 1,
+    "show_progress": "hidden",
+}
+"""One after the other: each click reads the session that the one before it wrote."""
+LATEST: dict[str, Any] = {"trigger_mode": "always_last"}
+"""What is asked for while the same event runs is done after it; gradio drops it by default."""
+MOST_VISITS = 1000
 
 
 def build(workshop: Workshop, examples: Examples) -> gr.Blocks:
@@ -52,6 +60,24 @@ class _Nothing(dict[int, Any]):
         return {}
 
 
+@dataclasses.dataclass
+class _Visit:
+    """What the visitor of one open page wants now. Work ends itself at its next step or encoder block when it is not
+    that: what gradio cancels ends as an error, and may still show a step after the word that it has stopped.
+
+    Attributes:
+        turn: Raised by every photo that is opened or closed, and every Run: what ran before belongs to the turn before.
+        stopped: Whether Stop was pressed, or the tab closed, since.
+        running: Whether a run shows its steps now.
+        late: Whether a point or a setting was changed meanwhile.
+    """
+
+    turn: int = 0
+    stopped: bool = False
+    running: bool = False
+    late: bool = False
+
+
 class _Page(Layout):
     """The parts of the page and what their events call."""
 
@@ -66,9 +92,8 @@ class _Page(Layout):
     ) -> None:
         super().__init__(workshop, examples, session)
         self.page, self.tab_open, self.seen = page, tab_open, seen
-        self.stopped: deque[str | None] = deque(maxlen=1000)
-        """Sessions whose visitor pressed Stop or went away. Work ends itself at its next step or encoder block: what
-        gradio cancels ends as an error, and may still show a step after the word that it has stopped."""
+        self.visits: dict[str | None, _Visit] = {}
+        """By gradio's session hash, the latest last."""
         self._wire(page)
         self._endpoints()
 
@@ -76,7 +101,7 @@ class _Page(Layout):
 
     def _wire(self, page: gr.Blocks) -> None:
         state = [self.session, self.preset, self.scaled, *self.settings]
-        stage = [self.holder, self.upload, self.closed, self.opened]
+        stage = [self.holder, self.upload, self.closed, self.opened, *self.of_one_photo]
 
         # Only an address that describes a view may fill the page: anything else would come late and empty what a
         # quick visitor has chosen meanwhile.
@@ -86,7 +111,7 @@ class _Page(Layout):
             [*self.screen, *stage, self.preset, self.strip, *self.settings],
             **LIGHT,
             **HIDDEN,
-        ).success(self._run_if_open, state, self.screen, show_progress="hidden", **HEAVY, **HIDDEN)
+        ).success(self._run, state, self.drawn, show_progress="hidden", **HEAVY, **LATEST, **HIDDEN)
         linked.then(None, js=_arrived(), **HIDDEN)
         page.load(self._arrive, None, self.codes, **LIGHT, **HIDDEN).then(
             None, js=_arrived("if (!document.body.dataset.linked)"), **HIDDEN
@@ -119,7 +144,10 @@ class _Page(Layout):
         ]
         for event in opened:
             self._then_run(event, state)
-        self.tools.delete(self._close, None, [*self.screen, *stage], **LIGHT, **HIDDEN)
+        # A run under way ends; the one after it finds no photo and draws the empty page, should a last step come late.
+        self._then_run(
+            self.tools.delete(self._close, None, [*self.screen, *stage], **LIGHT, **HIDDEN), state
+        )
 
         encoding = [self.controls[knob.name] for knob in knobs() if knob.encoding]
         others = [self.controls[knob.name] for knob in knobs() if not knob.encoding]
@@ -151,25 +179,32 @@ class _Page(Layout):
             ],
             self._again,
             state,
-            self.screen,
-            trigger_mode="always_last",
+            self.drawn,
             **LIGHT,
+            **LATEST,
             **HIDDEN,
         )
+        pointed = [
+            event(what, self.session, self.session, trigger_mode="multiple", **POINTS, **HIDDEN)
+            for event, what in (
+                (self.viewer.select, self._click),
+                (self.tools.undo, self._undo),
+                (self.tools.clear, self._clear),
+            )
+        ]
         changed = [
             again,
+            *(
+                event.success(self._again, state, self.drawn, **LIGHT, **LATEST, **HIDDEN)
+                for event in pointed
+            ),
             self.reset.click(
                 self._reset,
                 [self.session, self.preset, self.scaled],
-                [*self.screen, *self.settings],
+                [*self.drawn, *self.settings],
                 **LIGHT,
                 **HIDDEN,
             ),
-            self.viewer.select(
-                self._click, state, self.screen, trigger_mode="multiple", **LIGHT, **HIDDEN
-            ),
-            self.tools.undo(self._undo, state, self.screen, **LIGHT, **HIDDEN),
-            self.tools.clear(self._clear, state, self.screen, **LIGHT, **HIDDEN),
         ]
         for event in changed:
             self._then_refresh(event, state)
@@ -210,9 +245,10 @@ class _Page(Layout):
 
     def _then_run(self, event: Any, state: list[Any]) -> None:
         running = event.success(
-            self._run, state, self.screen, show_progress="hidden", **HEAVY, **HIDDEN
+            self._run, state, self.drawn, show_progress="hidden", **HEAVY, **LATEST, **HIDDEN
         )
-        self._then_refresh(running, state)
+        caught_up = running.then(self._catch_up, state, self.drawn, **LIGHT, **LATEST, **HIDDEN)
+        self._then_refresh(caught_up, state)
 
     def _then_refresh(self, event: Any, state: list[Any]) -> None:
         event.then(
@@ -220,6 +256,7 @@ class _Page(Layout):
             [self.tab_open, *state],
             [self.slider, self.take_note, *self.downloads],
             **LIGHT,
+            **LATEST,
             **HIDDEN,
         )
 
@@ -279,7 +316,7 @@ class _Page(Layout):
 
     def _follow(self, session: Session, request: gr.Request) -> tuple[Any, ...]:
         """The view that the address describes; a photo that the visitor opened meanwhile stays."""
-        self._go(request)
+        self._turn(request)
         query = dict(request.query_params)
         settings, _ = from_query(query)
         preset = query.get("preset", "")
@@ -314,34 +351,53 @@ class _Page(Layout):
             None,
             gr.Column(visible=not there),
             gr.Column(visible=there),
+            "",
+            None,
+            None,
+            note(TAKE),
+            *(gr.DownloadButton(value=None, interactive=False) for _ in self.downloads),
         )
+
+    def _visit(self, request: gr.Request) -> _Visit:
+        """What is known of a visitor; the one who came first is forgotten when there are too many."""
+        visit = self.visits.pop(request.session_hash, None) or _Visit()
+        self.visits[request.session_hash] = visit
+        while len(self.visits) > MOST_VISITS:
+            self.visits.pop(next(iter(self.visits)))
+        return visit
 
     def _go(self, request: gr.Request) -> None:
         """Forget that this visitor stopped something."""
-        with contextlib.suppress(ValueError):
-            while True:  # Stop may have been pressed more than once
-                self.stopped.remove(request.session_hash)
+        self._visit(request).stopped = False
+
+    def _turn(self, request: gr.Request) -> None:
+        """What this visitor's page shows is going to be another thing: what runs for it ends at its next step."""
+        visit = self._visit(request)
+        visit.turn, visit.stopped = visit.turn + 1, False
 
     def _halt(self, request: gr.Request) -> None:
         """Whatever runs or waits for this visitor ends at its next step."""
-        self.stopped.append(request.session_hash)
+        self._visit(request).stopped = True
 
-    def _stops(self, request: gr.Request) -> Callable[[], bool]:
-        return lambda: request.session_hash in self.stopped
+    def _unwanted(self, request: gr.Request) -> Callable[[], bool]:
+        """Whether what begins now is not wanted any more, to be asked again and again."""
+        visit = self._visit(request)
+        turn = visit.turn
+        return lambda: visit.stopped or visit.turn != turn
 
     def _open(self, path: str | None, request: gr.Request) -> tuple[Any, ...]:
-        self._go(request)
+        self._turn(request)
         return self._shown(lambda: stages.open_photo(self.workshop, path) if path else Session())
 
     def _open_dropped(self, event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
-        self._go(request)
+        self._turn(request)
         path = str(getattr(event, "path", ""))
         if not is_uploaded(path):
             raise gr.Error("That is not an uploaded file.", print_exception=False)
         return self._shown(lambda: stages.open_photo(self.workshop, path))
 
     def _open_example(self, event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
-        self._go(request)
+        self._turn(request)
         key = str(getattr(event, "example", ""))
         shown = self._shown(lambda: stages.open_example(self.workshop, self.examples, key))
         example = self.examples.get(key)
@@ -356,11 +412,12 @@ class _Page(Layout):
             ) from None
         return self._showing(session)
 
-    def _close(self) -> tuple[Any, ...]:
+    def _close(self, request: gr.Request) -> tuple[Any, ...]:
+        self._turn(request)
         return self._showing(Session())
 
     def _join(self, session: Session, request: gr.Request) -> str:
-        self._go(request)
+        self._turn(request)
         return self._line(session)
 
     def _line(self, session: Session) -> str:
@@ -373,56 +430,65 @@ class _Page(Layout):
     def _run(
         self, request: gr.Request, session: Session, preset: str, scaled: bool, *values: Any
     ) -> Iterator[tuple[Any, ...]]:
+        visit = self._visit(request)
         screen = stages.opened(self.workshop, session) if session.photo else stages.closed()
         steps = stages.run(self.workshop, session, preset, settings_from(values), scaled)
+        visit.running, visit.late = True, False
         try:
-            for screen in until_stopped(steps, self._stops(request)):
-                yield screen.outputs()
+            for screen in until_stopped(steps, self._unwanted(request)):
+                yield screen.drawn()
         except Stopped:
-            yield dataclasses.replace(screen, verdict=self._stopped_verdict(session)).outputs()
+            # Whatever else the visitor turned to draws itself. A generator without any item would empty its outputs.
+            nothing = tuple(gr.skip() for _ in self.drawn)
+            verdict = self._stopped_verdict(session)
+            yield (
+                dataclasses.replace(screen, verdict=verdict).drawn() if visit.stopped else nothing
+            )
+        finally:
+            visit.running = False
 
-    def _run_if_open(
-        self, request: gr.Request, session: Session, *rest: Any
-    ) -> Iterator[tuple[Any, ...]]:
-        # A generator without a single item would empty all its outputs.
-        yield from self._run(request, session, *rest)
+    def _again(
+        self, request: gr.Request, session: Session, preset: str, scaled: bool, *values: Any
+    ) -> tuple[Any, ...]:
+        visit = self._visit(request)
+        if visit.running:
+            visit.late = True
+            return tuple(gr.skip() for _ in self.drawn)
+        settings = settings_from(values)
+        return stages.decide_again(self.workshop, session, preset, settings, scaled).drawn()
 
-    def _again(self, session: Session, preset: str, scaled: bool, *values: Any) -> tuple[Any, ...]:
-        return stages.decide_again(
-            self.workshop, session, preset, settings_from(values), scaled
-        ).outputs()
+    def _catch_up(
+        self, request: gr.Request, session: Session, preset: str, scaled: bool, *values: Any
+    ) -> tuple[Any, ...]:
+        """After a run: decide again if a point or a setting was changed while it went on."""
+        visit = self._visit(request)
+        if visit.late and not visit.stopped:
+            visit.late = False
+            return self._again(request, session, preset, scaled, *values)
+        return tuple(gr.skip() for _ in self.drawn)
 
     def _reset(self, session: Session, preset: str, scaled: bool) -> tuple[Any, ...]:
         settings = Settings()
         screen = stages.decide_again(self.workshop, session, preset, settings, scaled)
-        return (*screen.outputs(), *(getattr(settings, name) for name in NAMES))
+        return (*screen.drawn(), *(getattr(settings, name) for name in NAMES))
 
-    def _click(
-        self, event: gr.EventData, session: Session, preset: str, scaled: bool, *values: Any
-    ) -> tuple[Any, ...]:
+    def _click(self, event: gr.EventData, session: Session) -> Session:
         photo = self.workshop.photo(session.photo)
         if photo is None:
-            return stages.closed().outputs()
-        session = stages.click(session, photo.shape, event.x, event.y, event.action)
-        return self._with(session, preset, scaled, values)
+            return session
+        return stages.click(session, photo.shape, event.x, event.y, event.action)
 
-    def _undo(self, session: Session, preset: str, scaled: bool, *values: Any) -> tuple[Any, ...]:
-        return self._with(session.undone(), preset, scaled, values)
+    def _undo(self, session: Session) -> Session:
+        return session.undone()
 
-    def _clear(self, session: Session, preset: str, scaled: bool, *values: Any) -> tuple[Any, ...]:
-        return self._with(
-            session.clicked(()) if session.clicks else session, preset, scaled, values
-        )
-
-    def _with(self, session: Session, preset: str, scaled: bool, values: Any) -> tuple[Any, ...]:
-        screen = stages.decide_again(self.workshop, session, preset, settings_from(values), scaled)
-        return dataclasses.replace(screen, session=session).outputs()
+    def _clear(self, session: Session) -> Session:
+        return session.clicked(()) if session.clicks else session
 
     def _switch(
         self, preset: str, session: Session, request: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
         """Load another preset; keep what runs if it cannot be had."""
-        self._go(request)
+        self._turn(request)
         yield gr.skip(), views.busy(f"Loading {preset}"), self._status()
         try:
             self.workshop.segmenter(preset)
@@ -500,7 +566,7 @@ class _Page(Layout):
             settings = settings_from(values)
             steps = compare.compare(self.workshop, session, preset, settings, mask)
             with contextlib.suppress(Stopped):
-                yield from until_stopped(steps, self._stops(request))
+                yield from until_stopped(steps, self._unwanted(request))
         except ZsasError as error:
             text = str(error).replace(truth, "The mask") if truth else str(error)
             raise gr.Error(text, print_exception=False) from None
@@ -511,7 +577,8 @@ class _Page(Layout):
         try:
             yield note("Reading the files."), gr.DownloadButton(visible=False)
             steps = batch.run(self.workshop, files or [], preset, settings_from(values))
-            for progress in heeding(steps, self._stops(request)):
+            visit = self._visit(request)
+            for progress in heeding(steps, lambda: visit.stopped):
                 ready = gr.skip()
                 if progress.archive is not None:
                     ready = gr.DownloadButton(value=str(progress.archive), visible=True)

@@ -39,6 +39,10 @@ class Screen:
         """The values for Gradio."""
         return tuple(getattr(self, field.name) for field in dataclasses.fields(self))
 
+    def drawn(self) -> tuple[Any, ...]:
+        """The values without the session, which belongs to what the visitor does and not to work on its way."""
+        return self.outputs()[1:]
+
 
 def open_photo(workshop: Workshop, path: str) -> Session:
     """Take in an uploaded file.

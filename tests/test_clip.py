@@ -111,6 +111,36 @@ def test_state_vectors_are_normalised_means_and_kept_per_name(clip):
     assert clip.sentences_encoded == before + len(normal) + len(abnormal)
 
 
+def test_an_activation_other_than_the_towers_runs_through_the_text_too(clip):
+    from conftest import CPU, LetterTokenizer, small_clip
+
+    from zsas.clip import ClipBackbone
+
+    model = small_clip()
+    for layer in model.text_model.encoder.layers:
+        layer.mlp.activation_fn = torch.nn.GELU()
+    plain = ClipBackbone(model, LetterTokenizer(), name="plain", device=CPU)
+    quick = clip.state_vectors("nut")
+    asked = clip.state_vectors("nut", "gelu")
+    torch.testing.assert_close(asked, plain.state_vectors("nut"))
+    assert (asked - quick).abs().max() > 1e-4
+    before = clip.sentences_encoded
+    assert torch.equal(clip.state_vectors("nut", "quick_gelu"), quick)
+    assert torch.equal(clip.state_vectors("nut", "gelu"), asked)
+    assert torch.equal(clip.state_vectors("nut"), quick)
+    assert clip.sentences_encoded == before
+
+
+def test_the_text_tower_of_a_model_with_two_activations_stays_as_trained():
+    from conftest import CPU, LetterTokenizer, small_clip
+
+    from zsas.clip import ClipBackbone
+
+    model = small_clip(hidden_act="gelu")  # the vision tower only
+    clip = ClipBackbone(model, LetterTokenizer(), name="mixed", device=CPU)
+    assert torch.equal(clip.encode_sentences(["a nut"], "gelu"), clip.encode_sentences(["a nut"]))
+
+
 def test_the_ensemble_has_the_recipes_shape():
     assert (len(NORMAL_STATES), len(ABNORMAL_STATES), len(TEMPLATES)) == (7, 5, 35)
     assert len(set(TEMPLATES)) == 35

@@ -206,6 +206,37 @@ def test_a_file_that_may_not_be_read_is_one_sentence(
         load_image(path)
 
 
+@pytest.mark.parametrize("name", ["~gear.png", "x" * 300 + ".png"])
+def test_names_that_mean_something_else_elsewhere_are_names(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ZsasError, match=r"There is no file|not an image"):
+        load_image(name)
+    if len(name) < 200:
+        saved(tmp_path, name, Image.fromarray(PHOTO))
+        np.testing.assert_array_equal(load_image(name), PHOTO)
+
+
+def test_a_folder_below_that_cannot_be_listed_is_left_out_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved(tmp_path, "a.png", Image.fromarray(PHOTO))
+    (tmp_path / "lost+found").mkdir()
+    real = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert find_images([tmp_path]) == [tmp_path / "a.png"]
+    assert "lost+found cannot be listed (Permission denied)" in caplog.text
+    with pytest.raises(ZsasError, match="check its permissions"):
+        find_images([tmp_path / "lost+found"])
+
+
 def test_arrays_of_many_kinds_mean_the_same_photo() -> None:
     kinds = [
         PHOTO,

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 import torch
-from conftest import small_adapter, small_backbone
+from conftest import CPU, LetterTokenizer, small_adapter, small_backbone, small_clip, small_sam
 from safetensors.torch import save_file
 
+from zsas.clip import ClipBackbone
 from zsas.errors import ZsasError
 from zsas.localizers import PatchFeatures, anomaly_map, image_probability
-from zsas.localizers.linear import LinearLocalizer, read_adapter
+from zsas.localizers.linear import Adapter, LinearLocalizer, read_adapter
 from zsas.localizers.training_free import TrainingFreeLocalizer
+from zsas.pipeline import Segmenter
+from zsas.sam import Sam, TransformersSam
+from zsas.settings import Settings
 
 STATES = torch.eye(2)
 
@@ -77,6 +83,65 @@ def test_an_adapter_for_another_backbone_is_refused(card, sentence):
     clip = small_backbone()
     with pytest.raises(ZsasError, match=sentence):
         LinearLocalizer(clip, small_adapter(clip, **card))
+
+
+@pytest.mark.parametrize(
+    ("made_for", "loaded"),
+    [
+        ("openai/clip", "/models/copy"),
+        ("/models/original", "openai/clip"),
+        ("./models/here", "/else/where/here"),
+        ("~/models/here", "zsas/tiny"),
+    ],
+)
+def test_an_adapter_of_a_folder_is_taken_where_its_shapes_fit(made_for, loaded, caplog):
+    clip = small_backbone()
+    clip.name = loaded
+    with caplog.at_level(logging.WARNING, "zsas"):
+        LinearLocalizer(clip, small_adapter(clip, backbone=made_for))
+    assert made_for in caplog.text
+    assert loaded in caplog.text
+    adapter = small_adapter(clip, backbone=made_for, blocks=(2, 4, 6, 9))
+    with pytest.raises(ZsasError, match="reads blocks"):
+        LinearLocalizer(clip, adapter)
+    adapter = small_adapter(clip, backbone=made_for)
+    for shape in ((clip.projection, clip.width + 16), (clip.projection + 8, clip.width)):
+        weights = tuple(torch.zeros(shape) for _ in adapter.weights)
+        with pytest.raises(ZsasError, match="needs layers of shape"):
+            LinearLocalizer(clip, Adapter(adapter.card, weights, adapter.biases))
+
+
+def test_the_same_folder_written_in_another_way_is_the_same(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    clip = small_backbone()
+    clip.name = str(tmp_path / "x")
+    with caplog.at_level(logging.WARNING, "zsas"):
+        LinearLocalizer(clip, small_adapter(clip, backbone="./x"))
+    assert caplog.text == ""
+
+
+def test_sentences_other_than_ours_are_said_and_taken(caplog):
+    clip = small_backbone()
+    with caplog.at_level(logging.WARNING, "zsas"):
+        LinearLocalizer(clip, small_adapter(clip, text_ensemble="april-gan"))
+    assert "trained against the sentences april-gan" in caplog.text
+
+
+def test_a_map_is_made_with_the_adapters_activation_in_both_towers(photo):
+    """An adapter trained on plain-GELU towers gives on QuickGELU ones what it gives on its own."""
+    asked, own = (
+        ClipBackbone(small_clip(hidden_act=name), LetterTokenizer(), name="x", device=CPU)
+        for name in ("quick_gelu", "gelu")
+    )
+    for layer in own.model.text_model.encoder.layers:
+        layer.mlp.activation_fn = torch.nn.GELU()
+    sam = Sam(TransformersSam(small_sam(), CPU, "fp32"), CPU)
+    maps = []
+    for clip in (asked, own):
+        adapter = small_adapter(clip, activation="gelu")
+        segmenter = Segmenter(clip, sam, {"linear": LinearLocalizer(clip, adapter)}, preset="small")
+        maps.append(segmenter.anomaly_map(segmenter.encode(photo), Settings()))
+    np.testing.assert_allclose(*maps, atol=1e-5)
 
 
 def test_an_adapters_activation_is_honoured():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import logging
 import os
 import shutil
 import subprocess
@@ -10,6 +12,7 @@ import pytest
 import torch
 from conftest import CPU, small_clip, small_sam
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, SamModel
 
 from zsas import models
@@ -100,6 +103,54 @@ def test_the_hub_is_probed_once_with_a_short_limit(monkeypatch, tmp_path):
     assert asked[0][1] <= 3
 
 
+def test_the_probe_carries_the_token_of_who_is_signed_in(monkeypatch):
+    import httpx
+    from huggingface_hub import constants
+
+    sent = []
+
+    def head(url, **options):
+        sent.append(options["headers"])
+        return httpx.Response(200, request=httpx.Request("HEAD", url))
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(httpx, "head", head)
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    assert models._unreachable("me/private") == ""
+    assert sent[0]["authorization"] == "Bearer hf_mine"
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "unheard-of://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used_is_one_sentence(monkeypatch, tmp_path, proxy):
+    from huggingface_hub import constants
+
+    def no_package(*_, **__):
+        raise ImportError("Using SOCKS proxy, but the 'socksio' package is not installed.")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://203.0.113.1:9")
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.setenv("NO_PROXY", "")
+    if proxy.startswith("socks"):  # also where the package is installed
+        monkeypatch.setattr("httpx.head", no_package)
+        monkeypatch.setattr("httpx.stream", no_package)
+    assert "proxy" in models._unreachable("some/model").lower()
+    with pytest.raises(ZsasError, match=r"(?i)proxy"):
+        models._download("http://203.0.113.1:9/x.pth", tmp_path / "x.pth")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_named_by_a_person_is_not_said_to_be_the_presets(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ZsasError, match="The model facebook/sam-vit-base is wanted") as caught:
+        models.fetch(models.PRESETS["tiny"], sam="facebook/sam-vit-base")
+    assert "tiny" not in str(caught.value)
+    assert "same command again" in str(caught.value)
+
+
 def test_an_unknown_preset_or_folder_is_one_sentence(tmp_path):
     with pytest.raises(ZsasError, match="choose paper, base, tiny"):
         Segmenter.from_preset("huge")
@@ -148,6 +199,57 @@ def test_a_truncated_model_file_is_one_sentence(tmp_path):
         models._from_folder(SamModel, tmp_path)
 
 
+def rewritten(folder, change):
+    """The same folder with other tensors in it."""
+    file = folder / "model.safetensors"
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors: {f"module.{key}": value for key, value in tensors.items()},
+        lambda tensors: {k: v for k, v in tensors.items() if k != "visual_projection.weight"},
+        lambda tensors: {**tensors, "visual_projection.weight": torch.zeros(5, 5)},
+    ],
+)
+def test_a_clip_with_missing_or_other_weights_is_refused(tmp_path, change, capfd):
+    """transformers fills them with random numbers, and a verdict comes out."""
+    small_clip().save_pretrained(tmp_path)
+    capfd.readouterr()
+    with pytest.raises(ZsasError, match="not those of a whole CLIPModel") as caught:
+        models._from_folder(CLIPModel, rewritten(tmp_path, change))
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_sam_may_lack_only_what_is_derived(tmp_path):
+    small_sam().save_pretrained(tmp_path)
+    shared = "shared_image_embedding.positional_embedding"
+    tied = "prompt_encoder.shared_embedding.positional_embedding"
+    rewritten(tmp_path, lambda t: {tied if k == shared else k: v for k, v in t.items()})
+    model = models._from_folder(SamModel, tmp_path)
+    torch.testing.assert_close(
+        model.shared_image_embedding.positional_embedding,
+        small_sam().shared_image_embedding.positional_embedding,
+    )
+    rewritten(tmp_path, lambda t: {k: v for k, v in t.items() if k not in (shared, tied)})
+    with pytest.raises(ZsasError, match="not those of a whole SamModel"):
+        models._from_folder(SamModel, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["sam2", "clip_vision_model", "siglip"])
+def test_a_model_of_another_type_is_refused(tmp_path, kind):
+    small_sam().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": kind}))
+    with pytest.raises(ZsasError, match=f"of the type '{kind}', but one of the type 'sam'"):
+        models._from_folder(SamModel, tmp_path)
+    with pytest.raises(ZsasError, match="but one of the type 'clip'"):
+        models._from_folder(CLIPModel, tmp_path)
+
+
 def test_april_gans_layers_are_known_by_name_and_unreachable_ones_say_so(monkeypatch, tmp_path):
     import httpx
 
@@ -181,15 +283,29 @@ def test_a_download_is_limited_in_size_and_leaves_no_half_file(monkeypatch, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_exported_folder_works_wherever_it_lies(tmp_path):
+def test_an_exported_folder_works_wherever_it_lies(tmp_path, caplog):
     folder = shutil.copytree(models.WEIGHTS / "tiny" / "clip", tmp_path / "moved")
     segmenter = Segmenter.from_preset("tiny", clip=str(folder))
     assert segmenter.localizer(Settings()).name == "linear"
     (folder / "adapter.safetensors").unlink()
     segmenter = Segmenter.from_preset("tiny", clip=str(folder))
     assert segmenter.localizer(Settings()).name == "training_free"
-    with pytest.raises(ZsasError, match="made for zsas/tiny"):
-        Segmenter.from_preset("tiny", clip=str(folder), adapter=models.PRESETS["tiny"].adapter)
+    with caplog.at_level(logging.WARNING, "zsas"):
+        given = models.PRESETS["tiny"].adapter
+        segmenter = Segmenter.from_preset("tiny", clip=str(folder), adapter=given)
+    assert segmenter.localizer(Settings()).name == "linear"
+    assert "made for zsas/tiny" in caplog.text
+    assert str(folder) in caplog.text
+
+
+def test_a_home_folder_is_found_with_its_adapter(monkeypatch, tmp_path):
+    folder = shutil.copytree(models.WEIGHTS / "tiny" / "clip", tmp_path / "myclip")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert models.adapter_beside("~/myclip") == folder / "adapter.safetensors"
+    (tmp_path / "sam.pth").write_bytes(b"no checkpoint")
+    with pytest.raises(ZsasError) as caught:
+        models.load_sam("~/sam.pth", wanted_for="tiny", device=CPU, precision="fp32")
+    assert "There is no SAM checkpoint" not in str(caught.value)
 
 
 @pytest.mark.hub

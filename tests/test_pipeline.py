@@ -180,6 +180,23 @@ def test_clicks_join_the_automatic_points_and_change_the_answer(segmenter, photo
     assert not np.array_equal(before.score_map, after.score_map)
 
 
+def test_an_encoding_of_another_resolution_is_refused(segmenter, photo):
+    encoding = segmenter.encode(photo, HOT.replace(resolution=128))
+    assert segmenter.segment(encoding, HOT.replace(resolution=128)).settings.resolution == 128
+    with pytest.raises(ZsasError, match="encoded at another resolution"):
+        segmenter.segment(encoding, HOT.replace(resolution=256))
+
+
+def test_features_from_elsewhere_are_fetched_and_those_at_hand_are_not_copied(segmenter, photo):
+    encoding = segmenter.encode(photo, HOT)
+    assert encoding.to("cpu").sam is encoding.sam
+    away = encoding.to("meta")
+    assert away.sam.embedding.is_meta
+    assert away.patches.layers.is_meta
+    with pytest.raises(NotImplementedError, match="meta"):  # it was asked to come here
+        segmenter.segment(away, HOT.replace(object_name="not yet seen"))
+
+
 def test_the_linear_localizer_needs_an_adapter(photo):
     segmenter = small_segmenter()
     del segmenter.localizers["linear"]

@@ -146,11 +146,12 @@ def test_a_stem_goes_before_each_name(tmp_path: Path) -> None:
     assert all(path.exists() for path in files.values())
 
 
-@pytest.mark.parametrize("call", ["fdopen", "replace"])
+@pytest.mark.parametrize("call", ["open", "replace"])
 def test_an_interrupted_export_leaves_no_half_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    real, calls = getattr(os, call), []
+    owner = Path if call == "open" else os
+    real, calls = getattr(owner, call), []
 
     def interrupt(*args: object, **options: object) -> object:
         calls.append(args)
@@ -158,15 +159,31 @@ def test_an_interrupted_export_leaves_no_half_file(
             raise KeyboardInterrupt
         return real(*args, **options)
 
-    monkeypatch.setattr(os, call, interrupt)
+    monkeypatch.setattr(owner, call, interrupt)
     with pytest.raises(KeyboardInterrupt):
         make_result().save(tmp_path)
     left = [path.name for path in tmp_path.iterdir()]
-    if call == "fdopen":
+    if call == "open":
         assert left == []
     else:  # moving had begun: what has its own name is whole
         assert sorted(left) == ["mask.png", "score.png"]
         assert cv2.imread(str(tmp_path / "score.png"), cv2.IMREAD_UNCHANGED).shape == (60, 80)
+
+
+def test_results_are_kept_where_rights_cannot_be_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    monkeypatch.setattr(os, "fchmod", refuse)
+    before = os.umask(0o027)
+    try:
+        files = make_result().save(tmp_path)
+    finally:
+        os.umask(before)
+    assert files["mask"].stat().st_mode & 0o777 == 0o640
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_sentence(tmp_path: Path) -> None:

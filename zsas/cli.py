@@ -227,8 +227,8 @@ def plan_outputs(sources: list[str], out: Path | None) -> list[tuple[Path, Path 
     several = sum(os.path.isdir(source) for source in sources) > 1
     found: dict[Path, Path] = {}
     for source in sources:
-        root = Path(source).expanduser()
-        is_folder = root.is_dir()
+        root = Path(os.path.expanduser(source))
+        is_folder = os.path.isdir(root)
         inside = out is not None and root.resolve() in out.resolve().parents
         for path in find_images([root]):
             below = inside and out is not None and path.resolve().is_relative_to(out.resolve())
@@ -316,7 +316,7 @@ def _report(
                 failed += 1
                 _complain(row["error"], bar)
             if json:
-                _say(json_text.dumps(row, ensure_ascii=False), stdout)
+                _say(json_text.dumps(row), stdout)  # ASCII: any terminal and any pipe can hold it
             elif "error" not in row:
                 _say(f"{row['image']}: {row['verdict']}", stdout, bar)
             if bar and task is not None:

@@ -6,6 +6,7 @@ it in the middle (after four blocks) and, without training, runs a second stream
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
@@ -80,7 +81,7 @@ class ClipBackbone:
             layer.self_attn.register_forward_pre_hook(heed)
         self.tokenizer = tokenizer
         self.sentences_encoded = 0
-        self._states: OrderedDict[str, Tensor] = OrderedDict()
+        self._states: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -178,8 +179,15 @@ class ClipBackbone:
         return VisionOutput(kept, vv, F.normalize(image.float(), dim=-1))
 
     @torch.inference_mode()
-    def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
-        """L2-normalised sentence embeddings, fp32 (n, projection); padded to the longest sentence, not to 77."""
+    def encode_sentences(self, sentences: Sequence[str], activation: str | None = None) -> Tensor:
+        """L2-normalised sentence embeddings, fp32 (n, projection); padded to the longest sentence, not to 77.
+
+        Args:
+            sentences: Any number of them.
+            activation: As in `look`: where it is another than the vision tower's own, the text tower is run with it
+                too.
+        """
+        tower = self._text_tower(activation or self.activation)
         limit = self.model.config.text_config.max_position_embeddings
         found = []
         for start in range(0, len(sentences), _SENTENCES_AT_ONCE):
@@ -190,28 +198,44 @@ class ClipBackbone:
                 max_length=limit,
                 return_tensors="pt",
             )
-            output = self.model.get_text_features(
+            output = tower(
                 input_ids=tokens["input_ids"].to(self.device),
                 attention_mask=tokens["attention_mask"].to(self.device),
             )
-            found.append(F.normalize(output.pooler_output.float(), dim=-1))
+            embedding = self.model.text_projection(output.pooler_output)
+            found.append(F.normalize(embedding.float(), dim=-1))
         self.sentences_encoded += len(sentences)
         return torch.cat(found)
 
-    def state_vectors(self, object_name: str) -> Tensor:
+    def _text_tower(self, activation: str) -> Any:
+        """The text tower; with an activation that is not the model's own, a copy of it that shares the weights."""
+        own = self.model.text_model
+        if activation == self.activation:
+            return own
+        # A copy, not a switch: another thread may be in the tower.
+        tower = copy.deepcopy(own, {id(t): t for t in (*own.parameters(), *own.buffers())})
+        for layer in tower.encoder.layers:
+            layer.mlp.activation_fn = ACT2FN[activation]
+        return tower
+
+    def state_vectors(self, object_name: str, activation: str | None = None) -> Tensor:
         """The two text vectors of an object, sound and defective: fp32 (2, projection), L2-normalised.
 
-        Each is the mean of its normalised sentences, normalised again. Kept per object name.
+        Each is the mean of its normalised sentences, normalised again. Kept per object name and activation, which is
+        that of `encode_sentences`.
         """
+        key = object_name, activation or self.activation
         with self._lock:
-            if object_name in self._states:
-                self._states.move_to_end(object_name)
-                return self._states[object_name]
-        normal, abnormal = prompt_sentences(object_name)
-        means = [self.encode_sentences(sentences).mean(dim=0) for sentences in (normal, abnormal)]
+            if key in self._states:
+                self._states.move_to_end(key)
+                return self._states[key]
+        means = [
+            self.encode_sentences(sentences, activation).mean(dim=0)
+            for sentences in prompt_sentences(object_name)
+        ]
         vectors = F.normalize(torch.stack(means), dim=-1)
         with self._lock:
-            self._states[object_name] = vectors
+            self._states[key] = vectors
             if len(self._states) > _OBJECTS_KEPT:
                 self._states.popitem(last=False)
         return vectors

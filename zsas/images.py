@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,16 +104,25 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     folders are left out. A file that is named is kept whatever its suffix, even if it is missing,
     so that `load_image` can say what is wrong with it. Doubles are dropped.
 
+    A folder below the named one that cannot be listed is left out with a warning in the log of `zsas`.
+
     Raises:
-        ZsasError: If a folder cannot be listed.
+        ZsasError: If a named folder cannot be listed.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if not os.path.isdir(path):
             found[path] = None
             continue
+
+        def cannot_list(error: OSError, root: Path = path) -> None:
+            reason = f"The folder {error.filename} cannot be listed ({error.strerror})"
+            if Path(error.filename) == root:
+                raise ZsasError(f"{reason}; check its permissions.") from None
+            logging.getLogger("zsas").warning("%s; it is left out.", reason)
+
         below = []
-        for folder, folders, files in os.walk(path, onerror=_cannot_list):
+        for folder, folders, files in os.walk(path, onerror=cannot_list):
             folders[:] = [name for name in folders if not name.startswith(".")]
             below += [
                 Path(folder, name)
@@ -126,15 +136,9 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
 def is_result(path: Path) -> bool:
     """Whether a file is a picture that `Result.save` wrote: beside its `result.json`, or among its stages."""
     if path.parent.name == "stages":
-        return (path.parent.parent / "result.json").is_file()
+        return os.path.isfile(path.parent.parent / "result.json")
     ours = path.name in ("mask.png", "score.png", "overlay.png")
-    return ours and (path.parent / "result.json").is_file()
-
-
-def _cannot_list(error: OSError) -> NoReturn:
-    raise ZsasError(
-        f"The folder {error.filename} cannot be listed ({error.strerror}); check its permissions."
-    ) from None
+    return ours and os.path.isfile(path.parent / "result.json")
 
 
 @functools.cache
@@ -147,7 +151,7 @@ def _open(path: str | Path, max_pixels: int) -> tuple[str, Image.Image]:
     """The name for messages, and the image with only its header read and its size checked."""
     name = str(path)
     try:
-        path = Path(path).expanduser()
+        path = Path(os.path.expanduser(path))  # `Path.expanduser` takes "~gear.png" for a user
         if path.is_dir():
             raise ZsasError(
                 f"{name or 'The empty path'} is a folder, but an image file was expected."

@@ -7,6 +7,7 @@ back-off, which takes minutes without a network, is never reached.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,9 @@ APRIL_GAN = {
 """The published linear layers for ViT-L/14-336, by the data set they were trained on."""
 _APRIL_GAN_BYTES = 20_000_000
 _APRIL_GAN_SECONDS = 120.0
+
+_PROXY_ERRORS = (ImportError, ValueError)
+"""What httpx raises for a proxy in the environment that it cannot use: a SOCKS one without its package, say."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,14 @@ def folder_of(source: str, files: tuple[str, ...], wanted_for: str) -> Path:
         return here
     if source.startswith((".", "/", "~")) or source.count("/") != 1:
         raise ZsasError(f"There is no folder {source} with a config.json and a {_SAFE} in it.")
+    preset = PRESETS.get(wanted_for)
+    named = preset is None or source not in (preset.clip, preset.sam)  # by a person, not the preset
     reason = _unreachable(source)
+    if reason and named:
+        raise ZsasError(
+            f"The model {source} is wanted from the Hugging Face Hub, but it is not in the local cache and {reason}; "
+            "connect once and give the same command again, or name a local folder instead."
+        )
     if reason:
         raise ZsasError(
             f"The preset {wanted_for!r} needs {source} from the Hugging Face Hub, which is not in the local cache "
@@ -165,8 +176,8 @@ def folder_of(source: str, files: tuple[str, ...], wanted_for: str) -> Path:
             folder = Path(snapshot_download(source, allow_patterns=[*files, _PICKLED]))
     except (HfHubHTTPError, OSError) as error:
         raise ZsasError(
-            f"The download of {source} for the preset {wanted_for!r} broke off ({type(error).__name__}); "
-            "run the command again to go on where it stopped."
+            f"The download of {source}{'' if named else f' for the preset {wanted_for!r}'} broke off "
+            f"({type(error).__name__}); run the command again to go on where it stopped."
         ) from None
     return folder
 
@@ -197,17 +208,21 @@ def _unreachable(source: str) -> str:
     """Why a repository cannot be had now, in words that follow "and"; empty if it can. One request at most."""
     import httpx
     from huggingface_hub import constants
+    from huggingface_hub.utils import build_hf_headers
 
     if constants.HF_HUB_OFFLINE:
         return "the environment says offline (HF_HUB_OFFLINE)"
     try:
         answer = httpx.head(
             f"{constants.ENDPOINT}/{source}/resolve/main/config.json",
+            headers=build_hf_headers(),  # with the token of who is signed in: private and gated models
             timeout=PROBE_SECONDS,
             follow_redirects=True,
         )
     except httpx.HTTPError:
         return "the Hub cannot be reached"
+    except _PROXY_ERRORS as error:
+        return f"the Hub cannot be reached ({_first_line(error)})"
     if answer.status_code in (401, 403, 404):
         return f"the Hub does not give it out (status {answer.status_code})"
     return "" if answer.is_success else f"the Hub answers with status {answer.status_code}"
@@ -247,9 +262,10 @@ def load_sam(source: str, *, wanted_for: str, device: torch.device, precision: P
     from zsas.sam import MetaSam, Sam, TransformersSam, load_meta_checkpoint
 
     if source.endswith(".pth"):
-        if not Path(source).is_file():
+        checkpoint = Path(source).expanduser()
+        if not checkpoint.is_file():
             raise ZsasError(f"There is no SAM checkpoint {source}.")
-        return Sam(MetaSam(load_meta_checkpoint(Path(source)), device, precision), device)
+        return Sam(MetaSam(load_meta_checkpoint(checkpoint), device, precision), device)
     from transformers import SamModel
 
     model = _from_folder(SamModel, folder_of(source, _SAM_FILES, wanted_for))
@@ -257,32 +273,63 @@ def load_sam(source: str, *, wanted_for: str, device: torch.device, precision: P
 
 
 def _from_folder(kind: Any, folder: Path) -> Any:
+    """A model whose weights all come from the folder.
+
+    Raises:
+        ZsasError: If the folder holds another kind of model, or weights are missing or of other shapes.
+    """
     import torch
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # seconds at most, and it would break into our own output
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # its table of odd weights: ours is one sentence
     safe = (folder / _SAFE).is_file()
     try:
-        return kind.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=safe,
-            weights_only=True,
-            attn_implementation="sdpa",
-            dtype=torch.float32,
-        )
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+        if found == kind.config_class.model_type:
+            model, report = kind.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=safe,
+                weights_only=True,
+                attn_implementation="sdpa",
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # so that they are reported, as missing ones are
+                output_loading_info=True,
+            )
     except (
         Exception
     ) as error:  # safetensors, pickle, torch and transformers each raise kinds of their own
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ZsasError(
-            f"The model in {folder} cannot be loaded as {kind.__name__}: {first}"
+            f"The model in {folder} cannot be loaded as {kind.__name__}: {_first_line(error)}"
         ) from None
+    finally:
+        logging.set_verbosity(verbosity)
+    if found != kind.config_class.model_type:
+        raise ZsasError(
+            f"The model in {folder} is of the type {found!r}, but one of the type "
+            f"{kind.config_class.model_type!r} is needed here; name another folder or Hub id."
+        )
+    # The library fills these with random numbers and goes on. What it can derive from other weights (tied ones, as
+    # SAM's second positional embedding) it does not report.
+    odd = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if odd:
+        raise ZsasError(
+            f"The weights in {folder} are not those of a whole {kind.__name__}: {len(odd)} are missing or of another "
+            f"shape, for example {odd[0]}; the files are damaged or of another model, fetch or export it again."
+        )
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
 
 
 def adapter_beside(clip: str) -> Path | None:
     """The adapter that was exported with a CLIP, in the same folder, as `zsas train tiny-clip --export` writes it."""
-    file = Path(clip) / "adapter.safetensors"
+    file = Path(clip).expanduser() / "adapter.safetensors"
     return file if file.is_file() else None
 
 
@@ -335,6 +382,11 @@ def _download(url: str, path: Path) -> None:
     except httpx.HTTPError:
         raise ZsasError(
             f"{url} cannot be reached; download the file elsewhere and name its path as the adapter."
+        ) from None
+    except _PROXY_ERRORS as error:
+        raise ZsasError(
+            f"{url} cannot be reached ({_first_line(error)}); download the file elsewhere and name its path as the "
+            "adapter."
         ) from None
     finally:
         part.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from zsas import __version__
@@ -61,6 +62,7 @@ class Encoding:
         patches: CLIP's patch features, before any words.
         sam: SAM's features, F of eq. 4.
         localizer: Which localizer made `patches`.
+        resolution: The side of the CLIP frame that was asked for, in pixels.
         timings: Seconds of each encoder, 0 where it came from the cache.
     """
 
@@ -69,7 +71,12 @@ class Encoding:
     patches: PatchFeatures
     sam: SamFeatures
     localizer: str
+    resolution: int
     timings: dict[str, float]
+
+    def to(self, device: torch.device | str) -> Encoding:
+        """This encoding with its features on another device: "cpu" to send it to another process."""
+        return replace(self, patches=self.patches.to(device), sam=self.sam.to(device))
 
 
 @dataclass(frozen=True)
@@ -227,10 +234,11 @@ class Segmenter:
         keys = [_digest(photo) for photo in photos]
         patches, clip_seconds = self._patches(photos, keys, settings)
         features, sam_seconds = self._features(photos, keys)
-        name = self.localizer(settings).name
+        localizer = self.localizer(settings)
+        side = settings.resolution or localizer.resolution
         timings = {"clip": clip_seconds / len(photos), "sam": sam_seconds / len(photos)}
         return [
-            Encoding(keys[i], photos[i], patches[i], features[i], name, timings)
+            Encoding(keys[i], photos[i], patches[i], features[i], localizer.name, side, timings)
             for i in range(len(photos))
         ]
 
@@ -299,7 +307,8 @@ class Segmenter:
         localizer = self.localizer(settings)
 
         def make() -> _Heat:
-            states = self.clip.state_vectors(settings.object_name)
+            activation = getattr(localizer, "activation", None)  # of an adapter, for both towers
+            states = self.clip.state_vectors(settings.object_name, activation)
             square = anomaly_map(patches, states, localizer.scale, settings.blur)
             probability = image_probability(patches, states, self.clip.logit_scale)
             heat = resize_map(square, *photo.shape[:2])
@@ -331,9 +340,12 @@ class Segmenter:
         settings = settings or Settings()
         clock = _Clock()
         if isinstance(source, Encoding):
-            photo, key, patches = source.image, source.key, source.patches
-            if source.localizer != self.localizer(settings).name:
+            photo, key, patches = source.image, source.key, source.patches.to(self.clip.device)
+            localizer = self.localizer(settings)
+            if source.localizer != localizer.name:
                 raise ZsasError("The photo was encoded for another localizer; encode it again.")
+            if source.resolution != (settings.resolution or localizer.resolution):
+                raise ZsasError("The photo was encoded at another resolution; encode it again.")
             clock.seconds |= source.timings
         else:
             photo = load_image(source)
@@ -378,7 +390,7 @@ class Segmenter:
         yield "region", result
 
         if isinstance(source, Encoding):
-            features = source.sam
+            features = source.sam.to(self.sam.device)
         else:
             (features,), clock.seconds["sam"] = self._features([photo], [key])
         clock.restart()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -324,19 +324,19 @@ def _png(array: NDArray[Any]) -> bytes:
 
 def _write_all(files: list[tuple[Path, bytes]]) -> None:
     """Write all files under temporary names beside their own, then move them there."""
-    waiting: list[tuple[str, Path]] = []
+    waiting: list[tuple[Path, Path]] = []
     try:
         for path, content in files:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+            # Not `tempfile`, whose files only their owner may read: some network drives refuse to change that.
+            temporary = path.parent / f".{uuid.uuid4().hex}.part"
             waiting.append((temporary, path))
-            with os.fdopen(handle, "wb") as stream:
+            with temporary.open("xb") as stream:
                 stream.write(content)
-            os.chmod(temporary, 0o644)
         while waiting:
             temporary, path = waiting[0]
             os.replace(temporary, path)
             waiting.pop(0)
     finally:
         for temporary, _ in waiting:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)

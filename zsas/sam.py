@@ -47,6 +47,12 @@ class SamFeatures:
         rows, columns = self.frame.grid_hw
         return self.embedding[0, :, :rows, :columns].float().cpu().numpy()
 
+    def to(self, device: torch.device | str) -> SamFeatures:
+        """These features on another device; themselves where they are there already."""
+        if self.embedding.device == torch.device(device):
+            return self
+        return SamFeatures(self.embedding.to(device), self.frame)
+
     @property
     def nbytes(self) -> int:
         """Memory of the features in bytes."""

@@ -374,7 +374,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
         import ray.data
     except ImportError:
         raise ZsasError(
-            "The engine ray needs Ray, which is an extra: pip install 'zsas[ray]'."
+            "The engine ray needs Ray, which is an extra: pip install '.[ray]'."
         ) from None
     import logging
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import pickle
 import zlib
 
 import cv2
@@ -74,6 +75,12 @@ class TestMvtec:
         (tmp_path / "tile/test/good").mkdir(parents=True)
         with pytest.raises(ZsasError, match=r"There are no images below .*tile/test"):
             load_dataset("folder", tmp_path)
+
+    def test_names_in_upper_case(self, tmp_path):
+        write(tmp_path / "tile/test/dent/000.PNG", PICTURE)
+        write(tmp_path / "tile/ground_truth/dent/000_MASK.PNG", SPOT)
+        (sample,) = load_dataset("folder", tmp_path)
+        assert sample.load_mask((6, 8)).sum() == 4
 
     def test_a_defect_without_mask(self, tmp_path):
         write(tmp_path / "tile/test/crack/000.png", PICTURE)
@@ -229,6 +236,20 @@ class TestHub:
         assert (good.defective, bad.defective) == (False, True)
         assert bad.load_mask((6, 8)).sum() == 4
         assert not good.load_mask((6, 8)).any()
+        path.unlink()
+        with pytest.raises(ZsasError, match="is gone"):
+            good.load_image()
+
+    def test_a_sample_of_the_hub_is_found_on_another_machine(self, hub):
+        root, asked = hub
+        (root / "data").mkdir(exist_ok=True)
+        image = {"bytes": cv2.imencode(".png", PICTURE)[1].tobytes()}
+        table = pa.table({"image": [image], "mask": [None], "label": ["normal"]})
+        pq.write_table(table, root / "data/candle.test-00000-of-00001.parquet")
+        (sample,) = pickle.loads(pickle.dumps(load_dataset("visa", categories=["candle"]).samples))
+        asked.clear()
+        assert sample.load_image().shape == (6, 8, 3)
+        assert [name for _, name, _ in asked] == ["data/candle.test-00000-of-00001.parquet"]
 
     def test_only_the_chosen_category_is_fetched(self, hub):
         root, asked = hub

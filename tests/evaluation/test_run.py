@@ -247,6 +247,17 @@ def test_a_failure_is_tried_again_and_replaced(tmp_path, monkeypatch):
     assert results["images"] == len(data)
 
 
+def test_two_processes_on_one_folder_count_nothing_twice(data, tmp_path):
+    segmenter, conditions = small_segmenter(), plan(SETTINGS)
+    stores = [Store(tmp_path / "run", {}, len(conditions)) for _ in range(2)]
+    for store in stores:
+        run.evaluate(segmenter, data, conditions, store)
+    assert write_report(stores[0], data, conditions, {"side": 0})["images"] == len(data)
+    assert write_report(stores[1], data, conditions, {"side": 0})["images"] == len(data)
+    totals = [stores[1].totals(category) for category in data.categories]
+    assert sum(len(total.images) for total in totals) == len(data)
+
+
 def test_an_image_that_breaks_the_work_takes_no_other_along(data, tmp_path, monkeypatch):
     measure = run.measure
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.conftest import small_backbone
 from tests.evaluation.pictures import write_folder
@@ -122,8 +124,44 @@ def test_with_and_without_room_the_adapter_is_the_same(data, tmp_path):
 
 def test_another_recipe_is_not_mixed_in(data, tmp_path):
     train(small_backbone(), data, tmp_path, RECIPE)
-    with pytest.raises(ZsasError, match="another recipe or other images"):
+    with pytest.raises(ZsasError, match="another recipe, another model or other images"):
         train(small_backbone(), data, tmp_path, Recipe(**{**RECIPE.__dict__, "lr": 1e-4}))
+
+
+def renamed(name="small-clip", **model):
+    clip = small_backbone(**model)
+    clip.name = name
+    return clip
+
+
+@pytest.mark.parametrize("other", [{"name": "other-clip"}, {"seed": 1}])
+def test_another_model_is_not_mixed_in(data, tmp_path, other):
+    path = train(small_backbone(), data, tmp_path, RECIPE)
+    before = {file: file.read_bytes() for file in (path, tmp_path / "cache/tokens.json")}
+    with pytest.raises(ZsasError, match="another model"):
+        train(renamed(**other), data, tmp_path, RECIPE)
+    assert {file: file.read_bytes() for file in before} == before
+    train(renamed(**other), data, tmp_path, RECIPE, resume=False)
+
+
+def test_tokens_of_other_weights_or_pictures_are_stale(tmp_path):
+    root = write_folder(tmp_path / "parts", per_kind=3)
+    samples = load_dataset("folder", root).samples
+    cache = tmp_path / "cache"
+    Tokens(small_backbone(), samples, RECIPE, cache, budget=10**9).of([0])
+    other = Tokens(small_backbone(seed=1), samples, RECIPE, cache, budget=10**9)
+    other.of([0])
+    assert other.encoded == 1
+    picture = samples[0].image.path
+    shown = np.asarray(Image.open(picture))
+    Image.fromarray(255 - shown // 2).save(picture, compress_level=0)
+    replaced = Tokens(small_backbone(seed=1), samples, RECIPE, cache, budget=10**9)
+    replaced.of([0])
+    assert replaced.encoded == 1
+    train(small_backbone(), load_dataset("folder", root), tmp_path / "run", RECIPE)
+    Image.fromarray(shown).save(picture)
+    with pytest.raises(ZsasError, match="other images"):
+        train(small_backbone(), load_dataset("folder", root), tmp_path / "run", RECIPE)
 
 
 def test_images_without_ground_truth_are_refused(tmp_path, data):

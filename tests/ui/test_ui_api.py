@@ -50,6 +50,21 @@ def test_segment_gives_json_and_lossless_files(client: Client, photo_file: Path)
     assert any(name.endswith("_result.json") for name in zipfile.ZipFile(everything).namelist())
 
 
+@pytest.mark.parametrize("given", [{}, {"preset": ""}], ids=["left out", "empty"])
+def test_without_a_preset_what_is_running_answers(
+    given: dict[str, str],
+    client: Client,
+    served: Served,
+    photo_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(served.workshop, "default", "paper")  # and tiny runs instead
+    answer, *_ = client.predict(image=handle_file(str(photo_file)), **given, api_name="/segment")
+    assert answer["preset"] == "tiny"
+    rows, _ = client.predict(files=[handle_file(str(photo_file))], **given, api_name="/batch")
+    assert [row["error"] for row in rows] == [""]
+
+
 def test_batch_gives_a_row_for_each_file(client: Client, tmp_path: Path) -> None:
     good, bad, packed = tmp_path / "good.png", tmp_path / "bad.png", tmp_path / "more.zip"
     good.write_bytes(png(photo(5)))
@@ -74,6 +89,7 @@ def test_only_the_two_endpoints_are_offered_and_they_are_described(served: Serve
     for endpoint in info["named_endpoints"].values():
         names = [parameter["parameter_name"] for parameter in endpoint["parameters"]]
         assert names[1:] == ["preset", *(knob.name for knob in knobs())]
+        assert endpoint["parameters"][1]["parameter_default"] == ""
         assert len(endpoint["description"]) > 40
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import http.server
 import io
@@ -231,6 +232,74 @@ def test_the_keyboard_sets_points_and_reaches_everything(tab: Tab) -> None:
     expect(page.locator("#zs-main .zs-minus[data-click]")).to_have_count(1)
     page.keyboard.press("Backspace")
     expect(page.locator("#zs-main [data-click]")).to_have_count(1)
+
+
+def test_the_photo_does_not_take_the_keyboard_back(tab: Tab) -> None:
+    page = tab.result()
+    page.focus("#zs-main")
+    page.keyboard.press("ArrowLeft")
+    page.click(".zs-brand p")
+    page.focus("#knob-threshold input[type=number]")
+    set_slider(page, "threshold", 0.95)
+    wait_for_query(page, "threshold", "0.95")
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.activeElement.type") == "number"
+
+
+def give(page: Page, kind: str, where: str, name: str, content: bytes, mime: str = "") -> None:
+    """Drop or paste a file on an element, as a browser tells the page of it."""
+    page.locator(where).evaluate(
+        """(place, [kind, name, text, mime]) => {
+          const data = new DataTransfer();
+          const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+          data.items.add(new File([bytes], name, { type: mime }));
+          const more = { bubbles: true, cancelable: true };
+          place.dispatchEvent(kind === "drop"
+            ? new DragEvent("drop", { dataTransfer: data, ...more })
+            : new ClipboardEvent("paste", { clipboardData: data, ...more }));
+        }""",
+        [kind, name, base64.b64encode(content).decode(), mime],
+    )
+
+
+def test_a_dropped_file_of_any_type_is_for_the_server_to_judge(tab: Tab) -> None:
+    page = tab.result()
+    buffer = io.BytesIO()
+    Image.fromarray(photo(12, (200, 300))).save(buffer, "TIFF")
+    give(page, "drop", "#zs-main", "part.tif", buffer.getvalue())
+    expect(page.locator("#zs-main")).to_have_attribute("viewBox", "0 0 300 200")
+
+
+def test_a_dropped_file_that_is_too_large_is_said_to_be(tab: Tab) -> None:
+    page = tab.result()
+    give(page, "drop", "#zs-main", "<b>big.png", bytes(5 * 2**20), "image/png")
+    sorry = page.locator("#zs-verdict [role=alert]")
+    expect(sorry).to_contain_text("<b>big.png could not be uploaded: ")
+    set_slider(page, "threshold", 0.95)
+    expect(sorry).to_have_count(0)
+
+
+def test_only_what_is_pasted_for_the_page_is_taken(tab: Tab) -> None:
+    page = tab.result()
+    uploads: list[str] = []
+    page.on("request", lambda r: uploads.append(r.url) if "/upload" in r.url else None)
+    page.evaluate(
+        """() => {
+          for (const [id, name] of [["host-note", "contenteditable"], ["host-part", "tabindex"]]) {
+            const part = document.createElement("div");
+            part.id = id;
+            part.setAttribute(name, name === "tabindex" ? "0" : "true");
+            document.body.append(part);
+          }
+        }"""
+    )
+    content = png(photo(13, (200, 300)))
+    for place in ("#host-note", "#host-part"):
+        give(page, "paste", place, "note.png", content, "image/png")
+    page.wait_for_timeout(500)
+    assert uploads == []
+    give(page, "paste", "body", "part.png", content, "image/png")
+    expect(page.locator("#zs-main")).to_have_attribute("viewBox", "0 0 300 200")
 
 
 def test_a_row_of_the_table_lights_up_its_region(tab: Tab) -> None:

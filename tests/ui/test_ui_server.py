@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import secrets
+import signal
+import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -251,3 +257,73 @@ def test_a_wrong_preset_in_the_environment_is_one_sentence(monkeypatch: pytest.M
         server.default_preset()
     monkeypatch.setenv("ZSAS_PRESET", "base")
     assert server.default_preset() in PRESETS
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("ZSAS_PRESET", "huge"), ("ZSAS_CACHE_MB", "abc"), ("ZSAS_CACHE_MB", "0")]
+)
+def test_a_wrong_environment_ends_the_start_with_one_sentence(name: str, value: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env={**os.environ, name: value},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{name} is '{value}', but it must be")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_terminated_server_leaves_no_file_of_a_visitor(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    files = tmp_path / "files"
+    files.mkdir()
+    own = {"TMPDIR": str(files), "GRADIO_TEMP_DIR": str(files / "gradio")}
+    running = subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            **own,
+            "GRADIO_SERVER_PORT": str(port),
+            "HF_HUB_OFFLINE": "1",
+            "ZSAS_PRESET": "tiny",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LONG) as client:
+            for _ in range(1200):
+                try:
+                    client.get("/config")
+                    break
+                except httpx.ConnectError:
+                    time.sleep(0.1)
+            assert Path(upload(client, png(photo(1)))).is_file()
+            with client.stream("GET", "/gradio_api/heartbeat/open-tab") as alive:
+                next(alive.iter_lines())
+                running.send_signal(signal.SIGTERM)
+                running.wait(60)
+    finally:
+        running.kill()
+        running.wait()
+    assert [path for path in files.rglob("*") if path.is_file()] == []
+    assert list(files.glob("zsas-page-*")) == []
+
+
+def test_the_environment_names_an_adapter_for_presets_without_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from zsas.pipeline import Segmenter
+
+    monkeypatch.setattr(Segmenter, "from_preset", lambda preset, adapter=None: (preset, adapter))
+    assert server.load_segmenter("paper") == ("paper", None)
+    monkeypatch.setenv("ZSAS_ADAPTER", "april-gan:visa")
+    assert server.load_segmenter("paper") == ("paper", "april-gan:visa")
+    assert server.load_segmenter("tiny") == ("tiny", None)

@@ -30,10 +30,9 @@ def read_mvtec(root: Path, split: Split, layout: str, categories: Sequence[str] 
         category, found = folder.name, len(samples)
         for kind in _folders(folder / split):
             defective = kind.name != "good"
+            masks = _Masks(folder / "ground_truth" / kind.name)
             for path in _pictures(kind):
-                mask = (
-                    _mask_beside(folder / "ground_truth" / kind.name, path) if defective else None
-                )
+                mask = masks.of(path) if defective else None
                 samples.append(
                     Sample(
                         key=f"{category}/{split}/{kind.name}/{path.stem}",
@@ -132,15 +131,22 @@ def read_flat(root: Path, split: Split) -> Dataset:
     return Dataset(root.resolve().name, split, tuple(samples))
 
 
-def _mask_beside(folder: Path, picture: Path) -> Path:
-    for stem in (f"{picture.stem}_mask", picture.stem):
-        for suffix in SUFFIXES:
-            path = folder / (stem + suffix)
-            if path.is_file():
-                return path
-    raise ZsasError(
-        f"{picture} shows a defect but has no mask; expected it at {folder / (picture.stem + '_mask.png')}."
-    )
+class _Masks:
+    """The masks in one folder of ground truth; upper and lower case are told apart only where both are there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        found = _pictures(folder) if folder.is_dir() else []
+        self.by_stem = {path.stem.lower(): path for path in found} | {p.stem: p for p in found}
+
+    def of(self, picture: Path) -> Path:
+        for stem in (f"{picture.stem}_mask", picture.stem):
+            for name in (stem, stem.lower()):
+                if name in self.by_stem:
+                    return self.by_stem[name]
+        raise ZsasError(
+            f"{picture} shows a defect but has no mask; expected it at {self.folder / (picture.stem + '_mask.png')}."
+        )
 
 
 def _any_defect(mask: File) -> bool:

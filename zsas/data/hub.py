@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from zsas.data.samples import LICENCES, Dataset, Sample, Source, Split, object_name
+from zsas.data.samples import LICENCES, Dataset, File, Sample, Source, Split, object_name
 from zsas.errors import ZsasError
 
 HUB = {"mvtec": "Voxel51/mvtec-ad", "visa": "BrachioLab/visa"}
@@ -44,16 +44,20 @@ class HubFile:
 class Cell:
     """A picture in one row of a parquet file, with its bytes in `column`."""
 
-    path: Path
+    file: File | HubFile
     column: str
     row: int
 
     def picture(self) -> Path | Image.Image:
+        path = self.file.picture()
+        assert isinstance(path, Path)
+        if not path.is_file():
+            raise ZsasError(f"{path} is gone; list the data set anew.")
         try:
-            return Image.open(io.BytesIO(_cells(self.path, self.column)[self.row]))
+            return Image.open(io.BytesIO(_cells(path, self.column)[self.row]))
         except (OSError, SyntaxError):
             raise ZsasError(
-                f"Row {self.row} of {self.path.name} holds no image in its column {self.column!r}."
+                f"Row {self.row} of {path.name} holds no image in its column {self.column!r}."
             ) from None
 
 
@@ -134,12 +138,23 @@ def hub_visa(split: Split, categories: Sequence[str], revision: str | None) -> D
     samples: list[Sample] = []
     for category in dict.fromkeys(categories) or VISA_CATEGORIES:
         name = f"data/{category}.{split}-00000-of-00001.parquet"
-        samples += visa_from_parquet(_hub_file(HUB["visa"], name, revision), category, split)
+        path = _hub_file(HUB["visa"], name, revision)
+        # Each machine of a cluster has a cache of its own, so a sample names the file on the Hub.
+        samples += visa_from_parquet(path, category, split, HubFile(HUB["visa"], name, revision))
     return Dataset("visa", split, tuple(samples), LICENCES["visa"])
 
 
-def visa_from_parquet(path: Path, category: str, split: Split) -> list[Sample]:
-    """One category of VisA from its parquet file, columns `image`, `mask` and `label`."""
+def visa_from_parquet(
+    path: Path, category: str, split: Split, source: HubFile | None = None
+) -> list[Sample]:
+    """One category of VisA from its parquet file, columns `image`, `mask` and `label`.
+
+    Args:
+        path: The file.
+        category: Whose it is.
+        split: Which split.
+        source: Where the file is on the Hub; None if `path` is all there is.
+    """
     import pyarrow.parquet as pq
 
     names = pq.read_schema(path).names
@@ -157,8 +172,8 @@ def visa_from_parquet(path: Path, category: str, split: Split) -> list[Sample]:
                 object_name=object_name(category),
                 kind="bad" if defective else "good",
                 defective=defective,
-                image=Cell(path, "image", row),
-                mask=Cell(path, "mask", row) if defective else None,
+                image=Cell(source or File(path), "image", row),
+                mask=Cell(source or File(path), "mask", row) if defective else None,
             )
         )
     return samples

@@ -230,7 +230,6 @@ def measure_and_report(
     segmenter = Segmenter.from_preset(**model, cache_bytes=CACHE_BYTES)
     facts = identity(data, conditions, segmenter, side)
     store = Store(out, facts, len(conditions))
-    batch = batch or (16 if segmenter.clip.device.type == "cuda" else 1)
     columns = (
         rich.progress.TextColumn("measuring"),
         rich.progress.BarColumn(),
@@ -244,6 +243,7 @@ def measure_and_report(
             bar.update(task, completed=done, total=total)
 
         if ray is None:
+            batch = batch or (16 if segmenter.clip.device.type == "cuda" else 1)
             run.evaluate(segmenter, data, conditions, store, side=side, batch=batch, progress=show)
         else:
             from zsas import scale
@@ -252,6 +252,11 @@ def measure_and_report(
             scale.evaluate(
                 data, conditions, store, model=model, side=side, batch=batch, progress=show, **ray
             )
+            # The driver has not measured anything: these two are the workers' own.
+            facts["models"] |= {
+                "device": "Ray workers",
+                "precision": model.get("precision", "auto"),
+            }
     return write_report(
         store,
         data,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 from zsas import __version__
 from zsas.data.made.scene import HELD_OUT_FAMILIES
-from zsas.data.samples import Dataset, File, Source
+from zsas.data.samples import Dataset, File, Sample, Source
 from zsas.evaluation.conditions import Condition
 from zsas.pipeline import Segmenter
 
@@ -20,15 +20,12 @@ def identity(
     dataset: Dataset, conditions: Sequence[Condition], segmenter: Segmenter, side: int
 ) -> dict[str, Any]:
     """What a run is: equal identities give equal records."""
-    keys = "\n".join(
-        f"{sample.key} {_size(sample.image)} {_size(sample.mask)}" for sample in dataset
-    )
     return {
         "zsas": __version__,
         "dataset": dataset.name,
         "split": dataset.split,
         "images": len(dataset),
-        "keys": hashlib.sha256(keys.encode()).hexdigest()[:16],
+        "keys": digest_of_samples(dataset),
         "conditions": [asdict(condition) for condition in conditions],
         "models": describe(segmenter, conditions),
         "side": side,
@@ -51,8 +48,7 @@ def describe(segmenter: Segmenter, conditions: Sequence[Condition]) -> dict[str,
 
 
 def fingerprint(segmenter: Segmenter) -> str:
-    """Digest of the first values of every weight: the same names may hold other weights after a training."""
-    digest = hashlib.blake2b(digest_size=8)
+    """Digest of every weight of a segmenter; see `digest_of_weights`."""
     weights: list[torch.Tensor] = []
     for holder in (segmenter.clip, segmenter.sam.network):
         for part in vars(holder).values():
@@ -60,9 +56,23 @@ def fingerprint(segmenter: Segmenter) -> str:
     for localizer in segmenter.localizers.values():
         adapter = getattr(localizer, "adapter", None)
         weights += (*adapter.weights, *adapter.biases) if adapter else ()
+    return digest_of_weights(weights)
+
+
+def digest_of_weights(weights: Iterable[torch.Tensor]) -> str:
+    """Digest of the first values of every weight: the same names may hold other weights after a training."""
+    digest = hashlib.blake2b(digest_size=8)
     for weight in weights:
         digest.update(weight.flatten()[:16].float().cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def digest_of_samples(samples: Iterable[Sample]) -> str:
+    """Digest of keys and file sizes: the same keys may name other pictures."""
+    keys = "\n".join(
+        f"{sample.key} {_size(sample.image)} {_size(sample.mask)}" for sample in samples
+    )
+    return hashlib.sha256(keys.encode()).hexdigest()[:16]
 
 
 def _size(source: Source | None) -> int:

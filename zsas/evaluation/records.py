@@ -205,11 +205,16 @@ class Store:
         if path.is_file():
             total = Totals.from_bytes(path.read_bytes())
         if loose:
+            counted = {image["key"] for image in total.images}
             for record in loose:
-                total = total + Totals.from_bytes(record.read_bytes())
+                # Another process on the same folder may have measured, or added up, this image too.
+                one = Totals.from_bytes(record.read_bytes()) if record.is_file() else None
+                if one is not None and one.images[0]["key"] not in counted:
+                    total = total + one
+                    counted.add(one.images[0]["key"])
             _write(path, total.to_bytes())
             for record in loose:
-                record.unlink()
+                record.unlink(missing_ok=True)
         return total
 
     def strip_path(self, key: str) -> Path:

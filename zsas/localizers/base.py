@@ -29,6 +29,12 @@ class PatchFeatures:
     image: Tensor
     resolution: int
 
+    def to(self, device: torch.device | str) -> PatchFeatures:
+        """These features on another device; themselves where they are there already."""
+        if self.layers.device == torch.device(device):
+            return self
+        return PatchFeatures(self.layers.to(device), self.image.to(device), self.resolution)
+
     @property
     def nbytes(self) -> int:
         """Memory of the tensors in bytes."""

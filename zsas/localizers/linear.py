@@ -7,6 +7,7 @@ read too and stamped with what is known of them.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import Tensor
 from zsas.clip import ClipBackbone
 from zsas.errors import ZsasError
 from zsas.localizers.base import PatchFeatures
+from zsas.text import ENSEMBLE
 
 
 @dataclass(frozen=True)
@@ -173,8 +175,10 @@ class LinearLocalizer:
     """Four blocks, a linear layer each, compared with the two text vectors.
 
     Args:
-        clip: The loaded backbone; its vision tower is run with the activation the adapter was trained with.
-        adapter: The layers.
+        clip: The loaded backbone; its towers are run with the activation the adapter was trained with.
+        adapter: The layers. Where it was made for a model in a folder, or one from a folder is loaded, names say
+            nothing: it is taken if its shapes fit, with a warning in the log of `zsas`. Another warning says if it
+            was trained against other sentences than ours.
 
     Raises:
         ZsasError: If the adapter was made for another backbone, naming both.
@@ -184,7 +188,8 @@ class LinearLocalizer:
 
     def __init__(self, clip: ClipBackbone, adapter: Adapter) -> None:
         card = adapter.card
-        if card.backbone != clip.name:
+        made_for, loaded = _folder(card.backbone), _folder(clip.name)
+        if card.backbone != clip.name and made_for is None and loaded is None:
             raise ZsasError(
                 f"The adapter was made for {card.backbone}, but {clip.name} is loaded; "
                 "use the adapter that belongs to it, or the training_free localizer."
@@ -194,6 +199,28 @@ class LinearLocalizer:
             raise ZsasError(
                 f"The adapter reads blocks {card.blocks} with layers of shape {tuple(adapter.weights[0].shape)}, "
                 f"but {clip.name} has {clip.depth} blocks and needs layers of shape {shape}."
+            )
+        log = logging.getLogger("zsas")
+        if card.backbone != clip.name and made_for != loaded:
+            activation = (
+                ""
+                if card.activation == clip.activation
+                else f", whose activation is {clip.activation}"
+            )
+            log.warning(
+                "The adapter was made for %s with the activation %s and is used with %s%s: their shapes fit, but "
+                "whether they are the same model cannot be seen; if not, its maps mean nothing.",
+                card.backbone,
+                card.activation,
+                clip.name,
+                activation,
+            )
+        if card.text_ensemble != ENSEMBLE:
+            log.warning(
+                "The adapter was trained against the sentences %s and is used with ours, %s: its maps may be a "
+                "little weaker than its makers'.",
+                card.text_ensemble,
+                ENSEMBLE,
             )
         self.clip = clip
         self.adapter = adapter
@@ -210,6 +237,11 @@ class LinearLocalizer:
     def resolution(self) -> int:
         """The resolution of the adapter's card."""
         return self.card.resolution
+
+    @property
+    def activation(self) -> str:
+        """Activation of both towers, to be given to `ClipBackbone.state_vectors` too."""
+        return self.card.activation
 
     @torch.inference_mode()
     def encode(self, images: Sequence[NDArray[np.uint8]], resolution: int) -> list[PatchFeatures]:
@@ -234,7 +266,7 @@ class LinearLocalizer:
         seen = self.clip.look(
             pixels.flip(-1) if mirrored else pixels,
             blocks=self.card.blocks,
-            activation=self.card.activation,
+            activation=self.activation,
         )
         grid = pixels.shape[-1] // self.clip.patch
         projected = [
@@ -243,6 +275,13 @@ class LinearLocalizer:
         ]
         layers = torch.stack(projected, dim=1).unflatten(2, (grid, grid))
         return layers.flip(3) if mirrored else layers, seen.image
+
+
+def _folder(backbone: str) -> Path | None:
+    """The folder that the name of a backbone is; None for a Hub id or a preset's name."""
+    path = Path(backbone).expanduser()
+    looks_so = backbone.startswith((".", "~")) or path.is_absolute() or len(path.parts) > 2
+    return path.resolve() if looks_so or (path / "config.json").is_file() else None
 
 
 def _to_grid(layers: Tensor, grid: int) -> Tensor:

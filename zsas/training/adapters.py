@@ -7,7 +7,6 @@ split and judged on another's: the adapter remembers which, and `zsas evaluate` 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from zsas import __version__
 from zsas.clip import ClipBackbone
 from zsas.data.samples import Dataset, Sample
 from zsas.errors import ZsasError
+from zsas.evaluation.identity import digest_of_samples, digest_of_weights
 from zsas.evaluation.metrics import PixelCounts, Truth, pixel_metrics
 from zsas.localizers.linear import Adapter, AdapterCard
 from zsas.text import ENSEMBLE
@@ -103,14 +103,11 @@ class Tokens:
         if self.nbytes > budget:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        keys = "\n".join(sample.key for sample in samples)
         stamp = {
             "shape": shape,
             "blocks": self.blocks,
-            "backbone": clip.name,
-            "activation": clip.activation,
             "precision": str(clip.dtype),
-            "keys": hashlib.sha256(keys.encode()).hexdigest(),
+            **_seen(clip, samples),
         }
         text, path = json.dumps(stamp), folder / "tokens.json"
         fresh = not path.is_file() or path.read_text() != text
@@ -137,6 +134,16 @@ class Tokens:
             self.encoded += len(missing)
         rows = [fresh[i] if i in fresh else self._kept[i] for i in index]  # type: ignore[index]
         return torch.from_numpy(np.stack(rows)).to(self.clip.device).float()
+
+
+def _seen(clip: ClipBackbone, samples: Sequence[Sample]) -> dict[str, str]:
+    """Which model sees which images, so that other weights or pictures under the same names are noticed."""
+    return {
+        "backbone": clip.name,
+        "activation": clip.activation,
+        "weights": digest_of_weights(clip.model.state_dict().values()),
+        "keys": digest_of_samples(samples),
+    }
 
 
 def quarters(depth: int) -> tuple[int, ...]:
@@ -191,7 +198,7 @@ def train(
         Path of the adapter.
 
     Raises:
-        ZsasError: If images lack their ground truth, or `out` holds another training.
+        ZsasError: If images lack their ground truth, or `out` holds another training; nothing is written then.
     """
     recipe = recipe or Recipe(epochs=EPOCHS.get(data.name, OTHER_EPOCHS))
     unknown = next((s.key for s in data if s.defective is None), None)
@@ -199,6 +206,20 @@ def train(
         raise ZsasError(
             f"Training needs ground truth, but {unknown or 'the data set'} has none; "
             "give every defective image its mask."
+        )
+    identity = {
+        "recipe": json.loads(json.dumps(asdict(recipe))),
+        "data": data.name,
+        "images": len(data),
+        **_seen(clip, data.samples),
+    }
+    checkpoint, epoch = out / "last.pt", 0
+    going_on = resume and checkpoint.is_file()
+    state: dict[str, Any] = loop.load_checkpoint(checkpoint) if going_on else {"identity": identity}
+    if state["identity"] != identity:
+        raise ZsasError(
+            f"{out} holds a training with another recipe, another model or other images; choose another folder, "
+            "or start anew."
         )
     torch.manual_seed(recipe.seed)
     tokens = Tokens(clip, data.samples, recipe, out / "cache", cache_bytes)
@@ -213,19 +234,7 @@ def train(
     optimizer = torch.optim.Adam(layers.parameters(), lr=recipe.lr, betas=recipe.betas)
     held = _held_out(len(data), recipe.holdout)
     used = [i for i in range(len(data)) if i not in held]
-    identity = {
-        "recipe": json.loads(json.dumps(asdict(recipe))),
-        "data": data.name,
-        "images": len(data),
-    }
-    checkpoint, epoch = out / "last.pt", 0
-    going_on = resume and checkpoint.is_file()
     if going_on:
-        state = loop.load_checkpoint(checkpoint)
-        if state["identity"] != identity:
-            raise ZsasError(
-                f"{out} holds a training with another recipe or other images; choose another folder, or start anew."
-            )
         layers.load_state_dict(state["layers"])
         optimizer.load_state_dict(state["optimizer"])
         epoch = state["epoch"]

@@ -90,7 +90,7 @@ def _described(
     names = [first, "preset", *(knob.name for knob in knobs())]
     lines = [f"        {first}: {first_help}"]
     lines.append(
-        "        preset: tiny runs anywhere; base and paper need their weights; empty takes what is running."
+        "        preset: tiny runs anywhere; base and paper need their weights; empty or left out, what is running."
     )
     for knob in knobs():
         unit = f", {knob.unit}" if knob.unit else ""

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
+import lzma
+import os
+import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,12 +21,17 @@ from zsas.images import load_image
 from zsas.result import Result
 from zsas.settings import Settings
 from zsas.stopping import Stopped, heed
-from zsas.ui import export
+from zsas.ui import export, gpu
 from zsas.ui.session import Workshop
 
 MAX_FILES = 500
 MAX_UNPACKED = 2 * 2**30
-COLUMNS = ("file", "verdict", "score", "regions", "anomalous_px", "seconds", "error")
+COLUMNS = ("file", "verdict", "score", "regions", "anomalous_px", "seconds", "error", "saved_as")
+_CHUNK = 2**20
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
+    *(RuntimeError, NotImplementedError),  # a password, an unknown compression
+)
 
 
 @dataclass(frozen=True)
@@ -30,8 +40,8 @@ class Line:
 
     Attributes:
         file: Its name, as the visitor gave it.
-        result: The decision, or None if it failed; its arrays are dropped once they are saved.
         error: Why it failed, "" if it did not.
+        saved_as: What the names of its output files begin with, "" if it failed.
     """
 
     file: str
@@ -41,6 +51,7 @@ class Line:
     anomalous_px: int = 0
     seconds: float = 0.0
     error: str = ""
+    saved_as: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, with the names of `COLUMNS`."""
@@ -76,46 +87,66 @@ def unpack(paths: Sequence[str | Path], folder: Path) -> list[tuple[str, Path | 
 
     Raises:
         ZsasError: If there is nothing at all, or more than `MAX_FILES`.
+        Stopped: If nobody waits for it any more.
     """
     found: list[tuple[str, Path | None, str]] = []
     room = MAX_UNPACKED
     for path in map(Path, paths):
+        _check_count(len(found) + 1)
         if not zipfile.is_zipfile(path):
             found.append((path.name, path, ""))
             continue
         try:
             with zipfile.ZipFile(path) as archive:
-                for member in archive.infolist():
-                    name = member.filename
-                    if (
-                        member.is_dir()
-                        or Path(name).name.startswith((".", "__MACOSX"))
-                        or "__MACOSX" in name
-                    ):
-                        continue
-                    if len(found) >= MAX_FILES:
-                        break
-                    room -= member.file_size
-                    if room < 0:
-                        found.append(
-                            (name, None, f"{path.name} unpacks to more than 2 GB; split it.")
-                        )
-                        break
-                    target = folder / f"{len(found):04d}-{export.stem_of(Path(name).stem)}"
-                    with archive.open(member) as source, target.open("wb") as file:
-                        file.write(source.read(member.file_size + 1))
-                    found.append((name, target, ""))
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError):
+                members = [member for member in archive.infolist() if _is_wanted(member)]
+                _check_count(len(found) + len(members))
+                for member in members:
+                    target = folder / f"{len(found):04d}"
+                    size, trouble = _extract(archive, member, target, room)
+                    room -= size
+                    found.append((member.filename, None if trouble else target, trouble))
+        except _DAMAGE:
             found.append(
                 (path.name, None, f"{path.name} is a ZIP that cannot be unpacked; pack it again.")
             )
     if not found:
         raise ZsasError("There are no files in this batch; choose photos, or a ZIP of photos.")
-    if len(found) > MAX_FILES or len(paths) > MAX_FILES:
+    return found
+
+
+def _check_count(files: int) -> None:
+    if files > MAX_FILES:
         raise ZsasError(
             f"A batch holds at most {MAX_FILES} files; split it, or use the command line."
         )
-    return found
+
+
+def _is_wanted(member: zipfile.ZipInfo) -> bool:
+    path = Path(member.filename)
+    return not (member.is_dir() or path.name.startswith(".") or "__MACOSX" in member.filename)
+
+
+def _extract(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, room: int
+) -> tuple[int, str]:
+    """Unpack one member, whatever size it claims to have: how many bytes came, and why it failed, "" if it did not."""
+    size, packed = 0, Path(str(archive.filename)).name
+    trouble = ""
+    try:
+        with archive.open(member) as source, target.open("wb") as file:
+            while chunk := source.read(_CHUNK):
+                heed()
+                size += len(chunk)
+                if size > room:
+                    trouble = f"{packed} unpacks to more than 2 GB; split it."
+                    break
+                file.write(chunk)
+    except _DAMAGE:
+        name = Path(member.filename).name
+        trouble = f"{name} cannot be unpacked from {packed}; pack it again, without a password."
+    if trouble:
+        target.unlink(missing_ok=True)
+    return size, trouble
 
 
 def run(
@@ -132,29 +163,36 @@ def run(
     folder = export.new_folder()
     inside = folder / "results"
     inside.mkdir()
-    files = unpack(paths, _made(folder / "unpacked"))
     coco = Coco()
     lines: list[Line] = []
-    yield Progress((), len(files))
     stems: set[str] = set()
     stopped = False
-    for name, path, trouble in files:
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as unpacked:
         try:
-            heed()
-            line, result = (
-                (Line(name, error=trouble), None)
-                if path is None
-                else _one(workshop, name, path, preset, settings)
-            )
+            files = unpack(paths, Path(unpacked))
         except Stopped:
-            stopped = True
-            break
-        if result is not None:
-            stem = _unused(export.stem_of(Path(name).stem), stems)
-            result.save(inside, stem=stem)
-            coco.add(name, result)
-        lines.append(line)
-        yield Progress(tuple(lines), len(files))
+            yield Progress((), len(paths), stopped=True)
+            return
+        yield Progress((), len(files))
+        for name, path, trouble in files:
+            try:
+                heed()
+                line, result = (
+                    (Line(name, error=trouble), None)
+                    if path is None
+                    else _one(workshop, name, path, preset, settings)
+                )
+            except Stopped:
+                stopped = True
+                break
+            if result is not None:
+                stem = _unused(export.stem_of(Path(name).stem), stems)
+                result.save(inside, stem=stem)
+                coco.add(name, result, stem)
+                line = dataclasses.replace(line, saved_as=stem)
+            lines.append(line)
+            os.utime(folder)  # else a batch of more than an hour would look forgotten
+            yield Progress(tuple(lines), len(files))
     _write_summary(inside, lines, coco)
     archive = export.zip_folder(inside, folder / "zsas-results.zip") if lines else None
     yield Progress(tuple(lines), len(files), archive, stopped)
@@ -164,9 +202,9 @@ def _one(
     workshop: Workshop, name: str, path: Path, preset: str, settings: Settings
 ) -> tuple[Line, Result | None]:
     try:
-        image = load_image(path)
-        key = workshop.keep_photo(image)
-        result = workshop.decide(preset, workshop.encode(preset, key, settings), settings)
+        # Not kept in the workshop: nobody comes back to it, and the photos that others look at would have to go.
+        encoding = gpu.encode(preset, load_image(path), settings)
+        result = workshop.decide(preset, encoding, settings)
     except ZsasError as error:
         return Line(name, error=str(error).replace(str(path), Path(name).name)), None
     line = Line(
@@ -187,11 +225,12 @@ class Coco:
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
 
-    def add(self, name: str, result: Result) -> None:
-        """Add one photo and its regions."""
+    def add(self, name: str, result: Result, saved_as: str) -> None:
+        """Add one photo and its regions; `saved_as` is what the names of its output files begin with."""
         height, width = result.mask.shape
         image = len(self._images) + 1
-        self._images.append({"id": image, "file_name": name, "width": width, "height": height})
+        size = {"width": width, "height": height}
+        self._images.append({"id": image, "file_name": name, **size, "saved_as": saved_as})
         for region in result.regions:
             x0, y0, x1, y1 = region.box
             self._annotations.append(
@@ -221,9 +260,10 @@ def _write_summary(folder: Path, lines: Sequence[Line], coco: Coco) -> None:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         # A leading sign would make a spreadsheet run the name of a file as a formula.
+        signs = ("=", "+", "-", "@", "\t", "\r")
         writer.writerows(
             {
-                key: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@" else v
+                key: f"'{v}" if isinstance(v, str) and v.startswith(signs) else v
                 for key, v in line.to_dict().items()
             }
             for line in lines
@@ -235,16 +275,11 @@ def _write_summary(folder: Path, lines: Sequence[Line], coco: Coco) -> None:
         (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
-
-
 def _unused(stem: str, stems: set[str]) -> str:
     name, number = stem, 2
-    while name in stems:
+    while name.casefold() in stems:  # Windows and macOS take "Gear" and "gear" for the same file
         name, number = f"{stem}-{number}", number + 1
-    stems.add(name)
+    stems.add(name.casefold())
     return name
 
 

@@ -3,31 +3,69 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import os
 import re
 import shutil
 import tempfile
 import threading
 import time
+import unicodedata
 import zipfile
 from functools import cache
 from pathlib import Path
 
 from zsas.result import Result
 
+try:
+    import fcntl
+except ImportError:  # Windows, where a dead process's folder stays
+    fcntl = None  # type: ignore[assignment]
+
 KEEP_SECONDS = 3600.0
+_PREFIX = "zsas-page-"
 _lock = threading.Lock()
 
 
 @cache
 def scratch() -> Path:
-    """The folder of this process for files to be downloaded; removed when it ends."""
-    folder = Path(tempfile.mkdtemp(prefix="zsas-page-"))
+    """The folder of this process for files to be downloaded; removed when it ends.
+
+    Those of processes that were killed before they could do so are removed on the way.
+    """
+    if fcntl is not None:
+        for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+            with contextlib.suppress(OSError):
+                if old.lstat().st_uid == os.getuid():
+                    os.close(_held(old))
+                    shutil.rmtree(old)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            _held(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
+def _held(folder: Path) -> int:
+    """Lock a folder until the descriptor is closed, at the latest when this process ends, however it does.
+
+    Not the process's number in the folder's name: in a container that is started again the number is the same.
+
+    Raises:
+        OSError: If another process holds it, or it cannot be locked.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def new_folder() -> Path:
-    """A fresh folder in `scratch`; those older than `KEEP_SECONDS` are removed on the way."""
+    """A fresh folder in `scratch`; those that nothing was put in for `KEEP_SECONDS` are removed on the way."""
     with _lock:
         old = time.time() - KEEP_SECONDS
         for folder in scratch().iterdir():
@@ -37,8 +75,8 @@ def new_folder() -> Path:
 
 
 def stem_of(name: str) -> str:
-    """A file name's harmless core."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "photo"
+    """A file name's harmless core: letters and digits of any script; at most 200 bytes, so that endings have room."""
+    return re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", name)).strip("-")[:50] or "photo"
 
 
 def zip_folder(folder: Path, target: Path) -> Path:

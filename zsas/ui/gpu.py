@@ -53,7 +53,9 @@ def _gpu(duration: Callable[..., int]) -> Callable[[Callable[..., Any]], Callabl
 @_gpu(_for_encode)
 def encode(preset: str, image: NDArray[np.uint8], settings: Settings) -> Any:
     """An `Encoding`: both encoders, once."""
-    return SEGMENTERS[preset].encode(image, settings)
+    encoding = SEGMENTERS[preset].encode(image, settings)
+    # The page's own process has no GPU to take it on.
+    return encoding.to("cpu") if ZERO else encoding
 
 
 @_gpu(_for_decide)

@@ -264,6 +264,7 @@ class _Page(Layout):
         with gr.Column(visible=False):
             image = UploadedImage(label="image", type="filepath", image_mode=None)
             files = UploadedFiles(label="files", file_count="multiple", type="filepath")
+            preset = gr.Dropdown(["", *PRESETS], value="", label="preset")
             answer, rows = gr.JSON(label="result"), gr.JSON(label="rows")
             mask, score, overlay, everything, archive = (
                 gr.File(label=name)
@@ -272,14 +273,14 @@ class _Page(Layout):
             one, many = gr.Button("segment"), gr.Button("segment_batch")
         one.click(
             api.make_segment(self.workshop),
-            [image, self.preset, *self.settings],
+            [image, preset, *self.settings],
             [answer, mask, score, overlay, everything],
             api_name="segment",
             **HEAVY,
         )
         many.click(
             api.make_batch(self.workshop),
-            [files, self.preset, *self.settings],
+            [files, preset, *self.settings],
             [rows, archive],
             api_name="batch",
             **HEAVY,

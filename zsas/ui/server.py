@@ -12,6 +12,7 @@ from starlette.responses import FileResponse
 from starlette.routing import Route
 
 from zsas.errors import ZsasError
+from zsas.ui import export
 from zsas.ui.examples import Examples
 from zsas.ui.gpu import ZERO
 from zsas.ui.page import build
@@ -73,10 +74,28 @@ def default_preset() -> str:
 def load_segmenter(preset: str) -> Any:
     """A real segmenter; torch is imported here, in the background, after the page is up."""
     from zsas.device import keep_freed_memory
+    from zsas.models import preset_named
     from zsas.pipeline import Segmenter
 
     keep_freed_memory()
-    return Segmenter.from_preset(preset)
+    own = preset_named(preset).adapter
+    return Segmenter.from_preset(
+        preset, adapter=None if own else os.environ.get("ZSAS_ADAPTER") or None
+    )
+
+
+def default_workshop() -> Workshop:
+    """The usual one, as the environment wants it; nothing is loaded yet.
+
+    Raises:
+        ZsasError: If ZSAS_PRESET or ZSAS_CACHE_MB makes no sense.
+    """
+    megabytes = os.environ.get("ZSAS_CACHE_MB") or "1024"
+    if not megabytes.isdecimal() or not int(megabytes):
+        raise ZsasError(
+            f"ZSAS_CACHE_MB is {megabytes!r}, but it must be a whole number of megabytes, 1 or more."
+        )
+    return Workshop(load_segmenter, default_preset(), budget=int(megabytes) * 2**20)
 
 
 def make_page(workshop: Workshop | None = None, examples: Examples | None = None) -> gr.Blocks:
@@ -86,7 +105,7 @@ def make_page(workshop: Workshop | None = None, examples: Examples | None = None
         workshop: Of another kind than the usual, for tests.
         examples: Of another folder than the usual, for tests.
     """
-    page = build(workshop or Workshop(load_segmenter, default_preset()), examples or Examples())
+    page = build(workshop or default_workshop(), examples or Examples())
     return page.queue(max_size=LINE, default_concurrency_limit=4, api_open=False)
 
 
@@ -101,18 +120,20 @@ def launch(
         options: For `gr.Blocks.launch`, over `LAUNCH`.
 
     Raises:
-        ZsasError: If the MCP extra of gradio is missing; gradio itself would go on without the MCP server.
+        ZsasError: If the environment asks for what makes no sense, or the MCP extra of gradio is missing; gradio
+            itself would go on without the MCP server.
     """
     if importlib.util.find_spec("mcp") is None:
         raise ZsasError(
             "The MCP server needs gradio's extra; install it with: pip install 'gradio[mcp]'."
         )
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    workshop = workshop or Workshop(load_segmenter, default_preset())
+    workshop = workshop or default_workshop()
+    export.scratch()  # takes away what a server that was killed has left
     examples = examples or Examples()
     page = make_page(workshop, examples)
     if ZERO:  # a ZeroGPU wants the models in memory before its first call
-        workshop.start().join()
+        workshop.start_here()
     blocked = [os.getcwd()]
     wanted = {**LAUNCH, "blocked_paths": blocked, "theme": theme(), "css": css(), **options}
     block = not wanted.pop("prevent_thread_lock", False)
@@ -121,4 +142,6 @@ def launch(
     examples.fetch_in_background()
     if block:
         page.block_thread()
+        # Gradio removes uploads when its server ends, which an open tab prevents.
+        gr.route_utils.delete_files_created_by_app(page, age=None)
     return page

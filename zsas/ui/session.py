@@ -120,6 +120,12 @@ class Workshop:
             self._loading.start()
         return self._loading
 
+    def start_here(self) -> None:
+        """The same, finished on return and in this thread: a ZeroGPU lends its device to the main thread's models."""
+        if self._loading is None:
+            self._loading = threading.current_thread()
+            self._first(0.0)
+
     def visited(self) -> None:
         """Somebody has the page: what is left of its head start is not needed."""
         self._visited.set()
@@ -149,6 +155,11 @@ class Workshop:
         if preset not in PRESETS:
             raise ZsasError(f"There is no preset {preset!r}; take {', '.join(PRESETS)}.")
         with self._locks[preset]:
+            main = threading.current_thread() is threading.main_thread()
+            if gpu.ZERO and not main and preset not in gpu.SEGMENTERS:
+                raise ZsasError(
+                    f"On a ZeroGPU {preset} has to be loaded at the start; set ZSAS_PRESET={preset} there."
+                )
             if preset not in gpu.SEGMENTERS:
                 gpu.SEGMENTERS[preset] = self._load(preset)
             return gpu.SEGMENTERS[preset]

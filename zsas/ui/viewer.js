@@ -19,11 +19,13 @@ function drawCursor() {
 }
 
 function prepare() {
+  document.querySelector("#zs-refused")?.remove();
   const svg = main();
   if (!svg) return;
   svg.setAttribute("tabindex", "0");
   svg.setAttribute("aria-describedby", "zs-hint");
-  if (cursor.focused) { svg.focus({ preventScroll: true }); drawCursor(); }
+  // Re-drawn while it had the focus, which is nobody's now; what else has it keeps it.
+  if (cursor.focused && [null, document.body].includes(document.activeElement)) { svg.focus({ preventScroll: true }); drawCursor(); }
 }
 
 element.addEventListener("click", (event) => {
@@ -37,6 +39,9 @@ element.addEventListener("contextmenu", (event) => {
 });
 element.addEventListener("focusin", (event) => { cursor.focused = event.target.id === "zs-main"; drawCursor(); });
 element.addEventListener("focusout", (event) => { if (event.relatedTarget) cursor.focused = false; drawCursor(); });
+for (const kind of ["focusin", "pointerdown"]) {
+  document.addEventListener(kind, (event) => { if (!element.contains(event.target)) cursor.focused = false; });
+}
 element.addEventListener("keydown", (event) => {
   const svg = event.target.closest("#zs-main");
   if (!svg) return;
@@ -58,17 +63,33 @@ element.addEventListener("keydown", (event) => {
 });
 
 async function take(files) {
-  const photo = [...(files || [])].find((file) => file.type.startsWith("image/"));
-  if (!photo) return false;
-  const { path } = await upload(photo);
-  trigger("upload", { path });
-  return true;
+  const photo = files && files[0];  // of any type: a browser knows fewer than the server
+  if (!photo) return;
+  document.querySelector("#zs-refused")?.remove();
+  try {
+    const { path } = await upload(photo);
+    trigger("upload", { path });
+  } catch (error) {
+    refuse(`${photo.name} could not be uploaded: ${error.message}`);
+  }
+}
+function refuse(text) {
+  const note = document.createElement("div");
+  note.id = "zs-refused";
+  note.className = "zs-verdict zs-sorry";
+  note.setAttribute("role", "alert");
+  note.innerHTML = "<h2>That did not work</h2><p></p>";
+  note.lastChild.textContent = text;
+  document.querySelector("#zs-verdict")?.prepend(note);
 }
 element.addEventListener("dragover", (event) => { event.preventDefault(); main()?.classList.add("zs-over"); });
 element.addEventListener("dragleave", () => main()?.classList.remove("zs-over"));
 element.addEventListener("drop", (event) => { event.preventDefault(); main()?.classList.remove("zs-over"); take(event.dataTransfer.files); });
 document.addEventListener("paste", (event) => {
-  if (!element.isConnected || /^(input|textarea)$/i.test(event.target.tagName)) return;
+  const at = event.target;
+  if (!element.isConnected || at.isContentEditable || /^(input|textarea)$/i.test(at.tagName)) return;
+  // Inside somebody's page only what is pasted here, or nowhere in particular, is meant for this one.
+  if (at !== document.body && !element.closest(".gradio-container")?.contains(at)) return;
   take(event.clipboardData && event.clipboardData.files);
 });
 watch("value", prepare);

@@ -199,7 +199,8 @@ def prefetch(source: Iterator[Task], depth: int = 3) -> Iterator[Task]:
         except Exception as wrong:  # handed to whoever reads
             items.put(wrong)
 
-    threading.Thread(target=work, daemon=True).start()
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
     try:
         while True:
             item = items.get()
@@ -208,3 +209,4 @@ def prefetch(source: Iterator[Task], depth: int = 3) -> Iterator[Task]:
             yield item
     finally:
         stop.set()
+        worker.join(10)  # a thread in the middle of a batch would abort the process on its way out

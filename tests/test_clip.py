@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import small_backbone
+from conftest import CPU, LetterTokenizer, small_backbone, small_clip
 
 from zsas.text import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES, prompt_sentences
 
@@ -112,7 +112,6 @@ def test_state_vectors_are_normalised_means_and_kept_per_name(clip):
 
 
 def test_an_activation_other_than_the_towers_runs_through_the_text_too(clip):
-    from conftest import CPU, LetterTokenizer, small_clip
 
     from zsas.clip import ClipBackbone
 
@@ -132,7 +131,6 @@ def test_an_activation_other_than_the_towers_runs_through_the_text_too(clip):
 
 
 def test_the_text_tower_of_a_model_with_two_activations_stays_as_trained():
-    from conftest import CPU, LetterTokenizer, small_clip
 
     from zsas.clip import ClipBackbone
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from conftest import CPU, LetterTokenizer, small_backbone, small_clip
 
+from zsas.clip import ClipBackbone
 from zsas.text import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES, prompt_sentences
 
 
@@ -112,9 +113,6 @@ def test_state_vectors_are_normalised_means_and_kept_per_name(clip):
 
 
 def test_an_activation_other_than_the_towers_runs_through_the_text_too(clip):
-
-    from zsas.clip import ClipBackbone
-
     model = small_clip()
     for layer in model.text_model.encoder.layers:
         layer.mlp.activation_fn = torch.nn.GELU()
@@ -131,9 +129,6 @@ def test_an_activation_other_than_the_towers_runs_through_the_text_too(clip):
 
 
 def test_the_text_tower_of_a_model_with_two_activations_stays_as_trained():
-
-    from zsas.clip import ClipBackbone
-
     model = small_clip(hidden_act="gelu")  # the vision tower only
     clip = ClipBackbone(model, LetterTokenizer(), name="mixed", device=CPU)
     assert torch.equal(clip.encode_sentences(["a nut"], "gelu"), clip.encode_sentences(["a nut"]))

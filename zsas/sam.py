@@ -151,8 +151,8 @@ class Sam:
     def decode(self, features: SamFeatures, prompts: Sequence[Prompt]) -> list[Masks]:
         """Dec of eqs 9, 10 and 12 for several prompts on one photo.
 
-        On a GPU prompts of one shape are decoded in one call. On a CPU one call each is faster: sixteen prompts in
-        one call took longer than sixteen calls.
+        On a GPU prompts of one shape are decoded in one call. On a CPU each has a call of its own: at full size several
+        in one call take as long, and an answer does not depend on its company to the last bit.
 
         Raises:
             ZsasError: If a prompt has neither points nor a box.

@@ -429,6 +429,20 @@ def test_a_point_and_a_setting_during_a_run_count_when_it_ends(tab: Tab, slowly:
     wait_for_query(page, "kernel_size", "31")
 
 
+def test_a_point_during_the_run_of_a_link_counts_and_so_does_a_reset(
+    tab: Tab, slowly: None
+) -> None:
+    page = tab.page
+    page.goto(f"{tab.url}/?example=one-spot&kernel_size=31")
+    expect(page.locator("#zs-verdict .zs-busy")).to_contain_text("Stage 1 of 8")
+    page.locator("#zs-main").click(position={"x": 30, "y": 30})
+    page.click("#zs-reset")
+    page.wait_for_selector("#zs-verdict .zs-meter")
+    expect(page.locator("#zs-main [data-click]")).to_have_count(1)
+    page.wait_for_function("!new URLSearchParams(location.search).has('kernel_size')")
+    assert page.input_value("#knob-kernel_size input[type=range]") == "25"
+
+
 def test_quick_clicks_all_count(tab: Tab) -> None:
     page = tab.result()
     box = page.locator("#zs-main").bounding_box()

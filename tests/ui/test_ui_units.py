@@ -33,6 +33,7 @@ from zsas.stopping import heeding
 from zsas.ui import batch, controls, drawing, export, gpu, stages, views
 from zsas.ui.examples import Examples
 from zsas.ui.session import Session, Workshop
+from zsas.ui.visits import MOST, Visits
 
 
 @pytest.fixture
@@ -183,6 +184,21 @@ def test_an_unreachable_default_falls_back_and_says_so(monkeypatch: pytest.Monke
     workshop.start().join()
     assert workshop.running == "tiny"
     assert workshop.status == "The preset paper cannot be had. Running tiny instead."
+
+
+def test_all_events_of_a_visitor_share_one_visit() -> None:
+    visits = Visits()
+    with ThreadPoolExecutor(8) as events:
+        found = list(events.map(visits.of, ["a", "b"] * 200))
+    assert len({id(visit) for visit in found}) == 2
+    visit = visits.of("a")
+    unwanted = visit.unwanted()
+    assert not unwanted()
+    visit.turn_to()
+    assert unwanted()
+    for number in range(MOST):
+        visits.of(str(number))
+    assert visits.of("a") is not visit
 
 
 def test_on_a_zerogpu_models_load_in_the_main_thread_and_encodings_leave_the_gpu(

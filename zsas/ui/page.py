@@ -18,6 +18,7 @@ from zsas.ui.layout import DOWNLOADS, TAKE, Layout, note, plain, status_line
 from zsas.ui.quick import gr
 from zsas.ui.session import PRESETS, Session, Workshop
 from zsas.ui.upload import UploadedFiles, UploadedImage, is_uploaded
+from zsas.ui.visits import Visits
 
 TITLE = "Zero-shot anomaly segmentation"
 HEAVY: dict[str, Any] = {"concurrency_id": "models", "concurrency_limit": 1}
@@ -35,7 +36,6 @@ POINTS: dict[str, Any] = {
 """One after the other: each click reads the session that the one before it wrote."""
 LATEST: dict[str, Any] = {"trigger_mode": "always_last"}
 """What is asked for while the same event runs is done after it; gradio drops it by default."""
-MOST_VISITS = 1000
 
 
 def build(workshop: Workshop, examples: Examples) -> gr.Blocks:
@@ -60,24 +60,6 @@ class _Nothing(dict[int, Any]):
         return {}
 
 
-@dataclasses.dataclass
-class _Visit:
-    """What the visitor of one open page wants now. Work ends itself at its next step or encoder block when it is not
-    that: what gradio cancels ends as an error, and may still show a step after the word that it has stopped.
-
-    Attributes:
-        turn: Raised by every photo that is opened or closed, and every Run: what ran before belongs to the turn before.
-        stopped: Whether Stop was pressed, or the tab closed, since.
-        running: Whether a run shows its steps now.
-        late: Whether a point or a setting was changed meanwhile.
-    """
-
-    turn: int = 0
-    stopped: bool = False
-    running: bool = False
-    late: bool = False
-
-
 class _Page(Layout):
     """The parts of the page and what their events call."""
 
@@ -92,8 +74,7 @@ class _Page(Layout):
     ) -> None:
         super().__init__(workshop, examples, session)
         self.page, self.tab_open, self.seen = page, tab_open, seen
-        self.visits: dict[str | None, _Visit] = {}
-        """By gradio's session hash, the latest last."""
+        self.visits = Visits()
         self._wire(page)
         self._endpoints()
 
@@ -105,13 +86,14 @@ class _Page(Layout):
 
         # Only an address that describes a view may fill the page: anything else would come late and empty what a
         # quick visitor has chosen meanwhile.
-        linked = self.link.submit(
+        followed = self.link.submit(
             self._follow,
             self.session,
             [*self.screen, *stage, self.preset, self.strip, *self.settings],
             **LIGHT,
             **HIDDEN,
-        ).success(self._run, state, self.drawn, show_progress="hidden", **HEAVY, **LATEST, **HIDDEN)
+        )
+        linked = self._then_run(followed, state)
         linked.then(None, js=_arrived(), **HIDDEN)
         page.load(self._arrive, None, self.codes, **LIGHT, **HIDDEN).then(
             None, js=_arrived("if (!document.body.dataset.linked)"), **HIDDEN
@@ -198,12 +180,8 @@ class _Page(Layout):
                 event.success(self._again, state, self.drawn, **LIGHT, **LATEST, **HIDDEN)
                 for event in pointed
             ),
-            self.reset.click(
-                self._reset,
-                [self.session, self.preset, self.scaled],
-                [*self.drawn, *self.settings],
-                **LIGHT,
-                **HIDDEN,
+            self.reset.click(self._reset, None, self.settings, **LIGHT, **HIDDEN).success(
+                self._again, state, self.drawn, **LIGHT, **LATEST, **HIDDEN
             ),
         ]
         for event in changed:
@@ -243,12 +221,13 @@ class _Page(Layout):
         )
         self.stop_all.click(self._halt, None, None, **LIGHT, **HIDDEN)
 
-    def _then_run(self, event: Any, state: list[Any]) -> None:
+    def _then_run(self, event: Any, state: list[Any]) -> Any:
         running = event.success(
             self._run, state, self.drawn, show_progress="hidden", **HEAVY, **LATEST, **HIDDEN
         )
         caught_up = running.then(self._catch_up, state, self.drawn, **LIGHT, **LATEST, **HIDDEN)
         self._then_refresh(caught_up, state)
+        return running
 
     def _then_refresh(self, event: Any, state: list[Any]) -> None:
         event.then(
@@ -359,32 +338,17 @@ class _Page(Layout):
             *(gr.DownloadButton(value=None, interactive=False) for _ in self.downloads),
         )
 
-    def _visit(self, request: gr.Request) -> _Visit:
-        """What is known of a visitor; the one who came first is forgotten when there are too many."""
-        visit = self.visits.pop(request.session_hash, None) or _Visit()
-        self.visits[request.session_hash] = visit
-        while len(self.visits) > MOST_VISITS:
-            self.visits.pop(next(iter(self.visits)))
-        return visit
-
     def _go(self, request: gr.Request) -> None:
         """Forget that this visitor stopped something."""
-        self._visit(request).stopped = False
+        self.visits.of(request.session_hash).stopped = False
 
     def _turn(self, request: gr.Request) -> None:
         """What this visitor's page shows is going to be another thing: what runs for it ends at its next step."""
-        visit = self._visit(request)
-        visit.turn, visit.stopped = visit.turn + 1, False
+        self.visits.of(request.session_hash).turn_to()
 
     def _halt(self, request: gr.Request) -> None:
         """Whatever runs or waits for this visitor ends at its next step."""
-        self._visit(request).stopped = True
-
-    def _unwanted(self, request: gr.Request) -> Callable[[], bool]:
-        """Whether what begins now is not wanted any more, to be asked again and again."""
-        visit = self._visit(request)
-        turn = visit.turn
-        return lambda: visit.stopped or visit.turn != turn
+        self.visits.of(request.session_hash).stopped = True
 
     def _open(self, path: str | None, request: gr.Request) -> tuple[Any, ...]:
         self._turn(request)
@@ -431,12 +395,12 @@ class _Page(Layout):
     def _run(
         self, request: gr.Request, session: Session, preset: str, scaled: bool, *values: Any
     ) -> Iterator[tuple[Any, ...]]:
-        visit = self._visit(request)
+        visit = self.visits.of(request.session_hash)
         screen = stages.opened(self.workshop, session) if session.photo else stages.closed()
         steps = stages.run(self.workshop, session, preset, settings_from(values), scaled)
         visit.running, visit.late = True, False
         try:
-            for screen in until_stopped(steps, self._unwanted(request)):
+            for screen in until_stopped(steps, self.visits.of(request.session_hash).unwanted()):
                 yield screen.drawn()
         except Stopped:
             # Whatever else the visitor turned to draws itself. A generator without any item would empty its outputs.
@@ -451,7 +415,7 @@ class _Page(Layout):
     def _again(
         self, request: gr.Request, session: Session, preset: str, scaled: bool, *values: Any
     ) -> tuple[Any, ...]:
-        visit = self._visit(request)
+        visit = self.visits.of(request.session_hash)
         if visit.running:
             visit.late = True
             return tuple(gr.skip() for _ in self.drawn)
@@ -462,16 +426,15 @@ class _Page(Layout):
         self, request: gr.Request, session: Session, preset: str, scaled: bool, *values: Any
     ) -> tuple[Any, ...]:
         """After a run: decide again if a point or a setting was changed while it went on."""
-        visit = self._visit(request)
+        visit = self.visits.of(request.session_hash)
         if visit.late and not visit.stopped:
             visit.late = False
             return self._again(request, session, preset, scaled, *values)
         return tuple(gr.skip() for _ in self.drawn)
 
-    def _reset(self, session: Session, preset: str, scaled: bool) -> tuple[Any, ...]:
+    def _reset(self) -> tuple[Any, ...]:
         settings = Settings()
-        screen = stages.decide_again(self.workshop, session, preset, settings, scaled)
-        return (*screen.drawn(), *(getattr(settings, name) for name in NAMES))
+        return tuple(getattr(settings, name) for name in NAMES)
 
     def _click(self, event: gr.EventData, session: Session) -> Session:
         photo = self.workshop.photo(session.photo)
@@ -567,7 +530,7 @@ class _Page(Layout):
             settings = settings_from(values)
             steps = compare.compare(self.workshop, session, preset, settings, mask)
             with contextlib.suppress(Stopped):
-                yield from until_stopped(steps, self._unwanted(request))
+                yield from until_stopped(steps, self.visits.of(request.session_hash).unwanted())
         except ZsasError as error:
             text = str(error).replace(truth, "The mask") if truth else str(error)
             raise gr.Error(text, print_exception=False) from None
@@ -578,7 +541,7 @@ class _Page(Layout):
         try:
             yield note("Reading the files."), gr.DownloadButton(visible=False)
             steps = batch.run(self.workshop, files or [], preset, settings_from(values))
-            visit = self._visit(request)
+            visit = self.visits.of(request.session_hash)
             for progress in heeding(steps, lambda: visit.stopped):
                 ready = gr.skip()
                 if progress.archive is not None:

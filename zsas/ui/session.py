@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ class Workshop:
         default: str,
         *,
         fallback: str = "tiny",
-        budget: int | None = None,
+        budget: int = 2**30,
     ) -> None:
         """Nothing is loaded yet.
 
@@ -93,10 +92,8 @@ class Workshop:
             load: Makes a segmenter from the name of a preset; raises `ZsasError` if it cannot.
             default: Preset to load at start-up.
             fallback: Preset that is taken, and said to be taken, where the default cannot be had.
-            budget: Bytes for encodings, and half as many for photos; the environment's
-                ZSAS_CACHE_MB, or 1024 MB, if not given.
+            budget: Bytes for encodings, and half as many for photos.
         """
-        budget = budget or int(os.environ.get("ZSAS_CACHE_MB", "1024")) * 2**20
         self.default = default
         self.running = ""
         self.problem = ""

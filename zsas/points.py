@@ -156,12 +156,16 @@ def ring_similarity(
     """
     channels = features.shape[0]
     flat = features.reshape(channels, -1)
-    flat = flat / np.maximum(np.linalg.norm(flat, axis=0, keepdims=True), 1e-6)
+    # Sums by einsum: the threads of NumPy's BLAS spin on after a product and take the cores from the decoder,
+    # whose first call then lasts twice as long.
+    length = np.maximum(np.sqrt(np.einsum("cn,cn->n", flat, flat)), 1e-6)
     cover = frame.mask_to_grid(region).ravel()
     if similarity == "mean":
-        mean = flat @ (cover / max(float(cover.sum()), 1e-9))
-        cosine = mean / max(float(np.linalg.norm(mean)), 1e-6) @ flat
+        mean = np.einsum("cn,n->c", flat, cover / length / max(float(cover.sum()), 1e-9))
+        mean /= max(float(np.sqrt(np.einsum("c,c->", mean, mean))), 1e-6)
+        cosine = np.einsum("c,cn->n", mean, flat) / length
     else:
+        flat = flat / length
         inside = flat[:, cover >= min(0.5, float(cover.max()))]
         cosine = (inside.T @ flat).max(axis=0)
     return frame.grid_to_photo(cosine.reshape(frame.grid_hw).astype(np.float32), window)

@@ -229,3 +229,7 @@ def test_what_no_cascade_refines_stands_in_the_mask_as_the_map_shows_it(photo):
     assert (result.mask & later).sum() == 36
     whole = segmenter(photo, Settings(threshold=0.5, max_regions=5, agreement=0))
     assert "region" not in whole.winner
+    alone = segmenter(photo, Settings(threshold=0.5, max_regions=1))
+    negative = alone.points.xy[alone.points.labels == 0]
+    assert len(negative)
+    assert negative[:, 0].max() < 24  # beside the one region that is refined, not beside the others

@@ -242,7 +242,13 @@ def load_clip(
 
     folder = folder_of(source, _CLIP_FILES, wanted_for)
     model = _from_folder(CLIPModel, folder)
-    tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as wrong:
+        raise ZsasError(
+            f"The tokenizer in {folder.name} cannot be read ({str(wrong).splitlines()[0]}); "
+            "its files are missing or damaged, delete the folder and fetch it again."
+        ) from None
     # Where a file is missing, the library makes a tokenizer of two words instead of an error.
     vocabulary = model.config.text_config.vocab_size
     if len(tokenizer) != vocabulary:

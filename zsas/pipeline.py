@@ -480,7 +480,7 @@ def _targets(
     targets = []
     for piece in pieces:
         ring = result.ring
-        if len(pieces) > 1:
+        if len(pieces) > 1 or rest.any():
             ring = surrounding_ring(piece, settings.kernel_shape, kernel_size) & ~result.region
         points, labels = point_prompts(
             result.anomaly_map, piece, ring, valid, features.frame, settings

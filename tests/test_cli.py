@@ -305,7 +305,12 @@ def test_training_goes_on_from_its_checkpoint_unless_told_otherwise(
     clip, sam = calls
     assert (clip["minutes"], clip["seed"], clip["resume"]) == (2, 7, True)
     assert clip["pools"] == [tmp_path / "pool"]
-    assert (sam["images"], sam["resume"]) == (("filled", 100), False)
+    assert (sam["pools"], sam["resume"]) == ([("filled", 100)], False)
+    assert (sam["start"], sam["recipe"]) == (None, None)
+    onward = ("--out", tmp_path / "sam2", "--start", tmp_path / "last.pt", "--round", 2)
+    assert run("train", "tiny-sam", *common, "--pool", tmp_path / "more", *onward).exit_code == 0
+    assert (calls[2]["start"], calls[2]["recipe"]) == (tmp_path / "last.pt", tiny_sam.ROUNDS[1])
+    assert len(calls[2]["pools"]) == 2
 
 
 def test_help_loads_no_model_library() -> None:

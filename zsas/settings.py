@@ -151,7 +151,7 @@ class Settings:
         symbol="σ",
     )
     threshold: float = _knob(
-        0.6,
+        0.55,
         "Threshold",
         "Where the anomaly map becomes the extreme region S_a; read as the threshold mode says.",
         group="points",

@@ -1,14 +1,19 @@
-"""Several processes train as one."""
+"""What trainings share: several processes as one, and batches made in advance."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 from torch import multiprocessing, nn
 
+from zsas.training import loop
 from zsas.training.loop import Team
 
 
@@ -43,3 +48,20 @@ def test_two_processes_take_the_step_of_their_mean(tmp_path: Path) -> None:
         leaders, grad = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert leaders == 5
         assert torch.equal(grad, torch.full((1, 3), 3.0))  # the mean of 2 and 4
+
+
+def test_what_is_made_in_advance_comes_in_order_ends_and_fails_as_it_would() -> None:
+    assert list(loop.prefetch(iter(range(9)), depth=2)) == list(range(9))
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise ValueError("spoilt")
+
+    items = loop.prefetch(broken())
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="spoilt"):
+        next(items)
+    endless = loop.prefetch(itertools.count())
+    assert next(endless) == 0
+    endless.close()  # and its thread with it, or this test would hang
+    assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]

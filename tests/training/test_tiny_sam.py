@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from zsas.training.tiny_sam.losses import call_loss, cell_iou
 from zsas.training.tiny_sam.model import Learner
 from zsas.training.tiny_sam.recipe import Recipe
 from zsas.training.tiny_sam.start import build, start_patches
-from zsas.training.tiny_sam.train import make_optimizers
+from zsas.training.tiny_sam.train import _batches, make_optimizers
 
 MICRO = Recipe(
     width=32,
@@ -116,7 +116,7 @@ def test_crop_sees_the_frames_positions() -> None:
 
 def test_loss_falls_and_export_loads(squares: Squares, tmp_path: Path) -> None:
     folder = train(
-        tmp_path, steps=40, images=squares, recipe=MICRO, report_every=10, measure_minutes=99
+        tmp_path, steps=40, pools=[squares], recipe=MICRO, report_every=10, measure_minutes=99
     )
     with (tmp_path / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -135,6 +135,25 @@ def test_loss_falls_and_export_loads(squares: Squares, tmp_path: Path) -> None:
             pixel_values=torch.zeros(1, 3, 128, 128), input_boxes=torch.tensor([[[8.0, 8, 60, 60]]])
         )
     assert result.pred_masks.shape == (1, 1, 3, 32, 32)
+
+
+def test_a_training_goes_on_from_anothers_average_and_draws_from_all_pools(
+    squares: Squares, tmp_path: Path
+) -> None:
+    train(tmp_path / "first", steps=3, pools=[squares], recipe=MICRO, measure_minutes=99)
+    average = loop.load_checkpoint(tmp_path / "first/last.pt")["ema"]["shadow"]
+    other = Squares(255 - squares.image, squares.mask, squares.parts)
+    still = replace(MICRO, lr=0.0, lr_rest=0.0, weight_decay=0.0)
+    start = tmp_path / "first/last.pt"
+    again = tmp_path / "again"
+    train(again, steps=3, pools=[squares, other], recipe=still, start=start, measure_minutes=99)
+    kept = loop.load_checkpoint(again / "last.pt")["ema"]["shadow"]
+    assert all(torch.allclose(kept[name], value) for name, value in average.items())
+
+    budget = loop.Budget(20)
+    batches = _batches([squares, other], MICRO, budget, 0, 0, loop.Team())
+    light = {bool((next(batches).pixels.mean() > 0.5).item()) for _ in range(20)}
+    assert light == {True, False}
 
 
 def test_box_prompt_moves_the_mask(squares: Squares) -> None:

@@ -19,8 +19,8 @@ class PatchFeatures:
     """One photo as a localizer sees it, before any words: what an encoding keeps.
 
     Attributes:
-        layers: L2-normalised patch features in the space of the text vectors, fp16 (L, g, g, D); fp16 is storage
-            only, every sum is in fp32.
+        layers: L2-normalised patch features in the space of the text vectors, or their mean over several looks,
+            fp16 (L, g, g, D); fp16 is storage only, every sum is in fp32.
         image: L2-normalised image embedding, fp32 (D,).
         resolution: Side of the CLIP frame in pixels.
     """

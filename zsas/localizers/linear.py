@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers.activations import ACT2FN
 
 from zsas.clip import ClipBackbone
 from zsas.errors import ZsasError
@@ -34,14 +35,14 @@ class AdapterCard:
     Attributes:
         backbone: Hub id or preset name of the CLIP it belongs to.
         blocks: Blocks whose tokens it reads, counted from 1.
-        resolution: Side of the CLIP frame in training, pixels.
+        resolution: Side of the CLIP frame that it is made for, pixels.
         activation: Activation of the vision tower in training.
         trained_on: Data set it saw, for example `mvtec` or `made`.
         text_ensemble: Name of the sentences it was trained against.
         scale: Factor on the cosines in training.
         looks: How often a photo is looked at: for each look the share of the resolution, and whether the photo is
-            mirrored. The first gives the patch grid; several cost as much time as they are and make a small tower
-            surer.
+            mirrored. The first gives the patch grid, on which the patch features of all are averaged; several cost
+            as much time as they are and make a small tower surer and sharper.
     """
 
     backbone: str
@@ -56,6 +57,10 @@ class AdapterCard:
     def __post_init__(self) -> None:
         if not self.looks or any(share <= 0 for share, _ in self.looks):
             raise ValueError("looks")
+        if not self.blocks or min(self.blocks) < 1:
+            raise ValueError("blocks")
+        if self.activation not in ACT2FN:
+            raise ValueError("activation")
 
     def to_metadata(self) -> dict[str, str]:
         """As safetensors metadata: text values, numbers as JSON."""
@@ -195,7 +200,11 @@ class LinearLocalizer:
                 "use the adapter that belongs to it, or the training_free localizer."
             )
         shape = (clip.projection, clip.width)
-        if max(card.blocks) > clip.depth or any(tuple(w.shape) != shape for w in adapter.weights):
+        if (
+            max(card.blocks) > clip.depth
+            or any(tuple(weight.shape) != shape for weight in adapter.weights)
+            or any(tuple(bias.shape) != shape[:1] for bias in adapter.biases)
+        ):
             raise ZsasError(
                 f"The adapter reads blocks {card.blocks} with layers of shape {tuple(adapter.weights[0].shape)}, "
                 f"but {clip.name} has {clip.depth} blocks and needs layers of shape {shape}."
@@ -245,13 +254,13 @@ class LinearLocalizer:
 
     @torch.inference_mode()
     def encode(self, images: Sequence[NDArray[np.uint8]], resolution: int) -> list[PatchFeatures]:
-        """Patch features of RGB photos, one layer a block and look; see `zsas.localizers.base.Localizer`."""
+        """Patch features of RGB photos, one layer a block; see `zsas.localizers.base.Localizer`."""
         found = [
             self._look(images, resolution, share, mirrored) for share, mirrored in self.card.looks
         ]
         grid = found[0][0].shape[-2]
-        # Logits are linear in the features: a coarser look is brought to the same grid before there are words.
-        layers = torch.cat([_to_grid(one, grid) for one, _ in found], dim=1).half()
+        # Logits are linear in the features: looks meet on one grid, as their mean, before there are words.
+        layers = torch.stack([_to_grid(one, grid) for one, _ in found]).mean(0).half()
         embedding = F.normalize(torch.stack([one for _, one in found]).sum(0), dim=-1)
         return [
             PatchFeatures(layers[i].clone(), embedding[i], grid * self.clip.patch)

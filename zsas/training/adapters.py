@@ -24,7 +24,7 @@ from zsas import __version__
 from zsas.clip import ClipBackbone
 from zsas.data.samples import Dataset, Sample
 from zsas.errors import ZsasError
-from zsas.evaluation.identity import digest_of_samples, digest_of_weights
+from zsas.evaluation.identity import digest_of_samples, digest_of_weights, known_as
 from zsas.evaluation.metrics import PixelCounts, Truth, pixel_metrics
 from zsas.localizers.linear import Adapter, AdapterCard
 from zsas.text import ENSEMBLE
@@ -32,7 +32,7 @@ from zsas.training import loop
 from zsas.training.losses import dice_loss, focal_loss
 
 EPOCHS = {"mvtec": 3, "visa": 15}
-"""MVTec-AD has many more defective images of a kind than VisA; both counts are those of the recipe."""
+"""Those of APRIL-GAN's training; see docs/method.md for which data set gets which."""
 OTHER_EPOCHS = 15
 COLUMNS = ("epoch", "loss", "focal", "dice", "validation_loss", "validation_auroc", "validation_ap")
 
@@ -290,7 +290,7 @@ def train(
         blocks=tokens.blocks,
         resolution=side,
         activation=clip.activation,
-        trained_on=data.name,
+        trained_on=known_as(data),
         text_ensemble=ENSEMBLE,
         scale=recipe.scale,
     )

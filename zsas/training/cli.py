@@ -17,9 +17,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-PoolFolder = Annotated[
-    Path,
-    typer.Option(help="Folder of the made images; filled first where it is not.", file_okay=False),
+Pools = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--pool",
+        help="Folder of the made images, by default runs/pool, filled first where it is not; "
+        "several if repeated.",
+        file_okay=False,
+    ),
 ]
 ImageCount = Annotated[int, typer.Option(help="How many images an empty pool gets.", min=64)]
 Minutes = Annotated[
@@ -31,6 +36,9 @@ Seed = Annotated[int, typer.Option(help="Seed of weights, batches and prompts.")
 Threads = Annotated[int, typer.Option(help="Threads of the training.", min=1)]
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start anew instead of from the last checkpoint.")
+]
+Start = Annotated[
+    Path | None, typer.Option(help="Checkpoint of an earlier training to go on from.")
 ]
 Export = Annotated[
     Path | None,
@@ -46,14 +54,7 @@ def tiny_clip(
     minutes: Minutes = None,
     steps: Steps = 6000,
     seed: Seed = 0,
-    pool: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Folder of the made images, by default runs/pool, filled first where it is not; "
-            "several if repeated.",
-            file_okay=False,
-        ),
-    ] = None,
+    pool: Pools = None,
     images: ImageCount = 20_000,
     threads: Threads = 1,
     fresh: Fresh = False,
@@ -61,9 +62,7 @@ def tiny_clip(
     sam: Annotated[
         Path | None, typer.Option(help="Checkpoint of a small SAM whose encoder is the start.")
     ] = None,
-    start: Annotated[
-        Path | None, typer.Option(help="Checkpoint of an earlier training to go on from.")
-    ] = None,
+    start: Start = None,
     round: Annotated[
         int | None,
         typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=6),
@@ -108,11 +107,16 @@ def tiny_sam(
     minutes: Minutes = None,
     steps: Steps = 20_000,
     seed: Seed = 0,
-    pool: PoolFolder = Path("runs/pool"),
+    pool: Pools = None,
     images: ImageCount = 20_000,
     threads: Threads = 1,
     fresh: Fresh = False,
     export: Export = None,
+    start: Start = None,
+    round: Annotated[
+        int | None,
+        typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=2),
+    ] = None,
 ) -> None:
     """Train the small SAM on parts, regions and defects of made images."""
     from zsas.training import tiny_sam as training
@@ -122,9 +126,11 @@ def tiny_sam(
         minutes=minutes,
         steps=steps,
         seed=seed,
-        images=_filled(pool, images, threads),
+        pools=[_filled(folder, images, threads) for folder in pool or [Path("runs/pool")]],
         resume=not fresh,
         threads=threads,
+        start=start,
+        recipe=training.ROUNDS[round - 1] if round else None,
     )
     print(out if export is None else training.export(out / "last.pt", export))
 

@@ -9,18 +9,22 @@ from __future__ import annotations
 import csv
 import math
 import os
+import queue
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from zsas.errors import ZsasError
+
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -93,6 +97,44 @@ class Team:
         parts = flat.div_(self.size).split([p.numel() for p in learning])
         for parameter, part in zip(learning, parts, strict=True):
             parameter.grad = part.view_as(parameter)
+
+
+def prefetch(source: Iterator[Item], depth: int = 3) -> Iterator[Item]:
+    """The same items, made by a thread in advance."""
+    items: queue.Queue[Item | Exception] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def hand(item: Item | Exception) -> None:
+        while not stop.is_set():
+            try:
+                items.put(item, timeout=0.5)
+                break
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for item in source:
+                hand(item)
+                if stop.is_set():
+                    return
+            hand(StopIteration())
+        except Exception as wrong:  # handed to whoever reads
+            hand(wrong)
+
+    worker = threading.Thread(target=work, daemon=True, name="prefetch")
+    worker.start()
+    try:
+        while True:
+            item = items.get()
+            if isinstance(item, StopIteration):
+                return
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        worker.join(10)  # a thread in the middle of a batch would abort the process on its way out
 
 
 def cosine_lr(progress: float, *, warmup: float = 0.03, floor: float = 0.01) -> float:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -178,35 +176,3 @@ def plainly_visible(images: Pool, most: int = 8000) -> NDArray[np.int64]:
     strong = np.flatnonzero(strength > np.quantile(seen, 0.55)) if len(seen) else np.zeros(0, int)
     sound = np.flatnonzero([not record.kinds for record in images.records[: len(strength)]])
     return np.concatenate([strong, sound[: len(strong) // 3]]).astype(np.int64)
-
-
-def prefetch(source: Iterator[Task], depth: int = 3) -> Iterator[Task]:
-    """The same items, made by a thread in advance."""
-    items: queue.Queue[Task | Exception] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def work() -> None:
-        try:
-            for item in source:
-                while not stop.is_set():
-                    try:
-                        items.put(item, timeout=0.5)
-                        break
-                    except queue.Full:
-                        continue
-                if stop.is_set():
-                    return
-        except Exception as wrong:  # handed to whoever reads
-            items.put(wrong)
-
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
-    try:
-        while True:
-            item = items.get()
-            if isinstance(item, Exception):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        worker.join(10)  # a thread in the middle of a batch would abort the process on its way out

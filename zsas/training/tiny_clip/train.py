@@ -25,14 +25,14 @@ from zsas.training.tiny_clip.losses import losses
 from zsas.training.tiny_clip.model import Learner, load_learner
 from zsas.training.tiny_clip.recipe import ROUNDS, SCALE, Recipe, recipe_from
 from zsas.training.tiny_clip.start import build, start_from_clip
-from zsas.training.tiny_clip.tasks import Sentences, Task, make_task, plainly_visible, prefetch
+from zsas.training.tiny_clip.tasks import Sentences, Task, make_task, plainly_visible
 from zsas.training.tokenizer import load_tokenizer
 
 BACKBONE = "zsas/tiny"
 """Name that the exported adapter gives for the backbone it belongs to."""
 
-LOOKS = ((1.0, False), (1.0, True), (0.67, True))
-"""How often the exported model looks at a photo: as it is, mirrored, and mirrored at two thirds of the size."""
+LOOKS = ((1.0, False), (0.75, True), (0.5, True), (1.25, True))
+"""How the exported model looks at a photo: plainly, and mirrored at 3/4, half and 5/4 of the size."""
 
 COLUMNS = (
     "step", "minutes", "images", "images_per_second", "resolution", "lr", "loss", "focal", "dice",
@@ -168,7 +168,7 @@ def train(
 
     totals: dict[str, float] = {}
     since, counted, saved = budget.seconds, 0, budget.seconds
-    for task in prefetch(tasks()):
+    for task in loop.prefetch(tasks()):
         progress = team.leaders(budget.progress(step))
         if progress >= 1.0:
             break
@@ -251,7 +251,7 @@ def export(
     checkpoint: Path,
     folder: Path,
     *,
-    resolution: int = 384,
+    resolution: int = 512,
     earlier: Mapping[Path, float] | None = None,
 ) -> Path:
     """Write the averaged weights as a transformers folder with tokenizer and adapter.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zsas.errors import ZsasError
+from zsas.training.pool import Pool
 from zsas.training.tiny_sam import prompts
 from zsas.training.tiny_sam.prompts import CELL, Crop, Target
 from zsas.training.tiny_sam.recipe import PATCH, Recipe
@@ -122,24 +123,26 @@ def make_batch(
     """
     crops: list[Crop] = []
     wanted: list[list[Target]] = []
-    count = len(images.image)
-    for _ in range(batch * 30):
-        index = int(rng.integers(first, count))
-        crop = prompts.make_crop(
-            rng,
-            images.image[index],
-            images.mask[index],
-            images.parts[index],
-            side,
-            recipe.frame,
-            donor=images.image[int(rng.integers(first, count))],
-        )
-        targets = prompts.targets_of(crop)
-        if targets and (rng.random() < 0.8 or any(t.kind == "defect" for t in targets)):
-            crops.append(crop)
-            wanted.append(targets)
-            if len(crops) == batch:
-                break
+    for _ in range(30):
+        drawn = rng.integers(first, len(images.image), (batch - len(crops), 2))
+        if isinstance(images, Pool):
+            images.expect(drawn.ravel())
+        for index, donor in drawn:
+            crop = prompts.make_crop(
+                rng,
+                images.image[index],
+                images.mask[index],
+                images.parts[index],
+                side,
+                recipe.frame,
+                donor=images.image[donor],
+            )
+            targets = prompts.targets_of(crop)
+            if targets and (rng.random() < 0.8 or any(t.kind == "defect" for t in targets)):
+                crops.append(crop)
+                wanted.append(targets)
+        if len(crops) == batch:
+            break
     if len(crops) < batch:
         raise ZsasError(
             "The images show no parts and no defects to learn from: make them with both."

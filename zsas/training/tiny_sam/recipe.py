@@ -18,6 +18,7 @@ class Recipe:
         stages: Until which part of the training, crops of how many pixels, how many a step.
         per_image: Prompts an image, half of them boxes.
         cascade_from: Part of the training after which logits are fed back.
+        features_first: Whether prompts weigh little until the encoder has something to tell.
         lr: Learning rate of Muon, which moves the matrices.
         lr_rest: Learning rate of AdamW, which moves everything else.
         weight_decay, ema: Decay of the matrices, and the average of the weights that is kept.
@@ -33,9 +34,22 @@ class Recipe:
     frame: int = 512
     stages: tuple[tuple[float, int, int], ...] = ((0.12, 128, 12), (0.9, 256, 8), (1.0, 512, 3))
     cascade_from: float = 0.35
+    features_first: bool = True
     per_image: int = 4
     lr: float = 2e-3
     lr_rest: float = 1e-3
     weight_decay: float = 0.05
     ema: float = 0.998
     held_out: int = 64
+
+
+SECOND_ROUND = Recipe(
+    stages=((0.55, 256, 16), (1.0, 512, 6)),
+    cascade_from=0.0,
+    features_first=False,
+    lr=1e-3,
+    lr_rest=5e-4,
+)
+"""From an earlier training's average: half of its learning rate, larger steps, half of the time whole frames."""
+
+ROUNDS = (Recipe(), SECOND_ROUND)

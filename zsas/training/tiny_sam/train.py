@@ -1,10 +1,15 @@
-"""Trains the small SAM from scratch, features first, then prompts, then the cascade, and exports it."""
+"""Trains the small SAM from scratch, features first, then prompts, then the cascade, and exports it.
+
+Several cores train as several processes as well, each with a share of the batch:
+``torchrun --nproc-per-node 2 -m zsas.training.tiny_sam``.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,12 +20,13 @@ from torch import nn
 
 from zsas.errors import ZsasError
 from zsas.training import loop
-from zsas.training.tiny_sam.batches import MEAN, STD, Images, make_batch, normalise
+from zsas.training.pool import Pool
+from zsas.training.tiny_sam.batches import MEAN, STD, Batch, Images, make_batch, normalise
 from zsas.training.tiny_sam.losses import dense_loss, prompt_losses
 from zsas.training.tiny_sam.measure import measure
 from zsas.training.tiny_sam.model import Learner
 from zsas.training.tiny_sam.prompts import CELL, Crop
-from zsas.training.tiny_sam.recipe import Recipe
+from zsas.training.tiny_sam.recipe import ROUNDS, Recipe
 from zsas.training.tiny_sam.start import start_patches
 
 COLUMNS = (
@@ -55,8 +61,9 @@ def train(
     minutes: float | None = None,
     steps: int = 20_000,
     seed: int = 0,
-    images: Images,
+    pools: Sequence[Images],
     recipe: Recipe | None = None,
+    start: Path | None = None,
     resume: bool = True,
     threads: int = 1,
     report_every: int = 50,
@@ -69,8 +76,10 @@ def train(
         minutes: Time budget of the whole training; ``steps`` counts when it is None.
         steps: Steps of the whole training without a time budget.
         seed: Seed of weights, crops and prompts.
-        images: Made images, held as arrays; the last ``recipe.held_out`` are measured on only.
-        recipe: Sizes and schedule.
+        pools: Made images, held as arrays; each batch is of one of them, drawn by their sizes. The first
+            ``recipe.held_out`` of each are never learned from; those of the first pool are measured on.
+        recipe: Sizes and schedule; by default those of the first round, or of the second with ``start``.
+        start: Checkpoint ``last.pt`` of an earlier training whose average is the start.
         resume: Go on from ``last.pt`` where there is one.
         threads: Threads of torch and OpenCV.
         report_every: Steps between two rows of the curve.
@@ -79,10 +88,11 @@ def train(
     Returns:
         The folder of the exported model.
     """
-    recipe = recipe or Recipe()
+    recipe = recipe or ROUNDS[0 if start is None else 1]
     out = Path(out)
     torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
+    cv2.setNumThreads(1)  # batches are made in a thread of their own
+    team = loop.Team()
     torch.manual_seed(seed)
     learner = Learner(recipe, seed)
     optimizers = make_optimizers(learner)
@@ -95,11 +105,17 @@ def train(
             optimizer.load_state_dict(kept)
         ema.load_state_dict(state["ema"])
         step, before = int(state["step"]), float(state["seconds"])
+    elif start is not None:
+        learner.load_state_dict(loop.load_checkpoint(start)["ema"]["shadow"])
+        ema = loop.EMA(learner, recipe.ema)
     budget = loop.Budget(steps, minutes, before)
-    curve = loop.CurveLog(out / "curve.csv", COLUMNS, resume=step > 0)
-    measures = loop.CurveLog(out / "measures.csv", MEASURES, resume=step > 0)
-    first = min(recipe.held_out, len(images.image) // 4)
-    if step == 0:
+    leads = team.rank == 0
+    if leads:
+        curve = loop.CurveLog(out / "curve.csv", COLUMNS, resume=step > 0)
+        measures = loop.CurveLog(out / "measures.csv", MEASURES, resume=step > 0)
+    images = pools[0]
+    first = _held_out(images, recipe)
+    if step == 0 and start is None:
         some = [images.image[i] for i in range(first, min(first + 64, len(images.image)))]
         scaled = [np.asarray(cv2.resize(i, (recipe.frame, recipe.frame)), np.uint8) for i in some]
         whole = [
@@ -132,12 +148,12 @@ def train(
         learner.load_state_dict(kept)
         measures.write({"step": step} | found)
 
-    while budget.running(step):
-        rng = np.random.default_rng((seed, step))
+    for batch in loop.prefetch(_batches(pools, recipe, budget, seed, step, team)):
+        progress = team.leaders(budget.progress(step))
+        if progress >= 1.0:
+            break
+        rng = np.random.default_rng((seed, step, 1))
         torch.manual_seed(seed * 1_000_003 + step)
-        progress = budget.progress(step)
-        side, size = next((c, b) for until, c, b in recipe.stages if progress < until)
-        batch = make_batch(rng, images, first, recipe, side, size)
         calls = int(rng.choice((1, 1, 2, 3, 3))) if progress >= recipe.cascade_from else 1
         for optimizer in optimizers:
             loop.set_lr(optimizer, loop.cosine_lr(progress))
@@ -145,17 +161,19 @@ def train(
             features = learner.features(batch.pixels, batch.place)
             dense, together = dense_loss(learner, features, batch)
             asked, report = prompt_losses(learner, features, batch, rng, calls)
-        # Features first: prompts weigh little until the encoder has something to tell.
-        weight = min(1.0, 0.2 + 8.0 * progress)
-        loss = weight * asked + (1.0 if progress < 0.3 else 0.5) * (dense + together)
+        weight, beside = 1.0, 0.5
+        if recipe.features_first:
+            weight, beside = min(1.0, 0.2 + 8.0 * progress), 1.0 if progress < 0.3 else 0.5
+        loss = weight * asked + beside * (dense + together)
         learner.zero_grad(set_to_none=True)
         loss.backward()
+        team.average_gradients(learner)
         nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
         ema.update(learner)
         step += 1
-        seen += size
+        seen += len(batch.pixels) * team.size
         for name, value in (
             report
             | {
@@ -171,21 +189,52 @@ def train(
             )
         if step % report_every == 0:
             now = time.monotonic()
-            curve.write(
-                sums | {"step": step, "progress": progress, "images_s": seen / (now - since)}
-            )
+            if leads:
+                curve.write(
+                    sums | {"step": step, "progress": progress, "images_s": seen / (now - since)}
+                )
             sums, seen, since = {}, 0, now
-        if step % 500 == 0 and hasattr(images, "refresh"):
-            images.refresh()
-        if time.monotonic() - measured_at > 60 * measure_minutes:
+        if leads and time.monotonic() - measured_at > 60 * measure_minutes:
             save()
             look()
             measured_at = since = time.monotonic()
             seen = 0
+    if not leads:
+        return out / "sam"
     save()
     look()
     loop.plot_curves(out / "curve.csv", out / "curve.png")
     return export(last, out / "sam")
+
+
+def _held_out(images: Images, recipe: Recipe) -> int:
+    return min(recipe.held_out, len(images.image) // 4)
+
+
+def _batches(
+    pools: Sequence[Images],
+    recipe: Recipe,
+    budget: loop.Budget,
+    seed: int,
+    step: int,
+    team: loop.Team,
+) -> Iterator[Batch]:
+    """One process's batches from ``step`` on, without end, each decided by seed, step and process."""
+    while True:
+        if step % 500 == 0:
+            for pool in pools:
+                if isinstance(pool, Pool):
+                    pool.refresh()
+        progress = budget.progress(step)
+        later = (stage for stage in recipe.stages if progress < stage[0])
+        _, side, size = next(later, recipe.stages[-1])
+        rng = np.random.default_rng((seed, step, team.rank))
+        parts = np.array([len(pool.image) for pool in pools])
+        pool = pools[int(rng.choice(len(pools), p=parts / parts.sum()))]
+        yield make_batch(
+            rng, pool, _held_out(pool, recipe), recipe, side, max(1, size // team.size)
+        )
+        step += 1
 
 
 def make_optimizers(learner: Learner) -> list[torch.optim.Optimizer]:

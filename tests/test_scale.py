@@ -222,6 +222,17 @@ def test_models_that_cannot_be_had_stop_the_run_with_their_sentence(cluster, fol
     assert not rows_of(tmp_path / "out")
 
 
+def test_workers_with_gpus_that_nobody_has_are_refused_instead_of_awaited(
+    cluster, folder, tmp_path
+):
+    with pytest.raises(ZsasError, match="the cluster has 0 GPUs"):
+        list(
+            scale.segment(
+                [str(folder)], tmp_path / "out", SETTINGS, gpus_per_worker=1, make=small_segmenter
+            )
+        )
+
+
 def test_names_of_masks_do_not_meet(tmp_path):
     for name in ("a/gear.png", "b/gear.png", "a/gear.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

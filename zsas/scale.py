@@ -299,6 +299,11 @@ def _run(
     gpus = resources.get("GPU", 0)
     if gpus_per_worker is None:
         gpus_per_worker = 1.0 if gpus else 0.0
+    if gpus_per_worker > gpus:
+        raise ZsasError(
+            f"Each worker is to have {gpus_per_worker:g} of a GPU, but the cluster has {gpus:g} GPUs: "
+            "lower --gpus-per-worker, or add machines that have some."
+        )
     if workers is None:
         workers = int(gpus / gpus_per_worker) if gpus_per_worker else int(resources.get("CPU", 1))
     batch = batch or (16 if gpus_per_worker else 1)

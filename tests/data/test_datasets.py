@@ -76,6 +76,14 @@ class TestMvtec:
         with pytest.raises(ZsasError, match=r"There are no images below .*tile/test"):
             load_dataset("folder", tmp_path)
 
+    def test_a_category_without_its_split(self, tmp_path):
+        write(tmp_path / "tile/test/good/000.png", PICTURE)
+        write(tmp_path / "wood/ground_truth/crack/000_mask.png", SPOT)
+        (tmp_path / "notes").mkdir()
+        with pytest.raises(ZsasError, match=r"wood has masks, but no folder 'test'"):
+            load_dataset("folder", tmp_path)
+        assert load_dataset("folder", tmp_path, categories=["tile"]).categories == ("tile",)
+
     def test_names_in_upper_case(self, tmp_path):
         write(tmp_path / "tile/test/dent/000.PNG", PICTURE)
         write(tmp_path / "tile/ground_truth/dent/000_MASK.PNG", SPOT)

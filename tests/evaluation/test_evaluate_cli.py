@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -32,6 +33,8 @@ def test_a_folder_gives_a_complete_report(shell, tmp_path):
     assert results["table"][2]["settings"]["threshold_mode"] == "quantile"
     assert {"pixel_auroc", "pixel_aupro", "image_ap"} <= results["table"][0]["mean"].keys()
     table = (tmp_path / "report/table.md").read_text()
+    error = float(re.search(r"exact to ([\d.e-]+) points", table)[1])
+    assert error < 1  # of few pixels and small models; a mask of two values alone would give 50
     assert "CLIP map alone" in table
     assert "ClipSAM" in table
     assert "not to compare" in table
@@ -47,6 +50,11 @@ def test_the_papers_ablations_stand_beside_ours(shell, tmp_path):
     table = (tmp_path / "report/table.md").read_text()
     assert table.count("points + box + logit2") >= 2
     assert "| 89.5 | 48.8 | 46.4 |" in table
+
+
+def test_without_a_folder_the_report_lies_below_runs(shell, tmp_path):
+    assert shell("folder", "--root", "parts", "--limit", "1").exit_code == 0
+    assert (tmp_path / "runs/folder-parts/table.md").is_file()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from zsas.data.datasets import load_dataset
 from zsas.errors import ZsasError
 from zsas.evaluation import records, report, run
 from zsas.evaluation.conditions import parse_sweep, plan
-from zsas.evaluation.identity import identity, leakage
+from zsas.evaluation.identity import identity, known_as, leakage
 from zsas.evaluation.records import Outcome, Record, Store, Totals
 from zsas.evaluation.report import write_report
 from zsas.settings import Settings
@@ -298,6 +298,12 @@ def test_other_weights_or_pictures_are_another_run(tmp_path):
     assert facts() != trained
 
 
+def renamed(data, name, category):
+    """A data set under another name, all of it in one category."""
+    samples = tuple(dataclasses.replace(sample, category=category) for sample in data.samples)
+    return dataclasses.replace(data, name=name, samples=samples)
+
+
 def test_an_adapter_judged_on_its_own_training_data_is_called_out(data):
     (warning,) = leakage(data, {"linear": {"trained_on": data.name}})
     assert "trained on parts" in warning
@@ -307,9 +313,17 @@ def test_an_adapter_judged_on_its_own_training_data_is_called_out(data):
 def test_made_images_of_held_out_families_are_no_training_data(data):
     models = {"linear": {"trained_on": "made"}}
     for category, warnings in (("marble", 0), ("wood", 1)):
-        samples = tuple(dataclasses.replace(s, category=category) for s in data.samples)
-        made = dataclasses.replace(data, name="made", samples=samples)
+        made = renamed(data, "made", category)
         assert len(leakage(made, models)) == warnings
+        ours = {"linear": {"trained_on": known_as(made)}}
+        assert len(leakage(made, ours)) == 1
+
+
+def test_a_copy_of_a_published_data_set_is_known_by_its_categories(data):
+    models = {"linear": {"trained_on": "mvtec"}}
+    (warning,) = leakage(renamed(data, "my-copy", "metal_nut"), models)
+    assert "if these are its images" in warning  # a screw of one's own is no screw of MVTec-AD
+    assert leakage(renamed(data, "my-copy", "pcb1"), models) == []
 
 
 def test_totals_survive_the_disk():

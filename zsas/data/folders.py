@@ -25,6 +25,12 @@ def read_mvtec(root: Path, split: Split, layout: str, categories: Sequence[str] 
         )
     if set(categories) <= {folder.name for folder in folders}:
         folders = [folder for folder in folders if not categories or folder.name in categories]
+    for folder in _folders(root):
+        wanted = not categories or folder.name in categories
+        if wanted and folder not in folders and (folder / "ground_truth").is_dir():
+            raise ZsasError(
+                f"{folder} has masks, but no folder {split!r}; expected {split}/<kind>/*.png in it."
+            )
     samples: list[Sample] = []
     for folder in folders:
         category, found = folder.name, len(samples)

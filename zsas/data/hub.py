@@ -22,10 +22,14 @@ from zsas.data.samples import LICENCES, Dataset, File, Sample, Source, Split, ob
 from zsas.errors import ZsasError
 
 HUB = {"mvtec": "Voxel51/mvtec-ad", "visa": "BrachioLab/visa"}
+MVTEC_CATEGORIES = (
+    "bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut", "pill", "screw",
+    "tile", "toothbrush", "transistor", "wood", "zipper",
+)  # fmt: skip
 VISA_CATEGORIES = (
     "candle", "capsules", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2",
     "pcb1", "pcb2", "pcb3", "pcb4", "pipe_fryum",
-)  # fmt: skip  # fmt: skip
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

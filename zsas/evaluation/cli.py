@@ -13,8 +13,8 @@ from zsas.settings import Settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
-CACHE_BYTES = 250_000_000
-"""Encodings in memory: only conditions of one image share them."""
+CACHE_BYTES, CACHE_BYTES_A_PHOTO = 250_000_000, 50_000_000
+"""Encodings in memory: all conditions of a batch share them, those at another resolution, too."""
 
 _DATA, _MODELS, _SCALE = "Data", "Models", "Many machines"
 
@@ -30,9 +30,13 @@ def evaluate(
     ],
     settings: Settings,
     out: Annotated[
-        Path,
-        typer.Option(help="Folder for the report; a killed run goes on there.", file_okay=False),
-    ],
+        Path | None,
+        typer.Option(
+            help="Folder for the report; a killed run goes on there. By default runs/DATASET-ROOT-PRESET, "
+            "of what is given.",
+            file_okay=False,
+        ),
+    ] = None,
     root: Annotated[
         Path | None,
         typer.Option(
@@ -166,6 +170,9 @@ def evaluate(
         "device": device,
         "precision": precision,
     }
+    if out is None:
+        given = (dataset, root.resolve().name if root else None, preset)
+        out = Path("runs", "-".join(name for name in given if name))
     results = measure_and_report(
         data,
         conditions,
@@ -219,7 +226,7 @@ def measure_and_report(
     import rich.progress
     from rich.console import Console
 
-    from zsas.device import keep_freed_memory
+    from zsas.device import keep_freed_memory, pick_device
     from zsas.evaluation import run
     from zsas.evaluation.identity import identity, leakage
     from zsas.evaluation.records import Store
@@ -227,7 +234,10 @@ def measure_and_report(
     from zsas.pipeline import Segmenter
 
     keep_freed_memory()
-    segmenter = Segmenter.from_preset(**model, cache_bytes=CACHE_BYTES)
+    if ray is None:
+        batch = batch or (16 if pick_device(model["device"]).type == "cuda" else 1)
+    cache_bytes = CACHE_BYTES + CACHE_BYTES_A_PHOTO * (batch or 1)
+    segmenter = Segmenter.from_preset(**model, cache_bytes=cache_bytes)
     facts = identity(data, conditions, segmenter, side)
     store = Store(out, facts, len(conditions))
     columns = (
@@ -243,8 +253,9 @@ def measure_and_report(
             bar.update(task, completed=done, total=total)
 
         if ray is None:
-            batch = batch or (16 if segmenter.clip.device.type == "cuda" else 1)
-            run.evaluate(segmenter, data, conditions, store, side=side, batch=batch, progress=show)
+            run.evaluate(
+                segmenter, data, conditions, store, side=side, batch=batch or 1, progress=show
+            )
         else:
             from zsas import scale
 

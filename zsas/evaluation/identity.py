@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from zsas import __version__
+from zsas.data.hub import MVTEC_CATEGORIES, VISA_CATEGORIES
 from zsas.data.made.scene import HELD_OUT_FAMILIES
 from zsas.data.samples import Dataset, File, Sample, Source
 from zsas.evaluation.conditions import Condition
@@ -80,16 +81,43 @@ def _size(source: Source | None) -> int:
     return source.path.stat().st_size if isinstance(source, File) and source.path.is_file() else 0
 
 
+HELD_OUT = "made, held-out families"
+"""What an adapter says that was trained on the families which the bundled models have not seen."""
+
+
+def known_as(dataset: Dataset) -> str:
+    """The name under which an adapter remembers a data set that it was trained on."""
+    unseen = dataset.name == "made" and set(dataset.categories) <= set(HELD_OUT_FAMILIES)
+    return HELD_OUT if unseen else dataset.name
+
+
 def leakage(dataset: Dataset, models: Mapping[str, Any]) -> list[str]:
     """A warning where the adapter in use was trained on the data set it is judged on.
 
-    Made images are one data set, except for the families that are held out of all training.
+    Made images are two data sets, that of the families which are held out of the bundled models' training being one
+    of them. A copy of MVTec-AD or VisA under another name can only be guessed, by the names of its categories.
     """
-    card = models.get("linear", {})
-    unseen = dataset.name == "made" and set(dataset.categories) <= set(HELD_OUT_FAMILIES)
-    if card.get("trained_on") != dataset.name or unseen:
-        return []
-    return [
-        f"The adapter was trained on {dataset.name}, the data set it is judged on here: these figures say nothing "
-        "about unseen kinds of images and must not be compared with zero-shot results."
-    ]
+    trained_on = models.get("linear", {}).get("trained_on", "")
+    categories = set(dataset.categories)
+    if trained_on in ("made", HELD_OUT):
+        held_out = categories & set(HELD_OUT_FAMILIES)
+        seen = dataset.name == "made" and bool(
+            held_out if trained_on == HELD_OUT else categories - held_out
+        )
+    else:
+        seen = trained_on == dataset.name
+    published = {"mvtec": MVTEC_CATEGORIES, "visa": VISA_CATEGORIES}.get(trained_on, ())
+    worthless = (
+        "these figures say nothing about unseen kinds of images and must not be compared with "
+        "zero-shot results."
+    )
+    if seen:
+        return [
+            f"The adapter was trained on {trained_on}, the data set it is judged on here: {worthless}"
+        ]
+    if categories <= set(published):
+        return [
+            f"The adapter was trained on {trained_on}, and the categories here bear names of that data set: if these "
+            f"are its images, {worthless}"
+        ]
+    return []

@@ -9,9 +9,11 @@ import io
 import json
 import re
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -23,6 +25,7 @@ from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 
 from zsas.cache import ByteBudgetCache
 from zsas.settings import Settings
+from zsas.ui import stages
 
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=PATIENCE)
@@ -171,7 +174,7 @@ def test_a_slider_decides_again_without_an_encoder(tab: Tab, served: Served) -> 
     page.click("#zs-reset")
     page.wait_for_function("() => !new URLSearchParams(location.search).has('threshold')")
     assert regions_path(page) == before
-    assert page.input_value("#knob-threshold input[type=range]") == "0.6"
+    assert page.input_value("#knob-threshold input[type=range]") == "0.55"
     assert served.encoded == encoded
 
 
@@ -193,7 +196,7 @@ def test_a_wrong_address_is_explained_and_ignored(tab: Tab) -> None:
     expect(page.locator(".toast-body, [data-testid=toast-body]").first).to_contain_text(
         "threshold is 7.0"
     )
-    assert page.input_value("#knob-threshold input[type=range]") == "0.6"
+    assert page.input_value("#knob-threshold input[type=range]") == "0.55"
     assert page.input_value("#knob-kernel_size input[type=range]") == "31"
 
 
@@ -441,6 +444,29 @@ def test_a_point_during_the_run_of_a_link_counts_and_so_does_a_reset(
     expect(page.locator("#zs-main [data-click]")).to_have_count(1)
     page.wait_for_function("!new URLSearchParams(location.search).has('kernel_size')")
     assert page.input_value("#knob-kernel_size input[type=range]") == "25"
+
+
+def test_the_second_of_two_quick_choices_is_shown(
+    tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening = stages.open_example
+
+    def slow(*given: Any) -> Any:
+        time.sleep(1)
+        return opening(*given)
+
+    monkeypatch.setattr(stages, "open_example", slow)
+    page = tab.open()
+    keys = page.locator("[data-example]").evaluate_all("all => all.map(e => e.dataset.example)")
+    for key in keys[:2]:
+        page.click(f'[data-example="{key}"]')
+        page.wait_for_timeout(300)
+    page.wait_for_function(
+        "key => new URLSearchParams(location.search).get('example') === key", arg=keys[1]
+    )
+    page.wait_for_selector("#zs-verdict .zs-meter")
+    page.wait_for_timeout(1000)
+    assert parse_qs(urlsplit(page.url).query)["example"] == [keys[1]]
 
 
 def test_quick_clicks_all_count(tab: Tab) -> None:

@@ -36,6 +36,8 @@ POINTS: dict[str, Any] = {
 """One after the other: each click reads the session that the one before it wrote."""
 LATEST: dict[str, Any] = {"trigger_mode": "always_last"}
 """What is asked for while the same event runs is done after it; gradio drops it by default."""
+CHOICE: dict[str, Any] = {**SPEAKING, **HIDDEN, "trigger_mode": "multiple"}
+"""Every photo that is chosen begins to open at once, and the last one chosen is shown."""
 
 
 def build(workshop: Workshop, examples: Examples) -> gr.Blocks:
@@ -110,18 +112,13 @@ class _Page(Layout):
         self.seen.change(self._examples_now, self.session, self.strip, **LIGHT, **HIDDEN)
 
         opened = [
-            self.upload.input(
-                self._open, [self.upload], [*self.screen, *stage], **SPEAKING, **HIDDEN
-            ),
-            self.viewer.upload(
-                self._open_dropped, None, [*self.screen, *stage], **SPEAKING, **HIDDEN
-            ),
+            self.upload.input(self._open, [self.upload], [*self.screen, *stage], **CHOICE),
+            self.viewer.upload(self._open_dropped, None, [*self.screen, *stage], **CHOICE),
             self.strip.select(
                 self._open_example,
                 None,
                 [*self.screen, *stage, self.controls["object_name"]],
-                **SPEAKING,
-                **HIDDEN,
+                **CHOICE,
             ),
         ]
         for event in opened:
@@ -350,32 +347,41 @@ class _Page(Layout):
         """Whatever runs or waits for this visitor ends at its next step."""
         self.visits.of(request.session_hash).stopped = True
 
-    def _open(self, path: str | None, request: gr.Request) -> tuple[Any, ...]:
-        self._turn(request)
-        return self._shown(lambda: stages.open_photo(self.workshop, path) if path else Session())
+    def _open(self, path: str | None, request: gr.Request) -> Any:
+        return self._chosen(
+            request, lambda: stages.open_photo(self.workshop, path) if path else Session()
+        )
 
-    def _open_dropped(self, event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
-        self._turn(request)
+    def _open_dropped(self, event: gr.EventData, request: gr.Request) -> Any:
         path = str(getattr(event, "path", ""))
         if not is_uploaded(path):
             raise gr.Error("That is not an uploaded file.", print_exception=False)
-        return self._shown(lambda: stages.open_photo(self.workshop, path))
+        return self._chosen(request, lambda: stages.open_photo(self.workshop, path))
 
-    def _open_example(self, event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
-        self._turn(request)
+    def _open_example(self, event: gr.EventData, request: gr.Request) -> Any:
         key = str(getattr(event, "example", ""))
-        shown = self._shown(lambda: stages.open_example(self.workshop, self.examples, key))
         example = self.examples.get(key)
-        return (*shown, example.object_name if example else "")
+        return self._chosen(
+            request,
+            lambda: stages.open_example(self.workshop, self.examples, key),
+            example.object_name if example else "",
+        )
 
-    def _shown(self, opening: Callable[[], Session]) -> tuple[Any, ...]:
+    def _chosen(self, request: gr.Request, opening: Callable[[], Session], *beside: str) -> Any:
+        """The values that show a photo, then `beside`; none if another was chosen while this one was being opened."""
+        visit = self.visits.of(request.session_hash)
+        visit.turn_to()
+        turn = visit.turn
         try:
             session = opening()
         except ZsasError as error:
             raise gr.Error(
                 str(error), title="This file cannot be opened", print_exception=False
             ) from None
-        return self._showing(session)
+        if visit.turn != turn:
+            return gr.skip()
+        visit.turn_to()  # a run that began meanwhile is of the photo before
+        return (*self._showing(session), *beside)
 
     def _close(self, request: gr.Request) -> tuple[Any, ...]:
         self._turn(request)

@@ -152,6 +152,26 @@ def test_a_second_round_starts_from_the_first(trained: Path) -> None:
         assert torch.equal(layer.weight, earlier.layers[number].weight)
 
 
+def test_an_exported_model_can_be_trained_on_and_mixed_in(
+    trained: Path, pool: Pool, tmp_path: Path
+) -> None:
+    """Checkpoints are not shipped, exported models are: both begin a training and take part in a mixture."""
+    checkpoint = trained / "checkpoint.pt"
+    folder = export(checkpoint, tmp_path / "exported")
+    (theirs, _), (ours, _) = load_learner(checkpoint), load_learner(folder)
+    assert (ours.recipe.width, ours.recipe.blocks) == (MICRO.width, MICRO.blocks)
+    for name, value in ours.state_dict().items():
+        assert torch.allclose(value, theirs.state_dict()[name], rtol=1e-3, atol=1e-4), name
+    again = train(
+        tmp_path / "on", steps=2, pools=[pool.folder], recipe=MICRO, start=folder, report_every=1
+    )
+    half = export(again, tmp_path / "half", earlier={folder: 0.5})
+    learned = load_learner(again)[0].layers[0].weight
+    mixed = load_learner(half)[0].layers[0].weight
+    middle = (learned + ours.layers[0].weight) / 2
+    assert torch.allclose(mixed, middle, atol=1e-3)
+
+
 def test_same_seed_gives_same_weights(pool: Pool, tmp_path: Path) -> None:
     one = build(MICRO, tmp_path / "a", pool, seed=3).state_dict()
     two = build(MICRO, tmp_path / "b", pool, seed=3).state_dict()

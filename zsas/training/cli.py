@@ -65,7 +65,7 @@ def tiny_clip(
     start: Start = None,
     round: Annotated[
         int | None,
-        typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=6),
+        typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=7),
     ] = None,
     mix: Annotated[
         list[str] | None,

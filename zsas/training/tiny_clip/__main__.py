@@ -27,7 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--sam", type=Path, default=None, help="checkpoint of a small SAM to start from"
     )
     parser.add_argument(
-        "--start", type=Path, default=None, help="checkpoint of an earlier training to go on from"
+        "--start",
+        type=Path,
+        default=None,
+        help="checkpoint of an earlier training, or folder of an exported model, to go on from",
     )
     parser.add_argument(
         "--round",

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from zsas.localizers.linear import read_adapter
 from zsas.training import loop
 from zsas.training.tiny_clip.recipe import PATCH, Recipe, recipe_from
 from zsas.training.tokenizer import load_tokenizer
@@ -177,9 +178,48 @@ class Learner(nn.Module):
 
 
 def load_learner(checkpoint: Path, *, ema: bool = True) -> tuple[Learner, CLIPTokenizer]:
-    """A trained learner for evaluation, with the averaged weights unless ``ema`` is False."""
-    state = loop.load_checkpoint(checkpoint)
-    tokenizer = load_tokenizer(checkpoint.parent / "tokenizer")
-    learner = Learner(recipe_from(state["recipe"]), tokenizer)
-    learner.load_state_dict(state["ema"]["shadow"] if ema else state["model"])
+    """A trained learner for evaluation, with the averaged weights unless ``ema`` is False.
+
+    Args:
+        checkpoint: File of a training, or the folder of an exported model, as the shipped one.
+        ema: Whether a training's averaged weights are wanted; an exported model has no others.
+    """
+    if checkpoint.is_dir():
+        learner, tokenizer = _exported(checkpoint)
+    else:
+        state = loop.load_checkpoint(checkpoint)
+        tokenizer = load_tokenizer(tokenizer_folder(checkpoint))
+        learner = Learner(recipe_from(state["recipe"]), tokenizer)
+        learner.load_state_dict(state["ema"]["shadow"] if ema else state["model"])
     return learner.eval().requires_grad_(False), tokenizer
+
+
+def tokenizer_folder(checkpoint: Path) -> Path:
+    """Where the tokenizer of a checkpoint or of an exported model lies."""
+    return checkpoint if checkpoint.is_dir() else checkpoint.parent / "tokenizer"
+
+
+def _exported(folder: Path) -> tuple[Learner, CLIPTokenizer]:
+    """The learner that an exported model came from, as far as its sizes and weights tell."""
+    clip = CLIPModel.from_pretrained(folder, dtype=torch.float32)
+    adapter, tokenizer = read_adapter(folder / "adapter.safetensors"), load_tokenizer(folder)
+    vision, text = clip.config.vision_config, clip.config.text_config
+    recipe = Recipe(
+        width=vision.hidden_size,
+        depth=vision.num_hidden_layers,
+        heads=vision.num_attention_heads,
+        text_width=text.hidden_size,
+        text_depth=text.num_hidden_layers,
+        text_heads=text.num_attention_heads,
+        context=text.max_position_embeddings,
+        projection=clip.config.projection_dim,
+        blocks=adapter.card.blocks,
+        nominal=vision.image_size,
+    )
+    learner = Learner(recipe, tokenizer)
+    learner.clip.load_state_dict(clip.state_dict())
+    layers = {}
+    for i, (weight, bias) in enumerate(zip(adapter.weights, adapter.biases, strict=True)):
+        layers |= {f"{i}.weight": weight, f"{i}.bias": bias}
+    learner.layers.load_state_dict(layers)
+    return learner, tokenizer

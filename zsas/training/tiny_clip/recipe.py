@@ -102,7 +102,25 @@ FIFTH_ROUND = FOURTH_ROUND
 SIXTH_ROUND = FIFTH_ROUND
 """Goes on once more as the fifth, on all images of all pools."""
 
-ROUNDS = (Recipe(), SECOND_ROUND, THIRD_ROUND, FOURTH_ROUND, FIFTH_ROUND, SIXTH_ROUND)
+SEVENTH_ROUND = replace(
+    SIXTH_ROUND,
+    stages=tuple(
+        (
+            part / 120,
+            *((512, 6, 0.5, 1.0), (384, 10, 0.5, 1.0), (640, 4, 0.6, 1.0), (256, 20, 0.5, 1.0))[
+                part % 4
+            ],
+        )
+        for part in range(120)
+    ),
+    lr=2.5e-4,
+    muon_lr=8e-4,
+)
+"""Goes on at the sizes of the exported looks in turn, among images of 512 px, so that large looks see detail."""
+
+ROUNDS = (
+    Recipe(), SECOND_ROUND, THIRD_ROUND, FOURTH_ROUND, FIFTH_ROUND, SIXTH_ROUND, SEVENTH_ROUND,
+)  # fmt: skip
 """The shipped model's trainings, in order; all but the first go on from the one before."""
 
 PATCH = 16

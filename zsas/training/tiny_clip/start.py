@@ -220,7 +220,7 @@ def start_from_clip(learner: Learner, checkpoint: Path) -> None:
 
     Args:
         learner: With the sizes and the tokenizer of the earlier one; its blocks may be others.
-        checkpoint: The earlier training's checkpoint.
+        checkpoint: The earlier training's checkpoint, or the folder of an exported model.
     """
     earlier, _ = load_learner(checkpoint)
     learner.clip.load_state_dict(earlier.clip.state_dict())

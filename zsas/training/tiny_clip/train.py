@@ -22,7 +22,7 @@ from zsas.text import ENSEMBLE
 from zsas.training import loop
 from zsas.training.pool import make_batch, open_pool
 from zsas.training.tiny_clip.losses import losses
-from zsas.training.tiny_clip.model import Learner, load_learner
+from zsas.training.tiny_clip.model import Learner, load_learner, tokenizer_folder
 from zsas.training.tiny_clip.recipe import ROUNDS, SCALE, Recipe, recipe_from
 from zsas.training.tiny_clip.start import build, start_from_clip
 from zsas.training.tiny_clip.tasks import Sentences, Task, make_task, plainly_visible
@@ -67,7 +67,8 @@ def train(
         threads: Threads of torch.
         recipe: Sizes and weights; by default those of the shipped model's first round, or of its second with ``start``.
         sam: Checkpoint of a small SAM whose encoder the vision tower starts from; None starts from nothing.
-        start: Checkpoint of an earlier training to start from, words and all; its tokenizer is taken over.
+        start: Checkpoint of an earlier training to start from, or the folder of an exported model, words and all; its
+            tokenizer is taken over.
         report_every: Steps between two rows of ``out/curve.csv``.
         save_minutes: Minutes between two checkpoints.
 
@@ -100,7 +101,7 @@ def train(
         if start is None:
             learner = build(recipe, out, images, seed, sam)
         else:
-            load_tokenizer(start.parent / "tokenizer").save_pretrained(out / "tokenizer")
+            load_tokenizer(tokenizer_folder(start)).save_pretrained(out / "tokenizer")
             learner = Learner(recipe, load_tokenizer(out / "tokenizer"))
             start_from_clip(learner, start)
     tokenizer = load_tokenizer(out / "tokenizer")
@@ -260,7 +261,8 @@ def export(
         checkpoint: File written by :func:`train`.
         folder: Gets config.json, model.safetensors (fp16), tokenizer files, adapter.safetensors.
         resolution: Side of the CLIP frame, in pixels, at which the adapter is used.
-        earlier: Checkpoints of earlier rounds and their parts of the mixture: it forgets less than the last round.
+        earlier: Checkpoints or exported folders of earlier rounds and their parts of the mixture: it forgets less
+            than the last round.
     """
     learner, tokenizer = load_learner(checkpoint)
     state = learner.state_dict()

@@ -41,22 +41,25 @@ def test_the_main_stream_does_not_notice_the_vv_stream(clip, noise):
     )
 
 
-def test_the_vv_stream_adds_value_attention_and_skips_the_mlp(clip, noise):
-    """The last block's share, computed by hand from its definition: softmax(V Vᵀ / √d) V."""
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_vv_stream_adds_value_attention_and_skips_the_mlp(clip, noise, count):
+    """The last blocks' shares, computed by hand from their definition: softmax(V Vᵀ / √d) V of the main stream."""
     pixels = clip.pixels([noise], 64)
-    depth = clip.depth
-    tokens = clip.model.vision_model(
+    main = clip.model.vision_model(
         pixels, interpolate_pos_encoding=True, output_hidden_states=True
-    ).hidden_states[depth - 1]
-    layer = clip.model.vision_model.encoder.layers[-1]
-    values = layer.self_attn.v_proj(layer.layer_norm1(tokens))
-    heads = values.unflatten(-1, (3, 16)).transpose(1, 2)
-    weights = torch.softmax(heads @ heads.transpose(-1, -2) / 16**0.5, dim=-1)
-    mixed = (weights @ heads).transpose(1, 2).flatten(2)
-    stream = tokens + layer.self_attn.out_proj(mixed)
+    ).hidden_states
+    stream = main[clip.depth - count]
+    for number in range(clip.depth - count, clip.depth):
+        layer = clip.model.vision_model.encoder.layers[number]
+        values = layer.self_attn.v_proj(layer.layer_norm1(main[number]))
+        heads = values.unflatten(-1, (3, 16)).transpose(1, 2)
+        weights = torch.softmax(heads @ heads.transpose(-1, -2) / 16**0.5, dim=-1)
+        mixed = (weights @ heads).transpose(1, 2).flatten(2)
+        stream = stream + layer.self_attn.out_proj(mixed)
     norm = clip.model.vision_model.post_layernorm
     expected = clip.model.visual_projection(norm(stream[:, 1:]))
-    torch.testing.assert_close(clip.look(pixels, vv_blocks=1).vv, expected, atol=1e-5, rtol=1e-4)
+    found = clip.look(pixels, vv_blocks=count).vv
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_an_activation_can_be_asked_for(clip, noise):

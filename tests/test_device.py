@@ -7,6 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from zsas.device import encoder_dtype
+from zsas.errors import ZsasError
 
 # Page faults of sixteen results of 80 MB, each freed before the next is made; in a process of its own, for what it
 # changes stays changed. The median, because the heap takes a few rounds to find their place.
@@ -34,3 +38,41 @@ def test_kept_memory_is_not_asked_of_the_kernel_again():
         for how in ("keep", "give back")
     }
     assert faults["keep"] < 0.1 * faults["give back"]
+
+
+@pytest.mark.parametrize(
+    ("library", "instructions", "expected"),
+    [
+        (True, True, torch.bfloat16),
+        (True, False, torch.float32),
+        (False, True, torch.float32),
+    ],
+)
+def test_a_cpu_runs_bf16_only_where_it_multiplies_it(
+    monkeypatch, library, instructions, expected
+) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: library)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": instructions})
+    assert encoder_dtype(torch.device("cpu")) == expected
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_runs_bf16_only_where_it_is_not_emulated(monkeypatch, native) -> None:
+    asked = []
+
+    def supported(including_emulation: bool = True) -> bool:
+        asked.append(including_emulation)
+        return native
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    expected = torch.bfloat16 if native else torch.float32
+    assert encoder_dtype(torch.device("cuda")) == expected
+    assert asked == [False]
+
+
+def test_a_precision_can_be_asked_for_but_never_fp16() -> None:
+    assert encoder_dtype(torch.device("cpu"), "bf16") == torch.bfloat16
+    assert encoder_dtype(torch.device("cuda"), "fp32") == torch.float32
+    with pytest.raises(ZsasError, match="must be auto, fp32 or bf16"):
+        encoder_dtype(torch.device("cpu"), "fp16")

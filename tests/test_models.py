@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from typing import ClassVar
 
 import pytest
 import torch
 from conftest import CPU, small_clip, small_sam
+from huggingface_hub.utils import are_progress_bars_disabled
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, SamModel
@@ -101,6 +105,21 @@ def test_the_hub_is_probed_once_with_a_short_limit(monkeypatch, tmp_path):
         models.fetch(models.PRESETS["paper"])
     assert len(asked) == 1
     assert asked[0][1] <= 3
+
+
+def test_a_hub_that_stays_silent_is_given_up_in_time(monkeypatch):
+    """A host of several addresses, or a name nobody resolves, outlasts the library's own limit."""
+    from huggingface_hub import constants
+
+    released = threading.Event()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(models, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("httpx.head", lambda *_, **__: released.wait(60))
+    try:
+        assert models._unreachable("me/model") == "the Hub cannot be reached"
+        assert not released.is_set()
+    finally:
+        released.set()
 
 
 def test_the_probe_carries_the_token_of_who_is_signed_in(monkeypatch):
@@ -267,9 +286,9 @@ def test_april_gans_layers_are_known_by_name_and_unreachable_ones_say_so(monkeyp
 
 
 def test_a_download_is_limited_in_size_and_leaves_no_half_file(monkeypatch, tmp_path):
-    import contextlib
-
     class Answer:
+        headers: ClassVar = {}
+
         def raise_for_status(self):
             return self
 
@@ -281,6 +300,31 @@ def test_a_download_is_limited_in_size_and_leaves_no_half_file(monkeypatch, tmp_
     with pytest.raises(ZsasError, match="larger or slower"):
         models._download("https://example.org/x.pth", tmp_path / "x.pth")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_shows_its_progress(monkeypatch, tmp_path, capsys):
+    import httpx
+
+    answer = httpx.Response(
+        200, content=bytes(3_000_000), request=httpx.Request("GET", "https://example.org")
+    )
+    monkeypatch.setattr("httpx.stream", lambda *_, **__: contextlib.nullcontext(answer))
+    models._download("https://example.org/x.pth", tmp_path / "x.pth")
+    assert (tmp_path / "x.pth").stat().st_size == 3_000_000
+    assert "3.00M/3.00M" in capsys.readouterr().err
+
+
+def test_loading_a_model_leaves_the_bars_of_downloads_on():
+    assert not are_progress_bars_disabled()
+    Segmenter.from_preset("tiny")
+    assert not are_progress_bars_disabled()
+
+
+def test_the_models_attend_by_sdpa():
+    segmenter = Segmenter.from_preset("tiny")
+    clip, sam = segmenter.clip.model, segmenter.sam.network.model
+    for config in (clip.vision_model.config, sam.vision_encoder.config):
+        assert config._attn_implementation == "sdpa"
 
 
 def test_an_exported_folder_works_wherever_it_lies(tmp_path, caplog):

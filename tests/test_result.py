@@ -92,6 +92,13 @@ def test_to_dict_is_plain_json() -> None:
     assert values["boxes"] == [[25, 20, 40, 41]]
     assert [step["name"] for step in values["steps"]] == ["M1", "M2", "M3"]
     assert values["settings"]["k_positive"] == 3
+    assert (values["preset"], values["localizer"]) == (result.preset, result.localizer)
+    assert values["versions"] == result.versions
+    region = values["regions"][0]
+    assert region["rle"]["size"] == [60, 80]
+    piece = coco.decode(region["rle"]).astype(bool)
+    assert piece.sum() == region["area"]
+    assert result.mask[piece].all()
 
 
 def test_the_export_is_lossless(tmp_path: Path) -> None:

@@ -210,6 +210,28 @@ def test_grouped_decoding_equals_one_call_each():
         np.testing.assert_allclose(grouped.logits, alone.logits, atol=1e-4)
 
 
+def test_a_gpu_answers_prompts_of_one_shape_in_one_call_and_a_cpu_each_in_its_own():
+    one = Prompt(np.zeros((1, 2), np.float32), np.ones(1, np.int64))
+    two = Prompt(np.zeros((2, 2), np.float32), np.ones(2, np.int64))
+    boxed = Prompt(one.points, one.labels, box=np.zeros(4, np.float32))
+    fed = Prompt(one.points, one.labels, logits=np.zeros((4, 4), np.float32))
+    asked = [one, two, boxed, one, fed, two]
+    network = both("small")[0].network
+    assert Sam(network, torch.device("cuda"))._groups(asked) == [[0, 3], [1, 5], [2], [4]]
+    assert Sam(network, CPU)._groups(asked) == [[i] for i in range(6)]
+
+
+def test_the_encoder_follows_the_precision_and_the_decoder_stays_in_fp32():
+    theirs = MetaSam(sam_model_registry["vit_b"](), CPU, "bf16").model
+    ours = TransformersSam(small_sam(), CPU, "bf16").model
+    for encoder, rest in (
+        (ours.vision_encoder, (ours.mask_decoder, ours.prompt_encoder)),
+        (theirs.image_encoder, (theirs.mask_decoder, theirs.prompt_encoder)),
+    ):
+        assert {p.dtype for p in encoder.parameters()} == {torch.bfloat16}
+        assert {p.dtype for part in rest for p in part.parameters()} == {torch.float32}
+
+
 def test_padding_is_zero_after_normalisation_and_cropped_from_the_features():
     sam, _ = both("small")
     pixels, frame = sam.pixels(np.full((50, 100, 3), 255, np.uint8))

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
+from typer.testing import CliRunner
 
 from tests.conftest import small_segmenter
 from tests.evaluation.pictures import write_folder
 from zsas import scale
+from zsas.cli import app
 from zsas.data.datasets import load_dataset
 from zsas.errors import ZsasError
 from zsas.evaluation import run
@@ -93,6 +96,35 @@ def test_two_workers_give_the_masks_of_one_process(cluster, folder, tmp_path):
             assert np.array_equal(mask > 0, expected.mask)
             assert row["image_score"] == pytest.approx(expected.image_score, abs=1e-4)
             assert len(json.loads(row["result"])["regions"]) == len(expected.regions)
+
+
+def test_both_commands_take_the_engine(cluster, folder, tmp_path):
+    """As typed: the flags reach the workers, and the answers are those of the commands without the engine."""
+    engine = ["--engine", "ray", "--workers", "1"]
+    shell = CliRunner()
+
+    def typed(*words):
+        done = shell.invoke(app, [str(word) for word in words])
+        assert done.exit_code == 0, done.output
+
+    typed("segment", folder / "tile", "--out", tmp_path / "far", "--threshold", 0.4, *engine)
+    typed("segment", folder / "tile", "--out", tmp_path / "near", "--threshold", 0.4)
+    rows = rows_of(tmp_path / "far")
+    assert len(rows) == len(list((folder / "tile").rglob("*.png")))
+    for row in rows:
+        far = json.loads(row["result"])
+        below = Path(row["image"]).relative_to(folder / "tile").with_suffix("")
+        near = json.loads((tmp_path / "near" / below / "result.json").read_text())
+        assert far["settings"]["threshold"] == 0.4
+        assert far["regions"] == near["regions"]
+    measure = ["evaluate", "folder", "--root", folder, "--limit", 2]
+    typed(*measure, "--out", tmp_path / "there", *engine)
+    typed(*measure, "--out", tmp_path / "here")
+    there, here = (
+        json.loads((tmp_path / name / "results.json").read_text())["table"]
+        for name in ("there", "here")
+    )
+    assert [row["mean"] for row in there] == [row["mean"] for row in here]
 
 
 def test_a_second_run_does_only_what_is_left(cluster, folder, tmp_path):

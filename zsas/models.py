@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import queue
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,17 +214,31 @@ def _unreachable(source: str) -> str:
 
     if constants.HF_HUB_OFFLINE:
         return "the environment says offline (HF_HUB_OFFLINE)"
+    found: queue.Queue[httpx.Response | Exception] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            found.put(
+                httpx.head(
+                    f"{constants.ENDPOINT}/{source}/resolve/main/config.json",
+                    headers=build_hf_headers(),  # with the token of who is signed in: private and gated models
+                    timeout=PROBE_SECONDS,
+                    follow_redirects=True,
+                )
+            )
+        except (httpx.HTTPError, *_PROXY_ERRORS) as error:
+            found.put(error)
+
+    # In a thread that may be left behind: the library's limit is for each address of a host, and for none of its name.
+    threading.Thread(target=ask, daemon=True, name="probe").start()
     try:
-        answer = httpx.head(
-            f"{constants.ENDPOINT}/{source}/resolve/main/config.json",
-            headers=build_hf_headers(),  # with the token of who is signed in: private and gated models
-            timeout=PROBE_SECONDS,
-            follow_redirects=True,
-        )
-    except httpx.HTTPError:
+        answer = found.get(timeout=PROBE_SECONDS)
+    except queue.Empty:
         return "the Hub cannot be reached"
-    except _PROXY_ERRORS as error:
-        return f"the Hub cannot be reached ({_first_line(error)})"
+    if isinstance(answer, _PROXY_ERRORS):
+        return f"the Hub cannot be reached ({_first_line(answer)})"
+    if isinstance(answer, Exception):
+        return "the Hub cannot be reached"
     if answer.status_code in (401, 403, 404):
         return f"the Hub does not give it out (status {answer.status_code})"
     return "" if answer.is_success else f"the Hub answers with status {answer.status_code}"
@@ -287,8 +303,8 @@ def _from_folder(kind: Any, folder: Path) -> Any:
     import torch
     from transformers.utils import logging
 
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()  # seconds at most, and it would break into our own output
-    verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # its table of odd weights: ours is one sentence
     safe = (folder / _SAFE).is_file()
     try:
@@ -312,6 +328,8 @@ def _from_folder(kind: Any, folder: Path) -> Any:
         ) from None
     finally:
         logging.set_verbosity(verbosity)
+        if bars:  # the Hub's downloads share the switch
+            logging.enable_progress_bar()
     if found != kind.config_class.model_type:
         raise ZsasError(
             f"The model in {folder} is of the type {found!r}, but one of the type "
@@ -364,10 +382,11 @@ def adapter_file(name: str) -> Path:
 
 
 def _download(url: str, path: Path) -> None:
-    """One file to `path`, at most `_APRIL_GAN_BYTES` in `_APRIL_GAN_SECONDS`; never half a file."""
+    """One file to `path` with a progress bar, at most `_APRIL_GAN_BYTES` in `_APRIL_GAN_SECONDS`; never half a file."""
     import time
 
     import httpx
+    from huggingface_hub.utils import tqdm
 
     started, size = time.monotonic(), 0
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -375,10 +394,13 @@ def _download(url: str, path: Path) -> None:
         with (
             httpx.stream("GET", url, timeout=PROBE_SECONDS, follow_redirects=True) as answer,
             part.open("wb") as file,
+            tqdm(desc=path.name, unit="B", unit_scale=True) as bar,
         ):
             answer.raise_for_status()
+            bar.reset(int(answer.headers.get("content-length", 0)) or None)
             for chunk in answer.iter_bytes():
                 size += len(chunk)
+                bar.update(len(chunk))
                 if size > _APRIL_GAN_BYTES or time.monotonic() - started > _APRIL_GAN_SECONDS:
                     raise ZsasError(
                         f"{url} is larger or slower than expected; download it by hand and name the file."

@@ -87,12 +87,45 @@ def test_wrong_sweeps_are_one_sentence(text, message):
         parse_sweep([text])
 
 
-def test_every_image_is_encoded_once_whatever_is_ablated(data, tmp_path):
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        plan(SETTINGS, ["kernel", "cascade"]),
+        plan(SETTINGS, sweep={"k_positive": [1, 5], "prompting": ["joint", "per_region"]}),
+    ],
+    ids=["ablated", "swept"],
+)
+def test_every_image_is_encoded_once_whatever_is_compared(data, tmp_path, conditions):
     segmenter = small_segmenter()
-    conditions = plan(SETTINGS, ["kernel", "cascade"])
     results = measured(segmenter, data, tmp_path, conditions)
     assert segmenter.photos_encoded == {"clip": len(data), "sam": len(data)}
     assert [row["name"] for row in results["table"]] == [c.name for c in conditions]
+
+
+def test_each_category_is_prompted_by_its_own_name_unless_one_is_set(data, monkeypatch):
+    segmenter, asked = small_segmenter(), []
+    encode = segmenter.clip.encode_sentences
+
+    def listen(sentences, *options):
+        asked.extend(sentences)
+        return encode(sentences, *options)
+
+    monkeypatch.setattr(segmenter.clip, "encode_sentences", listen)
+    run.measure(segmenter, data.samples, plan(SETTINGS))
+    for name in ("metal nut", "tile"):
+        assert any(f" {name}" in sentence for sentence in asked)
+    assert not any("metal_nut" in sentence for sentence in asked)
+    asked.clear()
+    run.measure(segmenter, data.samples, plan(SETTINGS.replace(object_name="washer")))
+    assert asked
+    assert all(" washer" in sentence for sentence in asked)
+
+
+def test_a_mean_is_over_the_categories_that_have_the_figure():
+    rows = [{"f1": 0.5, "ap": None}, {"f1": 0.75, "ap": 0.25}, {"f1": 1.0, "ap": None}]
+    assert report.mean_row(rows) == {"f1": 0.75, "ap": 0.25}
+    assert report.mean_row([{"ap": None}]) == {"ap": None}
+    assert report.mean_row([]) == {}
 
 
 def test_conditions_decided_together_equal_conditions_decided_alone(data, segmenter):

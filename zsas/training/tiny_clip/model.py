@@ -218,7 +218,7 @@ def _exported(folder: Path) -> tuple[Learner, CLIPTokenizer]:
     )
     learner = Learner(recipe, tokenizer)
     learner.clip.load_state_dict(clip.state_dict())
-    layers = {}
+    layers: dict[str, Tensor] = {}
     for i, (weight, bias) in enumerate(zip(adapter.weights, adapter.biases, strict=True)):
         layers |= {f"{i}.weight": weight, f"{i}.bias": bias}
     learner.layers.load_state_dict(layers)

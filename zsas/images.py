@@ -21,7 +21,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,15 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif"),
     *(".ppm", ".pgm", ".pbm", ".jp2", ".avif", ".tga"),
 )
-ImageSource = str | Path | bytes | Image.Image | NDArray[Any]
+
+
+class FarFile(Protocol):
+    """A file at an address, as a `upath.UPath` is one."""
+
+    def read_bytes(self) -> bytes: ...
+
+
+ImageSource = str | Path | FarFile | bytes | Image.Image | NDArray[Any]
 """What a photo may come as; see `load_image`."""
 
 MAX_PIXELS = 50_000_000
@@ -44,8 +52,8 @@ def load_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> NDArray[np.
     """A photo as uint8 RGB, shape = (H, W, 3), upright, in memory of its own.
 
     Args:
-        source: A file; the bytes of one; a PIL image of any mode (its current frame); or an array, shape = (H, W),
-            (H, W, 1), (H, W, 3) or (H, W, 4), of uint8, uint16, bool, float in [0, 1], or another
+        source: A file, here or far away; the bytes of one; a PIL image of any mode (its current frame); or an array,
+            shape = (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of uint8, uint16, bool, float in [0, 1], or another
             whole-number type holding 0 to 255.
         max_pixels: Most pixels accepted; read from the header of a file, before it is decoded.
 
@@ -59,7 +67,7 @@ def load_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> NDArray[np.
     if isinstance(source, bytes):
         with _header(io.BytesIO(source), max_pixels, "The image") as image:
             return _from_pil(image, max_pixels, "The image")
-    if isinstance(source, (str, Path)):
+    if isinstance(source, (str, Path)) or hasattr(source, "read_bytes"):
         name, image = _open(source, max_pixels)
         with image:
             return _from_pil(image, max_pixels, name)
@@ -69,7 +77,7 @@ def load_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> NDArray[np.
     )
 
 
-def read_mask(path: str | Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
+def read_mask(path: str | Path | FarFile, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """A ground-truth mask from a file: bool, shape = (H, W), True where a pixel is not 0.
 
     In a JPEG, whose compression leaves traces around every edge, True is a value of 128 and more.
@@ -147,9 +155,12 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _open(path: str | Path, max_pixels: int) -> tuple[str, Image.Image]:
+def _open(path: str | Path | FarFile, max_pixels: int) -> tuple[str, Image.Image]:
     """The name for messages, and the image with only its header read and its size checked."""
     name = str(path)
+    # A text is never an address: what a stranger writes must not make us fetch something.
+    if not isinstance(path, (str, Path)):
+        return name, _header(io.BytesIO(_fetched(path, name)), max_pixels, name)
     try:
         path = Path(os.path.expanduser(path))  # `Path.expanduser` takes "~gear.png" for a user
         if path.is_dir():
@@ -171,6 +182,19 @@ def _open(path: str | Path, max_pixels: int) -> tuple[str, Image.Image]:
         raise
     except (OSError, ValueError):  # a name that no file can have
         raise _unreadable(name) from None
+
+
+def _fetched(file: FarFile, name: str) -> bytes:
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise ZsasError(f"There is no file {name}; check the address.") from None
+    except Exception as error:  # every kind of storage has errors of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ZsasError(f"{name} cannot be read ({reason}).") from None
+    if not data:
+        raise ZsasError(f"{name} is empty; take a complete image file.")
+    return data
 
 
 def _unreadable(name: str) -> ZsasError:

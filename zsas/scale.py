@@ -115,7 +115,7 @@ def evaluate(
     """`zsas.evaluation.run.evaluate` on a Ray cluster; the driver alone writes to the store.
 
     Args:
-        data: The images, on storage that all machines of the cluster share, or on the Hub.
+        data: The images, on storage that all machines of the cluster share, at an address, or on the Hub.
         conditions: Rows of the table.
         store: Where records go.
         side: See `zsas.evaluation.run.measure`.
@@ -266,20 +266,13 @@ class _Worker:
 
 def _read(image: str) -> Any:
     """The photo, uint8 RGB (H, W, 3), or the sentence that says why it cannot be had."""
+    from zsas.data.folders import place
     from zsas.images import load_image
 
     try:
-        if "://" not in image:
-            return load_image(image)
-        import fsspec
-
-        with fsspec.open(image) as file:
-            data = file.read()
-        return load_image(bytes(data))
+        return load_image(place(image))
     except ZsasError as error:
-        return str(error).replace("The image", image, 1)
-    except OSError as error:
-        return f"{image} cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})."
+        return str(error)
 
 
 def _run(

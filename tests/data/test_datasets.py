@@ -9,6 +9,7 @@ import pickle
 import zlib
 
 import cv2
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +22,7 @@ from zsas.data.datasets import load_dataset
 from zsas.data.hub import mvtec_from_fiftyone, visa_from_parquet
 from zsas.data.samples import object_name
 from zsas.errors import ZsasError
+from zsas.evaluation.identity import digest_of_samples
 
 
 def write(path, array):
@@ -367,3 +369,67 @@ def test_two_images_of_one_name_are_refused(tmp_path):
     cv2.imwrite(str(good / "000.jpg"), cv2.imread(str(good / "000.png")))
     with pytest.raises(ZsasError, match="two images with the name tile/test/good/000"):
         load_dataset("folder", root)
+
+
+class TestAddresses:
+    """What lies in S3 and the like, here in a file system that fsspec keeps in memory."""
+
+    @pytest.fixture
+    def far(self, tmp_path):
+        system = fsspec.filesystem("memory")
+        system.put(str(write_folder(tmp_path / "near")), "/bucket/parts", recursive=True)
+        yield "memory://bucket/parts"
+        system.rm("/bucket", recursive=True)
+
+    def test_a_folder_is_the_same_from_far_away(self, far, tmp_path):
+        here, there = (load_dataset("folder", root) for root in (tmp_path / "near", far))
+        assert [s.key for s in there] == [s.key for s in here]
+        assert there.name == "parts"
+        assert digest_of_samples(there) == digest_of_samples(here)
+        for near, distant in zip(here, pickle.loads(pickle.dumps(there)), strict=True):
+            image = near.load_image()
+            assert np.array_equal(distant.load_image(), image)
+            assert np.array_equal(
+                distant.load_mask(image.shape[:2]), near.load_mask(image.shape[:2])
+            )
+
+    def test_visa_and_flat_folders(self, far, tmp_path):
+        fsspec.filesystem("memory").pipe(
+            "/bucket/visa/split_csv/1cls.csv",
+            b"object,split,label,image,mask\npcb1,test,normal,a.png,\n",
+        )
+        with pytest.raises(ZsasError, match=r"names a\.png, but there is no such file"):
+            load_dataset("visa", "memory://bucket/visa")
+        (tmp_path / "near/tile/test/spot/000_mask.png").write_bytes(
+            (tmp_path / "near/tile/ground_truth/spot/000_mask.png").read_bytes()
+        )
+        flat = tmp_path / "near/tile/test/spot"
+        fsspec.filesystem("memory").put(str(flat), "/bucket/flat", recursive=True)
+        here, there = (load_dataset("flat", root) for root in (flat, "memory://bucket/flat"))
+        assert [(s.key, s.defective) for s in there] == [(s.key, s.defective) for s in here]
+        assert {s.defective for s in there} == {True, False}
+
+    @pytest.mark.parametrize(
+        ("root", "sentence"),
+        [
+            ("memory://nowhere/at-all", "There is no folder memory://nowhere/at-all"),
+            ("unheard-of://bucket/x", "unheard-of://bucket/x cannot be listed"),
+            ("unheardof://bucket/x", "unheardof://bucket/x cannot be listed"),
+        ],
+    )
+    def test_what_is_not_there_is_a_sentence(self, root, sentence):
+        with pytest.raises(ZsasError, match=sentence):
+            load_dataset("folder", root)
+
+    def test_a_storage_that_refuses_is_a_sentence(self, far, monkeypatch):
+        data = load_dataset("folder", far)
+
+        def refuse(*_, **__):
+            raise RuntimeError("no credentials\nmany lines of them")
+
+        monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.ls", refuse)
+        with pytest.raises(ZsasError, match=r"cannot be listed \(no credentials\)\.$"):
+            load_dataset("folder", far)
+        monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem._open", refuse)
+        with pytest.raises(ZsasError, match=r"000\.png cannot be read \(no credentials\)\.$"):
+            data.samples[0].load_image()

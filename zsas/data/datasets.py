@@ -10,12 +10,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from zsas.data.folders import read_flat, read_mvtec, read_visa
+from zsas.data.folders import place, read_flat, read_mvtec, read_visa
 from zsas.data.hub import HUB, hub_mvtec, hub_visa
 from zsas.data.samples import Dataset, Sample, Split
 from zsas.errors import ZsasError
+
+if TYPE_CHECKING:
+    from zsas.data.samples import Place
 
 Layout = Literal["mvtec", "visa", "folder", "flat", "made"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)
@@ -23,7 +26,7 @@ LAYOUTS: tuple[str, ...] = get_args(Layout)
 
 def load_dataset(
     layout: str,
-    root: str | Path | None = None,
+    root: str | Place | None = None,
     *,
     split: Split = "test",
     categories: Sequence[str] = (),
@@ -34,7 +37,7 @@ def load_dataset(
 
     Args:
         layout: One of `LAYOUTS`.
-        root: Its folder; None takes "mvtec" and "visa" from the Hub.
+        root: Its folder, on disk or at an address that fsspec knows; None takes "mvtec" and "visa" from the Hub.
         split: Which split.
         categories: Only these; empty takes all.
         limit: At most this many images of each category, evenly spread over its kinds of defects.
@@ -42,7 +45,7 @@ def load_dataset(
 
     Raises:
         ZsasError: If the layout is broken, saying what was expected where; if a category does not exist;
-            or if the Hub cannot be reached.
+            or if the Hub or the address cannot be reached.
     """
     if layout not in LAYOUTS:
         raise ZsasError(f"There is no data set {layout!r}; take one of {', '.join(LAYOUTS)}.")
@@ -53,18 +56,27 @@ def load_dataset(
             raise ZsasError(f"The data set {layout!r} is on disk only: say where with --root PATH.")
         dataset = (hub_mvtec if layout == "mvtec" else hub_visa)(split, categories, revision)
     else:
-        folder = Path(root)
-        if not folder.is_dir():
-            raise ZsasError(
-                f"There is no folder {folder}; --root must be the folder of the data set."
-            )
-        if layout == "visa":
-            dataset = read_visa(folder, split, categories)
-        elif layout == "flat":
-            dataset = read_flat(folder, split)
-        else:
-            dataset = read_mvtec(folder, split, layout, categories)
+        folder = place(root)
+        try:
+            dataset = _listed(layout, folder, split, categories)
+        except ZsasError:
+            raise
+        except Exception as error:  # every kind of storage has errors of its own
+            if isinstance(folder, Path):
+                raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ZsasError(f"{root} cannot be listed ({reason}).") from None
     return _without_doubles(_narrowed(dataset, categories, limit))
+
+
+def _listed(layout: str, folder: Place, split: Split, categories: Sequence[str]) -> Dataset:
+    if not folder.is_dir():
+        raise ZsasError(f"There is no folder {folder}; --root must be the folder of the data set.")
+    if layout == "visa":
+        return read_visa(folder, split, categories)
+    if layout == "flat":
+        return read_flat(folder, split)
+    return read_mvtec(folder, split, layout, categories)
 
 
 def make_dataset(

@@ -1,21 +1,43 @@
-"""Data sets on disk: the published layouts of MVTec-AD and VisA, and a flat folder with optional masks."""
+"""Data sets on disk or at an address: the layouts of MVTec-AD and VisA, and a flat folder with optional masks."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from zsas.data.samples import LICENCES, Dataset, File, Sample, Split, object_name
 from zsas.errors import ZsasError
-from zsas.images import read_mask
+from zsas.images import load_image, read_mask
+
+if TYPE_CHECKING:
+    from zsas.data.samples import Place
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def read_mvtec(root: Path, split: Split, layout: str, categories: Sequence[str] = ()) -> Dataset:
+def place(root: str | Path | Place) -> Place:
+    """A folder on disk, or at an address that fsspec knows (s3://, gs://, hf://).
+
+    Raises:
+        ZsasError: If nothing is known about such addresses here.
+    """
+    if "://" not in str(root):
+        return Path(str(root))
+    from upath import UPath
+
+    try:
+        found = UPath(root)
+        found.fs  # noqa: B018 - the package that speaks to such a storage is looked for here
+    except (ImportError, ValueError) as error:
+        raise ZsasError(f"{root} cannot be listed ({str(error).splitlines()[0]}).") from None
+    if isinstance(found, Path):  # what it takes for no address it takes for a file
+        raise ZsasError(f"{root} cannot be listed: there are no such addresses.")
+    return found
+
+
+def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str] = ()) -> Dataset:
     """`<category>/<split>/<kind>/NNN.png` and `<category>/ground_truth/<kind>/NNN_mask.png`."""
     folders = [path for path in _folders(root) if (path / split).is_dir()]
     if not folders:
@@ -55,11 +77,11 @@ def read_mvtec(root: Path, split: Split, layout: str, categories: Sequence[str] 
                 f"There are no images below {folder / split}; expected {split}/<kind>/*.png, "
                 'where <kind> is "good" or the name of a defect.'
             )
-    name = layout if layout in ("mvtec", "made") else root.resolve().name
+    name = layout if layout in ("mvtec", "made") else _name(root)
     return Dataset(name, split, tuple(samples), LICENCES.get(layout, ""))
 
 
-def read_visa(root: Path, split: Split, categories: Sequence[str] = ()) -> Dataset:
+def read_visa(root: Place, split: Split, categories: Sequence[str] = ()) -> Dataset:
     """`split_csv/1cls.csv` with the columns object, split, label, image, mask."""
     table = root / "split_csv" / "1cls.csv"
     if not table.is_file():
@@ -78,11 +100,9 @@ def read_visa(root: Path, split: Split, categories: Sequence[str] = ()) -> Datas
             continue
         defective = row["label"] != "normal"
         image, mask = root / row["image"], root / row["mask"] if row["mask"] else None
-        for path in (image, mask):
-            if path is not None and not path.is_file():
-                raise ZsasError(
-                    f"{table} names {path.relative_to(root)}, but there is no such file."
-                )
+        for name in filter(None, (row["image"], row["mask"])):
+            if not (root / name).is_file():
+                raise ZsasError(f"{table} names {name}, but there is no such file.")
         if defective and mask is None:
             raise ZsasError(f"{table} names no mask for the defective image {row['image']}.")
         samples.append(
@@ -101,7 +121,7 @@ def read_visa(root: Path, split: Split, categories: Sequence[str] = ()) -> Datas
     return Dataset("visa", split, tuple(samples), LICENCES["visa"])
 
 
-def read_flat(root: Path, split: Split) -> Dataset:
+def read_flat(root: Place, split: Split) -> Dataset:
     """Images side by side; a mask is `masks/<name>.png`, `<name>_mask.png` or absent.
 
     With masks at hand, an image without one is sound; without any, nothing is known about any image.
@@ -112,7 +132,7 @@ def read_flat(root: Path, split: Split) -> Dataset:
             f"There are no images in {root}; expected files such as part.png, "
             "with optional masks as masks/part.png or part_mask.png."
         )
-    masks: dict[str, Path] = {}
+    masks: dict[str, Place] = {}
     for folder in (root / "masks", root):
         if folder.is_dir():
             for path in _pictures(folder):
@@ -126,7 +146,7 @@ def read_flat(root: Path, split: Split) -> Dataset:
         samples.append(
             Sample(
                 key=path.name,
-                category=root.resolve().name,
+                category=_name(root),
                 object_name="",
                 kind="" if defective is None else "bad" if defective else "good",
                 defective=defective,
@@ -134,18 +154,18 @@ def read_flat(root: Path, split: Split) -> Dataset:
                 mask=File(mask) if mask else None,
             )
         )
-    return Dataset(root.resolve().name, split, tuple(samples))
+    return Dataset(_name(root), split, tuple(samples))
 
 
 class _Masks:
     """The masks in one folder of ground truth; upper and lower case are told apart only where both are there."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         self.folder = folder
         found = _pictures(folder) if folder.is_dir() else []
         self.by_stem = {path.stem.lower(): path for path in found} | {p.stem: p for p in found}
 
-    def of(self, picture: Path) -> Path:
+    def of(self, picture: Place) -> Place:
         for stem in (f"{picture.stem}_mask", picture.stem):
             for name in (stem, stem.lower()):
                 if name in self.by_stem:
@@ -158,14 +178,18 @@ class _Masks:
 def _any_defect(mask: File) -> bool:
     """Whether a mask marks anything; an unreadable one counts as marked and is reported when loaded."""
     try:
-        with Image.open(mask.path) as image:
-            shape = (image.height, image.width)
-        return bool(read_mask(mask.path, shape).any())
-    except (OSError, ZsasError):
+        shape = load_image(mask.path).shape
+        return bool(read_mask(mask.path, (shape[0], shape[1])).any())
+    except ZsasError:
         return True
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _name(root: Place) -> str:
+    """The folder's name; of a whole bucket the bucket's."""
+    return root.resolve().name or root.drive or str(root)
+
+
+def _pictures(folder: Place) -> list[Place]:
     return sorted(
         path
         for path in folder.iterdir()
@@ -173,5 +197,5 @@ def _pictures(folder: Path) -> list[Path]:
     )
 
 
-def _folders(folder: Path) -> list[Path]:
+def _folders(folder: Place) -> list[Place]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from zsas.errors import ZsasError
-from zsas.images import load_image, read_mask
+from zsas.images import FarFile, load_image, read_mask
+
+if TYPE_CHECKING:  # at run time only where somebody names an address
+    from upath import UPath
+
+    Place = Path | UPath
+    """A file or folder on disk, or at an address."""
 
 Split = Literal["test", "train"]
 LICENCES = {
@@ -33,16 +39,16 @@ OBJECT_NAMES = {
 class Source(Protocol):
     """Where the bytes of one picture are; small and picklable, read only when needed."""
 
-    def picture(self) -> Path | Image.Image: ...
+    def picture(self) -> Path | FarFile | Image.Image: ...
 
 
 @dataclass(frozen=True)
 class File:
-    """A picture on disk."""
+    """A picture on disk, or at an address."""
 
-    path: Path
+    path: Place
 
-    def picture(self) -> Path | Image.Image:
+    def picture(self) -> Place:
         return self.path
 
 
@@ -85,7 +91,7 @@ class Sample:
         if self.mask is None:
             return None if self.defective is None or self.defective else np.zeros(shape, bool)
         picture = self.mask.picture()
-        if isinstance(picture, Path):
+        if not isinstance(picture, Image.Image):
             return read_mask(picture, shape)
         mask = np.asarray(picture.convert("L")) > 0
         if mask.shape != shape:

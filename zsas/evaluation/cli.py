@@ -38,9 +38,10 @@ def evaluate(
         ),
     ] = None,
     root: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Its folder; mvtec and visa come from the Hub without it.", rich_help_panel=_DATA
+            help="Its folder, or an address such as s3://bucket/folder; mvtec and visa come from the Hub without it.",
+            rich_help_panel=_DATA,
         ),
     ] = None,
     categories: Annotated[
@@ -153,9 +154,9 @@ def evaluate(
                 raise ZsasError(f"{flag} needs --engine ray.")
     conditions = plan(settings, ablate or (), parse_sweep(sweep or ()))
     if dataset == "made":
-        if root is None:
+        if root is None or "://" in root:
             raise ZsasError("Made images are written to a folder: say where with --root PATH.")
-        root = make_dataset(
+        make_dataset(
             root, seed=seed, per_category=per_category, size=size, families=_families(families)
         )
     names = [name.strip() for text in categories or () for name in text.split(",") if name.strip()]
@@ -171,7 +172,7 @@ def evaluate(
         "precision": precision,
     }
     if out is None:
-        given = (dataset, root.resolve().name if root else None, preset)
+        given = (dataset, Path(root).resolve().name if root else None, preset)
         out = Path("runs", "-".join(name for name in given if name))
     results = measure_and_report(
         data,

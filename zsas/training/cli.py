@@ -145,8 +145,11 @@ def adapters(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run.", file_okay=False)],
     root: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the data set; mvtec and visa come from the Hub without it."),
+        str | None,
+        typer.Option(
+            help="Folder of the data set, or an address such as s3://bucket/folder; mvtec and visa come from "
+            "the Hub without it."
+        ),
     ] = None,
     preset: Annotated[str, typer.Option(help="Whose CLIP the layers are for.")] = "paper",
     clip: Annotated[

@@ -220,6 +220,7 @@ def test_photos_are_found_wherever_the_results_go(
         (["gear.png", "--json", "--no-such-flag"], "--no-such-flag"),
         (["gear.png", "--json", "--preset", "paper"], "'paper' needs the Hub"),
         (["gear.png", "--json", "--workers", "2"], "--engine ray"),
+        (["s3://bucket/gear.png", "--json"], "is an address"),
         ([], "IMAGE_OR_FOLDER"),
     ],
 )

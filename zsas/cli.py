@@ -220,13 +220,15 @@ def plan_outputs(sources: list[str], out: Path | None) -> list[tuple[Path, Path 
     and stages beside a `result.json`, and everything below `out` where that is a folder inside the named one.
 
     Raises:
-        ZsasError: If there is no image at all, or `out` cannot be made.
+        ZsasError: If there is no image at all, an image is at an address, or `out` cannot be made.
     """
     from zsas.images import find_images, is_result
 
     several = sum(os.path.isdir(source) for source in sources) > 1
     found: dict[Path, Path] = {}
     for source in sources:
+        if "://" in source:
+            raise ZsasError(f"{source} is an address; photos at addresses need --engine ray.")
         root = Path(os.path.expanduser(source))
         is_folder = os.path.isdir(root)
         inside = out is not None and root.resolve() in out.resolve().parents

@@ -236,7 +236,7 @@ def measure_and_report(
 
     keep_freed_memory()
     if ray is None:
-        batch = batch or (16 if pick_device(model["device"]).type == "cuda" else 1)
+        batch = batch or (16 if pick_device(model.get("device")).type == "cuda" else 1)
     cache_bytes = CACHE_BYTES + CACHE_BYTES_A_PHOTO * (batch or 1)
     segmenter = Segmenter.from_preset(**model, cache_bytes=cache_bytes)
     facts = identity(data, conditions, segmenter, side)

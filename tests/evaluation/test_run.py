@@ -60,6 +60,11 @@ def test_axes_multiply():
     assert conditions[-1].settings.kernel_size == 30
 
 
+def test_two_axes_of_one_setting_are_refused():
+    with pytest.raises(ZsasError, match="Two axes set kernel_size"):
+        plan(Settings(), ["kernel"], {"kernel_size": [10, 20]})
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -352,11 +357,29 @@ def test_made_images_of_held_out_families_are_no_training_data(data):
         assert len(leakage(made, ours)) == 1
 
 
+def test_an_adapter_trained_on_all_families_has_seen_all_of_them(data):
+    both = tuple(
+        dataclasses.replace(sample, category=("marble", "wood")[i % 2])
+        for i, sample in enumerate(data)
+    )
+    trained_on = known_as(dataclasses.replace(data, name="made", samples=both))
+    for category in ("marble", "wood"):
+        made = renamed(data, "made", category)
+        assert len(leakage(made, {"linear": {"trained_on": trained_on}})) == 1
+    other = renamed(data, "parts", "marble")
+    assert leakage(other, {"linear": {"trained_on": trained_on}}) == []
+
+
 def test_a_copy_of_a_published_data_set_is_known_by_its_categories(data):
     models = {"linear": {"trained_on": "mvtec"}}
     (warning,) = leakage(renamed(data, "my-copy", "metal_nut"), models)
     assert "if these are its images" in warning  # a screw of one's own is no screw of MVTec-AD
     assert leakage(renamed(data, "my-copy", "pcb1"), models) == []
+    more = tuple(
+        dataclasses.replace(sample, category=("metal_nut", "screw", "my_own")[i % 3])
+        for i, sample in enumerate(data)
+    )
+    assert leakage(dataclasses.replace(data, name="my-copy", samples=more), models)
 
 
 def test_totals_survive_the_disk():

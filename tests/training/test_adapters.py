@@ -16,7 +16,7 @@ from zsas.errors import ZsasError
 from zsas.evaluation.identity import leakage
 from zsas.localizers.linear import LinearLocalizer, read_adapter
 from zsas.training import adapters
-from zsas.training.adapters import Recipe, Tokens, quarters, train
+from zsas.training.adapters import Recipe, Tokens, margins, quarters, train
 from zsas.training.losses import dice_loss, focal_loss
 
 RECIPE = Recipe(epochs=3, batch=4, resolution=64, scale=10.0, holdout=0.2)
@@ -78,6 +78,30 @@ def test_training_lowers_the_loss_and_writes_an_adapter_that_fits(data, tmp_path
     assert "base_model: small-clip" in card
     assert "Do not judge these layers on parts" in card
     assert leakage(data, {"linear": adapter.card.__dict__})
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_losses_and_maps_are_fp32_whatever_the_tower_runs_in(data, tmp_path, precision):
+    clip = small_backbone(precision=precision)
+    train(clip, data, tmp_path, Recipe(**{**RECIPE.__dict__, "epochs": 1, "holdout": 0.25}))
+    (row,) = curve(tmp_path)
+    assert 0 <= row["validation_auroc"] <= 1
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        found = margins(
+            torch.randn(1, 1, 4, 8),
+            torch.nn.ModuleList([torch.nn.Linear(8, 6)]),
+            torch.randn(1, 2, 6),
+            32,
+            20.0,
+        )
+    assert found.dtype == torch.float32
+
+
+def test_tokens_that_were_deleted_are_computed_again(data, tmp_path):
+    train(small_backbone(), data, tmp_path, RECIPE)
+    (tmp_path / "cache/tokens.f16").unlink()
+    train(small_backbone(), data, tmp_path, RECIPE, resume=False)
+    assert (tmp_path / "cache/tokens.f16").is_file()
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(data, tmp_path):

@@ -152,14 +152,14 @@ def evaluate(
         ):
             if value is not None:
                 raise ZsasError(f"{flag} needs --engine ray.")
-    conditions = plan(settings, ablate or (), parse_sweep(sweep or ()))
+    conditions = plan(settings, _parts(ablate), parse_sweep(sweep or ()))
     if dataset == "made":
         if root is None or "://" in root:
             raise ZsasError("Made images are written to a folder: say where with --root PATH.")
         make_dataset(
             root, seed=seed, per_category=per_category, size=size, families=_families(families)
         )
-    names = [name.strip() for text in categories or () for name in text.split(",") if name.strip()]
+    names = _parts(categories)
     data = load_dataset(dataset, root, categories=names, limit=limit, revision=revision)
     if data.licence:
         typer.echo(data.licence, err=True)
@@ -195,9 +195,12 @@ def _families(text: str) -> list[str] | None:
 
     if text == "all":
         return list(scene.FAMILIES)
-    return (
-        None if text == "held-out" else [name.strip() for name in text.split(",") if name.strip()]
-    )
+    return None if text == "held-out" else _parts([text])
+
+
+def _parts(texts: list[str] | None) -> list[str]:
+    """Names that were given again and again, or separated by commas."""
+    return [name.strip() for text in texts or () for name in text.split(",") if name.strip()]
 
 
 def measure_and_report(
@@ -225,6 +228,7 @@ def measure_and_report(
         What is in results.json.
     """
     import rich.progress
+    import torch
     from rich.console import Console
 
     from zsas.device import keep_freed_memory, pick_device
@@ -261,6 +265,7 @@ def measure_and_report(
             from zsas import scale
 
             del segmenter  # its memory belongs to the workers now
+            torch.cuda.empty_cache()  # does nothing without a GPU
             scale.evaluate(
                 data, conditions, store, model=model, side=side, batch=batch, progress=show, **ray
             )

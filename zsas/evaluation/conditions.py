@@ -46,7 +46,7 @@ def plan(
         The map alone comes first; without axes the mask alone and the settings as they are follow.
 
     Raises:
-        ZsasError: On an unknown ablation or setting, or a value out of its range.
+        ZsasError: On an unknown ablation or setting, a value out of its range, or two axes of one setting.
     """
     axes: list[list[tuple[str, dict[str, Any]]]] = []
     for name in ablate:
@@ -58,6 +58,10 @@ def plan(
             raise ZsasError(f"There is no ablation {name!r}; take cascade or kernel.")
     for name, values in (sweep or {}).items():
         axes.append([(f"{name} {value}", {name: value}) for value in values])
+    named = [name for axis in axes for name in axis[0][1]]
+    for name in named:
+        if named.count(name) > 1:
+            raise ZsasError(f"Two axes set {name}: an ablation or a sweep of it, not both.")
     conditions = [Condition(MAP_ALONE, settings.replace(fusion="map"))]
     if not axes:
         conditions.append(Condition(MASK_ALONE, settings.replace(fusion="mask")))

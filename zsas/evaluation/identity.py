@@ -85,10 +85,16 @@ HELD_OUT = "made, held-out families"
 """What an adapter says that was trained on the families which the bundled models have not seen."""
 
 
+ALL_MADE = "made, all kinds of families"
+"""The same for one that was trained on both kinds."""
+
+
 def known_as(dataset: Dataset) -> str:
     """The name under which an adapter remembers a data set that it was trained on."""
-    unseen = dataset.name == "made" and set(dataset.categories) <= set(HELD_OUT_FAMILIES)
-    return HELD_OUT if unseen else dataset.name
+    families = set(dataset.categories)
+    if dataset.name != "made" or not families & set(HELD_OUT_FAMILIES):
+        return dataset.name
+    return HELD_OUT if families <= set(HELD_OUT_FAMILIES) else ALL_MADE
 
 
 def leakage(dataset: Dataset, models: Mapping[str, Any]) -> list[str]:
@@ -99,11 +105,10 @@ def leakage(dataset: Dataset, models: Mapping[str, Any]) -> list[str]:
     """
     trained_on = models.get("linear", {}).get("trained_on", "")
     categories = set(dataset.categories)
-    if trained_on in ("made", HELD_OUT):
+    if trained_on in ("made", HELD_OUT, ALL_MADE):
         held_out = categories & set(HELD_OUT_FAMILIES)
-        seen = dataset.name == "made" and bool(
-            held_out if trained_on == HELD_OUT else categories - held_out
-        )
+        met = {"made": categories - held_out, HELD_OUT: held_out, ALL_MADE: categories}[trained_on]
+        seen = dataset.name == "made" and bool(met)
     else:
         seen = trained_on == dataset.name
     published = {"mvtec": MVTEC_CATEGORIES, "visa": VISA_CATEGORIES}.get(trained_on, ())
@@ -115,9 +120,9 @@ def leakage(dataset: Dataset, models: Mapping[str, Any]) -> list[str]:
         return [
             f"The adapter was trained on {trained_on}, the data set it is judged on here: {worthless}"
         ]
-    if categories <= set(published):
+    if 2 * len(categories & set(published)) >= len(categories):
         return [
-            f"The adapter was trained on {trained_on}, and the categories here bear names of that data set: if these "
+            f"The adapter was trained on {trained_on}, and most categories here bear names of that data set: if these "
             f"are its images, {worthless}"
         ]
     return []

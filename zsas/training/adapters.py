@@ -110,7 +110,8 @@ class Tokens:
             **_seen(clip, samples),
         }
         text, path = json.dumps(stamp), folder / "tokens.json"
-        fresh = not path.is_file() or path.read_text() != text
+        whole = all((folder / f"tokens.{end}").is_file() for end in ("json", "f16", "done"))
+        fresh = not whole or path.read_text() != text
         mode: Literal["w+", "r+"] = "w+" if fresh else "r+"
         self._kept = np.memmap(folder / "tokens.f16", np.float16, mode, shape=shape)
         self._done = np.memmap(folder / "tokens.done", np.uint8, mode, shape=(len(samples),))
@@ -154,7 +155,7 @@ def quarters(depth: int) -> tuple[int, ...]:
 def margins(
     tokens: Tensor, layers: nn.ModuleList, states: Tensor, side: int, scale: float
 ) -> Tensor:
-    """Defective minus sound logit of each layer in the CLIP frame, (B, layers, side, side).
+    """Defective minus sound logit of each layer in the CLIP frame, fp32 (B, layers, side, side).
 
     Args:
         tokens: (B, layers, g · g, width).
@@ -165,12 +166,12 @@ def margins(
     """
     grid = round(tokens.shape[2] ** 0.5)
     difference = (states[:, 1] - states[:, 0])[:, :, None]
-    found = [
-        scale * F.normalize(layer(tokens[:, i]), dim=-1).float() @ difference
-        for i, layer in enumerate(layers)
-    ]
-    maps = torch.stack([one.squeeze(-1).unflatten(1, (grid, grid)) for one in found], dim=1)
-    return F.interpolate(maps, size=(side, side), mode="bilinear")
+    read = [layer(tokens[:, i]) for i, layer in enumerate(layers)]
+    # The layers may run in bf16; cosines, as where the layers are used, may not.
+    with torch.autocast(tokens.device.type, enabled=False):
+        found = [scale * F.normalize(one.float(), dim=-1) @ difference for one in read]
+        maps = torch.stack([one.squeeze(-1).unflatten(1, (grid, grid)) for one in found], dim=1)
+        return F.interpolate(maps, size=(side, side), mode="bilinear")
 
 
 def train(

@@ -151,6 +151,9 @@ def adapters(
             "the Hub without it."
         ),
     ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Revision of the data set on the Hub.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="Whose CLIP the layers are for.")] = "paper",
     clip: Annotated[
         str | None, typer.Option(help="CLIP from a Hub id or a folder instead.")
@@ -208,7 +211,7 @@ def adapters(
         holdout=holdout,
         seed=seed,
     )
-    data = load_dataset(dataset, root)
+    data = load_dataset(dataset, root, revision=revision)
     if data.licence:
         typer.echo(data.licence, err=True)
     backbone = load_clip(

@@ -37,6 +37,7 @@ def member(rank: int, port: int, folder: Path) -> None:
     ((rank + 1) * model[0](torch.ones(2, 3)).sum()).backward()
     team.average_gradients(model)
     torch.save([team.leaders(float(rank + 5)), model[0].weight.grad], folder / f"{rank}.pt")
+    team.leave()
 
 
 def test_two_processes_take_the_step_of_their_mean(tmp_path: Path) -> None:

@@ -98,6 +98,12 @@ class Team:
         for parameter, part in zip(learning, parts, strict=True):
             parameter.grad = part.view_as(parameter)
 
+    def leave(self) -> None:
+        """The end of a training: whoever left before the others have heard all would tear them down."""
+        if self.size > 1:
+            dist.barrier()
+            dist.destroy_process_group()
+
 
 def prefetch(source: Iterator[Item], depth: int = 3) -> Iterator[Item]:
     """The same items, made by a thread in advance."""

@@ -207,6 +207,7 @@ def train(
             saved = budget.seconds
     if team.rank == 0:
         save()
+    team.leave()
     return checkpoint
 
 

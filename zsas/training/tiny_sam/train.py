@@ -199,6 +199,7 @@ def train(
             look()
             measured_at = since = time.monotonic()
             seen = 0
+    team.leave()
     if not leads:
         return out / "sam"
     save()

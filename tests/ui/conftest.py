@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from fake import FakeSegmenter, photo
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from zsas.errors import ZsasError
 from zsas.ui.examples import Examples
@@ -118,6 +118,8 @@ class Tab:
         self.page.wait_for_selector("#zs-verdict h2")
         self.page.wait_for_selector("#zs-gallery figure")
         self.page.wait_for_selector("body[data-arrived]")
+        # Gradio leaves an invisible cover over one page in ten where its first answer was quick.
+        expect(self.page.locator(".main > [data-testid=status-tracker]")).to_be_hidden()
         return self.page
 
     def result(self, query: str = "?example=one-spot") -> Page:

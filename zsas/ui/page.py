@@ -558,8 +558,16 @@ class _Page(Layout):
 
 
 def _arrived(condition: str = "") -> str:
-    """Script that marks the page as ready for tests and screenshots."""
-    return f"() => {{ {condition} document.body.dataset.arrived = 'yes'; }}"
+    """Script that takes away gradio's cover, and marks the page as ready for tests and screenshots.
+
+    Where the first answer comes before gradio has counted its components, as on quick machines, it never finds itself
+    loaded: its "Loading..." stays over the page, invisible, and takes every click.
+    """
+    cover = "document.querySelectorAll('.gradio-container > .main > [data-testid=status-tracker]')"
+    return (
+        f"() => {{ {cover}.forEach((cover) => {{ cover.style.display = 'none'; }}); "
+        f"{condition} document.body.dataset.arrived = 'yes'; }}"
+    )
 
 
 def _address(request: gr.Request) -> str:

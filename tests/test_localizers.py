@@ -266,3 +266,12 @@ def test_a_batch_of_different_sizes_gives_what_each_photo_gives_alone(kind):
         difference = (found.layers.float() - alone.layers.float()).abs().max()
         assert difference <= 1e-3  # one unit of the fp16 they are kept in
         torch.testing.assert_close(found.image, alone.image, atol=1e-4, rtol=0)
+
+
+def test_training_free_compares_the_vv_stream():
+    clip = small_backbone()
+    photo = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    (found,) = TrainingFreeLocalizer(clip).encode([photo], 64)
+    stream = clip.look(clip.pixels([photo], 64), vv_blocks=6).vv
+    expected = torch.nn.functional.normalize(stream[0], dim=-1)
+    torch.testing.assert_close(found.layers[0].float().flatten(0, 1), expected, atol=1e-3, rtol=0)

@@ -27,6 +27,9 @@ from zsas.settings import Settings
 
 def test_the_presets_are_the_designs():
     assert list(models.PRESETS) == ["paper", "base", "tiny"]
+    paper, base, _ = models.PRESETS.values()
+    assert (paper.clip, paper.sam) == ("openai/clip-vit-large-patch14-336", "facebook/sam-vit-huge")
+    assert (base.clip, base.sam) == ("openai/clip-vit-base-patch16", "facebook/sam-vit-base")
     assert models.PRESETS["tiny"].bundled
     assert not models.PRESETS["paper"].bundled
     assert models.is_here(models.PRESETS["tiny"])
@@ -120,6 +123,59 @@ def test_a_hub_that_stays_silent_is_given_up_in_time(monkeypatch):
         assert not released.is_set()
     finally:
         released.set()
+
+
+def test_what_is_in_the_cache_is_taken_without_asking(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("httpx.head", lambda *_, **__: pytest.fail("the Hub was asked"))
+    repo = tmp_path / "models--me--sam"
+    folder = repo / "snapshots" / ("a" * 40)
+    small_sam().save_pretrained(folder)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("a" * 40)
+    assert models.folder_of("me/sam", models._SAM_FILES, "tiny") == folder
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("gone"), RuntimeError("another library's")])
+def test_a_download_that_breaks_off_is_a_sentence(monkeypatch, tmp_path, error):
+    from huggingface_hub import constants
+
+    def break_off(*_, **__):
+        raise error
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(models, "_unreachable", lambda _: "")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", break_off)
+    with pytest.raises(ZsasError, match=r"download of facebook/sam-vit-base .* broke off"):
+        models.fetch(models.PRESETS["base"])
+
+
+def test_a_repository_without_safetensors_gives_its_pickled_weights(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    asked = []
+
+    def download(_, allow_patterns):
+        asked.append(allow_patterns[-1])
+        return str(tmp_path)
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(models, "_unreachable", lambda _: "")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert models.folder_of("me/clip", models._CLIP_FILES, "base") == tmp_path
+    assert asked == ["model.safetensors", "pytorch_model.bin"]
+
+
+def test_layers_that_cannot_be_kept_are_a_sentence(monkeypatch):
+    def no_room(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.cached_assets_path", no_room)
+    with pytest.raises(ZsasError, match=r"cannot be kept \(No space left on device"):
+        models.adapter_file("april-gan:visa")
 
 
 def test_the_probe_carries_the_token_of_who_is_signed_in(monkeypatch):

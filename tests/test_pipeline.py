@@ -7,7 +7,7 @@ from PIL import Image
 
 from zsas.errors import ZsasError
 from zsas.pipeline import _Heat
-from zsas.settings import Settings
+from zsas.settings import Settings, knobs
 
 HOT = Settings(threshold=0.9, threshold_mode="quantile")
 
@@ -233,3 +233,30 @@ def test_what_no_cascade_refines_stands_in_the_mask_as_the_map_shows_it(photo):
     negative = alone.points.xy[alone.points.labels == 0]
     assert len(negative)
     assert negative[:, 0].max() < 24  # beside the one region that is refined, not beside the others
+
+
+HOTTEST = Settings(threshold=0.9, threshold_mode="quantile")
+ANOTHER = {
+    "object_name": "nut", "localizer": "training_free", "resolution": 256, "blur": 20.0,
+    "threshold": 0.8, "threshold_mode": "otsu", "k_positive": 5, "k_negative": 5,
+    "negatives": False, "spacing": 5.0, "spacing_mode": "distance", "similarity": "nearest",
+    "kernel_shape": "cross", "kernel_size": 151, "reference_side": 100, "prompting": "joint",
+    "max_regions": 1, "steps": 1, "agreement": 0.0, "fusion": "map", "fusion_weight": 0.9,
+    "image_weight": 1.0, "verdict_threshold": 0.0,
+}  # fmt: skip
+
+
+def shown(result):
+    return [
+        result.anomaly_map, result.region, result.ring, result.points.xy, result.box, result.mask,
+        result.score_map, np.array([result.image_score, result.anomalous]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [knob.name for knob in knobs()])
+def test_every_knob_reaches_the_result(segmenter, photo, name):
+    """Also after a decision with another value of it, which the caches must not give out again."""
+    before = segmenter(photo, HOTTEST)
+    after = segmenter(photo, HOTTEST.replace(**{name: ANOTHER[name]}))
+    pairs = zip(shown(before), shown(after), strict=True)
+    assert not all(np.array_equal(one, other) for one, other in pairs)

@@ -95,6 +95,8 @@ def test_to_dict_is_plain_json() -> None:
     assert (values["preset"], values["localizer"]) == (result.preset, result.localizer)
     assert values["versions"] == result.versions
     region = values["regions"][0]
+    assert region["box"] == list(result.regions[0].box)
+    assert region["score"] == pytest.approx(result.regions[0].score, abs=1e-6)
     assert region["rle"]["size"] == [60, 80]
     piece = coco.decode(region["rle"]).astype(bool)
     assert piece.sum() == region["area"]

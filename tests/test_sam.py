@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CPU, small_sam, with_lively_weights
-from segment_anything import sam_model_registry
+from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling import (
     ImageEncoderViT,
     MaskDecoder,
@@ -22,6 +22,7 @@ from segment_anything.modeling import (
 from transformers import SamConfig, SamModel
 
 import zsas.decoder
+import zsas.sam
 from zsas.errors import ZsasError
 from zsas.sam import MetaSam, Prompt, Sam, TransformersSam, load_meta_checkpoint
 
@@ -241,6 +242,31 @@ def test_padding_is_zero_after_normalisation_and_cropped_from_the_features():
     assert pixels[:, :128].min() > 1
     (features,) = sam.encode([np.full((50, 100, 3), 255, np.uint8)])
     assert features.valid.shape == (32, 8, 16)
+
+
+@pytest.mark.parametrize("shape", [(150, 220), (600, 90)])
+def test_frames_are_those_of_metas_predictor(shape):
+    """Pixels, points and boxes of photos that are not square, by the code of the package itself."""
+    _, sam = both("small")
+    photo = np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)
+    predictor = SamPredictor(sam.network.model)
+    predictor.set_image(photo)
+    points, labels = np.array([[70, 60], [30, 140]], np.float32), np.array([1, 0], np.int64)
+    box = np.array([20, 30, 80, 120], np.float32)
+    _, iou, logits = predictor.predict(points, labels, box, return_logits=True)
+    (features,) = sam.encode([photo])
+    (answer,) = sam.decode(features, [Prompt(points, labels, box=box)])
+    assert_close(answer.logits, logits)
+    assert_close(answer.iou, iou)
+    rows, columns = features.frame.grid_hw
+    np.testing.assert_array_equal(features.valid, features.embedding[0, :, :rows, :columns])
+
+
+@pytest.mark.parametrize(("width", "name"), zsas.sam._META_TYPES.items())
+def test_sizes_of_metas_checkpoints_are_told_by_their_width(width, name):
+    with torch.device("meta"):
+        model = sam_model_registry[name]()
+    assert model.image_encoder.patch_embed.proj.out_channels == width
 
 
 def test_a_prompt_needs_a_point_or_a_box():

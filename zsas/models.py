@@ -169,14 +169,15 @@ def folder_of(source: str, files: tuple[str, ...], wanted_for: str) -> Path:
             "--clip or --sam, or use the preset tiny, which needs no network."
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         folder = Path(snapshot_download(source, allow_patterns=[*files, _SAFE]))
         if not (folder / _SAFE).exists():
             # Some of OpenAI's repositories hold no safetensors; this file is read with weights_only.
             folder = Path(snapshot_download(source, allow_patterns=[*files, _PICKLED]))
-    except (HfHubHTTPError, OSError) as error:
+    except (
+        Exception
+    ) as error:  # the client raises errors of several libraries, and of its network layer
         raise ZsasError(
             f"The download of {source}{'' if named else f' for the preset {wanted_for!r}'} broke off "
             f"({type(error).__name__}); run the command again to go on where it stopped."
@@ -374,10 +375,15 @@ def adapter_file(name: str) -> Path:
         )
     from huggingface_hub import cached_assets_path
 
-    folder = cached_assets_path("zsas", "april-gan")
-    path = folder / f"{which}_pretrained.pth"
-    if not path.is_file():
-        _download(APRIL_GAN[which], path)
+    try:
+        path = cached_assets_path("zsas", "april-gan") / f"{which}_pretrained.pth"
+        if not path.is_file():
+            _download(APRIL_GAN[which], path)
+    except OSError as error:
+        raise ZsasError(
+            f"The layers {name} cannot be kept ({error.strerror or type(error).__name__}); make room in the Hub's "
+            "cache folder and give yourself the right to write there, or download the file and name its path."
+        ) from None
     return path
 
 

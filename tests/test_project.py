@@ -1,0 +1,34 @@
+"""What README and docs promise about commands and equations."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_two_commands_do_what_they_say() -> None:
+    said = {
+        target: subprocess.run(
+            ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        for target in ("test", "demo")
+    }
+    for words in ("ruff check", "mypy", "-m pytest"):
+        assert words in said["test"]
+    assert "app.py" in said["demo"]
+    assert "make test" in (ROOT / ".ci/run").read_text()
+
+
+def test_each_equation_names_functions_that_exist() -> None:
+    text = (ROOT / "docs/method.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (\d+|–) \|.*\| (.*) \|$", text, re.M))
+    assert set(map(str, range(1, 13))) <= set(rows)
+    for cell in rows.values():
+        for module, name in re.findall(r"`(\w+)\.([A-Za-z_.]+)`", cell):
+            found = importlib.import_module(f"zsas.{module}")
+            for part in name.split("."):
+                found = getattr(found, part)

@@ -125,6 +125,16 @@ def test_a_hub_that_stays_silent_is_given_up_in_time(monkeypatch):
         released.set()
 
 
+def test_an_address_that_is_none_is_a_sentence(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://hub.example:no-port")
+    started = time.monotonic()
+    assert models._unreachable("me/model") == "the Hub cannot be reached"
+    assert time.monotonic() - started < models.PROBE_SECONDS
+
+
 def test_what_is_in_the_cache_is_taken_without_asking(monkeypatch, tmp_path):
     from huggingface_hub import constants
 

@@ -175,9 +175,7 @@ def folder_of(source: str, files: tuple[str, ...], wanted_for: str) -> Path:
         if not (folder / _SAFE).exists():
             # Some of OpenAI's repositories hold no safetensors; this file is read with weights_only.
             folder = Path(snapshot_download(source, allow_patterns=[*files, _PICKLED]))
-    except (
-        Exception
-    ) as error:  # the client raises errors of several libraries, and of its network layer
+    except Exception as error:  # the client passes on what its network layer raises
         raise ZsasError(
             f"The download of {source}{'' if named else f' for the preset {wanted_for!r}'} broke off "
             f"({type(error).__name__}); run the command again to go on where it stopped."
@@ -227,7 +225,7 @@ def _unreachable(source: str) -> str:
                     follow_redirects=True,
                 )
             )
-        except (httpx.HTTPError, *_PROXY_ERRORS) as error:
+        except Exception as error:  # in a thread nobody else would hear of it
             found.put(error)
 
     # In a thread that may be left behind: the library's limit is for each address of a host, and for none of its name.

@@ -16,7 +16,7 @@ from zsas.errors import ZsasError
 from zsas.training import loop
 from zsas.training.tiny_sam import prompts, train
 from zsas.training.tiny_sam.batches import make_batch, normalise
-from zsas.training.tiny_sam.losses import call_loss, cell_iou
+from zsas.training.tiny_sam.losses import call_loss, cell_iou, dense_loss
 from zsas.training.tiny_sam.model import Learner
 from zsas.training.tiny_sam.recipe import Recipe
 from zsas.training.tiny_sam.start import build, start_patches
@@ -154,6 +154,28 @@ def test_a_training_goes_on_from_anothers_average_and_draws_from_all_pools(
     batches = _batches([squares, other], MICRO, budget, 0, 0, loop.Team())
     light = {bool((next(batches).pixels.mean() > 0.5).item()) for _ in range(20)}
     assert light == {True, False}
+
+
+def test_a_training_goes_on_from_an_exported_model_whose_new_heads_learn_alone_first(
+    squares: Squares, tmp_path: Path
+) -> None:
+    first = train(tmp_path / "first", steps=3, pools=[squares], recipe=MICRO, measure_minutes=99)
+    learner = Learner(MICRO, seed=5)
+    learner.go_on_from(first)
+    exported = SamModel.from_pretrained(first, dtype=torch.float32).state_dict()
+    assert all(torch.equal(learner.sam.state_dict()[name], v) for name, v in exported.items())
+
+    batch = next(_batches([squares], MICRO, loop.Budget(20), 0, 0, loop.Team()))
+    for heads_only in (True, False):
+        learner.zero_grad()
+        features = learner.features(batch.pixels, batch.place)
+        sum(dense_loss(learner, features, batch, heads_only=heads_only)).backward()
+        assert learner.dense.weight.grad is not None
+        reached = [name for name, p in learner.sam.named_parameters() if p.grad is not None]
+        assert bool(reached) != heads_only, reached
+
+    with pytest.raises(ZsasError, match="other sizes"):
+        Learner(replace(MICRO, width=64)).go_on_from(first)
 
 
 def test_box_prompt_moves_the_mask(squares: Squares) -> None:

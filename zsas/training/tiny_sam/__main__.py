@@ -25,7 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
-        "--start", type=Path, default=None, help="checkpoint of an earlier training to go on from"
+        "--start",
+        type=Path,
+        default=None,
+        help="checkpoint of an earlier training, or folder of an exported model, to go on from",
     )
     given = parser.parse_args(arguments)
     train(

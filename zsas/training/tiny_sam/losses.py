@@ -65,18 +65,33 @@ def call_loss(
     return loss, iou.max(1).values
 
 
-def dense_loss(learner: Learner, features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def dense_loss(
+    learner: Learner, features: Tensor, batch: Batch, *, heads_only: bool = False
+) -> tuple[Tensor, Tensor]:
     """What the encoder must know about every cell: outlines, defects, foreground, who belongs to whom.
 
     For the last, some cells are anchors: an anchor's embedding, compared with the embedding of
     every cell through the decoder's own upscaling, must find the cells of its segment.
+
+    Args:
+        learner: The model.
+        features: (B, hidden, g, g).
+        batch: Targets.
+        heads_only: Whether only the dense heads learn: new heads would disturb a trained encoder.
+
+    Returns:
+        Loss of the maps and loss of who belongs to whom.
     """
+    if heads_only:
+        features = features.detach()
     maps = F.pixel_shuffle(learner.dense(features), CELL).float()
     weight = torch.tensor([2.0, 3.0, 1.0]).view(1, 3, 1, 1)
     positive = torch.tensor([2.0, 4.0, 1.0]).view(1, 3, 1, 1)
     dense = F.binary_cross_entropy_with_logits(maps, batch.dense, weight, pos_weight=positive)
 
     embedded = learner.pixels_embedded(features)
+    if heads_only:
+        embedded = embedded.detach()
     count, cells = len(features), batch.segments.shape[-1]
     segments = batch.segments.reshape(count, -1)
     # Half of the anchors at random, half where segments are rare: defects are small.

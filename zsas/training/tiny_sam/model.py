@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from pathlib import Path
 
+import torch
+from torch import Tensor, nn
+from transformers import SamModel
+
+from zsas.errors import ZsasError
+from zsas.training import loop
 from zsas.training.tiny_sam.prompts import CELL
 from zsas.training.tiny_sam.recipe import Recipe
 from zsas.training.tiny_sam.start import build
@@ -26,6 +32,28 @@ class Learner(nn.Module):
         self.anchor = nn.Sequential(
             nn.Linear(hidden + hidden // 8, hidden), nn.GELU(), nn.Linear(hidden, hidden // 8 + 1)
         )
+
+    def go_on_from(self, start: Path) -> None:
+        """Take over the weights of an earlier training.
+
+        Args:
+            start: Checkpoint ``last.pt``, whose average is taken, or folder of an exported model, which
+                has no dense heads: they start anew.
+
+        Raises:
+            ZsasError: There is no checkpoint, or its sizes are not the recipe's.
+        """
+        try:
+            if start.is_dir():
+                exported = SamModel.from_pretrained(start, dtype=torch.float32)
+                self.sam.load_state_dict(exported.state_dict())
+            else:
+                self.load_state_dict(loop.load_checkpoint(start)["ema"]["shadow"])
+        except RuntimeError:
+            raise ZsasError(
+                f"The small SAM at {start} has other sizes than this training's recipe: "
+                "start from one with the same."
+            ) from None
 
     def features(self, pixels: Tensor, place: tuple[int, int] = (0, 0)) -> Tensor:
         """Encoder features of crops that lie at ``place`` (column, row in patches) of the frame.

@@ -54,6 +54,9 @@ MEASURES = (
     "m3",
 )
 
+HEADS_ALONE = 0.05
+"""Part of a training from an exported model in which its new dense heads learn by themselves."""
+
 
 def train(
     out: str | Path,
@@ -79,7 +82,8 @@ def train(
         pools: Made images, held as arrays; each batch is of one of them, drawn by their sizes. The first
             ``recipe.held_out`` of each are never learned from; those of the first pool are measured on.
         recipe: Sizes and schedule; by default those of the first round, or of the second with ``start``.
-        start: Checkpoint ``last.pt`` of an earlier training whose average is the start.
+        start: Checkpoint ``last.pt`` of an earlier training whose average is the start, or folder of an
+            exported model, as the shipped one.
         resume: Go on from ``last.pt`` where there is one.
         threads: Threads of torch and OpenCV.
         report_every: Steps between two rows of the curve.
@@ -106,7 +110,7 @@ def train(
         ema.load_state_dict(state["ema"])
         step, before = int(state["step"]), float(state["seconds"])
     elif start is not None:
-        learner.load_state_dict(loop.load_checkpoint(start)["ema"]["shadow"])
+        learner.go_on_from(start)
         ema = loop.EMA(learner, recipe.ema)
     budget = loop.Budget(steps, minutes, before)
     leads = team.rank == 0
@@ -159,7 +163,8 @@ def train(
             loop.set_lr(optimizer, loop.cosine_lr(progress))
         with loop.autocast():
             features = learner.features(batch.pixels, batch.place)
-            dense, together = dense_loss(learner, features, batch)
+            new_heads = start is not None and start.is_dir() and progress < HEADS_ALONE
+            dense, together = dense_loss(learner, features, batch, heads_only=new_heads)
             asked, report = prompt_losses(learner, features, batch, rng, calls)
         weight, beside = 1.0, 0.5
         if recipe.features_first:

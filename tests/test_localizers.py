@@ -24,7 +24,7 @@ def features(pattern: list[list[float]], resolution: int = 4) -> PatchFeatures:
     """One layer whose patches point to "defective" (1), to "sound" (0) or in between."""
     angle = torch.tensor(pattern) * torch.pi / 2
     layer = torch.stack([torch.cos(angle), torch.sin(angle)], dim=-1)
-    return PatchFeatures(layer[None], torch.tensor([0.0, 1.0]), resolution)
+    return PatchFeatures(layer[None, None], torch.tensor([0.0, 1.0]), resolution)
 
 
 def test_the_map_is_the_defective_share_of_a_softmax():
@@ -36,10 +36,29 @@ def test_the_map_is_the_defective_share_of_a_softmax():
 def test_layers_are_averaged_after_the_softmax():
     one = features([[0.0]], 1)
     other = features([[1.0]], 1)
-    both = PatchFeatures(torch.cat([one.layers, other.layers]), one.image, 1)
+    both = PatchFeatures(torch.cat([one.layers, other.layers], 1), one.image, 1)
     values = anomaly_map(both, STATES, 3.0)
     mean = (anomaly_map(one, STATES, 3.0) + anomaly_map(other, STATES, 3.0)) / 2
     np.testing.assert_allclose(values, mean, atol=1e-6)
+
+
+def test_looks_are_averaged_as_probabilities_patch_by_patch():
+    sure, unsure = (
+        features(pattern, resolution=2) for pattern in ([[0, 1], [1, 0]], [[0.5] * 2] * 2)
+    )
+    both = PatchFeatures(torch.cat([sure.layers, unsure.layers]), sure.image, 2)
+    values = anomaly_map(both, STATES, 6.0)
+    mean = (anomaly_map(sure, STATES, 6.0) + anomaly_map(unsure, STATES, 6.0)) / 2
+    np.testing.assert_allclose(values, mean, atol=1e-5)
+    features_mean = PatchFeatures(both.layers.mean(0, keepdim=True), sure.image, 2)
+    assert np.abs(values - anomaly_map(features_mean, STATES, 6.0)).max() > 0.1
+    # Enlarged, it is still the logits of that mean that are interpolated.
+    wide = PatchFeatures(both.layers, sure.image, 8)
+    logit = np.log(values / (1 - values))
+    quarter = 0.625 * logit[0, 0] + 0.375 * logit[0, 1]
+    assert anomaly_map(wide, STATES, 6.0)[0, 3] == pytest.approx(
+        1 / (1 + np.exp(-quarter)), abs=1e-4
+    )
 
 
 def test_logits_are_interpolated_before_the_softmax():
@@ -167,19 +186,19 @@ def test_an_adapter_may_look_more_than_once(tmp_path):
     np.testing.assert_allclose(maps[0], maps[1][:, ::-1], atol=2e-3)
     torch.testing.assert_close(seen.image, mirrored.image, atol=1e-5, rtol=0)
     once = LinearLocalizer(clip, small_adapter(clip)).encode([photo], 64)[0]
-    assert seen.layers.shape == once.layers.shape
     (turned,) = LinearLocalizer(clip, small_adapter(clip)).encode([photo[:, ::-1].copy()], 64)
-    mean = (once.layers.float() + turned.layers.float().flip(2)) / 2
-    torch.testing.assert_close(seen.layers.float(), mean, atol=1e-3, rtol=0)
+    plain = torch.cat([once.layers, turned.layers.flip(3)]).float()
+    torch.testing.assert_close(seen.layers.float(), plain, atol=1e-3, rtol=0)
     assert np.abs(anomaly_map(once, states, scale=10.0) - maps[0]).max() > 0.01
     coarse = LinearLocalizer(clip, small_adapter(clip, looks=((1.0, False), (0.5, False))))
     (smaller,) = LinearLocalizer(clip, small_adapter(clip)).encode([photo], 32)
     (both,) = coarse.encode([photo], 64)
     assert both.resolution == 64
-    spread = 2 * both.layers.float() - once.layers.float()
-    assert smaller.layers.shape[1] < spread.shape[1] == once.layers.shape[1]
+    first, spread = both.layers.float()
+    torch.testing.assert_close(first, once.layers[0].float(), atol=1e-3, rtol=0)
+    assert smaller.layers.shape[2] < spread.shape[1] == once.layers.shape[2]
     torch.testing.assert_close(
-        spread.mean((1, 2)), smaller.layers.float().mean((1, 2)), atol=0.02, rtol=0
+        spread.mean((1, 2)), smaller.layers[0].float().mean((1, 2)), atol=0.02, rtol=0
     )
 
 
@@ -274,4 +293,6 @@ def test_training_free_compares_the_vv_stream():
     (found,) = TrainingFreeLocalizer(clip).encode([photo], 64)
     stream = clip.look(clip.pixels([photo], 64), vv_blocks=6).vv
     expected = torch.nn.functional.normalize(stream[0], dim=-1)
-    torch.testing.assert_close(found.layers[0].float().flatten(0, 1), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        found.layers[0, 0].float().flatten(0, 1), expected, atol=1e-3, rtol=0
+    )

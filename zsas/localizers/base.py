@@ -19,8 +19,8 @@ class PatchFeatures:
     """One photo as a localizer sees it, before any words: what an encoding keeps.
 
     Attributes:
-        layers: L2-normalised patch features in the space of the text vectors, or their mean over several looks,
-            fp16 (L, g, g, D); fp16 is storage only, every sum is in fp32.
+        layers: L2-normalised patch features in the space of the text vectors, by looks at the photo and layers,
+            fp16 (K, L, g, g, D); fp16 is storage only, every sum is in fp32.
         image: L2-normalised image embedding, fp32 (D,).
         resolution: Side of the CLIP frame in pixels.
     """
@@ -71,7 +71,8 @@ def anomaly_map(
     """Map_a in the CLIP frame.
 
     Per layer: scale × cosine with the two text vectors, bilinear to the frame on the logits, softmax over
-    {sound, defective}, the defective channel; then the mean over the layers.
+    {sound, defective}, the defective channel; then the mean over the layers. Where there are several looks, a layer's
+    logits are those of their mean probability, patch by patch.
 
     Args:
         features: Of one photo.
@@ -86,8 +87,11 @@ def anomaly_map(
     difference = scale * (
         features.layers.float() @ (states[1] - states[0]).to(features.layers.device)
     )
+    logits = difference[0]
+    if len(difference) > 1:
+        logits = torch.logit(difference.sigmoid().mean(0), eps=1e-6)
     side = features.resolution
-    logits = F.interpolate(difference[:, None], size=(side, side), mode="bilinear")
+    logits = F.interpolate(logits[:, None], size=(side, side), mode="bilinear")
     values = logits.sigmoid().mean(dim=(0, 1)).cpu().numpy()
     if blur > 0:
         values = cv2.GaussianBlur(values, (0, 0), blur * side / 518)

@@ -41,8 +41,8 @@ class AdapterCard:
         text_ensemble: Name of the sentences it was trained against.
         scale: Factor on the cosines in training.
         looks: How often a photo is looked at: for each look the share of the resolution, and whether the photo is
-            mirrored. The first gives the patch grid, on which the patch features of all are averaged; several cost
-            as much time as they are and make a small tower surer and sharper.
+            mirrored. The first gives the patch grid, on which the probabilities of all are averaged; several cost
+            as much time and memory as they are and make a small tower surer and sharper.
     """
 
     backbone: str
@@ -259,8 +259,8 @@ class LinearLocalizer:
             self._look(images, resolution, share, mirrored) for share, mirrored in self.card.looks
         ]
         grid = found[0][0].shape[-2]
-        # Logits are linear in the features: looks meet on one grid, as their mean, before there are words.
-        layers = torch.stack([_to_grid(one, grid) for one, _ in found]).mean(0).half()
+        # Logits are linear in the features: looks can meet on one grid before there are words.
+        layers = torch.stack([_to_grid(one, grid).half() for one, _ in found], dim=1)
         embedding = F.normalize(torch.stack([one for _, one in found]).sum(0), dim=-1)
         return [
             PatchFeatures(layers[i].clone(), embedding[i], grid * self.clip.patch)

@@ -37,6 +37,6 @@ class TrainingFreeLocalizer:
         grid = pixels.shape[-1] // self.clip.patch
         tokens = F.normalize(seen.vv.float(), dim=-1).unflatten(1, (grid, grid)).half()
         return [
-            PatchFeatures(tokens[i : i + 1].clone(), seen.image[i], pixels.shape[-1])
+            PatchFeatures(tokens[i].clone()[None, None], seen.image[i], pixels.shape[-1])
             for i in range(len(images))
         ]

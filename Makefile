@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 INSTALL := $(SUDO) apt-get update -q && $(SUDO) apt-get install -q -y --no-install-recommends
 
-.PHONY: demo test lint bench tiny-report clean
+.PHONY: demo test lint lowest bench tiny-report clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python app.py
@@ -17,6 +17,13 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The tests with the oldest series of each requirement that is allowed: what the lower bounds promise.
+lowest: browser
+	$(PYTHON) -m venv $(VENV)-lowest
+	sed -E 's/>=([0-9.]+),.*/==\1.*/' requirements.txt > $(VENV)-lowest/requirements.txt
+	$(VENV)-lowest/bin/python -m pip install -q -r $(VENV)-lowest/requirements.txt -r requirements-dev.txt
+	HF_HUB_OFFLINE=1 $(VENV)-lowest/bin/python -m pytest
 
 bench: $(VENV)/.dev browser
 	HF_HUB_OFFLINE=1 $(BIN)/python -m bench
@@ -44,4 +51,4 @@ node_modules/axe-core/axe.min.js:
 	npm install --no-save --no-audit --no-fund --silent axe-core@4
 
 clean:
-	rm -rf $(VENV) node_modules
+	rm -rf $(VENV) $(VENV)-lowest node_modules

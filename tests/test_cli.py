@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -133,6 +134,7 @@ def test_a_bad_file_among_many_does_not_stop_the_rest(run: Run, tmp_path: Path) 
     for words in ("b.png is not an image", "c.jpg is empty", "red.png could not be segmented"):
         assert words in outcome.stderr
     assert "5 images, 1 anomalous, 3 could not be done" in outcome.stderr
+    assert re.search(r"Segmenting .* 5/5 ", outcome.stderr)  # the bar, as it ended
     written = sorted(
         str(path.parent.relative_to(tmp_path / "out")) for path in tmp_path.rglob("mask.png")
     )

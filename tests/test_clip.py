@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from conftest import CPU, LetterTokenizer, small_backbone, small_clip
 
 from zsas.clip import ClipBackbone
+from zsas.pipeline import Segmenter
 from zsas.text import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES, prompt_sentences
 
 
@@ -94,6 +95,18 @@ def test_sentences_are_padded_to_the_longest_and_not_further(clip, monkeypatch):
     monkeypatch.setattr(clip.tokenizer.__class__, "__call__", watch)
     clip.encode_sentences(["abc", "abcdefgh"])
     assert widths == [len("abcdefgh") + 2]
+
+
+def test_a_real_tokenizer_pads_to_the_longest_too():
+    clip = Segmenter.from_preset("tiny").clip
+    widths = []
+    clip.model.text_model.register_forward_pre_hook(
+        lambda _, __, given: widths.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    clip.encode_sentences(["a nut", "a photo of a nut"])
+    clip.encode_sentences(["a nut"])
+    limit = clip.model.config.text_config.max_position_embeddings
+    assert widths[1] < widths[0] < limit
 
 
 def test_padding_does_not_change_a_sentence(clip):

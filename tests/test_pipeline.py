@@ -20,9 +20,12 @@ def test_every_stage_comes_in_order_and_the_map_before_sam(photo):
     assert segmenter.photos_encoded == {"clip": 1, "sam": 0}
     assert result.anomaly_map.shape == photo.shape[:2]
     assert [name for name, _ in stages] == ["region", "points", "m1", "m2", "box", "m3", "fused"]
+    assert result.timings["clip"] > 0
+    assert result.timings["sam"] > 0
 
 
 def test_a_result_has_every_stage_in_the_photos_frame(segmenter, photo):
+    photo = 255 - photo  # one that no other test has left in the cache
     result = segmenter(photo, HOT)
     shape = photo.shape[:2]
     for array in (result.anomaly_map, result.region, result.ring, result.mask, result.score_map):
@@ -36,7 +39,12 @@ def test_a_result_has_every_stage_in_the_photos_frame(segmenter, photo):
     assert (result.points.xy < [160, 120]).all()
     assert result.localizer == "linear"
     assert {"zsas", "torch", "transformers"} <= set(result.versions)
-    assert {"map", "region", "points", "m1", "m2", "m3", "fused"} <= set(result.timings)
+    spent = {"clip", "sam", "map", "region", "points", "m1", "m2", "m3", "fused"}
+    assert set(result.timings) == spent
+    again = segmenter(photo, HOT)
+    assert (again.timings["clip"], again.timings["sam"]) == (0, 0)
+    assert result.timings["clip"] > 0
+    assert result.timings["sam"] > 0
 
 
 def test_deciding_again_runs_no_encoder(segmenter, photo):
@@ -233,6 +241,46 @@ def test_what_no_cascade_refines_stands_in_the_mask_as_the_map_shows_it(photo):
     negative = alone.points.xy[alone.points.labels == 0]
     assert len(negative)
     assert negative[:, 0].max() < 24  # beside the one region that is refined, not beside the others
+
+
+def test_no_negative_point_lies_on_another_region(photo):
+    """Two with a gap of two pixels between them: the wide kernel of each reaches far into the other."""
+    segmenter = small_segmenter()
+    heat = np.full(photo.shape[:2], 0.9, np.float32)
+    heat[:, 79:81] = 0
+    segmenter._heat = lambda *_: _Heat(heat, 0.9, 0.5)
+    settings = Settings(
+        threshold=0.5,
+        k_negative=20,
+        kernel_size=61,
+        spacing=1,
+        spacing_mode="distance",
+        reference_side=0,
+    )
+    result = segmenter(photo, settings)
+    xy = result.points.xy[result.points.labels == 0].astype(int)
+    assert len(xy) >= 20
+    assert not result.region[xy[:, 1], xy[:, 0]].any()
+    assert not result.ring[result.region].any()
+
+
+def test_a_mask_around_a_faint_suspicion_stays_a_faint_one(photo):
+    segmenter = small_segmenter()
+
+    def scored(hot: float, clicks=()):
+        heat = np.full(photo.shape[:2], 0.01, np.float32)
+        heat[30:70, 80:130] = hot
+        segmenter._heat = lambda *_: _Heat(heat, hot, 0.5)
+        settings = Settings(threshold=0.1, fusion="mask", agreement=0)
+        return segmenter(photo, settings, clicks)
+
+    faint, plain, asked = scored(0.2), scored(0.8), scored(0.2, [(100, 40, 1)])
+    np.testing.assert_array_equal(faint.mask, plain.mask)
+    assert faint.score_map.max() > 0
+    np.testing.assert_allclose(4 * faint.score_map, plain.score_map, rtol=1e-4)
+    score = np.clip(faint.steps[-1].score, 0, 1)
+    assert faint.score_map.max() <= 0.2 * score + 1e-6
+    assert asked.score_map.max() > 0.5  # what a person points at is no suspicion
 
 
 HOTTEST = Settings(threshold=0.9, threshold_mode="quantile")

@@ -55,12 +55,14 @@ def test_a_map_without_contrast_has_no_extreme_region(mode):
     [
         ("rectangle", ["###", "#.#", "###"]),
         ("cross", [".#.", "#.#", ".#."]),
+        ("ellipse", ["..#..", "#####", "##.##", "#####", "..#.."]),
     ],
 )
 def test_the_ring_has_the_shape_of_the_kernel(shape, expected):
-    region = np.zeros((3, 3), bool)
-    region[1, 1] = True
-    ring = surrounding_ring(region, shape, 3)
+    side = len(expected)
+    region = np.zeros((side, side), bool)
+    region[side // 2, side // 2] = True
+    ring = surrounding_ring(region, shape, side)
     assert [["#" if v else "." for v in row] for row in ring] == [list(row) for row in expected]
 
 
@@ -154,6 +156,51 @@ def test_similarity_is_high_where_the_features_are_the_regions_own(similarity):
     assert map_s.shape == (128, 128)
     assert map_s[64, 8] == pytest.approx(1)
     assert map_s[64, 120] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("similarity", ["mean", "nearest"])
+def test_similarity_asks_for_direction_and_not_for_length(similarity):
+    frame = SamFrame(128, 128, side=128, stride=16)
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(6, 8, 8)).astype(np.float32)
+    region = np.zeros((128, 128), bool)
+    region[40:90, 30:80] = True
+    lengths = rng.uniform(0.1, 10, (8, 8)).astype(np.float32)
+    one, other = (
+        ring_similarity(cells, region, frame, similarity)
+        for cells in (features, features * lengths)
+    )
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def _points_of_a_hill(side: int, spacing: float, mode: str, reference: int) -> np.ndarray:
+    """Positive points, best first, on a hill in the middle of a square photo, its shape the same at every size."""
+    y, x = (np.mgrid[:side, :side] + 0.5) / side - 0.5
+    heat = np.exp(-8 * (x**2 + 1.1 * y**2)).astype(np.float32)
+    settings = Settings(
+        k_positive=4, negatives=False, spacing=spacing, spacing_mode=mode, reference_side=reference
+    )
+    frame = SamFrame(side, side, side=128, stride=16)
+    region = heat > 0.3
+    points, _ = point_prompts(
+        heat, region, ~region, np.ones((2, 8, 8), np.float32), frame, settings
+    )
+    return points
+
+
+@pytest.mark.parametrize(("mode", "factor"), [("distance", 2), ("stride", 4)])
+def test_the_same_scene_at_twice_the_size_has_its_points_in_the_same_places(mode, factor):
+    """A distance grows with the side, a stride, which counts pixels, with the area."""
+    spacing = {"distance": 12, "stride": 300}[mode]
+    wide = _points_of_a_hill(256, spacing, mode, 128)
+    np.testing.assert_array_equal(wide, _points_of_a_hill(256, factor * spacing, mode, 0))
+    assert not np.array_equal(wide, _points_of_a_hill(256, spacing, mode, 0))
+    small = _points_of_a_hill(128, spacing, mode, 128)
+    assert len(small) == len(wide) == 4
+    middle = [
+        np.linalg.norm(p + 0.5 - side / 2, axis=1) / side for p, side in ((small, 128), (wide, 256))
+    ]
+    np.testing.assert_allclose(*middle, atol=0.03)
 
 
 def test_positives_are_hot_and_negatives_differ():

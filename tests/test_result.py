@@ -11,6 +11,7 @@ from made_result import make_result, normal_result
 from PIL import Image
 from pycocotools import mask as coco
 
+from zsas import draw
 from zsas.errors import ZsasError
 from zsas.result import find_regions
 
@@ -112,7 +113,8 @@ def test_the_export_is_lossless(tmp_path: Path) -> None:
     score = cv2.imread(str(files["score"]), cv2.IMREAD_UNCHANGED)
     assert score.dtype == np.uint16
     np.testing.assert_allclose(score / 65535, result.score_map, atol=0.5 / 65535)
-    assert Image.open(files["overlay"]).size == (80, 60)
+    overlay = np.asarray(Image.open(files["overlay"]))
+    np.testing.assert_array_equal(overlay, draw.mask_overlay(result.image, result.mask))
     assert json.loads(files["json"].read_text()) == result.to_dict()
     assert sorted(path.name for path in (tmp_path / "deep" / "gear").iterdir()) == [
         "mask.png",
@@ -134,6 +136,13 @@ def test_stages_are_numbered_in_the_order_of_the_method(tmp_path: Path) -> None:
         "07_m3.png",
         "08_fused.png",
     ]
+
+
+def test_stages_show_what_the_page_shows(tmp_path: Path) -> None:
+    result = make_result()
+    files = result.save(tmp_path, stages=True)
+    for stage in draw.stages(result):
+        np.testing.assert_array_equal(np.asarray(Image.open(files[stage.name])), stage.image)
 
 
 def test_pictures_of_an_earlier_result_do_not_stay(tmp_path: Path) -> None:

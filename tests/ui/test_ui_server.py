@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -277,6 +278,16 @@ def test_a_wrong_environment_ends_the_start_with_one_sentence(name: str, value: 
     assert done.stderr.count("\n") == 1
 
 
+def test_the_page_is_served_at_home_unless_the_environment_says_otherwise() -> None:
+    assert not {"server_name", "server_port"} & set(server.LAUNCH)
+    clean = {name: value for name, value in os.environ.items() if "GRADIO_SERVER" not in name}
+    home = "import gradio.http_server as h; print(h.LOCALHOST_NAME, h.INITIAL_PORT_VALUE)"
+    done = subprocess.run(
+        [sys.executable, "-c", home], env=clean, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "127.0.0.1 7860\n"
+
+
 def test_a_terminated_server_leaves_no_file_of_a_visitor(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -305,6 +316,9 @@ def test_a_terminated_server_leaves_no_file_of_a_visitor(tmp_path: Path) -> None
                     break
                 except httpx.ConnectError:
                     time.sleep(0.1)
+            config = client.get("/config").text
+            bundled = tomllib.loads((ROOT / "examples" / "index.toml").read_text())["example"]
+            assert [e["title"] for e in bundled if e["title"] not in config] == []
             assert Path(upload(client, png(photo(1)))).is_file()
             with client.stream("GET", "/gradio_api/heartbeat/open-tab") as alive:
                 next(alive.iter_lines())

@@ -101,6 +101,15 @@ def test_sixteen_bits_are_scaled_and_not_cut(tmp_path: Path, name: str) -> None:
     assert load_image(deep)[..., 2].tolist() == [[0, 1, 100, 255]]
 
 
+@pytest.mark.parametrize("factor", [1, 257])
+def test_integers_of_32_bits_hold_8_or_16(tmp_path: Path, factor: int) -> None:
+    grey = np.array([[0, 1, 100, 255]], np.uint8)
+    Image.fromarray(grey.astype(np.int32) * factor).save(tmp_path / "wide.tif")
+    with Image.open(tmp_path / "wide.tif") as image:
+        assert image.mode == "I"
+    np.testing.assert_array_equal(load_image(tmp_path / "wide.tif")[..., 0], grey)
+
+
 def test_a_dark_sixteen_bit_image_stays_dark() -> None:
     assert load_image(np.full((2, 2), 2570, np.uint16)).max() == 10
 

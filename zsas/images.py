@@ -8,6 +8,7 @@ Choices where a photo says more than RGB can hold:
 
 - transparent pixels are laid on white, as a browser shows them;
 - 16-bit values are scaled by 255 / 65535, the same for every image, never stretched;
+- 32-bit integers are taken for 16 bits, or for 8 where all are below 256, as arrays of integers are;
 - of an animation or a file with several pages, the first picture is taken;
 - an EXIF rotation is applied.
 """
@@ -269,7 +270,8 @@ def _from_pil(image: Image.Image, max_pixels: int, name: str) -> NDArray[np.uint
                 f"{name} holds values from {values.min()} to {values.max()}, but 0 to 65535 is the "
                 "most that is read; save it with 8 or 16 bits."
             )
-        return _from_array(values.astype(np.uint16), max_pixels, name)
+        kind = np.uint8 if values.max() < 256 else np.uint16
+        return _from_array(values.astype(kind), max_pixels, name)
     if image.mode == "F":
         return _from_array(np.asarray(image), max_pixels, name)
     try:

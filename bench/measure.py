@@ -38,10 +38,9 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _full_clip(dtype: torch.dtype) -> object:
+def _full_clip() -> object:
     from transformers import CLIPConfig, CLIPModel
 
-    torch.set_default_dtype(dtype)
     config = CLIPConfig(
         text_config={
             "hidden_size": 768,
@@ -63,9 +62,7 @@ def _full_clip(dtype: torch.dtype) -> object:
         },
         projection_dim=768,
     )
-    model = CLIPModel(config).eval()
-    torch.set_default_dtype(torch.float32)
-    return model
+    return CLIPModel(config).eval()
 
 
 VIT_H = {
@@ -86,7 +83,7 @@ def reference() -> dict[str, float]:
     """The plain way: transformers' CLIP in fp32 and Meta's SamPredictor in fp32, three predict calls."""
     from segment_anything import SamPredictor, sam_model_registry
 
-    clip = _full_clip(torch.float32)
+    clip = _full_clip()
     predictor = SamPredictor(sam_model_registry["vit_h"]())
     image = photo()
     points, labels = _points(image.shape[0])
@@ -126,17 +123,12 @@ def full() -> dict[str, float]:
     from zsas.settings import Settings
 
     keep_freed_memory()  # as the command line and the page do
-    torch.set_default_dtype(torch.bfloat16)
-    sam = SamModel(SamConfig(vision_config=VIT_H))
-    torch.set_default_dtype(torch.float32)
-    for part in (sam.prompt_encoder, sam.mask_decoder, sam.shared_image_embedding):
-        part.float()
-    clip = ClipBackbone(_full_clip(torch.bfloat16), _AnyWords(), name="full", device=CPU)
-    clip.model.text_model.float()
-    clip.model.text_projection.float()
+    # As they are loaded: in fp32, the larger one first, each put into its number format before the next.
+    sam = Sam(TransformersSam(SamModel(SamConfig(vision_config=VIT_H)), CPU), CPU)
+    clip = ClipBackbone(_full_clip(), _AnyWords(), name="full", device=CPU)
     segmenter = Segmenter(
         clip,
-        Sam(TransformersSam(sam, CPU), CPU),
+        sam,
         {"training_free": TrainingFreeLocalizer(clip)},
         preset="full size, random weights",
     )

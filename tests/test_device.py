@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from zsas.device import encoder_dtype
+from zsas.device import encoder_dtype, pick_device
 from zsas.errors import ZsasError
 
 # Page faults of sixteen results of 80 MB, each freed before the next is made; in a process of its own, for what it
@@ -76,3 +76,9 @@ def test_a_precision_can_be_asked_for_but_never_fp16() -> None:
     assert encoder_dtype(torch.device("cuda"), "fp32") == torch.float32
     with pytest.raises(ZsasError, match="must be auto, fp32 or bf16"):
         encoder_dtype(torch.device("cpu"), "fp16")
+
+
+@pytest.mark.parametrize("name", ["meta", "hpu", "cuda:77", "nowhere"])
+def test_a_device_that_cannot_compute_here_is_one_sentence(name) -> None:
+    with pytest.raises(ZsasError, match="is not available here"):
+        pick_device(name)

@@ -276,6 +276,7 @@ def test_the_array_returned_is_not_the_array_given() -> None:
     [
         (np.full((2, 2), np.nan), "NaN"),
         (np.array([[0.5, np.inf]]), "infinite"),
+        (np.array([[0.0, 1.01]]), "0 to 1 was expected"),
         (np.array([[0.0, 128.0]]), "0 to 1 was expected"),
         (np.array([[-0.2, 0.5]]), "0 to 1 was expected"),
         (np.array([[0, 300]]), "0 to 255 was expected"),
@@ -325,3 +326,8 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, "m.png", Image.new("L", (5, 4)))
     with pytest.raises(ZsasError, match="5 × 4 pixels, but its photo has 7 × 4"):
         read_mask(path, (4, 7))
+
+
+def test_the_rounding_of_arithmetic_is_no_error() -> None:
+    found = load_image(np.array([[-1e-7, 1.0000001, 0.5]]))
+    assert found[..., 0].tolist() == [[0, 255, 128]]

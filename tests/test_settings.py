@@ -77,6 +77,11 @@ def test_a_word_that_is_no_choice_is_a_sentence(knob: Knob) -> None:
         {"resolution": 64},
         {"reference_side": 10},
         {"localizer": ["auto"]},
+        {"threshold": 10**400},
+        {"k_positive": 10**400},
+        {"threshold": np.array([0.1, 0.2])},
+        {"negatives": np.array([1, 2])},
+        {"fusion": np.array(["map", "mask"])},
     ],
 )
 def test_a_value_of_another_kind_is_a_sentence(values: dict[str, Any]) -> None:

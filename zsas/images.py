@@ -33,8 +33,11 @@ from zsas.errors import ZsasError
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF", "TGA")
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif"),
-    *(".ppm", ".pgm", ".pbm", ".jp2", ".avif", ".tga"),
+    *(".mpo", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".tga"),
 )
+
+_ROUNDING = 1e-3
+"""How far a float image may leave [0, 1]: what arithmetic on a photo does, and less than one grey level."""
 
 
 class FarFile(Protocol):
@@ -73,7 +76,7 @@ def load_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> NDArray[np.
         with image:
             return _from_pil(image, max_pixels, name)
     raise ZsasError(
-        "An image was expected as a path, a PIL image or an array, but this is a "
+        "An image was expected as a path, a PIL image, an array or a file's bytes, but this is a "
         f"{type(source).__name__}."
     )
 
@@ -311,12 +314,12 @@ def _to_uint8(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
             raise ZsasError(
                 f"{name} holds NaN or infinite values; replace them with numbers from 0 to 1."
             )
-        if array.min() < 0 or array.max() > 1:
+        if array.min() < -_ROUNDING or array.max() > 1 + _ROUNDING:
             raise ZsasError(
                 f"{name} holds float values from {array.min():g} to {array.max():g}, but 0 to 1 "
                 "was expected; divide by the largest possible value, or pass uint8."
             )
-        return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
+        return np.rint(np.clip(array.astype(np.float32), 0, 1) * 255).astype(np.uint8)
     if np.issubdtype(array.dtype, np.integer):
         if array.min() < 0 or array.max() > 255:
             raise ZsasError(

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import numbers
 import typing
 from dataclasses import dataclass
@@ -392,7 +391,7 @@ def _checked(knob: Knob, value: Any) -> Any:
     """The value in the knob's own type, or a sentence that names field, value and range."""
     wrong = ZsasError(f"{knob.name} is {value!r}, but it must be {knob.range_text}.")
     if knob.choices:
-        if value not in knob.choices:
+        if not isinstance(value, str) or value not in knob.choices:
             raise wrong
         return value
     if knob.type is str:
@@ -400,14 +399,17 @@ def _checked(knob: Knob, value: Any) -> Any:
             raise wrong
         return " ".join(value.split())
     if knob.type is bool:
-        if value is None or (not isinstance(value, bool) and value not in (0, 1)):
+        if value is None or hasattr(value, "__len__") or value not in (0, 1):
             raise wrong
         return bool(value)
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise wrong
     assert knob.low is not None
     assert knob.high is not None
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise wrong from None
     if not knob.low <= number <= knob.high:
         raise wrong
     if knob.type is int:

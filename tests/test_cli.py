@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from zsas import models
+from zsas import __version__, models
 from zsas.cli import app, plan_outputs
 from zsas.errors import ZsasError
 from zsas.flags import settings_page
@@ -109,7 +109,7 @@ def test_every_flag_reaches_the_settings(run: Run, tmp_path: Path) -> None:
 
 def test_the_models_can_be_chosen(run: Run, tmp_path: Path) -> None:
     flags = (
-        "--preset base --clip a/b --sam c/d --adapter e.safetensors --device cpu --precision fp32"
+        "--preset base --clip a/b --sam c/d --adapter e.safetensors --device cpu --precision bf16"
     )
     run("segment", photo(tmp_path / "gear.png"), "--json", *flags.split())
     assert {name: StandIn.loaded[name] for name in ("preset", "clip", "sam", "adapter")} == {
@@ -118,7 +118,7 @@ def test_the_models_can_be_chosen(run: Run, tmp_path: Path) -> None:
         "sam": "c/d",
         "adapter": "e.safetensors",
     }
-    assert (StandIn.loaded["device"], StandIn.loaded["precision"]) == ("cpu", "fp32")
+    assert (StandIn.loaded["device"], StandIn.loaded["precision"]) == ("cpu", "bf16")
 
 
 def test_a_bad_file_among_many_does_not_stop_the_rest(run: Run, tmp_path: Path) -> None:
@@ -271,6 +271,7 @@ def test_models_lists_presets_with_size_and_whether_they_are_here(
     assert "4.3 GB" in lines["paper"]
     assert "no: zsas models fetch paper" in lines["paper"]
     assert "yes" in lines["tiny"]
+    assert re.search(r" 1\d MB ", lines["tiny"])
 
 
 def test_models_fetch_fetches_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,3 +332,8 @@ def test_the_package_runs_as_a_module() -> None:
         [sys.executable, "-m", "zsas", "settings"], capture_output=True, text=True, check=True
     )
     assert done.stdout == settings_page()
+
+
+def test_the_version_is_said(run: Run) -> None:
+    outcome = run("--version")
+    assert (outcome.exit_code, outcome.stdout) == (0, f"{__version__}\n")

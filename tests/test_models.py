@@ -293,7 +293,7 @@ def test_a_pickled_model_is_read_without_running_code(tmp_path):
     model.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    loaded = models._from_folder(CLIPModel, tmp_path)
+    loaded = models.from_folder(CLIPModel, tmp_path)
     torch.testing.assert_close(loaded.logit_scale, model.logit_scale)
 
     class Harm:
@@ -302,7 +302,7 @@ def test_a_pickled_model_is_read_without_running_code(tmp_path):
 
     torch.save({"logit_scale": Harm()}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ZsasError, match="cannot be loaded"):
-        models._from_folder(CLIPModel, tmp_path)
+        models.from_folder(CLIPModel, tmp_path)
     assert not (tmp_path / "harm").exists()
 
 
@@ -311,7 +311,7 @@ def test_a_truncated_model_file_is_one_sentence(tmp_path):
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ZsasError, match="cannot be loaded"):
-        models._from_folder(SamModel, tmp_path)
+        models.from_folder(SamModel, tmp_path)
 
 
 def rewritten(folder, change):
@@ -334,7 +334,7 @@ def test_a_clip_with_missing_or_other_weights_is_refused(tmp_path, change, capfd
     small_clip().save_pretrained(tmp_path)
     capfd.readouterr()
     with pytest.raises(ZsasError, match="not those of a whole CLIPModel") as caught:
-        models._from_folder(CLIPModel, rewritten(tmp_path, change))
+        models.from_folder(CLIPModel, rewritten(tmp_path, change))
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
 
@@ -344,14 +344,14 @@ def test_a_sam_may_lack_only_what_is_derived(tmp_path):
     shared = "shared_image_embedding.positional_embedding"
     tied = "prompt_encoder.shared_embedding.positional_embedding"
     rewritten(tmp_path, lambda t: {tied if k == shared else k: v for k, v in t.items()})
-    model = models._from_folder(SamModel, tmp_path)
+    model = models.from_folder(SamModel, tmp_path)
     torch.testing.assert_close(
         model.shared_image_embedding.positional_embedding,
         small_sam().shared_image_embedding.positional_embedding,
     )
     rewritten(tmp_path, lambda t: {k: v for k, v in t.items() if k not in (shared, tied)})
     with pytest.raises(ZsasError, match="not those of a whole SamModel"):
-        models._from_folder(SamModel, tmp_path)
+        models.from_folder(SamModel, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["sam2", "clip_vision_model", "siglip"])
@@ -360,9 +360,9 @@ def test_a_model_of_another_type_is_refused(tmp_path, kind):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": kind}))
     with pytest.raises(ZsasError, match=f"of the type '{kind}', but one of the type 'sam'"):
-        models._from_folder(SamModel, tmp_path)
+        models.from_folder(SamModel, tmp_path)
     with pytest.raises(ZsasError, match="but one of the type 'clip'"):
-        models._from_folder(CLIPModel, tmp_path)
+        models.from_folder(CLIPModel, tmp_path)
 
 
 def test_april_gans_layers_are_known_by_name_and_unreachable_ones_say_so(monkeypatch, tmp_path):
@@ -485,3 +485,60 @@ def test_the_papers_models_load_from_the_hub():
         pytest.skip("the Hugging Face Hub cannot be reached from here")
     segmenter = Segmenter.from_preset("base")
     assert segmenter.clip.depth == 12
+
+
+def test_both_models_are_at_hand_before_either_is_loaded(monkeypatch):
+    done = []
+    monkeypatch.setattr("zsas.pipeline.fetch", lambda *_, **__: done.append("fetched"))
+
+    def load(*_, **__):
+        done.append("loaded")
+        raise ZsasError("enough")
+
+    monkeypatch.setattr("zsas.pipeline.load_sam", load)
+    monkeypatch.setattr("zsas.pipeline.load_clip", load)
+    with pytest.raises(ZsasError, match="enough"):
+        Segmenter.from_preset("tiny")
+    assert done == ["fetched", "loaded"]
+
+
+def test_an_adapter_that_is_not_there_is_said_before_anything_is_fetched(monkeypatch, tmp_path):
+    monkeypatch.setattr("zsas.pipeline.fetch", lambda *_, **__: pytest.fail("fetched"))
+    with pytest.raises(ZsasError, match="There is no adapter file"):
+        Segmenter.from_preset("paper", adapter=tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("precision", "wanted"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
+)
+def test_the_precision_reaches_both_encoders(precision, wanted):
+    segmenter = Segmenter.from_preset("tiny", precision=precision)
+    assert (segmenter.clip.dtype, segmenter.sam.network.dtype) == (wanted, wanted)
+
+
+def test_parts_may_be_named_by_paths(tmp_path):
+    sam, clip = (models.WEIGHTS / "tiny" / part for part in ("sam", "clip"))
+    segmenter = Segmenter.from_preset(
+        "tiny", sam=sam, clip=clip, adapter=clip / "adapter.safetensors"
+    )
+    assert segmenter.preset == f"{clip} + {sam}"
+    with pytest.raises(ZsasError, match="There is no SAM checkpoint"):
+        models.load_sam(str(tmp_path / "SAM.PTH"), wanted_for="tiny", device=CPU, precision="fp32")
+
+
+def test_all_files_of_a_tokenizer_are_asked_for():
+    assert {"config.json", "tokenizer*", "vocab.json", "merges.txt"} <= set(models._CLIP_FILES)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_model_that_is_not_given_out_is_one_sentence(monkeypatch, status):
+    import httpx
+    from huggingface_hub import constants
+
+    def head(url, **options):
+        assert options["follow_redirects"]  # a repository may have moved
+        return httpx.Response(status, request=httpx.Request("HEAD", url))
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(httpx, "head", head)
+    assert models._unreachable("me/gated") == f"the Hub does not give it out (status {status})"

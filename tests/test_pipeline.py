@@ -5,8 +5,11 @@ import pytest
 from conftest import small_segmenter
 from PIL import Image
 
+from zsas.cascade import read_answer
 from zsas.errors import ZsasError
-from zsas.pipeline import _Heat
+from zsas.localizers import image_probability
+from zsas.pipeline import _Heat, _merged_step, _Target, _targets
+from zsas.sam import Masks, Prompt
 from zsas.settings import Settings, knobs
 
 HOT = Settings(threshold=0.9, threshold_mode="quantile")
@@ -38,7 +41,8 @@ def test_a_result_has_every_stage_in_the_photos_frame(segmenter, photo):
     assert (result.points.xy >= 0).all()
     assert (result.points.xy < [160, 120]).all()
     assert result.localizer == "linear"
-    assert {"zsas", "torch", "transformers"} <= set(result.versions)
+    packages = {"torch", "transformers", "numpy", "opencv-python-headless", "pillow"}
+    assert set(result.versions) == {"zsas", *packages}
     spent = {"clip", "sam", "map", "region", "points", "m1", "m2", "m3", "fused"}
     assert set(result.timings) == spent
     again = segmenter(photo, HOT)
@@ -308,3 +312,71 @@ def test_every_knob_reaches_the_result(segmenter, photo, name):
     after = segmenter(photo, HOTTEST.replace(**{name: ANOTHER[name]}))
     pairs = zip(shown(before), shown(after), strict=True)
     assert not all(np.array_equal(one, other) for one, other in pairs)
+
+
+def test_the_photos_own_answer_is_clips_softmax(segmenter, photo):
+    encoding = segmenter.encode(photo)
+    states = segmenter.clip.state_vectors("", segmenter.localizer(HOT).activation)
+    result = segmenter.segment(encoding, HOT.replace(image_weight=1.0))
+    own = image_probability(encoding.patches, states, segmenter.clip.logit_scale)
+    assert result.image_score == pytest.approx(own)
+    assert own != pytest.approx(image_probability(encoding.patches, states, 1.0), abs=1e-6)
+
+
+def test_a_merged_step_says_what_all_cascades_did(segmenter, photo):
+    encoding = segmenter.encode(photo)
+    frame = encoding.sam.frame
+    done = []
+    for number, (iou, square) in enumerate(((0.9, (2, 2, 6, 6)), (0.5, (8, 8, 12, 12)))):
+        logits = np.full((3, 64, 64), -8, np.float32)
+        x0, y0, x1, y1 = square
+        logits[0, y0:y1, x0:x1] = 8
+        box = np.array([number, 0, 9, 9], np.float32)
+        prompt = Prompt(np.zeros((2, 2), np.float32), np.ones(2, np.int64), box=box)
+        answer = Masks(logits, np.array([iou, 0, 0], np.float32))
+        target = _Target(prompt.points, prompt.labels, (), None, 1.0)
+        target.steps.append(read_answer(prompt, answer, frame, 3))
+        done.append(target)
+    merged = _merged_step(done, encoding.sam, 3)
+    assert merged.score == pytest.approx(0.7)
+    assert merged.box is None
+    assert merged.prompts == "4 points, box, logits of M2, in 2 regions"
+    both = [one.steps[0].mask.sum() for one in done]
+    assert merged.mask.sum() == sum(both) > 0
+    alone = _merged_step(done[:1], encoding.sam, 3)
+    np.testing.assert_array_equal(alone.box, done[0].steps[0].prompt.box)
+
+
+def test_a_click_belongs_to_the_piece_it_lies_in_or_beside(photo):
+    segmenter = small_segmenter()
+    heat = np.zeros(photo.shape[:2], np.float32)
+    heat[20:40, 20:40], heat[80:100, 100:120] = 0.9, 0.8
+    segmenter._heat = lambda *_: _Heat(heat, 0.9, 0.5)
+    settings = Settings(threshold=0.5, k_positive=1, k_negative=1, kernel_size=15, reference_side=0)
+    encoding = segmenter.encode(photo)
+    result = segmenter.segment(encoding, settings)
+
+    def asked(*clicks):
+        targets, _ = _targets(result, encoding.sam, 15, settings, clicks)
+        return [
+            (
+                [tuple(p) for p, w in zip(t.points, t.source, strict=True) if w == "click"],
+                t.region is None,
+            )
+            for t in targets
+        ]
+
+    assert asked() == [([], False), ([], False)]
+    assert asked((110, 90, 1)) == [([], False), ([(110, 90)], True)]  # in the second
+    assert asked((124, 90, 1)) == [([], False), ([(124, 90)], True)]  # beside it, in its ring
+    assert asked((60, 10, 1)) == [([], False), ([], False), ([(60, 10)], True)]  # far from both
+    told = asked((60, 10, 1), (5, 5, 0))
+    assert told == [([(5, 5)], False), ([(5, 5)], False), ([(60, 10), (5, 5)], True)]
+
+
+@pytest.mark.parametrize(
+    "click", [(float("nan"), 5, 1), (5, float("inf"), 0), (5, 5, 2), (5, 5, -1)]
+)
+def test_a_click_that_makes_no_sense_is_one_sentence(segmenter, photo, click):
+    with pytest.raises(ZsasError, match="x and y in photo pixels and a label"):
+        segmenter(photo, HOT, [click])

@@ -1,6 +1,6 @@
 """The `zsas` command.
 
-Exit codes: 0 all done, 1 interrupted or a bug, 2 bad usage or input. What a person can mend is one
+Exit codes: 0 all done, 1 a bug, 2 bad usage or input, 130 interrupted. What a person can mend is one
 sentence on stderr, never a traceback. Nothing heavy is imported before it is needed.
 """
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
+from zsas import __version__
 from zsas.errors import ZsasError
 from zsas.flags import settings_page, with_knobs
 from zsas.settings import Settings
@@ -57,6 +58,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_say_version),
+    ] = False,
+) -> None:
+    """Zero-shot anomaly segmentation: what is wrong on a photo, where, and why."""
+
+
 models_app = typer.Typer(help="List the presets, or fetch the weights of one.")
 app.add_typer(models_app, name="models")
 
@@ -275,7 +294,10 @@ def _segment_here(
     from zsas import models
 
     preset = models.preset_named(model["preset"] or models.default_preset())
-    models.fetch(preset, clip=model["clip"], sam=model["sam"])  # a missing model is said at once
+    if not model[
+        "adapter"
+    ]:  # a missing model is said at once; an adapter is read first, with torch
+        models.fetch(preset, clip=model["clip"], sam=model["sam"])
 
     from zsas.device import keep_freed_memory
     from zsas.images import load_image

@@ -1,8 +1,8 @@
 """Presets, and how their weights get here: the package, a local folder, or the Hub.
 
 Everything is loaded from a folder on disk. Whether the Hub must be asked is decided once, here: files in the cache
-are used first, then one probe with a short limit says whether a download can work at all. The libraries' own
-back-off, which takes minutes without a network, is never reached.
+are used first, then one probe with a short limit says whether a download can work at all. Without a network the
+libraries' own back-off, which takes minutes, is therefore not reached; a download that has begun has theirs.
 """
 
 from __future__ import annotations
@@ -133,9 +133,14 @@ def fetch(preset: Preset, *, clip: str | None = None, sam: str | None = None) ->
     Raises:
         ZsasError: If the Hub cannot be reached, within seconds.
     """
-    if not (sam or preset.sam).endswith(".pth"):
+    if not _is_checkpoint(sam or preset.sam):
         folder_of(sam or preset.sam, _SAM_FILES, preset.name)
     folder_of(clip or preset.clip, _CLIP_FILES, preset.name)
+
+
+def _is_checkpoint(sam: str) -> bool:
+    """Whether a SAM is meant to be one of Meta's files."""
+    return sam.lower().endswith(".pth")
 
 
 def folder_of(source: str, files: tuple[str, ...], wanted_for: str) -> Path:
@@ -185,24 +190,32 @@ def folder_of(source: str, files: tuple[str, ...], wanted_for: str) -> Path:
 
 def _on_disk(source: str, files: tuple[str, ...]) -> Path | None:
     """A folder with config and weights, without any network; None if something is missing."""
-    if (Path(source).expanduser() / "config.json").is_file():
-        folder = Path(source).expanduser()
-    else:
-        from huggingface_hub import try_to_load_from_cache
-        from huggingface_hub.errors import HFValidationError
+    folder = Path(source).expanduser()
+    if not os.path.isfile(folder / "config.json"):  # False, too, where nobody may look
+        return _in_cache(source, files)
+    return folder if _complete(folder, files) else None
 
-        try:
-            cached = try_to_load_from_cache(source, "config.json")
-        except HFValidationError:
-            return None
-        if not isinstance(cached, str):
-            return None
-        folder = Path(cached).parent
+
+def _in_cache(source: str, files: tuple[str, ...]) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(source, "config.json")
+    except HFValidationError:
+        return None
+    if not isinstance(cached, str):
+        return None
+    folder = Path(cached).parent
+    return folder if _complete(folder, files) else None
+
+
+def _complete(folder: Path, files: tuple[str, ...]) -> bool:
     weights = any((folder / name).is_file() for name in (_SAFE, _PICKLED))
     words = not any("token" in name for name in files) or any(
         (folder / name).is_file() for name in ("tokenizer.json", "vocab.json")
     )
-    return folder if weights and words else None
+    return weights and words
 
 
 def _unreachable(source: str) -> str:
@@ -256,7 +269,7 @@ def load_clip(
     from zsas.clip import ClipBackbone
 
     folder = folder_of(source, _CLIP_FILES, wanted_for)
-    model = _from_folder(CLIPModel, folder)
+    model = from_folder(CLIPModel, folder)
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as wrong:
@@ -282,18 +295,18 @@ def load_sam(source: str, *, wanted_for: str, device: torch.device, precision: P
     """
     from zsas.sam import MetaSam, Sam, TransformersSam, load_meta_checkpoint
 
-    if source.endswith(".pth"):
+    if _is_checkpoint(source):
         checkpoint = Path(source).expanduser()
         if not checkpoint.is_file():
             raise ZsasError(f"There is no SAM checkpoint {source}.")
         return Sam(MetaSam(load_meta_checkpoint(checkpoint), device, precision), device)
     from transformers import SamModel
 
-    model = _from_folder(SamModel, folder_of(source, _SAM_FILES, wanted_for))
+    model = from_folder(SamModel, folder_of(source, _SAM_FILES, wanted_for))
     return Sam(TransformersSam(model, device, precision), device)
 
 
-def _from_folder(kind: Any, folder: Path) -> Any:
+def from_folder(kind: Any, folder: Path) -> Any:
     """A model whose weights all come from the folder.
 
     Raises:

@@ -146,8 +146,8 @@ class Segmenter:
         cls,
         preset: str | None = None,
         *,
-        clip: str | None = None,
-        sam: str | None = None,
+        clip: str | Path | None = None,
+        sam: str | Path | None = None,
         adapter: str | Path | None = None,
         device: str | None = None,
         precision: Precision = "auto",
@@ -169,31 +169,35 @@ class Segmenter:
             ZsasError: If a model cannot be had or an adapter does not fit.
         """
         chosen = preset_named(preset or default_preset())
-        fetch(chosen, clip=clip, sam=sam)
+        own_clip, own_sam = (str(source) if source else None for source in (clip, sam))
+        # A name that is wrong should not be found out after gigabytes.
+        given = read_adapter(adapter_file(str(adapter))) if adapter else None
+        fetch(chosen, clip=own_clip, sam=own_sam)
         where = pick_device(device)
-        beside = adapter_beside(clip) if clip else chosen.adapter
-        clip_name = clip or chosen.clip_name or chosen.clip
-        if clip and beside is not None:
+        beside = adapter_beside(own_clip) if own_clip else chosen.adapter
+        clip_name = own_clip or chosen.clip_name or chosen.clip
+        if own_clip and beside is not None:
             # A folder may be moved, what its layers were made for stays.
             clip_name = read_adapter(beside).card.backbone
         # The larger model first: what loading takes beside the loaded weights is then lowest at its peak.
         sam_model = load_sam(
-            sam or chosen.sam, wanted_for=chosen.name, device=where, precision=precision
+            own_sam or chosen.sam, wanted_for=chosen.name, device=where, precision=precision
         )
         backbone = load_clip(
-            clip or chosen.clip,
+            own_clip or chosen.clip,
             name=clip_name,
             wanted_for=chosen.name,
             device=where,
             precision=precision,
         )
         localizers: dict[str, Localizer] = {"training_free": TrainingFreeLocalizer(backbone)}
-        layers = adapter_file(str(adapter)) if adapter else beside
-        if layers is not None:
-            localizers["linear"] = LinearLocalizer(backbone, read_adapter(layers))
+        if given is None and beside is not None:
+            given = read_adapter(beside)
+        if given is not None:
+            localizers["linear"] = LinearLocalizer(backbone, given)
         name = chosen.name
-        if clip or sam:
-            name = f"{clip or chosen.name} + {sam or chosen.name}"
+        if own_clip or own_sam:
+            name = f"{own_clip or chosen.name} + {own_sam or chosen.name}"
         return cls(backbone, sam_model, localizers, preset=name, cache_bytes=cache_bytes)
 
     def localizer(self, settings: Settings) -> Localizer:
@@ -338,6 +342,7 @@ class Segmenter:
             Name of the stage and the result so far; later stages are empty in it.
         """
         settings = settings or Settings()
+        _check_clicks(clicks)
         clock = _Clock()
         if isinstance(source, Encoding):
             photo, key, patches = source.image, source.key, source.patches.to(self.clip.device)
@@ -439,6 +444,15 @@ class Segmenter:
         )
         clock.lap("fused")
         yield "fused", result
+
+
+def _check_clicks(clicks: Sequence[Click]) -> None:
+    for click in clicks:
+        if not np.isfinite(click[:2]).all() or click[2] not in (0, 1):
+            raise ZsasError(
+                f"A click is {click!r}, but it must be x and y in photo pixels and a label, 1 for what is wrong or "
+                "0 for what is sound."
+            )
 
 
 class _Clock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -145,7 +146,7 @@ def _read_april_gan(path: Path) -> Adapter:
     """The released layers: one key `trainable_linearlayer`, trained on plain-GELU towers of ViT-L/14-336."""
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-        tensors = content["trainable_linearlayer"]
+        tensors = {name: value.float() for name, value in content["trainable_linearlayer"].items()}
     except Exception:  # torch raises half a dozen kinds for damaged or unsafe files
         raise ZsasError(
             f"{path.name} cannot be read: expected APRIL-GAN's file with the single key trainable_linearlayer "
@@ -290,7 +291,7 @@ def _folder(backbone: str) -> Path | None:
     """The folder that the name of a backbone is; None for a Hub id or a preset's name."""
     path = Path(backbone).expanduser()
     looks_so = backbone.startswith((".", "~")) or path.is_absolute() or len(path.parts) > 2
-    return path.resolve() if looks_so or (path / "config.json").is_file() else None
+    return path.resolve() if looks_so or os.path.isfile(path / "config.json") else None
 
 
 def _to_grid(layers: Tensor, grid: int) -> Tensor:

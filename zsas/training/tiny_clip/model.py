@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from zsas.localizers.linear import read_adapter
+from zsas.models import from_folder
 from zsas.training import loop
 from zsas.training.tiny_clip.recipe import PATCH, Recipe, recipe_from
 from zsas.training.tokenizer import load_tokenizer
@@ -201,7 +202,7 @@ def tokenizer_folder(checkpoint: Path) -> Path:
 
 def _exported(folder: Path) -> tuple[Learner, CLIPTokenizer]:
     """The learner that an exported model came from, as far as its sizes and weights tell."""
-    clip = CLIPModel.from_pretrained(folder, dtype=torch.float32)
+    clip = from_folder(CLIPModel, folder)
     adapter, tokenizer = read_adapter(folder / "adapter.safetensors"), load_tokenizer(folder)
     vision, text = clip.config.vision_config, clip.config.text_config
     recipe = Recipe(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from transformers import SamModel
 
 from zsas.errors import ZsasError
+from zsas.models import from_folder
 from zsas.training import loop
 from zsas.training.tiny_sam.prompts import CELL
 from zsas.training.tiny_sam.recipe import Recipe
@@ -41,11 +41,11 @@ class Learner(nn.Module):
                 has no dense heads: they start anew.
 
         Raises:
-            ZsasError: There is no checkpoint, or its sizes are not the recipe's.
+            ZsasError: There is no checkpoint or model, or its sizes are not the recipe's.
         """
         try:
             if start.is_dir():
-                exported = SamModel.from_pretrained(start, dtype=torch.float32)
+                exported = from_folder(SamModel, start)
                 self.sam.load_state_dict(exported.state_dict())
             else:
                 self.load_state_dict(loop.load_checkpoint(start)["ema"]["shadow"])

@@ -134,3 +134,36 @@ def test_the_image_score_rises_with_the_map_and_with_clips_own_answer():
     assert image_score(0.1, 0.1, both) < image_score(0.9, 0.1, both) < image_score(0.9, 0.9, both)
     assert image_score(0.3, 0.9, Settings(image_weight=0.0)) == pytest.approx(0.3)
     assert image_score(0.3, 0.9, Settings(image_weight=0.25)) == pytest.approx(0.45)
+
+
+def test_the_piece_with_the_hottest_pixel_comes_first_and_not_the_hottest_piece():
+    heat = np.zeros((20, 20), np.float32)
+    heat[2:5, 2:5] = 0.6
+    heat[3, 3] = 0.9
+    heat[10:18, 10:18] = 0.8
+    assert [int(piece.sum()) for piece in separate_regions(heat > 0.5, heat, 8)] == [9, 64]
+
+
+def test_the_hottest_thousandth_stands_for_the_map():
+    heat = np.full((100, 100), 0.1, np.float32)
+    heat[40, 40:50] = 0.9
+    assert hottest(heat) == pytest.approx(0.9)
+    heat[40, 45:50] = 0.1
+    assert hottest(heat) == pytest.approx(0.5)
+
+
+def test_overlapping_masks_are_not_added_and_doubtful_logits_count():
+    twice = soft_mask([(step(3, (4, 4, 8, 8)), 0.8), (step(3, (5, 5, 9, 9)), 0.7)], FRAME)
+    assert twice.max() == pytest.approx(0.8, abs=1e-3)
+    faint = answer((4, 4, 8, 8), None, None, iou=(0.9, 0.1, 0.1))
+    faint.logits[0][faint.logits[0] < 0] = -3
+    soft = soft_mask([(read_answer(Prompt(POINTS, LABELS), faint, FRAME, 3), 1.0)], FRAME)
+    assert soft[60, 60] == pytest.approx(1 / (1 + np.exp(3)), abs=1e-3)
+
+
+@pytest.mark.parametrize(("iou", "believed"), [(1.3, 1.0), (-0.2, 0.0), (0.4, 0.4)])
+def test_a_predicted_iou_is_a_share(iou, believed):
+    sure = read_answer(
+        Prompt(POINTS, LABELS), answer((4, 4, 8, 8), None, None, iou=(iou, -9, -9)), FRAME, 3
+    )
+    assert trust(sure, 0.5, np.ones((64, 64), bool)) == pytest.approx(0.5 * believed)

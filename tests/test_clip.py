@@ -5,8 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import CPU, LetterTokenizer, small_backbone, small_clip
+from PIL import Image
 
-from zsas.clip import ClipBackbone
+from zsas.clip import PIXEL_MEAN, PIXEL_STD, ClipBackbone
 from zsas.pipeline import Segmenter
 from zsas.text import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES, prompt_sentences
 
@@ -157,3 +158,10 @@ def test_the_ensemble_has_the_recipes_shape():
     assert len(normal) == 245
     assert len(abnormal) == 175
     assert all("object" in sentence for sentence in normal + abnormal)
+
+
+def test_photos_are_resized_bicubically(clip, noise):
+    wanted = np.asarray(Image.fromarray(noise).resize((48, 48), Image.Resampling.BICUBIC))
+    shown = clip.pixels([noise], 48)[0].permute(1, 2, 0) * torch.tensor(PIXEL_STD)
+    shown = (shown + torch.tensor(PIXEL_MEAN)) * 255
+    np.testing.assert_allclose(shown, wanted, atol=1e-2)

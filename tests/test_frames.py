@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zsas.frames import SamFrame, box_of_mask, reference_scale, window_of_mask
+from zsas.frames import SamFrame, box_of_mask, reference_scale, resize_map, window_of_mask
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,8 @@ def test_a_window_is_cut_at_the_border():
 def test_the_reference_side_scales_lengths_and_zero_means_own_pixels():
     assert reference_scale(600, 2048, 1024) == 2.0
     assert reference_scale(600, 2048, 0) == 1.0
+
+
+def test_a_map_is_resized_between_the_centres_of_its_pixels():
+    ramp = np.array([[0.0, 1.0]], np.float32)
+    np.testing.assert_allclose(resize_map(ramp, 1, 4), [[0, 0.25, 0.75, 1]], atol=1e-6)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -296,3 +298,52 @@ def test_training_free_compares_the_vv_stream():
     torch.testing.assert_close(
         found.layers[0, 0].float().flatten(0, 1), expected, atol=1e-3, rtol=0
     )
+
+
+def test_each_localizer_has_its_own_scale_and_resolution():
+    clip = small_backbone()
+    linear = LinearLocalizer(clip, small_adapter(clip, scale=12.5, resolution=96))
+    assert (linear.scale, linear.resolution) == (12.5, 96)
+    free = TrainingFreeLocalizer(clip)
+    assert free.scale == pytest.approx(float(clip.model.logit_scale.exp()))
+    assert free.resolution == 512  # 518, rounded to patches of 16
+
+
+def test_the_blurs_width_is_in_pixels_of_a_518_square():
+    spot = torch.zeros(7, 7)
+    spot[3, 3] = 1
+    across = np.arange(70) - 34.5
+
+    def spread(blur: float) -> float:
+        values = anomaly_map(features(spot.tolist(), resolution=70), STATES, 10.0, blur=blur)
+        profile = (values - values.min()).sum(0)
+        return float((profile * across**2).sum() / profile.sum())
+
+    assert spread(30.0) - spread(0.0) == pytest.approx((30 * 70 / 518) ** 2, rel=0.1)
+
+
+def test_april_gans_layers_are_stamped_as_they_were_trained(tmp_path, caplog):
+    path = tmp_path / "visa_pretrained.pth"
+    layers = {f"fc.{i}.weight": torch.zeros(2, 3) for i in range(4)}
+    layers |= {f"fc.{i}.bias": torch.zeros(2) for i in range(4)}
+    torch.save({"trainable_linearlayer": layers}, path)
+    card = read_adapter(path).card
+    assert (card.resolution, card.scale, card.text_ensemble) == (518, 100.0, "april-gan")
+    assert card.looks == ((1.0, False),)
+
+
+@pytest.mark.parametrize("content", [[1, 2], None, {"fc.0.weight": 5}, torch.zeros(2)])
+def test_a_pth_file_of_other_contents_is_one_sentence(tmp_path, content):
+    torch.save({"trainable_linearlayer": content}, tmp_path / "mvtec_pretrained.pth")
+    with pytest.raises(ZsasError, match="cannot be read: expected APRIL-GAN's file"):
+        read_adapter(tmp_path / "mvtec_pretrained.pth")
+
+
+def test_a_backbones_name_is_looked_up_where_nobody_may_look(monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    clip = small_backbone()
+    monkeypatch.setattr(os, "stat", refuse)
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert LinearLocalizer(clip, small_adapter(clip)).card.backbone == clip.name

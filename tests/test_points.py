@@ -240,3 +240,20 @@ def test_a_region_that_fills_the_photo_has_positives_only():
 
 
 HEAT_64 = np.random.default_rng(0).random((64, 64)).astype(np.float32)
+
+
+def _unlike_cell(similarity: str) -> float:
+    """Similarity of a cell unlike the region's, of which the region covers a sixth."""
+    frame = SamFrame(128, 128, side=128, stride=16)
+    features = np.zeros((2, 8, 8), np.float32)
+    features[0, :, :4], features[1, :, 4:] = 1, 1
+    region = np.zeros((128, 128), bool)
+    region[48:64, 48:64] = True
+    region[48:64, 64:66] = region[48:58, 66:67] = True  # 42 of 256 pixels of the next cell
+    return float(ring_similarity(features, region, frame, similarity)[56, 100])
+
+
+def test_a_cell_counts_as_far_as_the_region_covers_it():
+    share = 42 / 256
+    assert _unlike_cell("mean") == pytest.approx(share / np.hypot(1, share), abs=1e-4)
+    assert _unlike_cell("nearest") == pytest.approx(0, abs=1e-6)

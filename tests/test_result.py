@@ -95,6 +95,8 @@ def test_to_dict_is_plain_json() -> None:
     assert values["settings"]["k_positive"] == 3
     assert (values["preset"], values["localizer"]) == (result.preset, result.localizer)
     assert values["versions"] == result.versions
+    assert values["winner"] == "M3"
+    assert [step["prompts"] for step in values["steps"]] == [s.prompts for s in result.steps]
     region = values["regions"][0]
     assert region["box"] == list(result.regions[0].box)
     assert region["score"] == pytest.approx(result.regions[0].score, abs=1e-6)

@@ -286,9 +286,10 @@ def test_models_fetch_fetches_what_is_missing(run: Run, monkeypatch: pytest.Monk
     assert "no preset 'huge'" in wrong.stderr
 
 
+@pytest.mark.parametrize("help", ["--help", "-h"])
 @pytest.mark.parametrize("command", ["evaluate", "train"])
-def test_commands_of_other_modules_have_their_own_flags(run: Run, command: str) -> None:
-    outcome = run(command, *(["tiny-clip"] if command == "train" else []), "--help")
+def test_commands_of_other_modules_have_their_own_flags(run: Run, command: str, help: str) -> None:
+    outcome = run(command, *(["tiny-clip"] if command == "train" else []), help)
     assert outcome.exit_code == 0
     assert "--seed" in outcome.stdout
     assert run(command, "--no-such-flag").exit_code == 2

@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 
 from zsas import __version__
 from zsas.errors import ZsasError
-from zsas.flags import settings_page, with_knobs
+from zsas.flags import ADAPTER_HELP, settings_page, with_knobs
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ app = typer.Typer(
     help="Zero-shot anomaly segmentation: what is wrong on a photo, where, and why.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -70,7 +71,9 @@ def _say_version(wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", is_eager=True, callback=_say_version),
+        typer.Option(
+            "--version", metavar="", help="Print the version.", is_eager=True, callback=_say_version
+        ),
     ] = False,
 ) -> None:
     """Zero-shot anomaly segmentation: what is wrong on a photo, where, and why."""
@@ -104,20 +107,23 @@ _SCALE = "Many machines"
 def segment(
     images: Annotated[
         list[str],
-        typer.Argument(help="Images, and folders of images.", metavar="IMAGE_OR_FOLDER..."),
+        typer.Argument(help="Images, and folders of images.", metavar="IMAGE_OR_FOLDER"),
     ],
     settings: Settings,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the results; each image gets one of its own.", file_okay=False
+            help="Folder for the results; each image gets one of its own.",
+            metavar="DIR",
+            file_okay=False,
         ),
     ] = None,
     stages: Annotated[
-        bool, typer.Option("--stages", help="Write a picture of every stage.")
+        bool, typer.Option("--stages", metavar="", help="Write a picture of every stage.")
     ] = False,
     json: Annotated[
-        bool, typer.Option("--json", help="Print one line of JSON for each image on stdout.")
+        bool,
+        typer.Option("--json", metavar="", help="Print one line of JSON for each image on stdout."),
     ] = False,
     preset: Annotated[
         str | None,
@@ -141,7 +147,7 @@ def segment(
     ] = None,
     adapter: Annotated[
         str | None,
-        typer.Option(help="Trained linear layers for the CLIP model.", rich_help_panel=_MODELS),
+        typer.Option(help=ADAPTER_HELP, rich_help_panel=_MODELS),
     ] = None,
     device: Annotated[
         str | None,

@@ -21,6 +21,12 @@ PANELS = {
 }
 
 
+ADAPTER_HELP = (
+    "Trained linear layers for this CLIP: a .safetensors file, an APRIL-GAN .pth, april-gan:visa or april-gan:mvtec; "
+    "training-free without (tiny brings its own)."
+)
+
+
 def flag_of(knob: Knob) -> str:
     """The flag of a knob: "--k-positive", and "--object" for the object name."""
     return "--object" if knob.name == "object_name" else "--" + knob.name.replace("_", "-")
@@ -68,7 +74,13 @@ def _option(knob: Knob) -> Any:
     text = knob.help
     if knob.type in (int, float):
         text += f" ({knob.range_text}{' ' + knob.unit if knob.unit else ''})"
-    return typer.Option(knob.default, names, help=text, rich_help_panel=PANELS[knob.group])
+    return typer.Option(
+        knob.default,
+        names,
+        help=text,
+        metavar="" if knob.type is bool else None,
+        rich_help_panel=PANELS[knob.group],
+    )
 
 
 def settings_page() -> str:
@@ -90,7 +102,7 @@ def settings_page() -> str:
                 "",
                 f"## {PANELS[group]}",
                 "",
-                "| field | flag | default | range | unit | symbol | |",
+                "| field | flag | default | range | unit | symbol | meaning |",
                 "| --- | --- | --- | --- | --- | --- | --- |",
             ]
         cells = (

@@ -164,7 +164,7 @@ class Settings:
         "absolute",
         "Threshold mode",
         "The threshold is a value of the map, a share of its maximum, a quantile of its pixels, "
-        "or found by Otsu's method (the slider then has no effect).",
+        "or found by Otsu's method (the threshold then has no effect).",
         group="points",
         symbol="S_a",
     )
@@ -192,7 +192,7 @@ class Settings:
     negatives: bool = _knob(
         True,
         "Negative points",
-        "Use the negative points at all.",
+        "Use negative points.",
         group="points",
         symbol="P_l",
     )

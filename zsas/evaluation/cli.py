@@ -8,10 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from zsas.errors import ZsasError
-from zsas.flags import with_knobs
+from zsas.flags import ADAPTER_HELP, with_knobs
 from zsas.settings import Settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 CACHE_BYTES, CACHE_BYTES_A_PHOTO = 250_000_000, 50_000_000
 """Encodings in memory: all conditions of a batch share them, those at another resolution, too."""
@@ -32,15 +37,17 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the report; a killed run goes on there. By default runs/DATASET-ROOT-PRESET, "
-            "of what is given.",
+            help="Folder for the report; a killed run goes on there. By default one in runs/, named after the "
+            "data set, --root and --preset.",
+            metavar="DIR",
             file_okay=False,
         ),
     ] = None,
     root: Annotated[
         str | None,
         typer.Option(
-            help="Its folder, or an address such as s3://bucket/folder; mvtec and visa come from the Hub without it.",
+            help="Its folder, or an address such as s3://bucket/folder; mvtec and visa come from the Hub without it, "
+            "made is written there.",
             rich_help_panel=_DATA,
         ),
     ] = None,
@@ -91,7 +98,11 @@ def evaluate(
         typer.Option(help="Values of one setting, as k_positive=1,3,5; may be given again."),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="paper, base or tiny.", rich_help_panel=_MODELS)
+        str | None,
+        typer.Option(
+            help="paper, base or tiny; paper where there is a GPU, tiny elsewhere.",
+            rich_help_panel=_MODELS,
+        ),
     ] = None,
     clip: Annotated[
         str | None, typer.Option(help="CLIP instead of the preset's.", rich_help_panel=_MODELS)
@@ -101,7 +112,7 @@ def evaluate(
     ] = None,
     adapter: Annotated[
         str | None,
-        typer.Option(help="Trained linear layers for the CLIP model.", rich_help_panel=_MODELS),
+        typer.Option(help=ADAPTER_HELP, rich_help_panel=_MODELS),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.", rich_help_panel=_MODELS)

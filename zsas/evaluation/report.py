@@ -20,13 +20,13 @@ from zsas.evaluation.records import Store, Totals
 
 METRICS = {
     "pixel_auroc": "pixel AUROC",
-    "pixel_f1_max": "F1-max",
-    "pixel_ap": "AP",
+    "pixel_f1_max": "pixel F1-max",
+    "pixel_ap": "pixel AP",
     "pixel_aupro": "AUPRO",
     "mask_f1": "mask F1",
     "image_auroc": "image AUROC",
-    "image_f1_max": "F1-max",
-    "image_ap": "AP",
+    "image_f1_max": "image F1-max",
+    "image_ap": "image AP",
 }
 """Columns of the tables; `mask_f1` is that of the final masks, which need no threshold."""
 

@@ -14,7 +14,9 @@ app = typer.Typer(
     help="Train the small models or the linear layers.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Pools = Annotated[
@@ -35,10 +37,12 @@ Steps = Annotated[int, typer.Option(help="Length in steps, without --minutes.", 
 Seed = Annotated[int, typer.Option(help="Seed of weights, batches and prompts.")]
 Threads = Annotated[int, typer.Option(help="Threads of the training.", min=1)]
 Fresh = Annotated[
-    bool, typer.Option("--fresh", help="Start anew instead of from the last checkpoint.")
+    bool,
+    typer.Option("--fresh", metavar="", help="Start anew instead of from the last checkpoint."),
 ]
 Start = Annotated[
-    Path | None, typer.Option(help="Checkpoint of an earlier training to go on from.")
+    Path | None,
+    typer.Option(help="Checkpoint, or folder of an exported model, to go on from."),
 ]
 Export = Annotated[
     Path | None,
@@ -70,7 +74,8 @@ def tiny_clip(
     mix: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="CHECKPOINT=SHARE", help="Earlier checkpoint mixed in on export, with its part."
+            metavar="CHECKPOINT_OR_FOLDER=SHARE",
+            help="Earlier training or exported model that is mixed in on export, with its part.",
         ),
     ] = None,
 ) -> None:

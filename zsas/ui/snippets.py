@@ -62,7 +62,7 @@ asyncio.run(main())
 
 EMBED = """\
 <!-- in a frame: works everywhere -->
-<iframe src="{url}/?embed=1" title="Zero-shot anomaly segmentation" width="100%" height="1100"
+<iframe src="{url}/?embed=1" title="Zero-shot anomaly segmentation" width="100%" height="1200"
         style="border: 0" allow="clipboard-write; camera"></iframe>
 
 <!-- or as a part of the page -->

@@ -47,7 +47,8 @@ def welcome() -> str:
     """The verdict's place before the first photo."""
     return waiting(
         "Drop a photo, or take an example",
-        "It is examined at once. No reference pictures and no training are needed; naming the object helps.",
+        "It is examined at once. No reference pictures and no training are needed; naming the object may help "
+        "the larger models.",
     )
 
 

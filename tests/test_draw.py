@@ -125,13 +125,6 @@ def test_a_box_is_drawn_where_it_is() -> None:
     assert (picture[45, 80] == 255).all()
 
 
-def test_side_by_side_brings_pictures_to_one_height() -> None:
-    small = np.zeros((50, 50, 3), np.uint8)
-    row = draw.side_by_side([GREY, small], gap=4)
-    assert row.shape == (100, 120 + 4 + 100, 3)
-    assert (row[:, 120:124] == 255).all()
-
-
 def test_every_stage_has_a_caption_with_its_equation_and_figures() -> None:
     stages = draw.stages(make_result())
     assert tuple(stage.name for stage in stages) == tuple(draw.STAGE_FILES)
@@ -143,7 +136,7 @@ def test_every_stage_has_a_caption_with_its_equation_and_figures() -> None:
     assert "1 click of yours" in captions["points"]
     assert re.match(r"Eq\. 9: SAM draws \d+ px .* IoU of 0\.71\.$", captions["m1"])
     assert captions["m2"].startswith("Eq. 10: ")
-    assert captions["box"] == "Eq. 11: 1 tight box around M2: 15 × 21 px."
+    assert captions["box"] == "Eq. 11: 1 tight box around M2: 16 × 22 px."
     assert captions["m3"].startswith("Eq. 12: ")
     assert captions["m3"].endswith("This mask was kept.")
     assert captions["fused"].endswith("Anomalous: score 0.83, threshold 0.50, 1 region.")
@@ -171,14 +164,16 @@ def test_the_caption_reads_the_threshold_as_the_mode_says(
     assert words in draw.stages(result)[1].caption
 
 
-def test_a_result_on_its_way_shows_what_it_has() -> None:
-    whole = make_result()
-    assert [stage.name for stage in draw.stages(whole, "map")] == ["map"]
-    at_region = dataclasses.replace(whole, points=Points.none(), steps=(), box=whole.box[:0])
-    assert [stage.name for stage in draw.stages(at_region, "region")] == ["map", "region"]
-    at_box = dataclasses.replace(whole, steps=whole.steps[:2])
-    names = [stage.name for stage in draw.stages(at_box, "box")]
-    assert names == ["map", "region", "points", "m1", "m2", "box"]
+def test_clicks_where_the_map_shows_nothing_are_what_sam_is_asked() -> None:
+    click = Points(np.array([[30, 30]], np.float32), np.array([1]), ("click",))
+    result = dataclasses.replace(normal_result(), points=click)
+    assert draw.stages(normal_result())[1].caption.endswith("so SAM is not asked.")
+    assert draw.stages(result)[1].caption.endswith("so SAM is asked about your clicks alone.")
+
+
+def test_the_rings_kernel_is_told_in_pixels_of_the_photo() -> None:
+    result = make_result()  # 80 px wide: 25 px of 1024 are 3
+    assert "an ellipse of 3 px" in draw.stages(result)[1].caption.replace("a ellipse", "an ellipse")
 
 
 def test_words_alone_draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -509,6 +509,22 @@ def test_an_adapter_that_is_not_there_is_said_before_anything_is_fetched(monkeyp
 
 
 @pytest.mark.parametrize(
+    ("wrong", "words"), [({"device": "cuda:99"}, "cuda:99"), ({"precision": "fp8"}, "fp8")]
+)
+def test_what_is_wrong_is_said_before_anything_is_fetched(monkeypatch, wrong, words):
+    monkeypatch.setattr("zsas.pipeline.fetch", lambda *_, **__: pytest.fail("fetched"))
+    with pytest.raises(ZsasError, match=words):
+        Segmenter.from_preset("paper", **wrong)
+
+
+@pytest.mark.parametrize("part", ["clip", "sam", "adapter"])
+def test_a_users_folder_that_is_none_is_one_sentence(part):
+    name = "~nobody-of-this-name/model" + (".pth" if part == "sam" else "")
+    with pytest.raises(ZsasError):
+        Segmenter.from_preset("tiny", **{part: name})
+
+
+@pytest.mark.parametrize(
     ("precision", "wanted"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
 )
 def test_the_precision_reaches_both_encoders(precision, wanted):

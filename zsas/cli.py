@@ -12,16 +12,15 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext, redirect_stdout
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
 
-from zsas import __version__
+from zsas import __version__, flags
 from zsas.errors import ZsasError
-from zsas.flags import ADAPTER_HELP, settings_page, with_knobs
+from zsas.flags import settings_page, with_knobs
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
@@ -83,25 +82,6 @@ models_app = typer.Typer(help="List the presets, or fetch the weights of one.")
 app.add_typer(models_app, name="models")
 
 
-class Precision(StrEnum):
-    """Number format of the encoders."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-
-
-class Engine(StrEnum):
-    """Where the work is done."""
-
-    local = "local"
-    ray = "ray"
-
-
-_MODELS = "Models"
-_SCALE = "Many machines"
-
-
 @app.command()
 @with_knobs
 def segment(
@@ -125,61 +105,16 @@ def segment(
         bool,
         typer.Option("--json", metavar="", help="Print one line of JSON for each image on stdout."),
     ] = False,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="paper, base or tiny; paper where there is a GPU, tiny elsewhere.",
-            rich_help_panel=_MODELS,
-        ),
-    ] = None,
-    clip: Annotated[
-        str | None,
-        typer.Option(
-            help="CLIP from a Hub id or a folder instead of the preset's.", rich_help_panel=_MODELS
-        ),
-    ] = None,
-    sam: Annotated[
-        str | None,
-        typer.Option(
-            help="SAM from a Hub id, a folder or a checkpoint instead of the preset's.",
-            rich_help_panel=_MODELS,
-        ),
-    ] = None,
-    adapter: Annotated[
-        str | None,
-        typer.Option(help=ADAPTER_HELP, rich_help_panel=_MODELS),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="cpu, cuda, cuda:1 or mps; the best there is by default.", rich_help_panel=_MODELS
-        ),
-    ] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="Number format of the encoders.", rich_help_panel=_MODELS)
-    ] = Precision.auto,
-    engine: Annotated[
-        Engine,
-        typer.Option(help="This process, or a Ray cluster (an extra).", rich_help_panel=_SCALE),
-    ] = Engine.local,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="Ray: the cluster; a new one on this machine by default.", rich_help_panel=_SCALE
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Ray: how many processes hold the models.", min=1, rich_help_panel=_SCALE
-        ),
-    ] = None,
-    gpus_per_worker: Annotated[
-        float | None,
-        typer.Option(
-            help="Ray: the share of a GPU for each process.", min=0, rich_help_panel=_SCALE
-        ),
-    ] = None,
+    preset: flags.Preset = None,
+    clip: flags.Clip = None,
+    sam: flags.Sam = None,
+    adapter: flags.Adapter = None,
+    device: flags.Device = None,
+    precision: flags.Precision = flags.PrecisionName.auto,
+    engine: flags.EngineName = flags.Engine.local,
+    address: flags.Address = None,
+    workers: flags.Workers = None,
+    gpus_per_worker: flags.GpusPerWorker = None,
 ) -> None:
     """Find what is wrong on photos and write masks, score maps and results.
 
@@ -201,7 +136,7 @@ def segment(
         "device": device,
         "precision": precision.value,
     }
-    if engine is Engine.ray:
+    if engine is flags.Engine.ray:
         from zsas import scale
 
         if out is None:
@@ -218,19 +153,13 @@ def segment(
         )
         total = None
     else:
-        for flag, value in (
-            ("--address", address),
-            ("--workers", workers),
-            ("--gpus-per-worker", gpus_per_worker),
-        ):
-            if value is not None:
-                raise typer.BadParameter(f"{flag} needs --engine ray")
+        flags.refuse_without_ray(address=address, workers=workers, gpus_per_worker=gpus_per_worker)
         jobs = plan_outputs(images, out)
         rows = _segment_here(jobs, settings, model, stages)
         total = len(jobs)
     stdout = sys.stdout
     # Ray tells of a worker's death on stdout, which belongs to the results.
-    with redirect_stdout(sys.stderr) if engine is Engine.ray else nullcontext():
+    with redirect_stdout(sys.stderr) if engine is flags.Engine.ray else nullcontext():
         failed = _report(rows, total, json=json, out=out, stdout=stdout)
     if failed:
         raise typer.Exit(2)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from cachetools import LRUCache
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -81,7 +81,7 @@ class ClipBackbone:
             layer.self_attn.register_forward_pre_hook(heed)
         self.tokenizer = tokenizer
         self.sentences_encoded = 0
-        self._states: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
+        self._states: LRUCache[tuple[str, str], Tensor] = LRUCache(_OBJECTS_KEPT)
         self._lock = threading.Lock()
 
     @property
@@ -226,9 +226,8 @@ class ClipBackbone:
         """
         key = object_name, activation or self.activation
         with self._lock:
-            if key in self._states:
-                self._states.move_to_end(key)
-                return self._states[key]
+            if (known := self._states.get(key)) is not None:
+                return known
         means = [
             self.encode_sentences(sentences, activation).mean(dim=0)
             for sentences in prompt_sentences(object_name)
@@ -236,8 +235,6 @@ class ClipBackbone:
         vectors = F.normalize(torch.stack(means), dim=-1)
         with self._lock:
             self._states[key] = vectors
-            if len(self._states) > _OBJECTS_KEPT:
-                self._states.popitem(last=False)
         return vectors
 
 

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from zsas.points import kernel_size_in_photo
+
 if TYPE_CHECKING:
     from zsas.result import CascadeStep, Points, Result
     from zsas.settings import Settings
@@ -271,33 +273,8 @@ def draw_boxes(
     return picture
 
 
-def side_by_side(
-    pictures: Sequence[NDArray[np.uint8]], gap: int | None = None
-) -> NDArray[np.uint8]:
-    """Pictures in one row on white, scaled to the height of the first.
-
-    Args:
-        pictures: uint8 RGB each, at least one.
-        gap: Pixels between two; a hundredth of the height if not given.
-    """
-    height = pictures[0].shape[0]
-    gap = max(1, height // 100) if gap is None else gap
-    row: list[NDArray[np.uint8]] = []
-    for picture in pictures:
-        if picture.shape[0] != height:
-            width = max(1, round(picture.shape[1] * height / picture.shape[0]))
-            picture = _rgb(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
-        row += [np.full((height, gap, 3), 255, np.uint8), picture]
-    return np.concatenate(row[1:], axis=1)
-
-
-def stages(result: Result, reached: str = "fused") -> list[Stage]:
-    """The stages of a result as captioned pictures, in the order of the method.
-
-    Args:
-        result: A whole result, or one on its way.
-        reached: The last stage that the result has, as `Segmenter.stages` names it.
-    """
+def stages(result: Result) -> list[Stage]:
+    """The stages of a result as captioned pictures, in the order of the method."""
     image, points = result.image, result.points
     found = [
         Stage(
@@ -308,8 +285,6 @@ def stages(result: Result, reached: str = "fused") -> list[Stage]:
             partial(heat_overlay, image, result.anomaly_map),
         )
     ]
-    if reached == "map":
-        return found
     found.append(
         Stage(
             "region",
@@ -345,15 +320,14 @@ def stages(result: Result, reached: str = "fused") -> list[Stage]:
                     partial(_masked_boxes, image, step.mask, result.box),
                 )
             )
-    if reached == "fused":
-        found.append(
-            Stage(
-                "fused",
-                "Score map and mask",
-                _fusion_caption(result),
-                partial(heat_overlay, image, result.score_map, mask=result.mask),
-            )
+    found.append(
+        Stage(
+            "fused",
+            "Score map and mask",
+            _fusion_caption(result),
+            partial(heat_overlay, image, result.score_map, mask=result.mask),
         )
+    )
     return found
 
 
@@ -402,11 +376,13 @@ def _threshold_words(settings: Settings) -> str:
 def _region_caption(result: Result) -> str:
     words = _threshold_words(result.settings)
     if not result.region.any():
-        return f"Eqs 1 and 3: nothing of the map is above {words}, so SAM is not asked."
+        asked = "SAM is asked about your clicks alone" if len(result.points) else "SAM is not asked"
+        return f"Eqs 1 and 3: nothing of the map is above {words}, so {asked}."
     pieces = cv2.connectedComponents(result.region.view(np.uint8))[0] - 1
+    kernel = kernel_size_in_photo(result.settings, *result.region.shape)
     return (
         f"Eqs 1 and 3: {_share(result.region)} in {_count(pieces, 'piece')} of the map are above "
-        f"{words}; a {result.settings.kernel_size} px {result.settings.kernel_shape} gives the "
+        f"{words}; a {result.settings.kernel_shape} of {kernel} px gives the "
         f"hatched ring of {_share(result.ring)}."
     )
 
@@ -423,7 +399,7 @@ def _points_caption(points: Points) -> str:
 
 
 def _box_caption(boxes: NDArray[np.floating[Any]]) -> str:
-    sizes = [f"{x1 - x0:.0f} × {y1 - y0:.0f} px" for x0, y0, x1, y1 in boxes[:3]]
+    sizes = [f"{x1 - x0 + 1:.0f} × {y1 - y0 + 1:.0f} px" for x0, y0, x1, y1 in boxes[:3]]
     more = f" and {len(boxes) - 3} more" if len(boxes) > 3 else ""
     count = _count(len(boxes), "tight box", "tight boxes")
     return f"Eq. 11: {count} around M2: {', '.join(sizes)}{more}."

@@ -9,3 +9,9 @@ class ZsasError(ValueError):
     The message is one complete sentence that says what is wrong, what was expected and what to do.
     Interfaces (shell, page, HTTP) show it as it is; anything else that is raised is a bug.
     """
+
+
+def reason(error: BaseException) -> str:
+    """Why something of another library failed, to stand in a sentence: its first line, or its kind if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Command-line flags made from `Settings`, so that a knob is declared once."""
+"""Command-line flags that several commands share: one for each field of `Settings`, models, and many machines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 
@@ -21,10 +22,84 @@ PANELS = {
 }
 
 
-ADAPTER_HELP = (
-    "Trained linear layers for this CLIP: a .safetensors file, an APRIL-GAN .pth, april-gan:visa or april-gan:mvtec; "
-    "training-free without (tiny brings its own)."
-)
+class PrecisionName(StrEnum):
+    """Number format of the encoders, by name."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Engine(StrEnum):
+    """Where the work is done."""
+
+    local = "local"
+    ray = "ray"
+
+
+MODELS, SCALE = "Models", "Many machines"
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="paper, base or tiny; paper where there is an NVIDIA GPU, tiny elsewhere.",
+        rich_help_panel=MODELS,
+    ),
+]
+Clip = Annotated[
+    str | None,
+    typer.Option(
+        help="CLIP from a Hub id or a folder instead of the preset's.", rich_help_panel=MODELS
+    ),
+]
+Sam = Annotated[
+    str | None,
+    typer.Option(
+        help="SAM from a Hub id, a folder or a checkpoint instead of the preset's.",
+        rich_help_panel=MODELS,
+    ),
+]
+Adapter = Annotated[
+    str | None,
+    typer.Option(
+        help="Trained linear layers for this CLIP: a .safetensors file, an APRIL-GAN .pth, april-gan:visa or "
+        "april-gan:mvtec; training-free without (tiny brings its own).",
+        rich_help_panel=MODELS,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="cpu, cuda, cuda:1 or mps; the best there is by default.", rich_help_panel=MODELS
+    ),
+]
+Precision = Annotated[
+    PrecisionName, typer.Option(help="Number format of the encoders.", rich_help_panel=MODELS)
+]
+EngineName = Annotated[
+    Engine, typer.Option(help="This process, or a Ray cluster (an extra).", rich_help_panel=SCALE)
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Ray: the cluster; a new one on this machine by default.", rich_help_panel=SCALE
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Ray: how many processes hold the models.", min=1, rich_help_panel=SCALE),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(help="Ray: the share of a GPU for each process.", min=0, rich_help_panel=SCALE),
+]
+
+
+def refuse_without_ray(**given: Any) -> None:
+    """End with one sentence if a flag that only Ray reads was given, by parameter name."""
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(f"--{name.replace('_', '-')} needs --engine ray")
 
 
 def flag_of(knob: Knob) -> str:

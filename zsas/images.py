@@ -16,6 +16,7 @@ Choices where a photo says more than RGB can hold:
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import logging
 import os
@@ -28,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from zsas.errors import ZsasError
+from zsas.errors import ZsasError, reason
 
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF", "TGA")
 SUFFIXES = (
@@ -81,20 +82,26 @@ def load_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> NDArray[np.
     )
 
 
-def read_mask(path: str | Path | FarFile, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """A ground-truth mask from a file: bool, shape = (H, W), True where a pixel is not 0.
+def read_mask(
+    source: str | Path | FarFile | Image.Image, shape: tuple[int, int], name: str = "The mask"
+) -> NDArray[np.bool_]:
+    """A ground-truth mask: bool, shape = (H, W), True where a pixel is not 0.
 
     In a JPEG, whose compression leaves traces around every edge, True is a value of 128 and more.
     Of a palette image the index counts, not the colour; of a transparent one what can be seen.
 
     Args:
-        path: The file.
+        source: The file, or a picture that is open already.
         shape: (H, W) of the photo that the mask belongs to.
+        name: Of an open picture, for messages.
 
     Raises:
         ZsasError: If it cannot be read, or has another size than the photo.
     """
-    name, image = _open(path, MAX_PIXELS)
+    if isinstance(source, Image.Image):
+        image = source
+    else:
+        name, image = _open(source, MAX_PIXELS)
     with image:
         values = np.asarray(_upright(_decoded(image, name)))
         lowest = 128 if image.format in ("JPEG", "MPO") else 1e-9
@@ -107,6 +114,13 @@ def read_mask(path: str | Path | FarFile, shape: tuple[int, int]) -> NDArray[np.
             "a mask must have the size of its photo."
         )
     return mask
+
+
+def digest(photo: NDArray[np.uint8]) -> str:
+    """A photo's key: digest of its size and pixels, 32 hex digits."""
+    found = hashlib.blake2b(repr(photo.shape).encode(), digest_size=16)
+    found.update(np.ascontiguousarray(photo).data)
+    return found.hexdigest()
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
@@ -128,10 +142,10 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
             continue
 
         def cannot_list(error: OSError, root: Path = path) -> None:
-            reason = f"The folder {error.filename} cannot be listed ({error.strerror})"
+            why = f"The folder {error.filename} cannot be listed ({error.strerror})"
             if Path(error.filename) == root:
-                raise ZsasError(f"{reason}; check its permissions.") from None
-            logging.getLogger("zsas").warning("%s; it is left out.", reason)
+                raise ZsasError(f"{why}; check its permissions.") from None
+            logging.getLogger("zsas").warning("%s; it is left out.", why)
 
         below = []
         for folder, folders, files in os.walk(path, onerror=cannot_list):
@@ -194,8 +208,8 @@ def _fetched(file: FarFile, name: str) -> bytes:
     except FileNotFoundError:
         raise ZsasError(f"There is no file {name}; check the address.") from None
     except Exception as error:  # every kind of storage has errors of its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ZsasError(f"{name} cannot be read ({reason}).") from None
+        why = reason(error)
+        raise ZsasError(f"{name} cannot be read ({why}).") from None
     if not data:
         raise ZsasError(f"{name} is empty; take a complete image file.")
     return data

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zsas.errors import ZsasError
+from zsas.errors import ZsasError, reason
 
 if TYPE_CHECKING:  # at run time torch and transformers take seconds, and are not needed to say that a model is missing
+    import httpx
     import torch
 
     from zsas.device import Precision
@@ -161,16 +162,16 @@ def folder_of(source: str, files: tuple[str, ...], wanted_for: str) -> Path:
         raise ZsasError(f"There is no folder {source} with a config.json and a {_SAFE} in it.")
     preset = PRESETS.get(wanted_for)
     named = preset is None or source not in (preset.clip, preset.sam)  # by a person, not the preset
-    reason = _unreachable(source)
-    if reason and named:
+    why = _unreachable(source)
+    if why and named:
         raise ZsasError(
-            f"The model {source} is wanted from the Hugging Face Hub, but it is not in the local cache and {reason}; "
+            f"The model {source} is wanted from the Hugging Face Hub, but it is not in the local cache and {why}; "
             "connect once and give the same command again, or name a local folder instead."
         )
-    if reason:
+    if why:
         raise ZsasError(
             f"The preset {wanted_for!r} needs {source} from the Hugging Face Hub, which is not in the local cache "
-            f"and {reason}; connect once and run `zsas models fetch {wanted_for}`, name a local folder with "
+            f"and {why}; connect once and run `zsas models fetch {wanted_for}`, name a local folder with "
             "--clip or --sam, or use the preset tiny, which needs no network."
         )
     from huggingface_hub import snapshot_download
@@ -190,7 +191,7 @@ def folder_of(source: str, files: tuple[str, ...], wanted_for: str) -> Path:
 
 def _on_disk(source: str, files: tuple[str, ...]) -> Path | None:
     """A folder with config and weights, without any network; None if something is missing."""
-    folder = Path(source).expanduser()
+    folder = Path(os.path.expanduser(source))
     if not os.path.isfile(folder / "config.json"):  # False, too, where nobody may look
         return _in_cache(source, files)
     return folder if _complete(folder, files) else None
@@ -218,8 +219,12 @@ def _complete(folder: Path, files: tuple[str, ...]) -> bool:
     return weights and words
 
 
-def _unreachable(source: str) -> str:
-    """Why a repository cannot be had now, in words that follow "and"; empty if it can. One request at most."""
+def probe(path: str) -> httpx.Response | str:
+    """The Hub's answer to one short question, or in words that follow "and" why there is none.
+
+    Args:
+        path: Below the Hub's address, as "me/model/resolve/main/config.json"; "" for the Hub itself.
+    """
     import httpx
     from huggingface_hub import constants
     from huggingface_hub.utils import build_hf_headers
@@ -232,7 +237,7 @@ def _unreachable(source: str) -> str:
         try:
             found.put(
                 httpx.head(
-                    f"{constants.ENDPOINT}/{source}/resolve/main/config.json",
+                    f"{constants.ENDPOINT}/{path}",
                     headers=build_hf_headers(),  # with the token of who is signed in: private and gated models
                     timeout=PROBE_SECONDS,
                     follow_redirects=True,
@@ -248,9 +253,15 @@ def _unreachable(source: str) -> str:
     except queue.Empty:
         return "the Hub cannot be reached"
     if isinstance(answer, _PROXY_ERRORS):
-        return f"the Hub cannot be reached ({_first_line(answer)})"
-    if isinstance(answer, Exception):
-        return "the Hub cannot be reached"
+        return f"the Hub cannot be reached ({reason(answer)})"
+    return "the Hub cannot be reached" if isinstance(answer, Exception) else answer
+
+
+def _unreachable(source: str) -> str:
+    """Why a model's repository cannot be had now, in words that follow "and"; empty if it can."""
+    answer = probe(f"{source}/resolve/main/config.json")
+    if isinstance(answer, str):
+        return answer
     if answer.status_code in (401, 403, 404):
         return f"the Hub does not give it out (status {answer.status_code})"
     return "" if answer.is_success else f"the Hub answers with status {answer.status_code}"
@@ -274,7 +285,7 @@ def load_clip(
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as wrong:
         raise ZsasError(
-            f"The tokenizer in {folder.name} cannot be read ({str(wrong).splitlines()[0]}); "
+            f"The tokenizer in {folder.name} cannot be read ({reason(wrong)}); "
             "its files are missing or damaged, delete the folder and fetch it again."
         ) from None
     # Where a file is missing, the library makes a tokenizer of two words instead of an error.
@@ -296,7 +307,7 @@ def load_sam(source: str, *, wanted_for: str, device: torch.device, precision: P
     from zsas.sam import MetaSam, Sam, TransformersSam, load_meta_checkpoint
 
     if _is_checkpoint(source):
-        checkpoint = Path(source).expanduser()
+        checkpoint = Path(os.path.expanduser(source))
         if not checkpoint.is_file():
             raise ZsasError(f"There is no SAM checkpoint {source}.")
         return Sam(MetaSam(load_meta_checkpoint(checkpoint), device, precision), device)
@@ -336,7 +347,7 @@ def from_folder(kind: Any, folder: Path) -> Any:
         Exception
     ) as error:  # safetensors, pickle, torch and transformers each raise kinds of their own
         raise ZsasError(
-            f"The model in {folder} cannot be loaded as {kind.__name__}: {_first_line(error)}"
+            f"The model in {folder} cannot be loaded as {kind.__name__}: {reason(error)}"
         ) from None
     finally:
         logging.set_verbosity(verbosity)
@@ -358,15 +369,10 @@ def from_folder(kind: Any, folder: Path) -> Any:
     return model
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
-
-
 def adapter_beside(clip: str) -> Path | None:
     """The adapter that was exported with a CLIP, in the same folder, as `zsas train tiny-clip --export` writes it."""
-    file = Path(clip).expanduser() / "adapter.safetensors"
-    return file if file.is_file() else None
+    file = Path(os.path.expanduser(clip)) / "adapter.safetensors"
+    return file if os.path.isfile(file) else None
 
 
 def adapter_file(name: str) -> Path:
@@ -378,7 +384,7 @@ def adapter_file(name: str) -> Path:
         ZsasError: If there is no such file, or it cannot be downloaded.
     """
     if not name.startswith("april-gan:"):
-        return Path(name).expanduser()
+        return Path(os.path.expanduser(name))
     which = name.removeprefix("april-gan:")
     if which not in APRIL_GAN:
         raise ZsasError(
@@ -430,7 +436,7 @@ def _download(url: str, path: Path) -> None:
         ) from None
     except _PROXY_ERRORS as error:
         raise ZsasError(
-            f"{url} cannot be reached ({_first_line(error)}); download the file elsewhere and name its path as the "
+            f"{url} cannot be reached ({reason(error)}); download the file elsewhere and name its path as the "
             "adapter."
         ) from None
     finally:

@@ -6,7 +6,6 @@ settings. A changed setting therefore never runs an encoder.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,11 +22,11 @@ from zsas import __version__
 from zsas.cache import ByteBudgetCache
 from zsas.cascade import Step, kept_step, next_prompt, read_answer, separate_regions
 from zsas.clip import ClipBackbone
-from zsas.device import Precision, pick_device
+from zsas.device import Precision, encoder_dtype, pick_device
 from zsas.errors import ZsasError
 from zsas.frames import resize_map
 from zsas.fusion import fuse, has_run_away, hottest, image_score, soft_mask, trust
-from zsas.images import ImageSource, load_image
+from zsas.images import ImageSource, digest, load_image
 from zsas.localizers import Localizer, PatchFeatures, anomaly_map, image_probability
 from zsas.localizers.linear import LinearLocalizer, read_adapter
 from zsas.localizers.training_free import TrainingFreeLocalizer
@@ -170,15 +169,18 @@ class Segmenter:
         """
         chosen = preset_named(preset or default_preset())
         own_clip, own_sam = (str(source) if source else None for source in (clip, sam))
-        # A name that is wrong should not be found out after gigabytes.
-        given = read_adapter(adapter_file(str(adapter))) if adapter else None
-        fetch(chosen, clip=own_clip, sam=own_sam)
+        # What is wrong should not be found out after gigabytes.
         where = pick_device(device)
+        encoder_dtype(where, precision)
         beside = adapter_beside(own_clip) if own_clip else chosen.adapter
+        own = read_adapter(beside) if beside else None
+        layers = read_adapter(adapter_file(str(adapter))) if adapter else own
+        fetch(chosen, clip=own_clip, sam=own_sam)
         clip_name = own_clip or chosen.clip_name or chosen.clip
-        if own_clip and beside is not None:
-            # A folder may be moved, what its layers were made for stays.
-            clip_name = read_adapter(beside).card.backbone
+        if own_clip and own is not None:
+            clip_name = (
+                own.card.backbone
+            )  # a folder may be moved, what its layers were made for stays
         # The larger model first: what loading takes beside the loaded weights is then lowest at its peak.
         sam_model = load_sam(
             own_sam or chosen.sam, wanted_for=chosen.name, device=where, precision=precision
@@ -191,10 +193,8 @@ class Segmenter:
             precision=precision,
         )
         localizers: dict[str, Localizer] = {"training_free": TrainingFreeLocalizer(backbone)}
-        if given is None and beside is not None:
-            given = read_adapter(beside)
-        if given is not None:
-            localizers["linear"] = LinearLocalizer(backbone, given)
+        if layers is not None:
+            localizers["linear"] = LinearLocalizer(backbone, layers)
         name = chosen.name
         if own_clip or own_sam:
             name = f"{own_clip or chosen.name} + {own_sam or chosen.name}"
@@ -216,6 +216,10 @@ class Segmenter:
             )
         return self.localizers[name]
 
+    def _side(self, settings: Settings) -> int:
+        """Side of the CLIP frame in pixels."""
+        return settings.resolution or self.localizer(settings).resolution
+
     # Encoding: seconds, depends on the photo.
 
     def encode(self, image: ImageSource, settings: Settings | None = None) -> Encoding:
@@ -235,11 +239,10 @@ class Segmenter:
             return []
         settings = settings or Settings()
         photos = [load_image(image) for image in images]
-        keys = [_digest(photo) for photo in photos]
+        keys = [digest(photo) for photo in photos]
         patches, clip_seconds = self._patches(photos, keys, settings)
         features, sam_seconds = self._features(photos, keys)
-        localizer = self.localizer(settings)
-        side = settings.resolution or localizer.resolution
+        localizer, side = self.localizer(settings), self._side(settings)
         timings = {"clip": clip_seconds / len(photos), "sam": sam_seconds / len(photos)}
         return [
             Encoding(keys[i], photos[i], patches[i], features[i], localizer.name, side, timings)
@@ -249,8 +252,7 @@ class Segmenter:
     def _patches(
         self, photos: list[NDArray[np.uint8]], keys: list[str], settings: Settings
     ) -> tuple[list[PatchFeatures], float]:
-        localizer = self.localizer(settings)
-        side = settings.resolution or localizer.resolution
+        localizer, side = self.localizer(settings), self._side(settings)
         slots = [("clip", key, localizer.name, side) for key in keys]
         return self._encoded("clip", photos, slots, lambda missing: localizer.encode(missing, side))
 
@@ -346,15 +348,14 @@ class Segmenter:
         clock = _Clock()
         if isinstance(source, Encoding):
             photo, key, patches = source.image, source.key, source.patches.to(self.clip.device)
-            localizer = self.localizer(settings)
-            if source.localizer != localizer.name:
+            if source.localizer != self.localizer(settings).name:
                 raise ZsasError("The photo was encoded for another localizer; encode it again.")
-            if source.resolution != (settings.resolution or localizer.resolution):
+            if source.resolution != self._side(settings):
                 raise ZsasError("The photo was encoded at another resolution; encode it again.")
             clock.seconds |= source.timings
         else:
             photo = load_image(source)
-            key = _digest(photo)
+            key = digest(photo)
             (patches,), clock.seconds["clip"] = self._patches([photo], [key], settings)
         height, width = photo.shape[:2]
         clock.restart()
@@ -381,9 +382,9 @@ class Segmenter:
             preset=self.preset,
             localizer=self.localizer(settings).name,
             versions=dict(_versions()),
-            timings=clock.seconds,
+            timings={},
         )
-        yield "map", result
+        yield "map", clock.stamped(result)
 
         clock.restart()
         region = extreme_region(heat, settings)
@@ -392,7 +393,7 @@ class Segmenter:
             result, region=region, ring=surrounding_ring(region, settings.kernel_shape, size)
         )
         clock.lap("region")
-        yield "region", result
+        yield "region", clock.stamped(result)
 
         if isinstance(source, Encoding):
             features = source.sam.to(self.sam.device)
@@ -403,7 +404,7 @@ class Segmenter:
         clock.lap("points")
         if targets:
             result = replace(result, points=_all_points(targets))
-            yield "points", result
+            yield "points", clock.stamped(result)
 
         for number in range(1, settings.steps + 1):
             if not targets:
@@ -413,37 +414,26 @@ class Segmenter:
             boxes = [prompt.box for prompt in prompts if prompt.box is not None]
             if boxes:
                 result = replace(result, box=np.stack(boxes))
-                yield "box", result
+                yield "box", clock.stamped(result)
             answers = self.sam.decode(features, prompts)
             for target, prompt, answer in zip(targets, prompts, answers, strict=True):
                 target.steps.append(read_answer(prompt, answer, features.frame, number))
             result = replace(result, steps=(*result.steps, _merged_step(targets, features, number)))
             clock.lap(f"m{number}")
-            yield f"m{number}", result
+            yield f"m{number}", clock.stamped(result)
 
         clock.restart()
-        kept: list[tuple[Step, float]] = []
-        mask, winners = rest.copy(), {"region"} if rest.any() else set()
-        for target in targets:
-            step = kept_step(target.steps)
-            if step is not None:
-                kept.append((step, target.trust(step)))
-            if target.region is not None and has_run_away(step, target.region, settings):
-                mask |= target.region
-                winners.add("region")
-            elif step is not None:
-                mask |= _union([step], height, width)
-                winners.add(step.name)
+        mask, winner, kept = _final_mask(targets, rest, settings)
         score_map = fuse(heat, soft_mask(kept, features.frame), settings)
         result = replace(
             result,
             mask=mask,
-            winner=", ".join(sorted(winners)[::-1]),
+            winner=winner,
             score_map=score_map,
             regions=find_regions(mask, score_map),
         )
         clock.lap("fused")
-        yield "fused", result
+        yield "fused", clock.stamped(result)
 
 
 def _check_clicks(clicks: Sequence[Click]) -> None:
@@ -467,6 +457,10 @@ class _Clock:
 
     def lap(self, stage: str) -> None:
         self.seconds[stage] = time.perf_counter() - self._since
+
+    def stamped(self, result: Result) -> Result:
+        """The result with the times so far."""
+        return replace(result, timings=dict(self.seconds))
 
 
 def _targets(
@@ -571,6 +565,31 @@ def _merged_step(targets: list[_Target], features: SamFeatures, number: int) -> 
     )
 
 
+def _final_mask(
+    targets: Sequence[_Target], rest: NDArray[np.bool_], settings: Settings
+) -> tuple[NDArray[np.bool_], str, list[tuple[Step, float]]]:
+    """The mask, what it is made of in words, and each cascade's kept step with the trust in it.
+
+    Args:
+        targets: Cascades that have run.
+        rest: bool (H, W), the region's pieces that no cascade was run for.
+        settings: `agreement` is read.
+    """
+    mask, winners = rest.copy(), {"region"} if rest.any() else set()
+    kept: list[tuple[Step, float]] = []
+    for target in targets:
+        step = kept_step(target.steps)
+        if step is not None:
+            kept.append((step, target.trust(step)))
+        if target.region is not None and has_run_away(step, target.region, settings):
+            mask |= target.region
+            winners.add("region")
+        elif step is not None:
+            mask |= _union([step], *mask.shape)
+            winners.add(step.name)
+    return mask, ", ".join(sorted(winners)[::-1]), kept
+
+
 def _union(steps: Sequence[Step], height: int, width: int) -> NDArray[np.bool_]:
     mask = np.zeros((height, width), bool)
     for step in steps:
@@ -578,13 +597,6 @@ def _union(steps: Sequence[Step], height: int, width: int) -> NDArray[np.bool_]:
             x0, y0, x1, y1 = step.window
             mask[y0:y1, x0:x1] |= step.mask
     return mask
-
-
-def _digest(photo: NDArray[np.uint8]) -> str:
-    """Digest of a photo's size and pixels."""
-    digest = hashlib.blake2b(repr(photo.shape).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(photo).data)
-    return digest.hexdigest()
 
 
 @cache

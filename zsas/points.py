@@ -42,7 +42,7 @@ def extreme_region(anomaly_map: NDArray[np.float32], settings: Settings) -> NDAr
     if high - low < 1e-6:
         return np.zeros(anomaly_map.shape, bool)
     if settings.threshold_mode == "quantile":
-        return anomaly_map > np.quantile(anomaly_map, min(level, 1.0 - 1e-9))
+        return anomaly_map > np.quantile(anomaly_map, level)
     grey = np.round((anomaly_map - low) / (high - low) * 255).astype(np.uint8)
     otsu, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     return grey > otsu

@@ -66,7 +66,7 @@ class CascadeStep:
         name: "M1", "M2" or "M3".
         mask: bool, shape = (H, W), the highest-scored mask in the original frame.
         score: SAM's predicted IoU in [0, 1]; the mean where several regions were decoded.
-        box: float32, shape = (4,), xyxy in original pixels that was part of the prompt, or None.
+        box: float32, shape = (4,), xyxy of the outermost pixels (inclusive) that was part of the prompt, or None.
         prompts: The prompts in words, for example "6 points, box, logits of M2".
     """
 
@@ -122,7 +122,7 @@ class Result:
         ring: bool, shape = (H, W), N_a of eq. 3.
         points: P of eq. 8.
         steps: The cascade, in order; empty where nothing was above the threshold.
-        box: float32, shape = (n, 4), xyxy in original pixels, the boxes of eq. 11.
+        box: float32, shape = (n, 4), xyxy of the outermost original pixels (inclusive), the boxes of eq. 11.
         winner: What the final mask is made of: names of steps, "region" where a mask was not kept
             (`Settings.agreement`), joined by ", "; "" where there was no cascade.
         mask: bool, shape = (H, W), the final mask.
@@ -159,22 +159,30 @@ class Result:
     @property
     def verdict(self) -> str:
         """One sentence: normal or anomalous, the score, the threshold and what was found."""
-        threshold = self.settings.verdict_threshold
-        look_equal = f"{self.image_score:.2f}" == f"{threshold:.2f}"
-        digits = 4 if look_equal and self.image_score != threshold else 2
+        score, threshold = self.score_and_threshold
+        return f"{self.word}: score {score}, threshold {threshold}, {self.found}."
+
+    @property
+    def word(self) -> str:
+        """The verdict in one word: "Anomalous" or "Normal"."""
+        return "Anomalous" if self.anomalous else "Normal"
+
+    @property
+    def score_and_threshold(self) -> tuple[str, str]:
+        """Image score and verdict threshold as text, with as many digits as tell them apart."""
+        score, threshold = self.image_score, self.settings.verdict_threshold
+        look_equal = f"{score:.2f}" == f"{threshold:.2f}"
+        digits = 4 if look_equal and score != threshold else 2
+        return f"{score:.{digits}f}", f"{threshold:.{digits}f}"
+
+    @property
+    def found(self) -> str:
+        """What was found, in words: regions, or why there are none."""
         count = len(self.regions)
         regions = f"{count} region{'' if count == 1 else 's'}"
-        if count and not self.anomalous:
-            found = f"{regions} marked, too weak for the verdict"
-        elif count:
-            found = regions
-        elif self.region.any():
-            found = "no region left in the mask"
-        else:
-            found = "nothing above the threshold"
-        word = "Anomalous" if self.anomalous else "Normal"
-        score = f"score {self.image_score:.{digits}f}, threshold {threshold:.{digits}f}"
-        return f"{word}: {score}, {found}."
+        if count:
+            return regions if self.anomalous else f"{regions} marked, too weak for the verdict"
+        return "no region left in the mask" if self.region.any() else "nothing above the threshold"
 
     def to_dict(self) -> dict[str, Any]:
         """The result without its pixel arrays, as JSON types."""

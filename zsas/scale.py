@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zsas.errors import ZsasError
+from zsas.errors import ZsasError, reason
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def plan_masks(
     found: dict[str, str] = {}
     for source in sources:
         if "://" not in source:
-            root = Path(source).expanduser().absolute()
+            root = Path(os.path.expanduser(source)).absolute()
             for file in find_images([root]):
                 made_here = any(file.resolve().is_relative_to(folder) for folder in ours)
                 if root.is_dir() and (made_here or is_result(file)):
@@ -181,7 +181,7 @@ def plan_masks(
             system, root_path = fsspec.core.url_to_fs(source)
             listed = [root_path] if system.isfile(root_path) else sorted(system.find(root_path))
         except (OSError, ImportError, ValueError) as error:
-            raise ZsasError(f"{source} cannot be listed ({str(error).splitlines()[0]}).") from None
+            raise ZsasError(f"{source} cannot be listed ({reason(error)}).") from None
         for path in listed:
             if path.lower().endswith(SUFFIXES):
                 name = path.removeprefix(root_path).strip("/") or Path(path).name
@@ -231,9 +231,9 @@ class _Worker:
                 try:
                     rows += do([job])
                 except Exception as error:  # one photo must not stop the rest
-                    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                    why = reason(error)
                     row = {"image": job.get("image", ""), "mask": ""}
-                    rows.append({**row, "error": f"{job['id']} could not be processed ({reason})."})
+                    rows.append({**row, "error": f"{job['id']} could not be processed ({why})."})
         pairs = zip(rows, jobs, strict=True)
         return {"row": [pickle.dumps({**row, "id": job["id"]}) for row, job in pairs]}
 
@@ -390,9 +390,9 @@ def _cluster(address: str | None) -> Iterator[Any]:
             address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **options
         )
     except Exception as error:  # Ray raises a dozen kinds, a plain Exception among them
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        why = reason(error)
         raise ZsasError(
-            f"The Ray cluster {address or 'on this machine'} cannot be used ({reason})."
+            f"The Ray cluster {address or 'on this machine'} cannot be used ({why})."
         ) from None
     try:
         yield ray

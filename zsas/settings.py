@@ -23,6 +23,12 @@ Prompting = Literal["per_region", "joint"]
 Fusion = Literal["weighted", "mask", "map"]
 
 
+_SWITCH = {
+    **dict.fromkeys(("true", "on", "yes", "1"), True),
+    **dict.fromkeys(("false", "off", "no", "0"), False),
+}
+
+
 @dataclass(frozen=True)
 class Knob:
     """What a person needs to know about one field of `Settings`.
@@ -58,6 +64,15 @@ class Knob:
     group: str
     front: bool
     encoding: bool
+
+    def parse(self, text: str) -> Any:
+        """The value that a text means; the text itself where it means none, which `Settings` then refuses."""
+        if self.type is bool:
+            return _SWITCH.get(text.lower(), text)
+        try:
+            return self.type(text)
+        except ValueError:
+            return text
 
     @property
     def range_text(self) -> str:

@@ -250,6 +250,33 @@ class TestHub:
         with pytest.raises(ZsasError, match="is gone"):
             good.load_image()
 
+    def test_a_mask_of_the_hub_is_read_as_one_on_disk(self, tmp_path):
+        palette = Image.fromarray(SPOT).convert("P")
+        palette.putpalette([255, 255, 255] + [0, 0, 0] * 255)  # what is marked is black
+        file = io.BytesIO()
+        palette.save(file, "PNG")
+        cut = cv2.imencode(".png", SPOT)[1].tobytes()[:-30]
+        path = tmp_path / "pcb1.test-00000-of-00001.parquet"
+        picture = {"bytes": cv2.imencode(".png", PICTURE)[1].tobytes()}
+        masks = [{"bytes": file.getvalue()}, {"bytes": cut}]
+        pq.write_table(pa.table({"image": [picture] * 2, "mask": masks, "label": [1, 1]}), path)
+        good, damaged = visa_from_parquet(path, "pcb1", "test")
+        assert good.load_mask((6, 8)).sum() == 4
+        with pytest.raises(ZsasError):
+            damaged.load_mask((6, 8))
+
+    def test_a_download_that_breaks_off_is_one_sentence(self, monkeypatch):
+        class Broken(Exception):
+            pass
+
+        def break_off(*_, **__):
+            raise Broken("the line is dead")
+
+        monkeypatch.setattr(hub, "_hub_answers", lambda: True)
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", break_off)
+        with pytest.raises(ZsasError, match="the line is dead"):
+            load_dataset("mvtec", revision="not-in-any-cache")
+
     def test_a_sample_of_the_hub_is_found_on_another_machine(self, hub):
         root, asked = hub
         (root / "data").mkdir(exist_ok=True)
@@ -278,6 +305,12 @@ class TestHub:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         with pytest.raises(ZsasError, match="give its folder with --root"):
             load_dataset("mvtec", revision="not-in-any-cache")
+
+
+def test_every_suffix_that_is_segmented_is_measured(tmp_path):
+    Image.fromarray(PICTURE).save(tmp_path / "part.jp2")
+    Image.fromarray(PICTURE).save(tmp_path / "part.gif")
+    assert len(load_dataset("flat", tmp_path)) == 2
 
 
 class TestChoosing:

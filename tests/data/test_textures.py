@@ -155,11 +155,7 @@ def test_colours_shapes_and_curves_stay_in_range() -> None:
         assert shade.shape == (3,)
         assert shade.min() >= 0
         assert shade.max() <= 1
-    blob = noise.blob_mask(rng, 100, (50, 40), 15, roughness=0.0)
-    assert abs(blob.sum() - np.pi * 15**2) < 0.1 * np.pi * 15**2
     line = noise.curve(rng, (10, 10), 60, 0.3)
     assert abs(np.linalg.norm(np.diff(line, axis=0), axis=1).sum() - 60) < 0.1
-    cover = noise.draw_curve(100, line, 0.5)
-    assert 0 < cover.max() <= 0.51
     painted = noise.ramp(np.linspace(0, 1, 64, dtype=np.float32)[None], [[0, 0, 0], [1, 0.5, 0]])
     np.testing.assert_allclose(painted[0, -1], [1, 0.5, 0], atol=1e-3)

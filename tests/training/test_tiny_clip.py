@@ -15,13 +15,11 @@ from transformers import CLIPModel
 
 from zsas.errors import ZsasError
 from zsas.training import loop
-from zsas.training.evaluate_quick import Figures
 from zsas.training.pool import (
     CHUNK,
     Pool,
     fill,
     make_batch,
-    open_pool,
 )
 from zsas.training.tiny_clip import export, load_learner, parts, train
 from zsas.training.tiny_clip.losses import dense_loss
@@ -67,7 +65,7 @@ def test_pool_of_other_size_is_refused(pool: Pool) -> None:
 
 def test_missing_pool_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ZsasError, match=r"zsas\.training\.pool"):
-        open_pool(tmp_path)
+        Pool(tmp_path)
 
 
 def test_crops_keep_image_and_labels_together(pool: Pool) -> None:
@@ -218,13 +216,3 @@ def test_an_export_can_keep_parts_of_earlier_rounds(trained: Path, tmp_path: Pat
 def test_a_mixture_that_makes_no_sense_is_one_sentence(text: str) -> None:
     with pytest.raises(ZsasError, match="--mix"):
         parts([text])
-
-
-def test_figures_of_a_perfect_and_of_an_inverted_map() -> None:
-    mask = np.zeros((8, 8), bool)
-    mask[2:5, 2:5] = True
-    perfect, inverted = Figures(), Figures()
-    perfect.add(mask.astype(np.float32), mask, 0.9)
-    inverted.add(1.0 - mask.astype(np.float32), mask, 0.1)
-    assert perfect.pixel() == pytest.approx({"auroc": 100, "ap": 100, "f1": 100})
-    assert inverted.pixel()["auroc"] == pytest.approx(0)

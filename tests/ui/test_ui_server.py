@@ -336,8 +336,23 @@ def test_the_environment_names_an_adapter_for_presets_without_their_own(
 ) -> None:
     from zsas.pipeline import Segmenter
 
-    monkeypatch.setattr(Segmenter, "from_preset", lambda preset, adapter=None: (preset, adapter))
+    monkeypatch.setattr(
+        Segmenter, "from_preset", lambda preset, adapter=None, **_: (preset, adapter)
+    )
+    monkeypatch.setenv("ZSAS_PRESET", "paper")
     assert server.load_segmenter("paper") == ("paper", None)
     monkeypatch.setenv("ZSAS_ADAPTER", "april-gan:visa")
+    assert server.load_segmenter("base") == ("base", None), "it is for the CLIP of ZSAS_PRESET"
     assert server.load_segmenter("paper") == ("paper", "april-gan:visa")
+    monkeypatch.setenv("ZSAS_PRESET", "tiny")
     assert server.load_segmenter("tiny") == ("tiny", None)
+
+
+def test_segmenters_share_the_memory_that_the_environment_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from zsas.pipeline import Segmenter
+
+    monkeypatch.setattr(Segmenter, "from_preset", lambda *_, cache_bytes, **__: cache_bytes)
+    monkeypatch.setenv("ZSAS_CACHE_MB", "128")
+    assert server.load_segmenter("tiny") == 32 * 2**20

@@ -24,10 +24,12 @@ import numpy as np
 import pytest
 from conftest import ROOT, png
 from fake import FakeSegmenter, photo
+from made_result import make_result
 from PIL import Image
 
 from zsas.errors import ZsasError
 from zsas.images import load_image, read_mask
+from zsas.result import find_regions
 from zsas.settings import Settings, knobs
 from zsas.stopping import heeding
 from zsas.ui import batch, controls, drawing, export, gpu, stages, views
@@ -68,6 +70,11 @@ def test_the_address_names_only_what_differs() -> None:
     assert controls.to_query(Settings(), example="nut", preset="") == "example=nut"
 
 
+@pytest.mark.parametrize(("text", "value"), [("on", True), ("off", False), ("0", False)])
+def test_a_switch_in_the_address_may_be_said_in_several_words(text: str, value: bool) -> None:
+    assert controls.from_query({"negatives": text}) == (Settings(negatives=value), [])
+
+
 @pytest.mark.parametrize(
     "query", [{"threshold": "7"}, {"k_positive": "x"}, {"negatives": "maybe"}, {"fusion": "sum"}]
 )
@@ -75,7 +82,9 @@ def test_a_wrong_parameter_is_left_out_with_a_sentence(query: dict[str, str]) ->
     settings, refused = controls.from_query({**query, "blur": "2"})
     assert settings == Settings(blur=2.0)
     assert len(refused) == 1
-    assert next(iter(query)) in refused[0]
+    name, value = next(iter(query.items()))
+    assert f"{name} is " in refused[0]
+    assert value in refused[0]
 
 
 def test_there_is_a_control_for_each_knob_with_its_own_range() -> None:
@@ -520,3 +529,23 @@ def test_the_front_matter_of_the_readme_is_valid() -> None:
         assert re.fullmatch(r"[\w.-]+/[\w.-]+( [\w.,*/-]+)?( [0-9a-f]{40})?", line)
     assert front["emoji"]
     assert Image.open(ROOT / "docs" / "page.png").width >= 1200
+
+
+def test_the_verdict_says_all_that_the_result_says() -> None:
+    result = make_result(anomalous=False, image_score=0.2)
+    assert result.found == "1 region marked, too weak for the verdict"
+    text = views.verdict(result)
+    assert "1 region marked, too weak for the verdict" in text
+    assert "<h2>" in text
+    assert "Normal</h2>" in text
+
+
+def test_a_region_is_outlined_where_it_is() -> None:
+    mask = np.zeros((300, 400), bool)
+    mask[40:90, 350:400] = True  # at the right border
+    mask[200:240, 100:180] = True
+    (first, second) = find_regions(mask, mask.astype(np.float32))
+    text = drawing.marked_regions((first, second), mask.shape)
+    for x0, y0, x1, y1 in (first.box, second.box):
+        assert f"{x0} {y0}L" in text
+        assert f"L{x1 - 1} {y1 - 1}" in text

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from zsas.data.folders import place, read_flat, read_mvtec, read_visa
 from zsas.data.hub import HUB, hub_mvtec, hub_visa
 from zsas.data.samples import Dataset, Sample, Split
-from zsas.errors import ZsasError
+from zsas.errors import ZsasError, reason
 
 if TYPE_CHECKING:
     from zsas.data.samples import Place
@@ -64,8 +64,8 @@ def load_dataset(
         except Exception as error:  # every kind of storage has errors of its own
             if isinstance(folder, Path):
                 raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ZsasError(f"{root} cannot be listed ({reason}).") from None
+            why = reason(error)
+            raise ZsasError(f"{root} cannot be listed ({why}).") from None
     return _without_doubles(_narrowed(dataset, categories, limit))
 
 

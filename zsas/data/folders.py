@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zsas.data.samples import LICENCES, Dataset, File, Sample, Split, object_name
-from zsas.errors import ZsasError
-from zsas.images import load_image, read_mask
+from zsas.errors import ZsasError, reason
+from zsas.images import SUFFIXES, load_image, read_mask
 
 if TYPE_CHECKING:
     from zsas.data.samples import Place
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def place(root: str | Path | Place) -> Place:
@@ -31,7 +29,7 @@ def place(root: str | Path | Place) -> Place:
         found = UPath(root)
         found.fs  # noqa: B018 - the package that speaks to such a storage is looked for here
     except (ImportError, ValueError) as error:
-        raise ZsasError(f"{root} cannot be listed ({str(error).splitlines()[0]}).") from None
+        raise ZsasError(f"{root} cannot be listed ({reason(error)}).") from None
     if isinstance(found, Path):  # what it takes for no address it takes for a file
         raise ZsasError(f"{root} cannot be listed: there are no such addresses.")
     return found

@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from zsas.data.samples import LICENCES, Dataset, File, Sample, Source, Split, object_name
-from zsas.errors import ZsasError
+from zsas.errors import ZsasError, reason
+from zsas.models import probe
 
 HUB = {"mvtec": "Voxel51/mvtec-ad", "visa": "BrachioLab/visa"}
 MVTEC_CATEGORIES = (
@@ -195,7 +196,7 @@ def _cells(path: Path, column: str) -> list[bytes]:
 def _hub_file(repo: str, name: str, revision: str | None) -> Path:
     """A file of a data set on the Hub, from the cache or downloaded (and continued after a break)."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         # Without the network the library would retry each file for half a minute; the cache is enough.
@@ -209,11 +210,11 @@ def _hub_file(repo: str, name: str, revision: str | None) -> Path:
             )
         )
     except LocalEntryNotFoundError:
-        reason = "it does not answer and the file is not in the cache"
-    except (OSError, HfHubHTTPError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        why = "it does not answer and the file is not in the cache"
+    except Exception as error:  # the client raises errors of several libraries
+        why = reason(error)
     raise ZsasError(
-        f"{name} of {repo} cannot be had from the Hugging Face Hub ({reason}); "
+        f"{name} of {repo} cannot be had from the Hugging Face Hub ({why}); "
         "check the network, or download the data set and give its folder with --root."
     )
 
@@ -221,11 +222,4 @@ def _hub_file(repo: str, name: str, revision: str | None) -> Path:
 @functools.lru_cache(maxsize=1)
 def _hub_answers() -> bool:
     """One quick question to the Hub in the life of a process."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
-
-    try:
-        get_session().head(constants.ENDPOINT, timeout=3)
-        return True
-    except Exception:  # any failure of the network layer means the same: not reachable
-        return False
+    return not isinstance(probe(""), str)

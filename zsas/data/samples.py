@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zsas.errors import ZsasError
 from zsas.images import FarFile, load_image, read_mask
 
 if TYPE_CHECKING:  # at run time only where somebody names an address
@@ -90,16 +89,7 @@ class Sample:
         """
         if self.mask is None:
             return None if self.defective is None or self.defective else np.zeros(shape, bool)
-        picture = self.mask.picture()
-        if not isinstance(picture, Image.Image):
-            return read_mask(picture, shape)
-        mask = np.asarray(picture.convert("L")) > 0
-        if mask.shape != shape:
-            raise ZsasError(
-                f"The mask of {self.key} is {mask.shape[1]} × {mask.shape[0]} pixels, but its photo "
-                f"{shape[1]} × {shape[0]}; a mask must have the size of its photo."
-            )
-        return mask
+        return read_mask(self.mask.picture(), shape, name=f"The mask of {self.key}")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from zsas import flags
 from zsas.errors import ZsasError
-from zsas.flags import ADAPTER_HELP, with_knobs
+from zsas.flags import with_knobs
 from zsas.settings import Settings
 
 app = typer.Typer(
@@ -21,7 +22,7 @@ app = typer.Typer(
 CACHE_BYTES, CACHE_BYTES_A_PHOTO = 250_000_000, 50_000_000
 """Encodings in memory: all conditions of a batch share them, those at another resolution, too."""
 
-_DATA, _MODELS, _SCALE = "Data", "Models", "Many machines"
+_DATA = "Data"
 
 
 @app.command()
@@ -97,53 +98,24 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Values of one setting, as k_positive=1,3,5; may be given again."),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="paper, base or tiny; paper where there is a GPU, tiny elsewhere.",
-            rich_help_panel=_MODELS,
-        ),
-    ] = None,
-    clip: Annotated[
-        str | None, typer.Option(help="CLIP instead of the preset's.", rich_help_panel=_MODELS)
-    ] = None,
-    sam: Annotated[
-        str | None, typer.Option(help="SAM instead of the preset's.", rich_help_panel=_MODELS)
-    ] = None,
-    adapter: Annotated[
-        str | None,
-        typer.Option(help=ADAPTER_HELP, rich_help_panel=_MODELS),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.", rich_help_panel=_MODELS)
-    ] = None,
-    precision: Annotated[
-        str, typer.Option(help="auto, fp32 or bf16.", rich_help_panel=_MODELS)
-    ] = "auto",
+    preset: flags.Preset = None,
+    clip: flags.Clip = None,
+    sam: flags.Sam = None,
+    adapter: flags.Adapter = None,
+    device: flags.Device = None,
+    precision: flags.Precision = flags.PrecisionName.auto,
     batch: Annotated[
         int | None,
         typer.Option(
-            help="Images encoded together; 16 on a GPU, else 1.", min=1, rich_help_panel=_MODELS
+            help="Images encoded together; 16 on a GPU, else 1.",
+            min=1,
+            rich_help_panel=flags.MODELS,
         ),
     ] = None,
-    engine: Annotated[
-        str, typer.Option(help="local, or ray (an extra).", rich_help_panel=_SCALE)
-    ] = "local",
-    address: Annotated[
-        str | None, typer.Option(help="Ray: the cluster.", rich_help_panel=_SCALE)
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Ray: how many processes hold the models.", min=1, rich_help_panel=_SCALE
-        ),
-    ] = None,
-    gpus_per_worker: Annotated[
-        float | None,
-        typer.Option(
-            help="Ray: the share of a GPU for each process.", min=0, rich_help_panel=_SCALE
-        ),
-    ] = None,
+    engine: flags.EngineName = flags.Engine.local,
+    address: flags.Address = None,
+    workers: flags.Workers = None,
+    gpus_per_worker: flags.GpusPerWorker = None,
 ) -> None:
     """Measure on a data set: pixel and image metrics, the paper's ablations, sweeps of any setting.
 
@@ -153,16 +125,8 @@ def evaluate(
     from zsas.data.datasets import load_dataset, make_dataset
     from zsas.evaluation.conditions import parse_sweep, plan
 
-    if engine not in ("local", "ray"):
-        raise ZsasError(f"There is no engine {engine!r}; take local or ray.")
-    if engine == "local":
-        for flag, value in (
-            ("--address", address),
-            ("--workers", workers),
-            ("--gpus-per-worker", gpus_per_worker),
-        ):
-            if value is not None:
-                raise ZsasError(f"{flag} needs --engine ray.")
+    if engine is flags.Engine.local:
+        flags.refuse_without_ray(address=address, workers=workers, gpus_per_worker=gpus_per_worker)
     conditions = plan(settings, _parts(ablate), parse_sweep(sweep or ()))
     if dataset == "made":
         if root is None or "://" in root:
@@ -180,7 +144,7 @@ def evaluate(
         "sam": sam,
         "adapter": adapter,
         "device": device,
-        "precision": precision,
+        "precision": precision.value,
     }
     if out is None:
         given = (dataset, Path(root).resolve().name if root else None, preset)
@@ -193,7 +157,7 @@ def evaluate(
         side=side,
         batch=batch,
         ray=None
-        if engine == "local"
+        if engine is flags.Engine.local
         else {"address": address, "workers": workers, "gpus_per_worker": gpus_per_worker},
     )
     for warning in results["warnings"]:

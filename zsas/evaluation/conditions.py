@@ -79,10 +79,9 @@ def parse_sweep(texts: Iterable[str]) -> dict[str, list[Any]]:
     """`["k_positive=1,3,5"]` as `{"k_positive": [1, 3, 5]}`.
 
     Raises:
-        ZsasError: If a text is not name=v1,v2, the name is no setting, or a value is not of its type.
+        ZsasError: If a text is not name=v1,v2, the name is no setting, or a value is not of its range.
     """
     known = {knob.name: knob for knob in knobs()}
-    words = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
     found: dict[str, list[Any]] = {}
     for text in texts:
         name, equals, values = text.partition("=")
@@ -93,12 +92,6 @@ def parse_sweep(texts: Iterable[str]) -> dict[str, list[Any]]:
             )
         knob = known[name]
         for value in (part.strip() for part in values.split(",")):
-            try:
-                parsed = words[value.lower()] if knob.type is bool else knob.type(value)
-            except (KeyError, ValueError):
-                raise ZsasError(
-                    f"The sweep of {name} has the value {value!r}, but it must be {knob.range_text}."
-                ) from None
-            Settings().replace(**{name: parsed})
-            found.setdefault(name, []).append(parsed)
+            changed = Settings().replace(**{name: knob.parse(value)})
+            found.setdefault(name, []).append(getattr(changed, name))
     return found

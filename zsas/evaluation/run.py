@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zsas import draw
 from zsas.data.samples import Dataset, Sample
-from zsas.errors import ZsasError
+from zsas.errors import ZsasError, reason
 from zsas.evaluation.conditions import Condition
 from zsas.evaluation.metrics import Truth
 from zsas.evaluation.records import Outcome, Record, Store
@@ -69,8 +69,8 @@ def measure_each(
                 for record in measure_each(segmenter, [sample], conditions, side)
             ]
         (sample,) = samples
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        sentence = f"{sample.key} could not be measured ({reason})."
+        why = reason(error)
+        sentence = f"{sample.key} could not be measured ({why})."
         return [Record(sample.key, sample.category, sample.kind, sample.defective, (), sentence)]
 
 

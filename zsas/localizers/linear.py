@@ -289,7 +289,7 @@ class LinearLocalizer:
 
 def _folder(backbone: str) -> Path | None:
     """The folder that the name of a backbone is; None for a Hub id or a preset's name."""
-    path = Path(backbone).expanduser()
+    path = Path(os.path.expanduser(backbone))
     looks_so = backbone.startswith((".", "~")) or path.is_absolute() or len(path.parts) > 2
     return path.resolve() if looks_so or os.path.isfile(path / "config.json") else None
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zsas import flags
+
 if TYPE_CHECKING:
     from zsas.training.pool import Pool
 
@@ -160,9 +162,7 @@ def adapters(
         str | None, typer.Option(help="Revision of the data set on the Hub.")
     ] = None,
     preset: Annotated[str, typer.Option(help="Whose CLIP the layers are for.")] = "paper",
-    clip: Annotated[
-        str | None, typer.Option(help="CLIP from a Hub id or a folder instead.")
-    ] = None,
+    clip: flags.Clip = None,
     epochs: Annotated[
         int | None, typer.Option(help="By default 3 for mvtec and 15 for everything else.", min=1)
     ] = None,
@@ -179,8 +179,8 @@ def adapters(
         float, typer.Option(help="Share of the images for the validation curve; 0 trains on all.")
     ] = 0.05,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    device: flags.Device = None,
+    precision: flags.Precision = flags.PrecisionName.auto,
     cache_gb: Annotated[
         float,
         typer.Option(
@@ -216,6 +216,7 @@ def adapters(
         holdout=holdout,
         seed=seed,
     )
+    where = pick_device(device)  # said before anything is fetched
     data = load_dataset(dataset, root, revision=revision)
     if data.licence:
         typer.echo(data.licence, err=True)
@@ -223,8 +224,8 @@ def adapters(
         clip or chosen.clip,
         name=clip or chosen.clip_name or chosen.clip,
         wanted_for=chosen.name,
-        device=pick_device(device),
-        precision=precision,  # type: ignore[arg-type]  # checked where it is read
+        device=where,
+        precision=precision.value,
     )
     path = training.train(
         backbone, data, out, recipe, resume=not fresh, cache_bytes=int(cache_gb * 1e9)
@@ -234,8 +235,8 @@ def adapters(
 
 def _filled(folder: Path, count: int, workers: int) -> Pool:
     """The pool of made images; made first where the folder has none."""
-    from zsas.training.pool import fill, open_pool
+    from zsas.training.pool import Pool, fill
 
     if (folder / "pool.json").is_file():
-        return open_pool(folder)
+        return Pool(folder)
     return fill(folder, count=count, workers=workers)

@@ -273,11 +273,6 @@ def fill(
     return Pool(folder)
 
 
-def open_pool(folder: Path) -> Pool:
-    """The pool in a folder; see :class:`Pool`."""
-    return Pool(folder)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fill a pool from the shell: ``python -m zsas.training.pool --count 20000``."""
     parser = argparse.ArgumentParser(description="Fill a pool of made images for training.")

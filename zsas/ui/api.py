@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from zsas.errors import ZsasError
-from zsas.images import load_image
 from zsas.settings import knobs
 from zsas.ui import batch, export
 from zsas.ui.controls import settings_from
 from zsas.ui.quick import gr
 from zsas.ui.session import Workshop
+from zsas.ui.upload import load_upload
 
 
 def make_segment(workshop: Workshop) -> Callable[..., tuple[Any, ...]]:
@@ -28,7 +28,7 @@ def make_segment(workshop: Workshop) -> Callable[..., tuple[Any, ...]]:
         if image is None:
             raise gr.Error("There is no image; send one.", print_exception=False)
         try:
-            photo = workshop.keep_photo(_named(image))
+            photo = workshop.keep_photo(load_upload(image))
             preset = preset or workshop.running or workshop.default
             result = workshop.decide(preset, workshop.encode(preset, photo, chosen), chosen)
             files = export.save_all(result, Path(image).stem)
@@ -73,13 +73,6 @@ def make_batch(workshop: Workshop) -> Callable[..., tuple[Any, ...]]:
         "One row a file with verdict, score and regions; a ZIP with masks, score maps, overlays, JSON, CSV and "
         "COCO annotations.",
     )
-
-
-def _named(path: str) -> Any:
-    try:
-        return load_image(path)
-    except ZsasError as error:
-        raise ZsasError(str(error).replace(path, Path(path).name)) from None
 
 
 def _described(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zsas.evaluation.conditions import KERNELS
 from zsas.result import Result
 from zsas.settings import Settings
 from zsas.ui import drawing
@@ -22,9 +23,6 @@ ABLATION: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("Points, logits", "M2", {"steps": 2}),
     ("Points, box, logits", "M3, one cascade a region", {"steps": 3, "prompting": "per_region"}),
     ("All points together", "M3, joint as in the paper", {"steps": 3, "prompting": "joint"}),
-)
-KERNELS = tuple(
-    (shape, size) for shape in ("cross", "rectangle", "ellipse") for size in (20, 25, 30)
 )
 STYLES = ("", "7 3", "2 3", "9 3 2 3", "1 2")
 

@@ -86,18 +86,7 @@ def from_query(query: Mapping[str, str]) -> tuple[Settings, list[str]]:
         if knob.name not in query:
             continue
         try:
-            settings = settings.replace(**{knob.name: _parse(knob, query[knob.name])})
+            settings = settings.replace(**{knob.name: knob.parse(query[knob.name])})
         except ZsasError as error:
             refused.append(str(error))
     return settings, refused
-
-
-def _parse(knob: Knob, text: str) -> Any:
-    if knob.type is bool:
-        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower())
-    if knob.type in (int, float):
-        try:
-            return knob.type(text)
-        except ValueError:
-            return text
-    return text

@@ -111,12 +111,18 @@ def colour_bar(low: float = 0.0, high: float = 1.0, *, scaled: bool = False) -> 
     )
 
 
-def path_of(mask: NDArray[np.bool_]) -> str:
-    """The border of a mask as SVG path data, through the middles of its border pixels; "" if it is empty."""
+def path_of(mask: NDArray[np.bool_], corner: tuple[int, int] = (0, 0), side: int = 0) -> str:
+    """The border of a mask as SVG path data, through the middles of its border pixels; "" if it is empty.
+
+    Args:
+        mask: bool (h, w), a photo's or a cut-out's.
+        corner: x, y of the cut-out in the photo.
+        side: The photo's longest side, which decides how fine the line is; 0 is the mask's own.
+    """
     contours, _ = cv2.findContours(
-        np.ascontiguousarray(mask, np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+        np.ascontiguousarray(mask, np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=corner
     )
-    tolerance = max(mask.shape) / 1500
+    tolerance = (side or max(mask.shape)) / 1500
     pieces = []
     for contour in contours:
         line = cv2.approxPolyDP(contour, tolerance, True)[:, 0, :]
@@ -127,9 +133,11 @@ def path_of(mask: NDArray[np.bool_]) -> str:
     return "".join(pieces)
 
 
-def area(mask: NDArray[np.bool_], css: str = "zs-mask") -> str:
-    """A tinted, outlined mask; the outline has a dark edge, so that it is seen on any ground."""
-    line = path_of(mask)
+def area(
+    mask: NDArray[np.bool_], css: str = "zs-mask", corner: tuple[int, int] = (0, 0), side: int = 0
+) -> str:
+    """A tinted, outlined mask; the outline has a dark edge, so that it is seen on any ground. See `path_of`."""
+    line = path_of(mask, corner, side)
     if not line:
         return ""
     return (
@@ -142,21 +150,26 @@ def marked_regions(regions: Sequence[Region], shape: Sequence[int]) -> str:
     size = max(shape[:2]) / 28
     pieces = []
     for region in regions:
+        x0, y0, x1, y1 = region.box
+        inside = region.mask[
+            y0:y1, x0:x1
+        ]  # the rest of a large photo would cost more than the region
+        outlined = area(inside, corner=(x0, y0), side=max(shape[:2]))
         number = ""
         if region.id <= NUMBERED:
-            x, y = _place_of_number(region, shape, size)
+            x, y = _place_of_number(inside, region.box, shape, size)
             number = f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:.1f}">{region.id}</text>'
-        pieces.append(
-            f'<g class="zs-region" data-region="{region.id}">{area(region.mask)}{number}</g>'
-        )
+        pieces.append(f'<g class="zs-region" data-region="{region.id}">{outlined}{number}</g>')
     return "".join(pieces)
 
 
-def _place_of_number(region: Region, shape: Sequence[int], size: float) -> tuple[float, float]:
+def _place_of_number(
+    mask: NDArray[np.bool_], box: tuple[int, int, int, int], shape: Sequence[int], size: float
+) -> tuple[float, float]:
     """The middle of a number `size` pixels high: in the thickest part, or beside a region too thin for it."""
     height, width = shape[:2]
-    x0, y0, x1, y1 = region.box
-    inside = np.pad(region.mask[y0:y1, x0:x1].astype(np.uint8), 1)
+    x0, y0, x1, y1 = box
+    inside = np.pad(mask.astype(np.uint8), 1)
     depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
     if depth[y, x] >= size:

@@ -72,16 +72,19 @@ def default_preset() -> str:
 
 
 def load_segmenter(preset: str) -> Any:
-    """A real segmenter; torch is imported here, in the background, after the page is up."""
+    """A real segmenter; torch is imported here, in the background, after the page is up.
+
+    Its own cache holds maps, and encodings only on their way to the workshop, which keeps them.
+    """
     from zsas.device import keep_freed_memory
     from zsas.models import preset_named
     from zsas.pipeline import Segmenter
 
     keep_freed_memory()
-    own = preset_named(preset).adapter
-    return Segmenter.from_preset(
-        preset, adapter=None if own else os.environ.get("ZSAS_ADAPTER") or None
-    )
+    adapter = None
+    if preset == default_preset() and not preset_named(preset).adapter:
+        adapter = os.environ.get("ZSAS_ADAPTER") or None
+    return Segmenter.from_preset(preset, adapter=adapter, cache_bytes=_cache_bytes() // 4)
 
 
 def default_workshop() -> Workshop:
@@ -90,12 +93,16 @@ def default_workshop() -> Workshop:
     Raises:
         ZsasError: If ZSAS_PRESET or ZSAS_CACHE_MB makes no sense.
     """
+    return Workshop(load_segmenter, default_preset(), budget=_cache_bytes())
+
+
+def _cache_bytes() -> int:
     megabytes = os.environ.get("ZSAS_CACHE_MB") or "1024"
     if not megabytes.isdecimal() or not int(megabytes):
         raise ZsasError(
             f"ZSAS_CACHE_MB is {megabytes!r}, but it must be a whole number of megabytes, 1 or more."
         )
-    return Workshop(load_segmenter, default_preset(), budget=int(megabytes) * 2**20)
+    return int(megabytes) * 2**20
 
 
 def make_page(workshop: Workshop | None = None, examples: Examples | None = None) -> gr.Blocks:

@@ -6,7 +6,6 @@ The heavy things, models and encodings, live once in `Workshop`, bounded in byte
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from zsas.cache import ByteBudgetCache
 from zsas.errors import ZsasError
+from zsas.images import digest
 from zsas.settings import Settings
 from zsas.ui import gpu
 
@@ -167,9 +167,7 @@ class Workshop:
 
     def keep_photo(self, image: NDArray[np.uint8]) -> str:
         """Keep a photo and return its key, which is made from its content."""
-        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16)
-        digest.update(str(image.shape).encode())
-        key = digest.hexdigest()
+        key = digest(image)
         self._photos.put(key, image)
         return key
 

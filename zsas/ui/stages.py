@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from zsas.errors import ZsasError
-from zsas.images import load_image
 from zsas.result import Result
 from zsas.settings import Settings
 from zsas.ui import views
 from zsas.ui.controls import to_query
 from zsas.ui.examples import Examples
 from zsas.ui.session import MAX_CLICKS, Click, Session, Workshop
+from zsas.ui.upload import load_upload
 
 REACH = 0.035
 """A click this near to one's own point, as a share of the longest side, is meant for that point."""
@@ -48,14 +48,9 @@ def open_photo(workshop: Workshop, path: str) -> Session:
     """Take in an uploaded file.
 
     Raises:
-        ZsasError: One sentence, with the file's own name instead of the server's path.
+        ZsasError: One sentence, see `load_upload`.
     """
-    name = Path(path).name
-    try:
-        image = load_image(path)
-    except ZsasError as error:
-        raise ZsasError(str(error).replace(path, name)) from None
-    return Session(photo=workshop.keep_photo(image), name=Path(name).stem)
+    return Session(photo=workshop.keep_photo(load_upload(path)), name=Path(path).stem)
 
 
 def open_example(workshop: Workshop, examples: Examples, key: str) -> Session:
@@ -101,7 +96,7 @@ def run(
         result = None
         for name, result in workshop.stages(preset, session.photo, settings, session.clicks):
             if name == "fused":
-                break
+                continue  # shown below, when the photo's encoding is kept for the next decision
             upto = views.ORDER[name]
             title = views.STAGES[upto][1].lower()
             yield Screen(
@@ -110,7 +105,6 @@ def run(
                 verdict=views.busy(f"Stage {upto + 1} of {len(views.STAGES)}: {title}"),
                 gallery=views.stages(result, scaled=scaled, upto=upto),
             )
-        workshop.encode(preset, session.photo, settings)  # known by now: kept for the next decision
     except ZsasError as error:
         yield opened(workshop, session, views.sorry(str(error)))
         return

@@ -9,6 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.errors import ZsasError
+from zsas.images import load_image
 from zsas.ui.quick import gr, without_stubs
 
 
@@ -39,6 +44,18 @@ def is_uploaded(path: str) -> bool:
     except (OSError, ValueError):
         return False
     return real.is_file() and real.is_relative_to(folder)
+
+
+def load_upload(path: str | Path) -> NDArray[np.uint8]:
+    """An uploaded photo, uint8 RGB (H, W, 3).
+
+    Raises:
+        ZsasError: One sentence, with the file's own name instead of the server's path.
+    """
+    try:
+        return load_image(path)
+    except ZsasError as error:
+        raise ZsasError(str(error).replace(str(path), Path(path).name)) from None
 
 
 with without_stubs():

@@ -67,20 +67,18 @@ def sorry(text: str) -> str:
 
 def verdict(result: Result) -> str:
     """The verdict in words, its score on a scale with the threshold, and what it is made of."""
-    head, _, found = result.verdict.rstrip(".").rpartition(", ")
-    word = head.split(":")[0]
     score, threshold = result.image_score, result.settings.verdict_threshold
+    shown, compared = result.score_and_threshold
     css, icon = ("zs-bad", "▲") if result.anomalous else ("zs-good", "✓")
     relation = "at or above" if score >= threshold else "below"
-    digits = 4 if f"{score:.2f}" == f"{threshold:.2f}" and score != threshold else 2
     return (
         f'<div class="zs-verdict {css}" role="status" data-score="{score:.6f}">'
-        f'<h2><i aria-hidden="true">{icon}</i>{escape(word)}</h2>'
-        f'<p class="zs-found">{escape(found[:1].upper() + found[1:])}</p>'
+        f'<h2><i aria-hidden="true">{icon}</i>{result.word}</h2>'
+        f'<p class="zs-found">{escape(result.found[:1].upper() + result.found[1:])}</p>'
         f'<div class="zs-meter" aria-hidden="true"><b style="width:{100 * score:.1f}%"></b>'
         f'<i style="left:{100 * threshold:.1f}%"></i></div>'
-        f'<p class="zs-score">Score <strong>{score:.{digits}f}</strong>, {relation} the threshold '
-        f"<strong>{threshold:.{digits}f}</strong></p></div>"
+        f'<p class="zs-score">Score <strong>{shown}</strong>, {relation} the threshold '
+        f"<strong>{compared}</strong></p></div>"
     )
 
 

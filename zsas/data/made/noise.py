@@ -300,45 +300,6 @@ def metal_colour(rng: Rng, value: tuple[float, float] = (0.25, 0.75)) -> Field:
     return np.asarray(rng.uniform(*value) * np.array([1 + cast, 1.0, 1 - cast]), np.float32)
 
 
-def blob_mask(
-    rng: Rng,
-    size: int,
-    centre: tuple[float, float],
-    radius: float,
-    roughness: float = 0.3,
-    stretch: float = 1.0,
-    points: int = 48,
-) -> NDArray[np.bool_]:
-    """A filled irregular closed shape.
-
-    Args:
-        rng: source of randomness.
-        size: side of the mask in pixels.
-        centre: (x, y) in pixels.
-        radius: mean radius in pixels.
-        roughness: relative standard deviation of the radius; 0 gives an ellipse.
-        stretch: ratio of the long to the short axis, at a random direction.
-        points: corners of the polygon.
-    """
-    theta = np.linspace(0, 2 * np.pi, points, endpoint=False)
-    wobble = np.zeros(points)
-    for frequency in range(1, 7):
-        wobble += rng.normal() / frequency * np.cos(frequency * theta + rng.uniform(0, 2 * np.pi))
-    r = radius * np.clip(1 + roughness * wobble, 0.15, 3.0)
-    x, y = r * np.cos(theta) * np.sqrt(stretch), r * np.sin(theta) / np.sqrt(stretch)
-    turn = rng.uniform(0, 2 * np.pi)
-    outline = np.stack(
-        [
-            centre[0] + x * np.cos(turn) - y * np.sin(turn),
-            centre[1] + x * np.sin(turn) + y * np.cos(turn),
-        ],
-        -1,
-    )
-    canvas = np.zeros((size, size), np.uint8)
-    cv2.fillPoly(canvas, [np.round(outline * 16).astype(np.int32)], 1, cv2.LINE_8, 4)
-    return canvas.astype(bool)
-
-
 def curve(
     rng: Rng,
     start: tuple[float, float],
@@ -366,22 +327,6 @@ def curve(
     heading = angle + np.cumsum(slow) * bend / np.sqrt(steps * 4) + jag * rng.normal(0, 1, steps)
     step = length / steps * np.stack([np.cos(heading), np.sin(heading)], -1)
     return np.vstack([[start], np.asarray(start) + np.cumsum(step, 0)]).astype(np.float32)
-
-
-def draw_curve(size: int, points: NDArray[np.float32], width: float) -> Field:
-    """Coverage in [0, 1] of an antialiased polyline ``width`` pixels wide (may be below one)."""
-    canvas = np.zeros((size, size), np.uint8)
-    thickness = max(1, round(width))
-    cv2.polylines(
-        canvas,
-        [np.round(points * 16).astype(np.int32)],
-        False,
-        255,
-        thickness,
-        cv2.LINE_AA,
-        4,
-    )
-    return np.asarray(canvas.astype(np.float32) * (min(1.0, width) / 255.0), np.float32)
 
 
 def specks(rng: Rng, size: int, count: int, radius: tuple[float, float]) -> Field:

@@ -20,7 +20,7 @@ from zsas.errors import ZsasError
 from zsas.localizers.linear import Adapter, AdapterCard
 from zsas.text import ENSEMBLE
 from zsas.training import loop
-from zsas.training.pool import make_batch, open_pool
+from zsas.training.pool import Pool, make_batch
 from zsas.training.tiny_clip.losses import losses
 from zsas.training.tiny_clip.model import Learner, load_learner, tokenizer_folder
 from zsas.training.tiny_clip.recipe import ROUNDS, SCALE, Recipe, recipe_from
@@ -82,7 +82,7 @@ def train(
 
     torch.set_num_threads(threads)
     team = loop.Team()
-    sources = [open_pool(folder) for folder in pools]
+    sources = [Pool(folder) for folder in pools]
     images = sources[0]
     if any(source.kinds != images.kinds for source in sources):
         raise ZsasError(

@@ -11,7 +11,7 @@ from zsas.training.tiny_sam import train
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train from the shell: ``python -m zsas.training.tiny_sam --minutes 90 --out runs/tiny-sam``."""
-    from zsas.training.pool import open_pool
+    from zsas.training.pool import Pool
 
     parser = argparse.ArgumentParser(
         "python -m zsas.training.tiny_sam", description="Train the small SAM on made images."
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         minutes=given.minutes,
         steps=given.steps,
         seed=given.seed,
-        pools=[open_pool(folder) for folder in given.pool or [Path("runs/pool")]],
+        pools=[Pool(folder) for folder in given.pool or [Path("runs/pool")]],
         threads=given.threads,
         start=given.start,
     )

@@ -317,41 +317,20 @@ def plot_curves(csv_path: Path, png_path: Path, *, x: str = "step") -> None:
         png_path: Where the picture goes.
         x: Column of the horizontal axis.
     """
-    import cv2
-    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     with csv_path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows:
         return
     names = [name for name in rows[0] if name != x]
-    xs = np.array([float(row[x]) for row in rows])
-    width, height, columns = 360, 200, 3
-    lines = -(-len(names) // columns)
-    sheet = np.full((lines * height, columns * width, 3), 255, np.uint8)
-    for i, name in enumerate(names):
-        top, left = (i // columns) * height, (i % columns) * width
-        ys = np.array([float(row[name]) for row in rows])
-        good = np.isfinite(ys)
-        title = name
-        if good.any():
-            low, high = float(ys[good].min()), float(ys[good].max())
-            title = f"{name}: {ys[good][-1]:.4g} [{low:.3g}, {high:.3g}]"
-            span_x = max(1e-9, float(xs.max() - xs.min()))
-            px = left + 10 + (xs[good] - xs.min()) / span_x * (width - 20)
-            py = top + height - 10 - (ys[good] - low) / max(1e-9, high - low) * (height - 45)
-            points = np.stack([px, py], 1).round().astype(np.int32)
-            cv2.polylines(sheet, [points], False, (160, 60, 20), 1, cv2.LINE_AA)
-        cv2.putText(
-            sheet,
-            title,
-            (left + 10, top + 20),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            0.42,
-            (40, 40, 40),
-            1,
-            cv2.LINE_AA,
-        )
-        cv2.rectangle(sheet, (left + 4, top + 4), (left + width - 4, top + height - 4), (210,) * 3)
+    lines = math.ceil(len(names) / 3)
+    figure = Figure(figsize=(11, 2.2 * lines), layout="constrained")
+    FigureCanvasAgg(figure)
+    for number, name in enumerate(names, start=1):
+        panel = figure.add_subplot(lines, 3, number)
+        panel.plot([float(row[x]) for row in rows], [float(row[name]) for row in rows], linewidth=1)
+        panel.set_title(f"{name}: {float(rows[-1][name]):.4g}", fontsize=9)
     png_path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(png_path), sheet)
+    figure.savefig(png_path, dpi=100, metadata={"Software": None})

@@ -18,12 +18,14 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The tests with the oldest series of each requirement that is allowed: what the lower bounds promise.
+# The tests with the oldest series of each requirement that is allowed: what the lower bounds promise. What is judged by the
+# newest series, that upper bounds stop at the next major, is left out.
 lowest: browser
 	$(PYTHON) -m venv $(VENV)-lowest
 	sed -E 's/>=([0-9.]+),.*/==\1.*/' requirements.txt > $(VENV)-lowest/requirements.txt
 	$(VENV)-lowest/bin/python -m pip install -q -r $(VENV)-lowest/requirements.txt -r requirements-dev.txt
-	HF_HUB_OFFLINE=1 $(VENV)-lowest/bin/python -m pytest
+	HF_HUB_OFFLINE=1 $(VENV)-lowest/bin/python -m pytest \
+		--deselect tests/test_project.py::test_requirements_have_a_lower_bound_and_stop_at_the_next_major
 
 bench: $(VENV)/.dev browser
 	HF_HUB_OFFLINE=1 $(BIN)/python -m bench

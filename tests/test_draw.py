@@ -173,7 +173,7 @@ def test_clicks_where_the_map_shows_nothing_are_what_sam_is_asked() -> None:
 
 def test_the_rings_kernel_is_told_in_pixels_of_the_photo() -> None:
     result = make_result()  # 80 px wide: 25 px of 1024 are 3
-    assert "an ellipse of 3 px" in draw.stages(result)[1].caption.replace("a ellipse", "an ellipse")
+    assert "dilated by 3 px (ellipse)" in draw.stages(result)[1].caption
 
 
 def test_words_alone_draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -382,8 +382,8 @@ def _region_caption(result: Result) -> str:
     kernel = kernel_size_in_photo(result.settings, *result.region.shape)
     return (
         f"Eqs 1 and 3: {_share(result.region)} in {_count(pieces, 'piece')} of the map are above "
-        f"{words}; a {result.settings.kernel_shape} of {kernel} px gives the "
-        f"hatched ring of {_share(result.ring)}."
+        f"{words}; dilated by {kernel} px ({result.settings.kernel_shape}), it leaves the hatched "
+        f"ring of {_share(result.ring)}."
     )
 
 

@@ -26,6 +26,7 @@ from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 from zsas.cache import ByteBudgetCache
 from zsas.settings import Settings
 from zsas.ui import stages
+from zsas.ui.examples import Examples
 
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=PATIENCE)
@@ -552,14 +553,22 @@ def test_stop_ends_a_batch_and_packs_what_is_done(tab: Tab, served: Served) -> N
         slow.seconds = 0.0
 
 
-def test_a_preset_out_of_reach_is_one_sentence_and_the_page_goes_on(tab: Tab) -> None:
+def test_a_preset_out_of_reach_is_one_sentence_and_the_page_goes_on(
+    tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Examples, "complete", False
+    )  # so that the page goes on looking, each second
     page = tab.result()
     page.click("#zs-preset input")
     page.get_by_role("option", name="paper").click()
     expect(page.locator(".toast-body, [data-testid=toast-body]").first).to_contain_text(
         "paper needs the Hub"
     )
-    expect(page.locator("#zs-head")).to_contain_text("paper is not available; tiny goes on.")
+    said = "paper is not available; tiny goes on."
+    expect(page.locator("#zs-head")).to_contain_text(said)
+    page.wait_for_timeout(2500)
+    expect(page.locator("#zs-head")).to_contain_text(said)
     expect(page.locator("#zs-preset input")).to_have_value("tiny")
     expect(page.locator("#zs-verdict")).to_contain_text("Anomalous")
 

@@ -31,6 +31,7 @@ arrows move, Enter sets a point, − says this is fine, Backspace undoes.</p>
 """
 
 
+_TURNING = "zs-spin"
 TAKE = "Open a photo first; then its files are made here, without loss."
 DOWNLOADS = (
     ("mask", "Mask, PNG"),
@@ -279,8 +280,13 @@ def html(value: str, **options: Any) -> gr.HTML:
 
 def status_line(text: str, waiting: bool = False) -> str:
     """What the models are doing, in a line of the head; with a turning mark while somebody waits for them."""
-    mark = '<i class="zs-spin" aria-hidden="true"></i> ' if waiting else ""
+    mark = f'<i class="{_TURNING}" aria-hidden="true"></i> ' if waiting else ""
     return f'<div class="zs-status" role="status">{mark}{plain(text)}</div>'
+
+
+def is_waiting(status: str) -> bool:
+    """Whether a line of `status_line` has the turning mark."""
+    return _TURNING in status
 
 
 def note(text: str) -> str:

@@ -14,7 +14,7 @@ from zsas.stopping import Stopped, heeding, until_stopped
 from zsas.ui import api, batch, compare, drawing, export, snippets, stages, views
 from zsas.ui.controls import NAMES, from_query, settings_from
 from zsas.ui.examples import Examples
-from zsas.ui.layout import DOWNLOADS, TAKE, Layout, note, plain, status_line
+from zsas.ui.layout import DOWNLOADS, TAKE, Layout, is_waiting, note, plain, status_line
 from zsas.ui.quick import gr
 from zsas.ui.session import PRESETS, Session, Workshop
 from zsas.ui.upload import UploadedFiles, UploadedImage, is_uploaded
@@ -104,7 +104,7 @@ class _Page(Layout):
         page.unload(self._forget)
         self.timer.tick(
             self._tick,
-            self.seen,
+            [self.seen, self.status],
             [self.status, self.preset, self.seen, self.timer],
             **LIGHT,
             **HIDDEN,
@@ -264,14 +264,18 @@ class _Page(Layout):
 
     # What the events call
 
-    def _tick(self, seen: tuple[bool, int]) -> tuple[Any, ...]:
-        """Follow the loading of models and examples until both are done."""
+    def _tick(self, seen: tuple[bool, int], shown: str) -> tuple[Any, ...]:
+        """Follow the loading of models and examples until both are done.
+
+        A status that waits for nothing any more stays: another event may have said something there meanwhile.
+        """
         running = bool(self.workshop.running)
         preset = gr.skip()
         if running and not seen[0] and self.workshop.running != self.workshop.default:
             preset = self.workshop.running
         done = (running or bool(self.workshop.problem)) and self.examples.complete
-        return self._status(), preset, (running, len(self.examples)), gr.Timer(active=not done)
+        status = self._status() if not running or is_waiting(shown) else shown
+        return status, preset, (running, len(self.examples)), gr.Timer(active=not done)
 
     def _forget(self, request: gr.Request) -> None:
         """Let go of what gradio keeps of a closed tab for its deep links: the last value of every component.

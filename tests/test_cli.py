@@ -121,6 +121,21 @@ def test_the_models_can_be_chosen(run: Run, tmp_path: Path) -> None:
     assert (StandIn.loaded["device"], StandIn.loaded["precision"]) == ("cpu", "bf16")
 
 
+@pytest.mark.parametrize("flag", [("--device", "cpu"), ("--adapter", "e.safetensors")])
+def test_what_can_be_wrong_is_looked_at_before_a_model_is_fetched(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: tuple[str, str]
+) -> None:
+    from zsas import models
+
+    asked: list[str] = []
+    monkeypatch.setattr(models, "fetch", lambda preset, **_: asked.append(preset.name))
+    image = photo(tmp_path / "gear.png")
+    run("segment", image, "--json", "--preset", "paper", *flag)
+    assert asked == []  # left to the segmenter, which looks at both first
+    run("segment", image, "--json", "--preset", "paper")
+    assert asked == ["paper"]
+
+
 def test_a_bad_file_among_many_does_not_stop_the_rest(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     photo(folder / "a.png")

@@ -229,9 +229,8 @@ def _segment_here(
     from zsas import models
 
     preset = models.preset_named(model["preset"] or models.default_preset())
-    if not model[
-        "adapter"
-    ]:  # a missing model is said at once; an adapter is read first, with torch
+    # A missing model is said at once, without torch; an adapter and a device are looked at first, with it.
+    if not (model["adapter"] or model["device"]):
         models.fetch(preset, clip=model["clip"], sam=model["sam"])
 
     from zsas.device import keep_freed_memory

@@ -79,7 +79,7 @@ def parse_sweep(texts: Iterable[str]) -> dict[str, list[Any]]:
     """`["k_positive=1,3,5"]` as `{"k_positive": [1, 3, 5]}`.
 
     Raises:
-        ZsasError: If a text is not name=v1,v2, the name is no setting, or a value is not of its range.
+        ZsasError: If a text is not name=v1,v2, the name is no setting, or a value is out of its range.
     """
     known = {knob.name: knob for knob in knobs()}
     found: dict[str, list[Any]] = {}

@@ -151,9 +151,8 @@ def marked_regions(regions: Sequence[Region], shape: Sequence[int]) -> str:
     pieces = []
     for region in regions:
         x0, y0, x1, y1 = region.box
-        inside = region.mask[
-            y0:y1, x0:x1
-        ]  # the rest of a large photo would cost more than the region
+        # Cut out: the rest of a large photo would cost more than the region.
+        inside = region.mask[y0:y1, x0:x1]
         outlined = area(inside, corner=(x0, y0), side=max(shape[:2]))
         number = ""
         if region.id <= NUMBERED:

@@ -115,11 +115,11 @@ def full() -> dict[str, float]:
     """Our whole pipeline at full size; the words are encoded before, as they are kept per object name."""
     from transformers import SamConfig, SamModel
 
+    from zsas.backbones.sam import Sam, TransformersSam
     from zsas.clip import ClipBackbone
     from zsas.device import keep_freed_memory
     from zsas.localizers.training_free import TrainingFreeLocalizer
     from zsas.pipeline import Segmenter
-    from zsas.sam import Sam, TransformersSam
     from zsas.settings import Settings
 
     keep_freed_memory()  # as the command line and the page do

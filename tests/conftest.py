@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import CLIPConfig, CLIPModel, SamConfig, SamModel
 
+from zsas.backbones.sam import Sam, TransformersSam
 from zsas.clip import ClipBackbone
 from zsas.localizers.linear import Adapter, AdapterCard, LinearLocalizer
 from zsas.localizers.training_free import TrainingFreeLocalizer
 from zsas.pipeline import Segmenter
-from zsas.sam import Sam, TransformersSam
 
 CPU = torch.device("cpu")
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from zsas.backbones.sam import Masks, Prompt
 from zsas.cascade import box_of_step, kept_step, next_prompt, read_answer, separate_regions
 from zsas.frames import SamFrame
 from zsas.fusion import agreement, fuse, has_run_away, hottest, image_score, soft_mask, trust
-from zsas.sam import Masks, Prompt
 from zsas.settings import Settings
 
 FRAME = SamFrame(64, 64, side=64, stride=16)

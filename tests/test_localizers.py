@@ -10,13 +10,13 @@ import torch
 from conftest import CPU, LetterTokenizer, small_adapter, small_backbone, small_clip, small_sam
 from safetensors.torch import save_file
 
+from zsas.backbones.sam import Sam, TransformersSam
 from zsas.clip import ClipBackbone
 from zsas.errors import ZsasError
 from zsas.localizers import PatchFeatures, anomaly_map, image_probability
 from zsas.localizers.linear import Adapter, LinearLocalizer, read_adapter
 from zsas.localizers.training_free import TrainingFreeLocalizer
 from zsas.pipeline import Segmenter
-from zsas.sam import Sam, TransformersSam
 from zsas.settings import Settings
 
 STATES = torch.eye(2)

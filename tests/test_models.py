@@ -17,13 +17,13 @@ from conftest import CPU, small_clip, small_sam
 from huggingface_hub.utils import are_progress_bars_disabled
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from test_sam import meta_model, metas_names
 from transformers import CLIPModel, SamModel
 
+from tests.backbones.meta_sam import meta_model, metas_names
 from zsas import models
+from zsas.backbones.sam import MetaSam
 from zsas.errors import ZsasError
 from zsas.pipeline import Segmenter
-from zsas.sam import MetaSam
 from zsas.settings import Settings
 
 
@@ -274,7 +274,7 @@ def test_one_of_metas_checkpoints_runs_through_the_whole_path(monkeypatch, tmp_p
         model.load_state_dict(metas_names(ours))
         return model
 
-    monkeypatch.setattr("zsas.sam.load_meta_checkpoint", load)
+    monkeypatch.setattr("zsas.backbones.sam.load_meta_checkpoint", load)
     monkeypatch.setattr(models, "_unreachable", lambda _: pytest.fail("the Hub was asked"))
     segmenter = Segmenter.from_preset("tiny", sam=str(checkpoint), precision="fp32")
     assert isinstance(segmenter.sam.network, MetaSam)

@@ -5,11 +5,11 @@ import pytest
 from conftest import small_segmenter
 from PIL import Image
 
+from zsas.backbones.sam import Masks, Prompt
 from zsas.cascade import read_answer
 from zsas.errors import ZsasError
 from zsas.localizers import image_probability
 from zsas.pipeline import _Heat, _merged_step, _Target, _targets
-from zsas.sam import Masks, Prompt
 from zsas.settings import Settings, knobs
 
 HOT = Settings(threshold=0.9, threshold_mode="quantile")

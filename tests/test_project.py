@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import re
 import subprocess
 from importlib.metadata import version
@@ -44,7 +44,5 @@ def test_each_equation_names_functions_that_exist() -> None:
     rows = dict(re.findall(r"^\| (\d+|–) \|.*\| (.*) \|$", text, re.M))
     assert set(map(str, range(1, 13))) <= set(rows)
     for cell in rows.values():
-        for module, name in re.findall(r"`(\w+)\.([A-Za-z_.]+)`", cell):
-            found = importlib.import_module(f"zsas.{module}")
-            for part in name.split("."):
-                found = getattr(found, part)
+        for name in re.findall(r"`(\w+\.[A-Za-z_.]+)`", cell):
+            pkgutil.resolve_name(f"zsas.{name}")

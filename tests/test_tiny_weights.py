@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from zsas.backbones.sam import Prompt
 from zsas.data.made import scene
 from zsas.models import WEIGHTS
 from zsas.pipeline import Segmenter
-from zsas.sam import Prompt
 from zsas.settings import Settings
 
 SEED = 3_000_000

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from zsas.backbones.sam import Masks, Prompt
 from zsas.frames import SamFrame, Window, box_of_mask, pieces_of_mask
-from zsas.sam import Masks, Prompt
 
 
 @dataclass(frozen=True)

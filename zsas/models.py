@@ -299,12 +299,12 @@ def load_clip(
 
 
 def load_sam(source: str, *, wanted_for: str, device: torch.device, precision: Precision) -> Any:
-    """SAM from one of Meta's `.pth` files, a folder or the Hub, as `zsas.sam.Sam`.
+    """SAM from one of Meta's `.pth` files, a folder or the Hub, as `zsas.backbones.sam.Sam`.
 
     Raises:
         ZsasError: If it cannot be had.
     """
-    from zsas.sam import MetaSam, Sam, TransformersSam, load_meta_checkpoint
+    from zsas.backbones.sam import MetaSam, Sam, TransformersSam, load_meta_checkpoint
 
     if _is_checkpoint(source):
         checkpoint = Path(os.path.expanduser(source))

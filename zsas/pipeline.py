@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from zsas import __version__
+from zsas.backbones.sam import Sam, SamFeatures
 from zsas.cache import ByteBudgetCache
 from zsas.cascade import Step, kept_step, next_prompt, read_answer, separate_regions
 from zsas.clip import ClipBackbone
@@ -41,7 +42,6 @@ from zsas.models import (
 )
 from zsas.points import extreme_region, kernel_size_in_photo, point_prompts, surrounding_ring
 from zsas.result import CascadeStep, Points, Result, find_regions
-from zsas.sam import Sam, SamFeatures
 from zsas.settings import Settings
 
 Click = tuple[float, float, int]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas import draw
+from zsas.backbones.sam import Masks, Prompt, SamFeatures
 from zsas.data.samples import Dataset, Sample
 from zsas.errors import ZsasError, reason
 from zsas.evaluation.conditions import Condition
@@ -20,7 +21,6 @@ from zsas.evaluation.metrics import Truth
 from zsas.evaluation.records import Outcome, Record, Store
 from zsas.pipeline import Encoding, Segmenter
 from zsas.result import Result
-from zsas.sam import Masks, Prompt, SamFeatures
 from zsas.settings import Settings
 
 STRIP_HEIGHT = 200

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zsas.backbones.sam import Prompt
 from zsas.data.datasets import load_dataset, make_dataset
 from zsas.data.made import scene
 from zsas.data.made.defects import PHRASES
@@ -22,7 +23,6 @@ from zsas.evaluation.cli import measure_and_report
 from zsas.evaluation.conditions import plan
 from zsas.localizers import anomaly_map
 from zsas.pipeline import Segmenter
-from zsas.sam import Prompt
 from zsas.settings import Settings
 from zsas.text import TEMPLATES
 

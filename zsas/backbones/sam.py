@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from zsas.decoder import MaskDecoder
+from zsas.backbones.sam_decoder import MaskDecoder
 from zsas.device import Precision, encoder_dtype
 from zsas.errors import ZsasError
 from zsas.frames import SamFrame

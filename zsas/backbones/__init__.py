@@ -1,0 +1,1 @@
+"""Frozen models behind small classes: torch stays in here, everything else sees arrays."""

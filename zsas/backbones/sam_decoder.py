@@ -1,0 +1,183 @@
+"""SAM's mask decoder on image tokens: the numbers of transformers' `SamModel`, in half to three quarters of its time.
+
+The decoder is called three times a region and again with every slider, so its time is what a person waits for. Three
+things make transformers' module slow, none of them arithmetic: it copies features and positions for every prompt, it
+changes between channels first and channels last, and it multiplies the same features by one matrix after the other.
+Here the image tokens stay rows of one matrix from the first layer to the last, positions are folded into the biases
+once, and layers that read the same tokens are one product. Layers that treat each token alone run over strips of
+tokens, so that intermediate values stay in the processor's cache. The weights stay those of the model; points, boxes
+and mask tokens run through its own modules. Names are those of Meta's `segment_anything`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STRIP = 1024
+"""Image tokens that go through token-wise layers at a time: their widest values are two megabytes."""
+
+
+class MaskDecoder:
+    """Dec of eqs 9, 10 and 12.
+
+    Args:
+        model: transformers' `SamModel`, in evaluation mode; what its weights are at the first call is kept.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.modules = model.mask_decoder
+
+    def __call__(self, embedding: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+        """Three masks for each prompt.
+
+        Args:
+            embedding: Image features, fp32 (B, C, g, g), one row a prompt; quickest in channels-last order.
+            sparse: Embedded points and boxes, fp32 (B, n, C).
+            dense: Embedded logits, fp32 (B, C, g, g).
+
+        Returns:
+            Logits, fp32 (B, 3, 4 g, 4 g), and predicted IoU, fp32 (B, 3).
+        """
+        modules, transformer = self.modules, self.modules.transformer
+        first = torch.cat([modules.iou_token.weight, modules.mask_tokens.weight])
+        point_embedding = torch.cat([first.expand(len(embedding), -1, -1), sparse], 1)
+        image_tokens = (embedding + dense).flatten(2).transpose(1, 2)
+        tokens = point_embedding
+        for number, (layer, project) in enumerate(
+            zip(transformer.layers, self._projections[:-1], strict=True)
+        ):
+            # The first layer's tokens are the prompts themselves: added neither to queries nor to the output.
+            query = tokens + point_embedding if number else tokens
+            attn_out = _self_attend(layer.self_attn, query, query, tokens)
+            tokens = layer.layer_norm1(tokens + attn_out if number else attn_out)
+            keys, queries, values = project(image_tokens)
+            from_image = layer.cross_attn_token_to_image
+            tokens = layer.layer_norm2(
+                tokens
+                + attend(from_image, from_image.q_proj(tokens + point_embedding), keys, values)
+            )
+            tokens = layer.layer_norm3(tokens + layer.mlp(tokens))
+            to_image = layer.cross_attn_image_to_token
+            keys, values = to_image.k_proj(tokens + point_embedding), to_image.v_proj(tokens)
+            for strip, query in zip(
+                image_tokens.split(STRIP, 1), queries.split(STRIP, 1), strict=True
+            ):
+                attn_out = attend(to_image, query, keys, values)
+                strip.copy_(layer.layer_norm4(attn_out.add_(strip)))
+        last = transformer.final_attn_token_to_image
+        attn_out = attend(
+            last, last.q_proj(tokens + point_embedding), *self._projections[-1](image_tokens)
+        )
+        tokens = transformer.layer_norm_final_attn(tokens + attn_out)
+        return self._masks(image_tokens, tokens, embedding.shape[-1]), modules.iou_prediction_head(
+            tokens[:, 0]
+        )[:, 1:]
+
+    def _masks(self, image_tokens: Tensor, tokens: Tensor, grid: int) -> Tensor:
+        """Logits (B, 3, 4 g, 4 g) of the last three mask tokens; the first answers prompts without ambiguity."""
+        modules = self.modules
+        mlps = modules.output_hypernetworks_mlps[1:]
+        tokens = tokens[:, 2 : 2 + len(mlps)].unbind(1)
+        masks = torch.stack([mlp(token) for mlp, token in zip(mlps, tokens, strict=True)], 1)
+        norm = modules.upscale_layer_norm
+        first, second = self._upscaling
+        found = []
+        for strip in image_tokens.split(STRIP, 1):
+            wide = first(strip)
+            wide = F.layer_norm(wide, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+            wide = modules.activation(second(modules.activation(wide)))
+            found.append(masks @ wide.flatten(1, -2).transpose(1, 2))
+        logits = torch.cat(found, -1)
+        # Each token's sixteen values lie in the order of the two upscalings: rows and columns of each.
+        square = logits.view(len(logits), -1, grid, grid, 2, 2, 2, 2).permute(
+            0, 1, 2, 4, 6, 3, 5, 7
+        )
+        return square.reshape(len(logits), -1, 4 * grid, 4 * grid)
+
+    @cached_property
+    def _projections(self) -> list[FusedProjection]:
+        """What each layer, and then the final attention, reads off the image tokens; made at the first call."""
+        positions = self.model.get_image_wide_positional_embeddings()[0].flatten(1).T
+        transformer = self.modules.transformer
+        found = []
+        for layer in transformer.layers:
+            from_image, to_image = (
+                layer.cross_attn_token_to_image,
+                layer.cross_attn_image_to_token,
+            )
+            found.append(
+                FusedProjection(positions, [from_image.k_proj, to_image.q_proj], from_image.v_proj)
+            )
+        final = transformer.final_attn_token_to_image
+        return [*found, FusedProjection(positions, [final.k_proj], final.v_proj)]
+
+    @cached_property
+    def _upscaling(self) -> tuple[PatchUpscale, PatchUpscale]:
+        return PatchUpscale(self.modules.upscale_conv1), PatchUpscale(self.modules.upscale_conv2)
+
+
+class FusedProjection:
+    """Several linear layers that read the same image tokens, as one product.
+
+    Args:
+        positions: Position embeddings of the image tokens, fp32 (N, C).
+        placed: Layers that read image tokens with their positions added.
+        plain: The layer that reads the image tokens alone.
+    """
+
+    def __init__(self, positions: Tensor, placed: Sequence[nn.Linear], plain: nn.Linear) -> None:
+        layers = [*placed, plain]
+        self.sizes = [layer.out_features for layer in layers]
+        self.weight = torch.cat([layer.weight for layer in layers])
+        # W (x + p) + b = W x + (W p + b), and the part in brackets is the same for every image.
+        biases = [*(layer(positions) for layer in placed), plain.bias.expand(len(positions), -1)]
+        self.bias = torch.cat(biases, 1)
+
+    def __call__(self, image_tokens: Tensor) -> tuple[Tensor, ...]:
+        """Image tokens, (B, N, C) → what each layer makes of them, (B, N, size), `plain` last."""
+        if len(image_tokens) == 1:
+            read = torch.addmm(self.bias, image_tokens[0], self.weight.T)[None]
+        else:
+            read = F.linear(image_tokens, self.weight).add_(self.bias)
+        return read.split(self.sizes, -1)
+
+
+class PatchUpscale:
+    """A transposed convolution whose kernel is its stride, two pixels: one product a token.
+
+    Args:
+        step: 2 × 2 kernel, stride 2, from C channels to C'.
+    """
+
+    def __init__(self, step: Any) -> None:
+        read, self.written = step.weight.shape[:2]
+        self.weight = step.weight.permute(2, 3, 1, 0).reshape(4 * self.written, read)
+        self.bias = step.bias.repeat(4)
+
+    def __call__(self, image_tokens: Tensor) -> Tensor:
+        """Image tokens (..., C) → the four quarters of each, rows first, (..., 4, C')."""
+        return F.linear(image_tokens, self.weight, self.bias).unflatten(-1, (4, self.written))
+
+
+def _self_attend(attention: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """One of SAM's attentions with all its projections, (B, q, C)."""
+    return attend(
+        attention, attention.q_proj(query), attention.k_proj(key), attention.v_proj(value)
+    )
+
+
+def attend(attention: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(q k^T) v of projected queries (B, q, D), keys and values (B, k, D), through the output projection."""
+    heads = (
+        each.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
+        for each in (query, key, value)
+    )
+    mixed = F.scaled_dot_product_attention(*heads)
+    return attention.out_proj(mixed.transpose(1, 2).flatten(2))

@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 INSTALL := $(SUDO) apt-get update -q && $(SUDO) apt-get install -q -y --no-install-recommends
 
-.PHONY: demo test lint lowest bench tiny-report clean
+.PHONY: demo test quick lint lowest bench tiny-report clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python app.py
 
 test: lint browser
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --durations=30
+
+# What one runs while working: no apt, no browser, no Ray, no Hub.
+quick: lint
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not browser and not ray and not slow and not hub and not gpu"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

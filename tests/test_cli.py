@@ -12,11 +12,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from made_result import make_result, normal_result
 from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from tests.helpers.results import make_result, normal_result
 from zsas import __version__, models
 from zsas.cli import app, plan_outputs
 from zsas.errors import ZsasError

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import CPU, LetterTokenizer, small_backbone, small_clip
 from PIL import Image
 
+from tests.helpers.models import CPU, LetterTokenizer, small_backbone, small_clip
 from zsas.clip import PIXEL_MEAN, PIXEL_STD, ClipBackbone
 from zsas.pipeline import Segmenter
 from zsas.text import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES, prompt_sentences

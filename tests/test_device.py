@@ -31,6 +31,7 @@ print(int(statistics.median(faults)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is not here")
 def test_kept_memory_is_not_asked_of_the_kernel_again():
     faults = {

@@ -5,8 +5,8 @@ import re
 
 import numpy as np
 import pytest
-from made_result import make_result, normal_result
 
+from tests.helpers.results import make_result, normal_result
 from zsas import draw
 from zsas.result import Points
 

@@ -7,9 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CPU, LetterTokenizer, small_adapter, small_backbone, small_clip, small_sam
 from safetensors.torch import save_file
 
+from tests.helpers.models import (
+    CPU,
+    LetterTokenizer,
+    small_adapter,
+    small_backbone,
+    small_clip,
+    small_sam,
+)
 from zsas.backbones.sam import Sam, TransformersSam
 from zsas.clip import ClipBackbone
 from zsas.errors import ZsasError

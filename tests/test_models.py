@@ -13,13 +13,13 @@ from typing import ClassVar
 
 import pytest
 import torch
-from conftest import CPU, small_clip, small_sam
 from huggingface_hub.utils import are_progress_bars_disabled
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, SamModel
 
-from tests.backbones.meta_sam import meta_model, metas_names
+from tests.helpers.meta_sam import meta_model, metas_names
+from tests.helpers.models import CPU, small_clip, small_sam
 from zsas import models
 from zsas.backbones.sam import MetaSam
 from zsas.errors import ZsasError

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import small_segmenter
 from PIL import Image
 
+from tests.helpers.models import small_segmenter
 from zsas.backbones.sam import Masks, Prompt
 from zsas.cascade import read_answer
 from zsas.errors import ZsasError

@@ -7,10 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from made_result import make_result, normal_result
 from PIL import Image
 from pycocotools import mask as coco
 
+from tests.helpers.results import make_result, normal_result
 from zsas import draw
 from zsas.errors import ZsasError
 from zsas.result import find_regions

@@ -12,12 +12,11 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import ray
 import torch
 from typer.testing import CliRunner
 
-from tests.conftest import small_segmenter
-from tests.evaluation.pictures import write_folder
+from tests.helpers.datasets import write_folder
+from tests.helpers.models import small_segmenter
 from zsas import scale
 from zsas.cli import app
 from zsas.data.datasets import load_dataset
@@ -30,12 +29,16 @@ from zsas.evaluation.report import write_report
 from zsas.images import load_image
 from zsas.settings import Settings
 
+pytestmark = pytest.mark.ray
+
 SETTINGS = Settings(threshold=0.97, threshold_mode="quantile", spacing=0.0, max_regions=2)
 
 
 @pytest.fixture(scope="module")
 def cluster():
     """Two workers' worth of processes on this machine, which may be busy with other things."""
+    import ray
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     path = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
@@ -217,7 +220,7 @@ def worker_that_dies_of(deadly):
     """Makes a stand-in without models, which starts fast: its process is started six times."""
 
     def make():
-        from tests.made_result import make_result
+        from tests.helpers.results import make_result
 
         class Segmenter:
             def encode_batch(self, images, settings):

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from conftest import small_segmenter
 
+from tests.helpers.models import small_segmenter
 from zsas.settings import Settings
 from zsas.stopping import Stopped, heed, until_stopped
 

@@ -16,6 +16,8 @@ from zsas.models import WEIGHTS
 from zsas.pipeline import Segmenter
 from zsas.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 SEED = 3_000_000
 MAP_FLOOR = 0.74
 BOX_FLOOR = 0.40

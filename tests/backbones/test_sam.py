@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import CPU, small_sam, with_lively_weights
 from segment_anything import SamPredictor, sam_model_registry
 from transformers import SamConfig, SamModel
 
 import zsas.backbones.sam
 import zsas.backbones.sam_decoder
-from tests.backbones.meta_sam import meta_model, metas_names
+from tests.helpers.meta_sam import meta_model, metas_names
+from tests.helpers.models import CPU, small_sam, with_lively_weights
 from zsas.backbones.sam import MetaSam, Prompt, Sam, TransformersSam, load_meta_checkpoint
 from zsas.errors import ZsasError
 
@@ -43,7 +43,7 @@ def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
     assert np.abs(ours - theirs).max() <= 1e-3 * np.abs(theirs).max()
 
 
-@pytest.mark.parametrize("size", ["small", "vit_b"])
+@pytest.mark.parametrize("size", ["small", pytest.param("vit_b", marks=pytest.mark.slow)])
 def test_both_backends_give_the_same_answers(size):
     ours, theirs = both(size)
     photo = np.random.default_rng(0).integers(0, 255, (150, 220, 3), dtype=np.uint8)
@@ -182,6 +182,7 @@ def test_a_prompt_needs_a_point_or_a_box():
         sam.decode(features, [Prompt(np.zeros((0, 2), np.float32), np.zeros(0, np.int64))])
 
 
+@pytest.mark.slow
 def test_an_original_checkpoint_is_read_and_code_in_one_is_not_run(tmp_path):
     torch.manual_seed(0)
     good = tmp_path / "sam_vit_b.pth"

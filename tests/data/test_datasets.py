@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.evaluation.pictures import write_folder
+from tests.helpers.datasets import write_folder
 from zsas.data import datasets, hub
 from zsas.data.datasets import load_dataset
 from zsas.data.hub import mvtec_from_fiftyone, visa_from_parquet

@@ -8,6 +8,8 @@ import pytest
 from zsas.data.made.defects import DEFECTS, HARD_NORMALS, PHRASES
 from zsas.data.made.surface import Surface
 
+pytestmark = pytest.mark.slow
+
 SIZE = 160
 
 

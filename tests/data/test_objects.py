@@ -8,6 +8,8 @@ import pytest
 from zsas.data.made.objects import OBJECTS
 from zsas.data.made.shapes import Canvas, Finish, copies, ellipse, rectangle
 
+pytestmark = pytest.mark.slow
+
 SIZE = 128
 FAMILIES = sorted(OBJECTS)
 

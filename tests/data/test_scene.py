@@ -23,6 +23,8 @@ from zsas.data.made.scene import (
 from zsas.data.made.textures import TEXTURES
 from zsas.errors import ZsasError
 
+pytestmark = pytest.mark.slow
+
 SIZE = 128
 
 

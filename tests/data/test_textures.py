@@ -9,6 +9,8 @@ import pytest
 from zsas.data.made import camera, noise
 from zsas.data.made.textures import TEXTURES
 
+pytestmark = pytest.mark.slow
+
 SIZE = 128
 
 

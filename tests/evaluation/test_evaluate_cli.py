@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.conftest import small_segmenter
-from tests.evaluation.pictures import write_folder
+from tests.helpers.datasets import write_folder
+from tests.helpers.models import small_segmenter
 from zsas.cli import app
 from zsas.pipeline import Segmenter
 

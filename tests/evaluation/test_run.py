@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import small_segmenter
-from tests.evaluation.pictures import write_folder
+from tests.helpers.datasets import write_folder
+from tests.helpers.models import small_segmenter
 from zsas.data.datasets import load_dataset
 from zsas.errors import ZsasError
 from zsas.evaluation import records, report, run
@@ -175,6 +175,7 @@ class Killed(BaseException):
     """Stands for a kill: nothing catches it."""
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_stopped(data, tmp_path, monkeypatch):
     monkeypatch.setattr(records, "RECORDS_AT_ONCE", 2)  # so that records are added up in between
     conditions = plan(SETTINGS)
@@ -212,7 +213,7 @@ def test_a_kill_between_adding_up_and_cleaning_counts_nothing_twice(data, tmp_pa
 SCRIPT = """
 import sys
 from pathlib import Path
-from tests.conftest import small_segmenter
+from tests.helpers.models import small_segmenter
 from tests.evaluation.test_run import SETTINGS, measured
 from zsas.data.datasets import load_dataset
 from zsas.evaluation.conditions import plan
@@ -221,6 +222,7 @@ measured(small_segmenter(), data, Path(sys.argv[2]), plan(SETTINGS))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_at_most_the_image_it_was_at(tmp_path):
     root = write_folder(tmp_path / "parts", per_kind=5)
     data, conditions = load_dataset("folder", root), plan(SETTINGS)
@@ -285,6 +287,7 @@ def test_a_failure_is_tried_again_and_replaced(tmp_path, monkeypatch):
     assert results["images"] == len(data)
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_folder_count_nothing_twice(data, tmp_path):
     segmenter, conditions = small_segmenter(), plan(SETTINGS)
     stores = [Store(tmp_path / "run", {}, len(conditions)) for _ in range(2)]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import small_backbone
-from tests.evaluation.pictures import write_folder
+from tests.helpers.datasets import write_folder
+from tests.helpers.models import small_backbone
 from zsas.data.datasets import load_dataset
 from zsas.errors import ZsasError
 from zsas.evaluation.identity import leakage
@@ -18,6 +18,8 @@ from zsas.localizers.linear import LinearLocalizer, read_adapter
 from zsas.training import adapters
 from zsas.training.adapters import Recipe, Tokens, margins, quarters, train
 from zsas.training.losses import dice_loss, focal_loss
+
+pytestmark = pytest.mark.slow
 
 RECIPE = Recipe(epochs=3, batch=4, resolution=64, scale=10.0, holdout=0.2)
 

@@ -14,6 +14,8 @@ from zsas.training.augment import (
     shade,
 )
 
+pytestmark = pytest.mark.slow
+
 VALUES = {
     name: value
     for value, name in enumerate(

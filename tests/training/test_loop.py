@@ -40,6 +40,7 @@ def member(rank: int, port: int, folder: Path) -> None:
     team.leave()
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_step_of_their_mean(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

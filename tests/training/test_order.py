@@ -8,6 +8,8 @@ import pytest
 
 from zsas.training.order import arrange, outline, pieces, thing, tiling
 
+pytestmark = pytest.mark.slow
+
 VALUES = {
     name: v
     for v, name in enumerate(("colour", "contamination", "misplaced", "missing", "stain"), start=1)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.pictures import write_folder
+from tests.helpers.datasets import write_folder
 from zsas.data.made import scene
 from zsas.training import report
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_report_runs_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

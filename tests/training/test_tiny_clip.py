@@ -29,6 +29,8 @@ from zsas.training.tiny_clip.start import build, start_from_clip
 from zsas.training.tiny_clip.tasks import normalise
 from zsas.training.tokenizer import load_tokenizer, sentences, train_tokenizer
 
+pytestmark = pytest.mark.slow
+
 MICRO = Recipe(
     width=32, depth=4, heads=2, text_width=32, text_depth=1, text_heads=2, projection=16,
     blocks=(1, 2, 3, 4), nominal=96, stages=((0.0, 64, 4, 0.5, 1.0), (0.8, 96, 4, 0.6, 1.0)),

@@ -22,6 +22,8 @@ from zsas.training.tiny_sam.recipe import Recipe
 from zsas.training.tiny_sam.start import build, start_patches
 from zsas.training.tiny_sam.train import _batches, make_optimizers
 
+pytestmark = pytest.mark.slow
+
 MICRO = Recipe(
     width=32,
     depth=2,

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from fake import FakeSegmenter, photo
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
+from tests.helpers.fake import FakeSegmenter, photo
+from tests.helpers.page import Served, Tab, new_tab
 from zsas.errors import ZsasError
 from zsas.ui.examples import Examples
 from zsas.ui.server import launch
 from zsas.ui.session import Workshop
 
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 60_000
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -32,22 +27,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-
-
-@dataclass
-class Served:
-    """A running page and what stands behind it."""
-
-    url: str
-    workshop: Workshop
-    examples: Examples
-    segmenters: dict[str, FakeSegmenter]
-    blocks: Any
-
-    @property
-    def encoded(self) -> int:
-        """How many photos the fake has encoded so far."""
-        return sum(segmenter.encoded for segmenter in self.segmenters.values())
 
 
 @pytest.fixture(scope="session")
@@ -103,58 +82,7 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@dataclass
-class Tab:
-    """A browser tab and what went wrong in it."""
-
-    page: Page
-    url: str
-    complaints: list[str] = field(default_factory=list)
-    outside: list[str] = field(default_factory=list)
-
-    def open(self, query: str = "") -> Page:
-        """Open the page and wait until it can be used."""
-        self.page.goto(f"{self.url}/{query}")
-        self.page.wait_for_selector("#zs-verdict h2")
-        self.page.wait_for_selector("#zs-gallery figure")
-        self.page.wait_for_selector("body[data-arrived]")
-        # Gradio leaves an invisible cover over one page in ten where its first answer was quick.
-        expect(self.page.locator(".main > [data-testid=status-tracker]")).to_be_hidden()
-        return self.page
-
-    def result(self, query: str = "?example=one-spot") -> Page:
-        """Open the page with an example and wait for its result."""
-        self.open(query)
-        self.page.wait_for_selector("#zs-verdict .zs-meter")
-        return self.page
-
-
-@contextlib.contextmanager
-def new_tab(browser: Browser, url: str, **context: Any) -> Iterator[Tab]:
-    """A tab that writes down errors on its console and requests to other servers."""
-    with browser.new_context(**context) as opened:
-        page = opened.new_page()
-        page.set_default_timeout(PATIENCE)
-        tab = Tab(page, url)
-        page.on("console", lambda m: tab.complaints.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: tab.complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda r: (
-                None if r.url.startswith((url, "data:", "blob:")) else tab.outside.append(r.url)
-            ),
-        )
-        yield tab
-
-
 @pytest.fixture
 def tab(browser: Browser, served: Served) -> Iterator[Tab]:
     with new_tab(browser, served.url, viewport={"width": 1280, "height": 900}) as opened:
         yield opened
-
-
-def png(image: np.ndarray) -> bytes:
-    """An array as the bytes of a PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()

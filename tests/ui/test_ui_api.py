@@ -14,15 +14,18 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from conftest import Served, png
-from fake import FakeSegmenter, photo
 from gradio_client import Client, handle_file
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
 from PIL import Image
 
+from tests.helpers.fake import FakeSegmenter, photo
+from tests.helpers.images import png
+from tests.helpers.page import Served
 from zsas.settings import Settings, knobs
 from zsas.ui import snippets
+
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")

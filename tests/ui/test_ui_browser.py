@@ -18,11 +18,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from conftest import PATIENCE, ROOT, Served, Tab, new_tab, png
-from fake import FakeSegmenter, photo
 from PIL import Image
 from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 
+from tests.helpers import ROOT
+from tests.helpers.fake import FakeSegmenter, photo
+from tests.helpers.images import png
+from tests.helpers.page import PATIENCE, Served, Tab, new_tab
 from zsas.cache import ByteBudgetCache
 from zsas.settings import Settings
 from zsas.ui import stages

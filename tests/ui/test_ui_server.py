@@ -19,13 +19,17 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from conftest import ROOT, Served, png
-from fake import FakeSegmenter, photo
 from PIL import Image
 
+from tests.helpers import ROOT
+from tests.helpers.fake import FakeSegmenter, photo
+from tests.helpers.images import png
+from tests.helpers.page import Served
 from zsas.settings import Settings
 from zsas.ui import server
 from zsas.ui.session import PRESETS
+
+pytestmark = pytest.mark.browser
 
 LONG = httpx.Timeout(120)
 

@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, png
-from fake import FakeSegmenter, photo
-from made_result import make_result
 from PIL import Image
 
+from tests.helpers import ROOT
+from tests.helpers.fake import FakeSegmenter, photo
+from tests.helpers.images import png
+from tests.helpers.results import make_result
 from zsas.errors import ZsasError
 from zsas.images import load_image, read_mask
 from zsas.result import find_regions

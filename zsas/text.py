@@ -1,61 +1,24 @@
 """Words for "sound" and "defective": the text ensemble that CLIP compares patches with.
 
-Seven sound states and five defective ones, each in 35 photo templates, as in the recipe the paper builds on
-(method: state words x templates x class name); the template wording is our own.
+Seven normal states and five anomalous ones, each in 35 photo templates, as in the recipe the paper builds on
+(method: state words x templates x class name); the template wording is our own. The words stand in `prompts.json`.
 """
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
+from importlib import resources
 
-ENSEMBLE = "zsas-7+5x35"
+_PROMPTS = json.loads((resources.files("zsas") / "prompts.json").read_text(encoding="utf-8"))
+
+ENSEMBLE: str = _PROMPTS["name"]
 """Name of this ensemble; adapters carry it in their metadata."""
 
-NORMAL_STATES = (
-    "{}",
-    "flawless {}",
-    "perfect {}",
-    "unblemished {}",
-    "{} without flaw",
-    "{} without defect",
-    "{} without damage",
-)
-ABNORMAL_STATES = (
-    "damaged {}",
-    "broken {}",
-    "{} with flaw",
-    "{} with defect",
-    "{} with damage",
-)
-
-_LOOKS = (
-    "photo",
-    "bright photo",
-    "dark photo",
-    "blurry photo",
-    "sharp photo",
-    "noisy photo",
-    "cropped photo",
-    "close-up photo",
-    "black and white photo",
-    "low resolution photo",
-    "compressed photo",
-    "bad photo",
-    "good photo",
-    "macro photo",
-)
-TEMPLATES = (
-    *(f"a {look} of {article} {{}}." for look in _LOOKS for article in ("a", "the")),
-    "a photo of one {} for inspection.",
-    "a photo of a small {}.",
-    "a photo of a large {}.",
-    "there is a {} in the picture.",
-    "this is a {} in the picture.",
-    "the surface of a {}.",
-    "an industrial camera picture of a {}.",
-)
-
-DEFAULT_OBJECT = "object"
+NORMAL_STATES: tuple[str, ...] = tuple(_PROMPTS["normal_states"])
+ABNORMAL_STATES: tuple[str, ...] = tuple(_PROMPTS["anomalous_states"])
+TEMPLATES: tuple[str, ...] = tuple(_PROMPTS["templates"])
+DEFAULT_OBJECT: str = _PROMPTS["default_object"]
 
 
 @lru_cache(maxsize=256)

@@ -35,7 +35,7 @@ bench: $(VENV)/.dev browser
 	HF_HUB_OFFLINE=1 $(BIN)/python -m bench
 
 tiny-report: $(VENV)/.demo
-	HF_HUB_OFFLINE=1 $(BIN)/python -m zsas.training.report
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tiny report
 
 $(VENV)/.demo: requirements.txt
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)

@@ -8,19 +8,22 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 CPU = torch.device("cpu")
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 def photo(side: int = 1024) -> NDArray[np.uint8]:
-    """A made photo with a few defects, uint8 (side, side, 3)."""
-    from zsas.data.made.scene import make_image
+    """One of the example images, enlarged to uint8 (side, side, 3)."""
+    import cv2
 
-    return make_image(20, side, defective=True).image
+    image = cv2.imread(str(EXAMPLES / "casting-crack.jpg"), cv2.IMREAD_COLOR_RGB)
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
 
 
 def seconds(work: Callable[[], object], times: int = 1) -> float:
@@ -180,7 +183,7 @@ def tiny() -> dict[str, float]:
 
 def _make(start: int) -> None:
     """Make fifty images, in a process of its own."""
-    from zsas.data.made.scene import make_image
+    from tiny.synthetic.scene import make_image
 
     for seed in range(start, start + 50):
         make_image(seed, 256)

@@ -304,33 +304,10 @@ def test_models_fetch_fetches_what_is_missing(run: Run, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("help", ["--help", "-h"])
 @pytest.mark.parametrize("command", ["evaluate", "train"])
 def test_commands_of_other_modules_have_their_own_flags(run: Run, command: str, help: str) -> None:
-    outcome = run(command, *(["tiny-clip"] if command == "train" else []), help)
+    outcome = run(command, *(["adapters"] if command == "train" else []), help)
     assert outcome.exit_code == 0
-    assert "--seed" in outcome.stdout
+    assert "--precision" in outcome.stdout
     assert run(command, "--no-such-flag").exit_code == 2
-
-
-def test_training_goes_on_from_its_checkpoint_unless_told_otherwise(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from zsas.training import pool, tiny_clip, tiny_sam
-
-    calls: list[dict[str, Any]] = []
-    monkeypatch.setattr(pool, "fill", lambda folder, **options: ("filled", options["count"]))
-    for module in (tiny_clip, tiny_sam):
-        monkeypatch.setattr(module, "train", lambda out, **options: calls.append(options) or out)
-    common = ("--pool", tmp_path / "pool", "--images", 100, "--minutes", 2, "--seed", 7)
-    assert run("train", "tiny-clip", *common, "--out", tmp_path / "clip").exit_code == 0
-    assert run("train", "tiny-sam", *common, "--out", tmp_path / "sam", "--fresh").exit_code == 0
-    clip, sam = calls
-    assert (clip["minutes"], clip["seed"], clip["resume"]) == (2, 7, True)
-    assert clip["pools"] == [tmp_path / "pool"]
-    assert (sam["pools"], sam["resume"]) == ([("filled", 100)], False)
-    assert (sam["start"], sam["recipe"]) == (None, None)
-    onward = ("--out", tmp_path / "sam2", "--start", tmp_path / "last.pt", "--round", 2)
-    assert run("train", "tiny-sam", *common, "--pool", tmp_path / "more", *onward).exit_code == 0
-    assert (calls[2]["start"], calls[2]["recipe"]) == (tmp_path / "last.pt", tiny_sam.ROUNDS[1])
-    assert len(calls[2]["pools"]) == 2
 
 
 def test_help_loads_no_model_library() -> None:

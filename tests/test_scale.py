@@ -19,7 +19,7 @@ from tests.helpers.datasets import write_folder
 from tests.helpers.models import small_segmenter
 from zsas import scale
 from zsas.cli import app
-from zsas.data.datasets import load_dataset
+from zsas.datasets.load import load_dataset
 from zsas.errors import ZsasError
 from zsas.evaluation import run
 from zsas.evaluation.conditions import plan

@@ -406,7 +406,7 @@ def _delegate(name: str, module: str, help: str) -> None:
 
 
 _delegate("evaluate", "zsas.evaluation.cli", "Measure on a data set, with the paper's ablations.")
-_delegate("train", "zsas.training.cli", "Train tiny-clip, tiny-sam or adapters.")
+_delegate("train", "zsas.training.cli", "Train the linear layers of a localizer.")
 
 
 def main() -> None:

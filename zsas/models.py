@@ -370,7 +370,7 @@ def from_folder(kind: Any, folder: Path) -> Any:
 
 
 def adapter_beside(clip: str) -> Path | None:
-    """The adapter that was exported with a CLIP, in the same folder, as `zsas train tiny-clip --export` writes it."""
+    """The adapter that was exported with a CLIP, in the same folder (`python -m tiny train clip --export`)."""
     file = Path(os.path.expanduser(clip)) / "adapter.safetensors"
     return file if os.path.isfile(file) else None
 

@@ -27,7 +27,7 @@ from zsas.errors import ZsasError, reason
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
-    from zsas.data.samples import Dataset
+    from zsas.datasets.samples import Dataset
     from zsas.evaluation.conditions import Condition
     from zsas.evaluation.records import Store
     from zsas.pipeline import Segmenter
@@ -266,7 +266,7 @@ class _Worker:
 
 def _read(image: str) -> Any:
     """The photo, uint8 RGB (H, W, 3), or the sentence that says why it cannot be had."""
-    from zsas.data.folders import place
+    from zsas.datasets.folders import place
     from zsas.images import load_image
 
     try:

@@ -66,7 +66,7 @@ def test_without_a_folder_the_report_lies_below_runs(shell, tmp_path):
         ("folder --root parts --out r --sweep k=1", "must read name=v1,v2"),
         ("folder --root parts --out r --threshold 2", "threshold is 2.0"),
         ("folder --root parts --out r --workers 2", "--workers needs --engine ray"),
-        ("made --out r", "--root PATH"),
+        ("made --out r", "There is no data set 'made'"),
     ],
 )
 def test_what_a_person_can_mend_is_a_sentence(shell, words, message):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.helpers.datasets import write_folder
 from tests.helpers.models import small_backbone
-from zsas.data.datasets import load_dataset
+from zsas.datasets.load import load_dataset
 from zsas.errors import ZsasError
 from zsas.evaluation.identity import leakage
 from zsas.localizers.linear import LinearLocalizer, read_adapter

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from zsas import flags
-from zsas.errors import ZsasError
 from zsas.flags import with_knobs
 from zsas.settings import Settings
 
@@ -31,7 +30,7 @@ def evaluate(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="mvtec, visa, folder (MVTec-AD's layout), flat (with optional masks) or made."
+            help="mvtec, visa, folder (MVTec-AD's layout) or flat (with optional masks)."
         ),
     ],
     settings: Settings,
@@ -47,8 +46,7 @@ def evaluate(
     root: Annotated[
         str | None,
         typer.Option(
-            help="Its folder, or an address such as s3://bucket/folder; mvtec and visa come from the Hub without it, "
-            "made is written there.",
+            help="Its folder, or an address such as s3://bucket/folder; mvtec and visa come from the Hub without it.",
             rich_help_panel=_DATA,
         ),
     ] = None,
@@ -74,22 +72,6 @@ def evaluate(
             rich_help_panel=_DATA,
         ),
     ] = 0,
-    seed: Annotated[
-        int, typer.Option(help="made: seed of the images.", rich_help_panel=_DATA)
-    ] = 1_000_000,
-    per_category: Annotated[
-        int, typer.Option(help="made: test images of each category.", min=2, rich_help_panel=_DATA)
-    ] = 40,
-    size: Annotated[
-        int, typer.Option(help="made: side in pixels.", min=64, rich_help_panel=_DATA)
-    ] = 384,
-    families: Annotated[
-        str,
-        typer.Option(
-            help='made: textures and objects, by name, "held-out" (never trained on) or "all".',
-            rich_help_panel=_DATA,
-        ),
-    ] = "held-out",
     ablate: Annotated[
         list[str] | None,
         typer.Option(help="cascade (1, 2, 3 steps), kernel (3 shapes × 3 sizes), or both."),
@@ -122,18 +104,12 @@ def evaluate(
     Every image is encoded once, whatever number of conditions is asked for. DIR gets results.json, table.md,
     curves.png and index.html. The same command goes on where a killed one stopped.
     """
-    from zsas.data.datasets import load_dataset, make_dataset
+    from zsas.datasets.load import load_dataset
     from zsas.evaluation.conditions import parse_sweep, plan
 
     if engine is flags.Engine.local:
         flags.refuse_without_ray(address=address, workers=workers, gpus_per_worker=gpus_per_worker)
     conditions = plan(settings, _parts(ablate), parse_sweep(sweep or ()))
-    if dataset == "made":
-        if root is None or "://" in root:
-            raise ZsasError("Made images are written to a folder: say where with --root PATH.")
-        make_dataset(
-            root, seed=seed, per_category=per_category, size=size, families=_families(families)
-        )
     names = _parts(categories)
     data = load_dataset(dataset, root, categories=names, limit=limit, revision=revision)
     if data.licence:
@@ -163,14 +139,6 @@ def evaluate(
     for warning in results["warnings"]:
         typer.echo(f"zsas: {warning}", err=True)
     typer.echo((out / "table.md").read_text(encoding="utf-8"))
-
-
-def _families(text: str) -> list[str] | None:
-    from zsas.data.made import scene
-
-    if text == "all":
-        return list(scene.FAMILIES)
-    return None if text == "held-out" else _parts([text])
 
 
 def _parts(texts: list[str] | None) -> list[str]:

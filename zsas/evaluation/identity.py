@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from zsas import __version__
-from zsas.data.hub import MVTEC_CATEGORIES, VISA_CATEGORIES
-from zsas.data.made.scene import HELD_OUT_FAMILIES
-from zsas.data.samples import Dataset, File, Sample, Source
+from zsas.datasets.hub import MVTEC_CATEGORIES, VISA_CATEGORIES
+from zsas.datasets.samples import Dataset, File, Sample, Source
 from zsas.evaluation.conditions import Condition
 from zsas.pipeline import Segmenter
 
@@ -81,46 +80,29 @@ def _size(source: Source | None) -> int:
     return source.path.stat().st_size if isinstance(source, File) and source.path.is_file() else 0
 
 
-HELD_OUT = "made, held-out families"
-"""What an adapter says that was trained on the families which the bundled models have not seen."""
-
-
-ALL_MADE = "made, all kinds of families"
-"""The same for one that was trained on both kinds."""
-
-
-def known_as(dataset: Dataset) -> str:
-    """The name under which an adapter remembers a data set that it was trained on."""
-    families = set(dataset.categories)
-    if dataset.name != "made" or not families & set(HELD_OUT_FAMILIES):
-        return dataset.name
-    return HELD_OUT if families <= set(HELD_OUT_FAMILIES) else ALL_MADE
+PUBLISHED = {"mvtec": MVTEC_CATEGORIES, "visa": VISA_CATEGORIES}
+"""Categories of the data sets whose adapters may not list their own."""
 
 
 def leakage(dataset: Dataset, models: Mapping[str, Any]) -> list[str]:
     """A warning where the adapter in use was trained on the data set it is judged on.
 
-    Made images are two data sets, that of the families which are held out of the bundled models' training being one
-    of them. A copy of MVTec-AD or VisA under another name can only be guessed, by the names of its categories.
+    A data set has been seen if it bears the name of the one trained on and shares a category with it. A copy under
+    another name can only be guessed: at least half of its categories bear names of those trained on.
     """
-    trained_on = models.get("linear", {}).get("trained_on", "")
+    card = models.get("linear", {})
+    trained_on = card.get("trained_on", "")
+    trained = set(card.get("trained_categories") or PUBLISHED.get(trained_on, ()))
     categories = set(dataset.categories)
-    if trained_on in ("made", HELD_OUT, ALL_MADE):
-        held_out = categories & set(HELD_OUT_FAMILIES)
-        met = {"made": categories - held_out, HELD_OUT: held_out, ALL_MADE: categories}[trained_on]
-        seen = dataset.name == "made" and bool(met)
-    else:
-        seen = trained_on == dataset.name
-    published = {"mvtec": MVTEC_CATEGORIES, "visa": VISA_CATEGORIES}.get(trained_on, ())
     worthless = (
         "these figures say nothing about unseen kinds of images and must not be compared with "
         "zero-shot results."
     )
-    if seen:
+    if trained_on == dataset.name and (not trained or categories & trained):
         return [
             f"The adapter was trained on {trained_on}, the data set it is judged on here: {worthless}"
         ]
-    if 2 * len(categories & set(published)) >= len(categories):
+    if dataset.name not in PUBLISHED and 2 * len(categories & trained) >= len(categories):
         return [
             f"The adapter was trained on {trained_on}, and most categories here bear names of that data set: if these "
             f"are its images, {worthless}"

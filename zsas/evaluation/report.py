@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from zsas.data.samples import Dataset
+from zsas.datasets.samples import Dataset
 from zsas.evaluation.conditions import CASCADE_NAMES, MASK_ALONE, Condition
 from zsas.evaluation.metrics import Curves, curves, image_metrics, pixel_metrics
 from zsas.evaluation.records import Store, Totals

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zsas import draw
 from zsas.backbones.sam import Masks, Prompt, SamFeatures
-from zsas.data.samples import Dataset, Sample
+from zsas.datasets.samples import Dataset, Sample
 from zsas.errors import ZsasError, reason
 from zsas.evaluation.conditions import Condition
 from zsas.evaluation.metrics import Truth

@@ -38,7 +38,8 @@ class AdapterCard:
         blocks: Blocks whose tokens it reads, counted from 1.
         resolution: Side of the CLIP frame that it is made for, pixels.
         activation: Activation of the vision tower in training.
-        trained_on: Data set it saw, for example `mvtec` or `made`.
+        trained_on: Name of the data set it saw, for example `mvtec`.
+        trained_categories: Categories of it that it saw; empty where they are not known.
         text_ensemble: Name of the sentences it was trained against.
         scale: Factor on the cosines in training.
         looks: How often a photo is looked at: for each look the share of the resolution, and whether the photo is
@@ -54,6 +55,7 @@ class AdapterCard:
     text_ensemble: str
     scale: float = 100.0
     looks: tuple[tuple[float, bool], ...] = ((1.0, False),)
+    trained_categories: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.looks or any(share <= 0 for share, _ in self.looks):
@@ -90,6 +92,7 @@ class AdapterCard:
                     (float(share), bool(mirrored))
                     for share, mirrored in json.loads(metadata.get("looks", "[[1, false]]"))
                 ),
+                trained_categories=tuple(json.loads(metadata.get("trained_categories", "[]"))),
             )
         except (KeyError, TypeError, ValueError) as wrong:
             raise ZsasError(

@@ -1,1 +1,1 @@
-"""Training of the tiny models and of adapters, from made images only."""
+"""Training of the linear layers that the linear localizer needs."""

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from zsas import __version__
 from zsas.clip import ClipBackbone
-from zsas.data.samples import Dataset, Sample
+from zsas.datasets.samples import Dataset, Sample
 from zsas.errors import ZsasError
-from zsas.evaluation.identity import digest_of_samples, digest_of_weights, known_as
+from zsas.evaluation.identity import digest_of_samples, digest_of_weights
 from zsas.evaluation.metrics import PixelCounts, Truth, pixel_metrics
 from zsas.localizers.linear import Adapter, AdapterCard
 from zsas.text import ENSEMBLE
-from zsas.training import loop
+from zsas.training.checkpoint import CurveLog, load_checkpoint, plot_curves, save_checkpoint
 from zsas.training.losses import dice_loss, focal_loss
 
 EPOCHS = {"mvtec": 3, "visa": 15}
@@ -216,7 +216,7 @@ def train(
     }
     checkpoint, epoch = out / "last.pt", 0
     going_on = resume and checkpoint.is_file()
-    state: dict[str, Any] = loop.load_checkpoint(checkpoint) if going_on else {"identity": identity}
+    state: dict[str, Any] = load_checkpoint(checkpoint) if going_on else {"identity": identity}
     if state["identity"] != identity:
         raise ZsasError(
             f"{out} holds a training with another recipe, another model or other images; choose another folder, "
@@ -246,7 +246,7 @@ def train(
             masks[i] = np.packbits(_mask(data.samples[i], side))
         return np.unpackbits(masks[i], count=side * side).reshape(side, side).astype(np.float32)
 
-    log = loop.CurveLog(out / "curve.csv", COLUMNS, resume=going_on)
+    log = CurveLog(out / "curve.csv", COLUMNS, resume=going_on)
     progress(epoch, recipe.epochs)
 
     def batch_losses(index: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -275,7 +275,7 @@ def train(
         mean = sums / len(order)
         row = {"epoch": float(epoch), "focal": mean[0], "dice": mean[1], "loss": mean.sum()}
         log.write(row | _validate(batch_losses, sorted(held), recipe.batch))
-        loop.save_checkpoint(
+        save_checkpoint(
             checkpoint,
             {
                 "identity": identity,
@@ -285,13 +285,14 @@ def train(
             },
         )
         progress(epoch, recipe.epochs)
-    loop.plot_curves(out / "curve.csv", out / "curve.png", x="epoch")
+    plot_curves(out / "curve.csv", out / "curve.png", x="epoch")
     card = AdapterCard(
         backbone=clip.name,
         blocks=tokens.blocks,
         resolution=side,
         activation=clip.activation,
-        trained_on=known_as(data),
+        trained_on=data.name,
+        trained_categories=data.categories,
         text_ensemble=ENSEMBLE,
         scale=recipe.scale,
     )

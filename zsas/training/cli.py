@@ -1,19 +1,16 @@
-"""`zsas train`: the small models on made images, and the paper's linear layers on a data set."""
+"""`zsas train`: the linear layers of the linear localizer, on a data set."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from zsas import flags
 
-if TYPE_CHECKING:
-    from zsas.training.pool import Pool
-
 app = typer.Typer(
-    help="Train the small models or the linear layers.",
+    help="Train what a localizer needs.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -21,134 +18,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Pools = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--pool",
-        help="Folder of the made images, by default runs/pool, filled first where it is not; "
-        "several if repeated.",
-        file_okay=False,
-    ),
-]
-ImageCount = Annotated[int, typer.Option(help="How many images an empty pool gets.", min=64)]
-Minutes = Annotated[
-    float | None,
-    typer.Option(help="Length of the whole training; the steps decide without it.", min=0.01),
-]
-Steps = Annotated[int, typer.Option(help="Length in steps, without --minutes.", min=1)]
-Seed = Annotated[int, typer.Option(help="Seed of weights, batches and prompts.")]
-Threads = Annotated[int, typer.Option(help="Threads of the training.", min=1)]
-Fresh = Annotated[
-    bool,
-    typer.Option("--fresh", metavar="", help="Start anew instead of from the last checkpoint."),
-]
-Start = Annotated[
-    Path | None,
-    typer.Option(help="Checkpoint, or folder of an exported model, to go on from."),
-]
-Export = Annotated[
-    Path | None,
-    typer.Option(help="Write the finished model to this folder too.", file_okay=False),
-]
 
-
-@app.command("tiny-clip")
-def tiny_clip(
-    out: Annotated[Path, typer.Option(help="Folder of the run.", file_okay=False)] = Path(
-        "runs/tiny-clip"
-    ),
-    minutes: Minutes = None,
-    steps: Steps = 6000,
-    seed: Seed = 0,
-    pool: Pools = None,
-    images: ImageCount = 20_000,
-    threads: Threads = 1,
-    fresh: Fresh = False,
-    export: Export = None,
-    sam: Annotated[
-        Path | None, typer.Option(help="Checkpoint of a small SAM whose encoder is the start.")
-    ] = None,
-    start: Start = None,
-    round: Annotated[
-        int | None,
-        typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=7),
-    ] = None,
-    mix: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CHECKPOINT_OR_FOLDER=SHARE",
-            help="Earlier training or exported model that is mixed in on export, with its part.",
-        ),
-    ] = None,
-) -> None:
-    """Train the small CLIP, its tokenizer and its linear layers on made images."""
-    from zsas.training import tiny_clip as training
-
-    pools = pool or [Path("runs/pool")]
-    for folder in pools:
-        _filled(folder, images, threads)
-    checkpoint = training.train(
-        out,
-        minutes=minutes,
-        steps=steps,
-        seed=seed,
-        pools=pools,
-        resume=not fresh,
-        threads=threads,
-        sam=sam,
-        start=start,
-        recipe=training.ROUNDS[round - 1] if round else None,
-    )
-    print(
-        checkpoint
-        if export is None
-        else training.export(checkpoint, export, earlier=training.parts(mix or []))
-    )
-
-
-@app.command("tiny-sam")
-def tiny_sam(
-    out: Annotated[Path, typer.Option(help="Folder of the run.", file_okay=False)] = Path(
-        "runs/tiny-sam"
-    ),
-    minutes: Minutes = None,
-    steps: Steps = 20_000,
-    seed: Seed = 0,
-    pool: Pools = None,
-    images: ImageCount = 20_000,
-    threads: Threads = 1,
-    fresh: Fresh = False,
-    export: Export = None,
-    start: Start = None,
-    round: Annotated[
-        int | None,
-        typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=2),
-    ] = None,
-) -> None:
-    """Train the small SAM on parts, regions and defects of made images."""
-    from zsas.training import tiny_sam as training
-
-    training.train(
-        out,
-        minutes=minutes,
-        steps=steps,
-        seed=seed,
-        pools=[_filled(folder, images, threads) for folder in pool or [Path("runs/pool")]],
-        resume=not fresh,
-        threads=threads,
-        start=start,
-        recipe=training.ROUNDS[round - 1] if round else None,
-    )
-    print(out if export is None else training.export(out / "last.pt", export))
+@app.callback()
+def _root() -> None:
+    """Train what a localizer needs."""  # a callback keeps `adapters` a subcommand
 
 
 @app.command("adapters")
 def adapters(
     dataset: Annotated[
         str,
-        typer.Argument(
-            help="mvtec, visa, folder (MVTec-AD's layout), flat or made; its test split."
-        ),
+        typer.Argument(help="mvtec, visa, folder (MVTec-AD's layout) or flat; its test split."),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run.", file_okay=False)],
     root: Annotated[
@@ -187,7 +67,10 @@ def adapters(
             help="Most disk for frozen features; a larger data set is encoded each epoch.", min=0
         ),
     ] = 8.0,
-    fresh: Fresh = False,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", metavar="", help="Start anew instead of from the last checkpoint."),
+    ] = False,
     push_to_hub: Annotated[
         str | None, typer.Option(help="Upload to this model repository.")
     ] = None,
@@ -196,7 +79,7 @@ def adapters(
 
     Judge them on another data set: train on mvtec to test on visa, and the other way round.
     """
-    from zsas.data.datasets import load_dataset
+    from zsas.datasets.load import load_dataset
     from zsas.device import pick_device
     from zsas.errors import ZsasError
     from zsas.models import load_clip, preset_named
@@ -231,12 +114,3 @@ def adapters(
         backbone, data, out, recipe, resume=not fresh, cache_bytes=int(cache_gb * 1e9)
     )
     print(training.push_to_hub(out, push_to_hub) if push_to_hub else path)
-
-
-def _filled(folder: Path, count: int, workers: int) -> Pool:
-    """The pool of made images; made first where the folder has none."""
-    from zsas.training.pool import Pool, fill
-
-    if (folder / "pool.json").is_file():
-        return Pool(folder)
-    return fill(folder, count=count, workers=workers)

@@ -144,8 +144,8 @@ def _from_hub(entry: dict[str, Any]) -> Example:
     from huggingface_hub import cached_assets_path
     from PIL import Image
 
-    from zsas.data.datasets import load_dataset
-    from zsas.data.samples import object_name
+    from zsas.datasets.load import load_dataset
+    from zsas.datasets.samples import object_name
 
     folder = cached_assets_path("zsas", "examples")
     image, mask = folder / f"{entry['id']}.png", folder / f"{entry['id']}_mask.png"

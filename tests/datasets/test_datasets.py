@@ -1,0 +1,431 @@
+"""Layouts of data sets: what is found in them, and what is said about broken ones."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import pickle
+import zlib
+
+import cv2
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.helpers.datasets import write_folder
+from zsas.datasets import hub
+from zsas.datasets.hub import mvtec_from_fiftyone, visa_from_parquet
+from zsas.datasets.load import load_dataset
+from zsas.datasets.samples import object_name
+from zsas.errors import ZsasError
+from zsas.evaluation.identity import digest_of_samples
+
+
+def write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), array)
+
+
+PICTURE = np.full((6, 8, 3), 90, np.uint8)
+SPOT = np.zeros((6, 8), np.uint8)
+SPOT[2:4, 3:5] = 255
+
+
+@pytest.mark.parametrize(
+    ("category", "name"),
+    [
+        ("metal_nut", "metal nut"),
+        ("hazelnut", "hazelnut"),
+        ("pipe_fryum", "pipe fryum"),
+        ("pcb3", "printed circuit board"),
+        ("macaroni2", "macaroni"),
+        ("chewinggum", "chewing gum"),
+    ],
+)
+def test_categories_have_names_for_prompts(category, name):
+    assert object_name(category) == name
+
+
+class TestMvtec:
+    def test_images_masks_and_kinds(self, tmp_path):
+        data = load_dataset("mvtec", write_folder(tmp_path / "m"))
+        assert data.name == "mvtec"
+        assert "CC BY-NC-SA" in data.licence
+        assert data.categories == ("metal_nut", "tile")
+        assert len(data) == 12
+        good, line = data.samples[0], data.samples[2]
+        assert (good.key, good.kind, good.defective) == ("metal_nut/test/good/000", "good", False)
+        assert (line.kind, line.defective, line.object_name) == ("line", True, "metal nut")
+        shape = line.load_image().shape[:2]
+        assert line.load_mask(shape).any()
+        assert not good.load_mask(shape).any()
+
+    def test_train_split(self, tmp_path):
+        write(tmp_path / "m/tile/train/good/000.png", PICTURE)
+        (sample,) = load_dataset("folder", tmp_path / "m", split="train")
+        assert sample.key == "tile/train/good/000"
+
+    def test_no_category(self, tmp_path):
+        with pytest.raises(ZsasError, match=r"expected <category>/test/<kind>/\*.png below it"):
+            load_dataset("mvtec", tmp_path)
+
+    def test_no_images(self, tmp_path):
+        (tmp_path / "tile/test/good").mkdir(parents=True)
+        with pytest.raises(ZsasError, match=r"There are no images below .*tile/test"):
+            load_dataset("folder", tmp_path)
+
+    def test_a_category_without_its_split(self, tmp_path):
+        write(tmp_path / "tile/test/good/000.png", PICTURE)
+        write(tmp_path / "wood/ground_truth/crack/000_mask.png", SPOT)
+        (tmp_path / "notes").mkdir()
+        with pytest.raises(ZsasError, match=r"wood has masks, but no folder 'test'"):
+            load_dataset("folder", tmp_path)
+        assert load_dataset("folder", tmp_path, categories=["tile"]).categories == ("tile",)
+
+    def test_names_in_upper_case(self, tmp_path):
+        write(tmp_path / "tile/test/dent/000.PNG", PICTURE)
+        write(tmp_path / "tile/ground_truth/dent/000_MASK.PNG", SPOT)
+        (sample,) = load_dataset("folder", tmp_path)
+        assert sample.load_mask((6, 8)).sum() == 4
+
+    def test_a_defect_without_mask(self, tmp_path):
+        write(tmp_path / "tile/test/crack/000.png", PICTURE)
+        with pytest.raises(ZsasError, match=r"expected it at .*ground_truth/crack/000_mask\.png"):
+            load_dataset("folder", tmp_path)
+
+    def test_a_mask_of_another_size(self, tmp_path):
+        write(tmp_path / "tile/test/crack/000.png", PICTURE)
+        write(tmp_path / "tile/ground_truth/crack/000_mask.png", SPOT[:4])
+        (sample,) = load_dataset("folder", tmp_path)
+        with pytest.raises(ZsasError, match="must have the size of its photo"):
+            sample.load_mask(sample.load_image().shape[:2])
+
+
+class TestVisa:
+    def rows(self, root, rows):
+        (root / "split_csv").mkdir(parents=True, exist_ok=True)
+        (root / "split_csv/1cls.csv").write_text(
+            "object,split,label,image,mask\n" + "\n".join(rows)
+        )
+        return root
+
+    def layout(self, root):
+        write(root / "pcb1/Data/Images/Normal/0000.JPG", PICTURE)
+        write(root / "pcb1/Data/Images/Anomaly/000.JPG", PICTURE)
+        write(
+            root / "pcb1/Data/Masks/Anomaly/000.png", SPOT // 255
+        )  # VisA's masks hold small numbers
+        return self.rows(
+            root,
+            [
+                "pcb1,train,normal,pcb1/Data/Images/Normal/0000.JPG,",
+                "pcb1,test,normal,pcb1/Data/Images/Normal/0000.JPG,",
+                "pcb1,test,anomaly,pcb1/Data/Images/Anomaly/000.JPG,pcb1/Data/Masks/Anomaly/000.png",
+            ],
+        )
+
+    def test_table_and_masks(self, tmp_path):
+        bad, good = load_dataset("visa", self.layout(tmp_path))
+        assert (good.defective, bad.defective) == (False, True)
+        assert bad.object_name == "printed circuit board"
+        assert bad.load_mask((6, 8)).sum() == 4
+
+    def test_no_table(self, tmp_path):
+        with pytest.raises(ZsasError, match=r"expected the table split_csv/1cls.csv"):
+            load_dataset("visa", tmp_path)
+
+    def test_a_file_that_is_missing(self, tmp_path):
+        self.rows(tmp_path, ["pcb1,test,normal,pcb1/Data/Images/Normal/9.JPG,"])
+        with pytest.raises(
+            ZsasError, match=r"names pcb1/Data/Images/Normal/9.JPG, but there is no such"
+        ):
+            load_dataset("visa", tmp_path)
+
+    def test_other_columns(self, tmp_path):
+        (tmp_path / "split_csv").mkdir()
+        (tmp_path / "split_csv/1cls.csv").write_text("a,b\n1,2\n")
+        with pytest.raises(ZsasError, match="columns image, label, mask, object, split"):
+            load_dataset("visa", tmp_path)
+
+
+class TestFlat:
+    def test_masks_in_a_folder_or_beside(self, tmp_path):
+        for name in ("a", "b", "c"):
+            write(tmp_path / f"{name}.png", PICTURE)
+        write(tmp_path / "masks/a.png", SPOT)
+        write(tmp_path / "b_mask.png", SPOT)
+        data = load_dataset("flat", tmp_path)
+        assert [(s.key, s.defective) for s in data] == [
+            ("a.png", True),
+            ("b.png", True),
+            ("c.png", False),
+        ]
+
+    def test_an_empty_mask_means_sound(self, tmp_path):
+        write(tmp_path / "a.png", PICTURE)
+        write(tmp_path / "a_mask.png", SPOT * 0)
+        (sample,) = load_dataset("flat", tmp_path)
+        assert sample.defective is False
+
+    def test_without_masks_nothing_is_known(self, tmp_path):
+        write(tmp_path / "a.png", PICTURE)
+        (sample,) = load_dataset("flat", tmp_path)
+        assert sample.defective is None
+        assert sample.load_mask((6, 8)) is None
+
+    def test_no_images(self, tmp_path):
+        with pytest.raises(ZsasError, match="There are no images in"):
+            load_dataset("flat", tmp_path)
+
+
+class TestHub:
+    """The files of the Hub as they are laid out there, without the Hub."""
+
+    def fiftyone(self, mask):
+        def row(name, kind, split="test", **more):
+            labels = {"category": {"label": "metal_nut"}, "defect": {"label": kind}}
+            return {"filepath": name, "split": split, **labels, **more}
+
+        return [
+            row("data/1.png", "good"),
+            row("data/2.png", "scratch", defect_mask=mask),
+            row("data/3.png", "good", split="train"),
+        ]
+
+    @pytest.fixture
+    def hub(self, tmp_path, monkeypatch):
+        asked = []
+
+        def fetch(repo, name, revision):
+            asked.append((repo, name, revision))
+            return tmp_path / name
+
+        monkeypatch.setattr(hub, "_hub_file", fetch)
+        write(tmp_path / "data/1.png", PICTURE)
+        write(tmp_path / "data/2.png", PICTURE)
+        write(tmp_path / "fields/2.png", SPOT)
+        return tmp_path, asked
+
+    def test_mvtec_is_listed_at_once_and_fetched_when_needed(self, hub):
+        root, asked = hub
+        rows = self.fiftyone({"mask_path": "fields/2.png"})
+        (root / "samples.json").write_text(json.dumps({"samples": rows}))
+        good, bad = load_dataset("mvtec", revision="abc")
+        assert asked == [("Voxel51/mvtec-ad", "samples.json", "abc")]
+        assert bad.load_mask(bad.load_image().shape[:2]).sum() == 4
+        assert ("Voxel51/mvtec-ad", "data/2.png", "abc") in asked
+        assert good.object_name == "metal nut"
+
+    def test_masks_inside_samples_json(self, hub):
+        buffer = io.BytesIO()
+        np.save(buffer, SPOT)
+        code = base64.b64encode(zlib.compress(buffer.getvalue())).decode()
+        rows = self.fiftyone({"mask": {"$binary": {"base64": code, "subType": "00"}}})
+        data = mvtec_from_fiftyone(rows, "test")
+        assert data.samples[1].load_mask((6, 8)).sum() == 4
+
+    def test_a_changed_layout(self):
+        with pytest.raises(
+            ZsasError, match=r"lacks category.label, defect.label, split or filepath"
+        ):
+            mvtec_from_fiftyone([{"path": "x"}], "test")
+
+    def test_visa_parquet(self, tmp_path):
+        def png(array):
+            return {"bytes": cv2.imencode(".png", array)[1].tobytes(), "path": None}
+
+        path = tmp_path / "pcb1.test-00000-of-00001.parquet"
+        columns = {"image": [png(PICTURE)] * 2, "mask": [None, png(SPOT)], "label": [0, 1]}
+        pq.write_table(pa.table(columns), path)
+        good, bad = visa_from_parquet(path, "pcb1", "test")
+        assert good.load_image().shape == (6, 8, 3)
+        assert (good.defective, bad.defective) == (False, True)
+        assert bad.load_mask((6, 8)).sum() == 4
+        assert not good.load_mask((6, 8)).any()
+        path.unlink()
+        with pytest.raises(ZsasError, match="is gone"):
+            good.load_image()
+
+    def test_a_mask_of_the_hub_is_read_as_one_on_disk(self, tmp_path):
+        palette = Image.fromarray(SPOT).convert("P")
+        palette.putpalette([255, 255, 255] + [0, 0, 0] * 255)  # what is marked is black
+        file = io.BytesIO()
+        palette.save(file, "PNG")
+        cut = cv2.imencode(".png", SPOT)[1].tobytes()[:-30]
+        path = tmp_path / "pcb1.test-00000-of-00001.parquet"
+        picture = {"bytes": cv2.imencode(".png", PICTURE)[1].tobytes()}
+        masks = [{"bytes": file.getvalue()}, {"bytes": cut}]
+        pq.write_table(pa.table({"image": [picture] * 2, "mask": masks, "label": [1, 1]}), path)
+        good, damaged = visa_from_parquet(path, "pcb1", "test")
+        assert good.load_mask((6, 8)).sum() == 4
+        with pytest.raises(ZsasError):
+            damaged.load_mask((6, 8))
+
+    def test_a_download_that_breaks_off_is_one_sentence(self, monkeypatch):
+        class Broken(Exception):
+            pass
+
+        def break_off(*_, **__):
+            raise Broken("the line is dead")
+
+        monkeypatch.setattr(hub, "_hub_answers", lambda: True)
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", break_off)
+        with pytest.raises(ZsasError, match="the line is dead"):
+            load_dataset("mvtec", revision="not-in-any-cache")
+
+    def test_a_sample_of_the_hub_is_found_on_another_machine(self, hub):
+        root, asked = hub
+        (root / "data").mkdir(exist_ok=True)
+        image = {"bytes": cv2.imencode(".png", PICTURE)[1].tobytes()}
+        table = pa.table({"image": [image], "mask": [None], "label": ["normal"]})
+        pq.write_table(table, root / "data/candle.test-00000-of-00001.parquet")
+        (sample,) = pickle.loads(pickle.dumps(load_dataset("visa", categories=["candle"]).samples))
+        asked.clear()
+        assert sample.load_image().shape == (6, 8, 3)
+        assert [name for _, name, _ in asked] == ["data/candle.test-00000-of-00001.parquet"]
+
+    def test_only_the_chosen_category_is_fetched(self, hub):
+        root, asked = hub
+        (root / "data").mkdir(exist_ok=True)
+        image = io.BytesIO()
+        Image.fromarray(PICTURE).save(image, "PNG")
+        table = pa.table(
+            {"image": [{"bytes": image.getvalue()}], "mask": [None], "label": ["normal"]}
+        )
+        pq.write_table(table, root / "data/candle.test-00000-of-00001.parquet")
+        assert len(load_dataset("visa", categories=["candle"])) == 1
+        assert [name for _, name, _ in asked] == ["data/candle.test-00000-of-00001.parquet"]
+
+    def test_out_of_reach_is_one_sentence(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(hub, "_hub_answers", lambda: False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        with pytest.raises(ZsasError, match="give its folder with --root"):
+            load_dataset("mvtec", revision="not-in-any-cache")
+
+
+def test_every_suffix_that_is_segmented_is_measured(tmp_path):
+    Image.fromarray(PICTURE).save(tmp_path / "part.jp2")
+    Image.fromarray(PICTURE).save(tmp_path / "part.gif")
+    assert len(load_dataset("flat", tmp_path)) == 2
+
+
+class TestChoosing:
+    def test_categories(self, tmp_path):
+        data = load_dataset("folder", write_folder(tmp_path / "m"), categories=["tile"])
+        assert data.categories == ("tile",)
+
+    def test_an_unknown_category(self, tmp_path):
+        with pytest.raises(ZsasError, match="no category 'wood'; it has metal_nut, tile"):
+            load_dataset("folder", write_folder(tmp_path / "m"), categories=["wood"])
+
+    def test_a_limit_keeps_sound_parts_and_every_kind(self, tmp_path):
+        root = write_folder(tmp_path / "m", per_kind=6)
+        chosen = load_dataset("folder", root, categories=["tile"], limit=6)
+        kinds = [sample.kind for sample in chosen]
+        assert sorted(kinds) == ["good"] * 3 + ["line"] * 2 + ["spot"]
+        assert [s.key for s in chosen] == [
+            s.key for s in load_dataset("folder", root, categories=["tile"], limit=6)
+        ]
+
+    def test_a_root_that_is_missing(self):
+        with pytest.raises(ZsasError, match="There is no folder nowhere"):
+            load_dataset("mvtec", "nowhere")
+
+    def test_a_layout_that_is_missing(self):
+        with pytest.raises(ZsasError, match="take one of mvtec, visa, folder, flat"):
+            load_dataset("imagenet", ".")
+
+    def test_flat_needs_a_root(self):
+        with pytest.raises(ZsasError, match="on disk only"):
+            load_dataset("flat")
+
+
+def test_hidden_files_and_other_categories_do_not_stand_in_the_way(tmp_path):
+    root = write_folder(tmp_path / "parts")
+    (root / "tile/test/spot/._000.png").write_bytes(b"resource fork")
+    (root / "tile/test/.ipynb_checkpoints").mkdir()
+    (root / "tile/test/.ipynb_checkpoints/000.png").write_bytes(b"")
+    assert len(load_dataset("folder", root)) == 12
+    for mask in (root / "metal_nut/ground_truth").rglob("*.png"):
+        mask.unlink()
+    assert load_dataset("folder", root, categories=["tile", "tile"]).categories == ("tile",)
+    with pytest.raises(ZsasError, match="has no mask"):
+        load_dataset("folder", root)
+    with pytest.raises(ZsasError, match="has no category 'gear'"):
+        load_dataset("folder", write_folder(tmp_path / "whole"), categories=["gear", "tile"])
+
+
+def test_two_images_of_one_name_are_refused(tmp_path):
+    root = write_folder(tmp_path / "parts")
+    good = root / "tile/test/good"
+    cv2.imwrite(str(good / "000.jpg"), cv2.imread(str(good / "000.png")))
+    with pytest.raises(ZsasError, match="two images with the name tile/test/good/000"):
+        load_dataset("folder", root)
+
+
+class TestAddresses:
+    """What lies in S3 and the like, here in a file system that fsspec keeps in memory."""
+
+    @pytest.fixture
+    def far(self, tmp_path):
+        system = fsspec.filesystem("memory")
+        system.put(str(write_folder(tmp_path / "near")), "/bucket/parts", recursive=True)
+        yield "memory://bucket/parts"
+        system.rm("/bucket", recursive=True)
+
+    def test_a_folder_is_the_same_from_far_away(self, far, tmp_path):
+        here, there = (load_dataset("folder", root) for root in (tmp_path / "near", far))
+        assert [s.key for s in there] == [s.key for s in here]
+        assert there.name == "parts"
+        assert digest_of_samples(there) == digest_of_samples(here)
+        for near, distant in zip(here, pickle.loads(pickle.dumps(there)), strict=True):
+            image = near.load_image()
+            assert np.array_equal(distant.load_image(), image)
+            assert np.array_equal(
+                distant.load_mask(image.shape[:2]), near.load_mask(image.shape[:2])
+            )
+
+    def test_visa_and_flat_folders(self, far, tmp_path):
+        fsspec.filesystem("memory").pipe(
+            "/bucket/visa/split_csv/1cls.csv",
+            b"object,split,label,image,mask\npcb1,test,normal,a.png,\n",
+        )
+        with pytest.raises(ZsasError, match=r"names a\.png, but there is no such file"):
+            load_dataset("visa", "memory://bucket/visa")
+        (tmp_path / "near/tile/test/spot/000_mask.png").write_bytes(
+            (tmp_path / "near/tile/ground_truth/spot/000_mask.png").read_bytes()
+        )
+        flat = tmp_path / "near/tile/test/spot"
+        fsspec.filesystem("memory").put(str(flat), "/bucket/flat", recursive=True)
+        here, there = (load_dataset("flat", root) for root in (flat, "memory://bucket/flat"))
+        assert [(s.key, s.defective) for s in there] == [(s.key, s.defective) for s in here]
+        assert {s.defective for s in there} == {True, False}
+
+    @pytest.mark.parametrize(
+        ("root", "sentence"),
+        [
+            ("memory://nowhere/at-all", "There is no folder memory://nowhere/at-all"),
+            ("unheard-of://bucket/x", "unheard-of://bucket/x cannot be listed"),
+            ("unheardof://bucket/x", "unheardof://bucket/x cannot be listed"),
+        ],
+    )
+    def test_what_is_not_there_is_a_sentence(self, root, sentence):
+        with pytest.raises(ZsasError, match=sentence):
+            load_dataset("folder", root)
+
+    def test_a_storage_that_refuses_is_a_sentence(self, far, monkeypatch):
+        data = load_dataset("folder", far)
+
+        def refuse(*_, **__):
+            raise RuntimeError("no credentials\nmany lines of them")
+
+        monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.ls", refuse)
+        with pytest.raises(ZsasError, match=r"cannot be listed \(no credentials\)\.$"):
+            load_dataset("folder", far)
+        monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem._open", refuse)
+        with pytest.raises(ZsasError, match=r"000\.png cannot be read \(no credentials\)\.$"):
+            data.samples[0].load_image()

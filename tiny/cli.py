@@ -1,0 +1,229 @@
+"""`python -m tiny`: synthetic images, training of the bundled models, and their figures.
+
+Exit codes: 0 all done, 1 a bug, 2 bad usage or input. What a person can mend is one sentence on stderr. Nothing heavy
+is imported before it is needed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zsas.errors import ZsasError
+
+if TYPE_CHECKING:
+    from tiny.training.pool import Pool
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(
+    help="How the bundled small models are made: synthetic images, training, figures.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings=_HELP,
+)
+train_app = typer.Typer(help="Train a small model.", no_args_is_help=True, context_settings=_HELP)
+app.add_typer(train_app, name="train")
+
+Pools = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--pool",
+        help="Folder of the synthetic images, by default runs/pool, filled first where it is not; "
+        "several if repeated.",
+        file_okay=False,
+    ),
+]
+ImageCount = Annotated[int, typer.Option(help="How many images an empty pool gets.", min=64)]
+Minutes = Annotated[
+    float | None,
+    typer.Option(help="Length of the whole training; the steps decide without it.", min=0.01),
+]
+Steps = Annotated[int, typer.Option(help="Length in steps, without --minutes.", min=1)]
+Seed = Annotated[int, typer.Option(help="Seed of weights, batches and prompts.")]
+Threads = Annotated[int, typer.Option(help="Threads of the training.", min=1)]
+Fresh = Annotated[
+    bool,
+    typer.Option("--fresh", metavar="", help="Start anew instead of from the last checkpoint."),
+]
+Start = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoint, or folder of an exported model, to go on from."),
+]
+Export = Annotated[
+    Path | None,
+    typer.Option(help="Write the finished model to this folder too.", file_okay=False),
+]
+
+
+@app.command()
+def synthesize(
+    root: Annotated[Path, typer.Option(help="Folder to write to.", file_okay=False)],
+    seed: Annotated[int, typer.Option(help="Seed of the images.", min=0)] = 1_000_000,
+    per_category: Annotated[int, typer.Option(help="Test images of each family.", min=2)] = 40,
+    size: Annotated[int, typer.Option(help="Width and height in pixels.", min=64)] = 384,
+    families: Annotated[
+        str,
+        typer.Option(
+            help='Textures and objects, by name, separated by commas; "held-out" (never trained on) or "all".'
+        ),
+    ] = "held-out",
+) -> None:
+    """Write synthetic images in MVTec-AD's layout, for `zsas evaluate folder --root DIR`."""
+    from tiny.synthetic import dataset, scene
+
+    names = [name.strip() for name in families.split(",") if name.strip()]
+    if names == ["all"]:
+        names = list(scene.FAMILIES)
+    elif names == ["held-out"]:
+        names = list(scene.HELD_OUT_FAMILIES)
+    print(dataset.write_once(root, seed=seed, per_category=per_category, size=size, families=names))
+
+
+@train_app.command("clip")
+def train_clip(
+    out: Annotated[Path, typer.Option(help="Folder of the run.", file_okay=False)] = Path(
+        "runs/tiny-clip"
+    ),
+    minutes: Minutes = None,
+    steps: Steps = 6000,
+    seed: Seed = 0,
+    pool: Pools = None,
+    images: ImageCount = 20_000,
+    threads: Threads = 1,
+    fresh: Fresh = False,
+    export: Export = None,
+    sam: Annotated[
+        Path | None, typer.Option(help="Checkpoint of a small SAM whose encoder is the start.")
+    ] = None,
+    start: Start = None,
+    round: Annotated[
+        int | None,
+        typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=7),
+    ] = None,
+    mix: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CHECKPOINT_OR_FOLDER=FRACTION",
+            help="Earlier training or exported model that is mixed in on export, with its part.",
+        ),
+    ] = None,
+) -> None:
+    """Train the small CLIP, its tokenizer and its linear layers on synthetic images."""
+    from tiny.training import tiny_clip as training
+
+    pools = pool or [Path("runs/pool")]
+    for folder in pools:
+        _filled(folder, images, threads)
+    checkpoint = training.train(
+        out,
+        minutes=minutes,
+        steps=steps,
+        seed=seed,
+        pools=pools,
+        resume=not fresh,
+        threads=threads,
+        sam=sam,
+        start=start,
+        recipe=training.ROUNDS[round - 1] if round else None,
+    )
+    print(
+        checkpoint
+        if export is None
+        else training.export(checkpoint, export, earlier=training.parts(mix or []))
+    )
+
+
+@train_app.command("sam")
+def train_sam(
+    out: Annotated[Path, typer.Option(help="Folder of the run.", file_okay=False)] = Path(
+        "runs/tiny-sam"
+    ),
+    minutes: Minutes = None,
+    steps: Steps = 20_000,
+    seed: Seed = 0,
+    pool: Pools = None,
+    images: ImageCount = 20_000,
+    threads: Threads = 1,
+    fresh: Fresh = False,
+    export: Export = None,
+    start: Start = None,
+    round: Annotated[
+        int | None,
+        typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=2),
+    ] = None,
+) -> None:
+    """Train the small SAM on parts, regions and defects of synthetic images."""
+    from tiny.training import tiny_sam as training
+
+    training.train(
+        out,
+        minutes=minutes,
+        steps=steps,
+        seed=seed,
+        pools=[_filled(folder, images, threads) for folder in pool or [Path("runs/pool")]],
+        resume=not fresh,
+        threads=threads,
+        start=start,
+        recipe=training.ROUNDS[round - 1] if round else None,
+    )
+    print(out if export is None else training.export(out / "last.pt", export))
+
+
+def _filled(folder: Path, count: int, workers: int) -> Pool:
+    """The pool of synthetic images; made first where the folder has none."""
+    from tiny.training.pool import Pool, fill
+
+    if (folder / "pool.json").is_file():
+        return Pool(folder)
+    return fill(folder, count=count, workers=workers)
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option(help="Folder of the report.", file_okay=False)] = Path(
+        "runs/tiny-report"
+    ),
+    per_category: Annotated[int, typer.Option(help="Synthetic images a family.", min=2)] = 10,
+    targets: Annotated[int, typer.Option(help="Synthetic images for SAM alone.", min=1)] = 150,
+    words: Annotated[int, typer.Option(help="Synthetic images for the words.", min=1)] = 120,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of photographs in MVTec-AD's layout; several if repeated."),
+    ] = None,
+    clip: Annotated[str | None, typer.Option(help="CLIP folder, not the bundled one.")] = None,
+    sam: Annotated[str | None, typer.Option(help="SAM folder, not the bundled one.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="Adapter that belongs to --clip.")] = None,
+) -> None:
+    """Measure the small models through the engine that a user runs."""
+    from tiny.training.report import write_report
+
+    text = write_report(
+        out,
+        per_category=per_category,
+        targets_count=targets,
+        words_count=words,
+        roots=root or [],
+        model={"preset": "tiny", "clip": clip, "sam": sam, "adapter": adapter},
+    )
+    print(text)
+
+
+@app.command()
+def examples() -> None:
+    """Draw the images in `examples/` anew, with masks and index."""
+    from tiny.synthetic.examples import write_examples
+
+    write_examples()
+
+
+def main() -> None:
+    """Run the command; the entry point of the package."""
+    try:
+        app(prog_name="python -m tiny")
+    except ZsasError as error:
+        print(f"tiny: {error}", file=sys.stderr)
+        sys.exit(2)

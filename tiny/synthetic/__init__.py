@@ -1,0 +1,1 @@
+"""Synthetic images: seeded inspection photographs with exact defect masks."""

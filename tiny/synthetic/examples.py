@@ -1,0 +1,63 @@
+"""The images in `examples/`, drawn by the generator: `python -m tiny examples`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tiny.synthetic.scene import make_image
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples"
+SIDE = 448
+SEED = 9_000_000
+
+WANTED: tuple[tuple[str, str, str, str | None, int], ...] = (
+    ("hazelnut-broken", "Hazelnut, broken", "hazelnut", "broken", 0),
+    ("leather-cut", "Leather, cut", "leather", "cut", 2),
+    ("metal-scratch", "Brushed metal, scratched", "brushed_metal", "scratch", 1),
+    ("capsule-squeezed", "Capsule, squeezed", "capsule", "squeezed", 4),
+    ("wood-hole", "Wood, hole", "wood", "hole", 2),
+    ("casting-crack", "Casting, cracked", "cast_metal", "crack", 4),
+    ("fabric-thread", "Fabric, loose thread", "fabric", "thread", 3),
+    ("tablet-dirt", "Tablet, contaminated", "tablet", "contamination", 0),
+    ("tile-good", "Tile, sound", "ceramic_tile", None, 6),
+    ("solar-crack", "Solar cell, cracked", "solar_cell", "crack", 1),
+    ("biscuit-broken", "Biscuit, broken", "biscuit", "broken", 3),
+    ("paint-corroded", "Painted metal, corroded", "painted_metal", "corrosion", 4),
+    ("walnut-crack", "Walnut, cracked", "walnut", "crack", 5),
+    ("sheet-misplaced", "Perforated sheet, misprinted", "perforated_sheet", "misplaced", 1),
+    ("hazelnut-good", "Hazelnut, sound", "hazelnut", None, 5),
+    ("ring-burnt", "Food ring, burnt", "food_ring", "burn", 3),
+)
+"""(id, title, family, kind of defect or None, offset of the seed)"""
+
+
+def write_examples() -> None:
+    """Write images, masks and `index.toml`."""
+    FOLDER.mkdir(exist_ok=True)
+    entries = []
+    for name, title, family, kind, offset in WANTED:
+        made = make_image(
+            SEED + offset,
+            SIDE,
+            families=[family],
+            kinds=[kind] if kind else None,
+            defective=kind is not None,
+            grey=False,
+        )
+        photo = cv2.cvtColor(made.image, cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(FOLDER / f"{name}.jpg"), photo, [cv2.IMWRITE_JPEG_QUALITY, 93])
+        cv2.imwrite(str(FOLDER / f"{name}_mask.png"), made.mask.astype(np.uint8) * 255)
+        entries.append(
+            f'[[example]]\nid = "{name}"\ntitle = "{title}"\nobject = "{made.name}"\nimage = "{name}.jpg"\n'
+            f'mask = "{name}_mask.png"\ndefects = {list(made.kinds)}\nlicence = "CC0-1.0"\n'.replace(
+                "'", '"'
+            )
+        )
+    head = (
+        "# Photos of our own making, drawn by tiny.synthetic and free of rights (CC0 1.0).\n"
+        "# Written by `python -m tiny examples`; the mask of a sound photo is empty.\n\n"
+    )
+    (FOLDER / "index.toml").write_text(head + "\n".join(entries), encoding="utf-8")

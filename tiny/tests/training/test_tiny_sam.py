@@ -1,0 +1,229 @@
+"""The small SAM: what makes it learnable, that it learns, and that transformers loads it."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from transformers import SamModel
+
+from tiny.training import loop
+from tiny.training.tiny_sam import prompts, train
+from tiny.training.tiny_sam.batches import make_batch, normalise
+from tiny.training.tiny_sam.losses import call_loss, cell_iou, dense_loss
+from tiny.training.tiny_sam.model import Learner
+from tiny.training.tiny_sam.recipe import Recipe
+from tiny.training.tiny_sam.start import build, start_patches
+from tiny.training.tiny_sam.train import _batches, make_optimizers
+from zsas.errors import ZsasError
+from zsas.training.checkpoint import load_checkpoint
+
+pytestmark = pytest.mark.slow
+
+MICRO = Recipe(
+    width=32,
+    depth=2,
+    heads=2,
+    windows=2,
+    global_blocks=(1,),
+    hidden=32,
+    frame=128,
+    stages=((0.8, 64, 4), (1.0, 128, 2)),
+    per_image=4,
+    lr=1e-2,
+    lr_rest=4e-3,
+    held_out=3,
+)
+
+
+@dataclass
+class Squares:
+    """Bright squares (parts) on dark ground, some with a red stripe (defect)."""
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    parts: NDArray[np.int16]
+
+
+@pytest.fixture(scope="module")
+def squares() -> Squares:
+    image = np.full((12, 96, 96, 3), 30, np.uint8)
+    mask = np.zeros((12, 96, 96), np.uint8)
+    parts = np.zeros((12, 96, 96), np.int16)
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        for part, (left, top) in enumerate(((6, 10), (54, 50)), start=1):
+            y, x = top + int(rng.integers(-6, 6)), left + int(rng.integers(-5, 6))
+            image[i, y : y + 32, x : x + 32] = 210
+            parts[i, y : y + 32, x : x + 32] = part
+        if i % 3:
+            image[i, 40:46, 20:70] = (200, 20, 20)
+            mask[i, 40:46, 20:70] = 1
+    return Squares(image, mask, parts)
+
+
+def test_position_embedding_is_sigma_one_in_both_places_and_frozen() -> None:
+    sam = build(Recipe())
+    holders = (sam.shared_image_embedding, sam.prompt_encoder.shared_embedding)
+    for holder in holders:
+        assert float(holder.positional_embedding.std()) == pytest.approx(1.0, abs=0.2)
+        assert not holder.positional_embedding.requires_grad
+    assert torch.equal(*(holder.positional_embedding for holder in holders))
+
+
+def test_encoder_does_not_start_dead() -> None:
+    # transformers starts the encoder's matrices at 1e-10: no gradient would ever arrive there.
+    sam = build(MICRO)
+    assert float(sam.vision_encoder.patch_embed.projection.weight.detach().std()) > 1e-3
+    assert float(sam.vision_encoder.layers[0].mlp.lin1.weight.detach().std()) > 1e-3
+
+
+def test_fast_encoder_equals_that_of_transformers() -> None:
+    learner = Learner(MICRO)
+    pixels = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        expected = learner.sam.vision_encoder(pixels).last_hidden_state
+        assert torch.allclose(learner.features(pixels), expected, atol=1e-5)
+
+
+def test_decoder_looks_where_the_point_is_before_any_training() -> None:
+    learner = Learner(Recipe())
+    features = 0.5 * torch.randn(1, 128, 32, 32)
+    found: list[torch.Tensor] = []
+    block = learner.sam.mask_decoder.transformer.layers[0].cross_attn_token_to_image
+    block.register_forward_hook(lambda module, inputs, output: found.append(output[1]))
+    where = torch.tensor([[[100.0, 300.0]]])
+    with torch.no_grad():
+        learner.decode(features, (0, 0), points=(where, torch.ones(1, 1, dtype=torch.long)))
+    seen = found[0][0, :, 5].reshape(-1, 32, 32)  # tokens 0 to 4 are SAM's own
+    near = seen[:, 16:22, 4:9].sum((1, 2))  # 300 / 16 = row 18, 100 / 16 = column 6
+    assert float(near.max()) > 0.5  # all cells alike would give 30 / 1024
+
+
+def test_crop_sees_the_frames_positions() -> None:
+    learner = Learner(MICRO)
+    crop, place = torch.randn(1, 32, 4, 4), (4, 2)
+    point = torch.tensor([[[70.0, 40.0]]])
+    labels = torch.ones(1, 1, dtype=torch.long)
+    with torch.no_grad():
+        here, _ = learner.decode(crop, place, points=(point, labels))
+        moved, _ = learner.decode(crop, (0, 0), points=(point, labels))
+    assert here.shape == (1, 3, 16, 16)
+    assert not torch.allclose(here, moved)
+
+
+def test_loss_falls_and_export_loads(squares: Squares, tmp_path: Path) -> None:
+    folder = train(
+        tmp_path, steps=40, pools=[squares], recipe=MICRO, report_every=10, measure_minutes=99
+    )
+    with (tmp_path / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for name in ("dense", "together"):
+        losses = [float(row[name]) for row in rows]
+        assert min(losses[1:]) < 0.9 * losses[0], name
+
+    sam = SamModel.from_pretrained(folder, dtype=torch.float32)
+    state = load_checkpoint(tmp_path / "last.pt")["ema"]["shadow"]
+    key = "prompt_encoder.shared_embedding.positional_embedding"
+    saved = sam.prompt_encoder.shared_embedding.positional_embedding
+    assert torch.allclose(saved, state[f"sam.{key}"], atol=2e-3)
+    assert torch.equal(saved, sam.shared_image_embedding.positional_embedding)
+    with torch.no_grad():
+        result = sam(
+            pixel_values=torch.zeros(1, 3, 128, 128), input_boxes=torch.tensor([[[8.0, 8, 60, 60]]])
+        )
+    assert result.pred_masks.shape == (1, 1, 3, 32, 32)
+
+
+def test_a_training_goes_on_from_anothers_average_and_draws_from_all_pools(
+    squares: Squares, tmp_path: Path
+) -> None:
+    train(tmp_path / "first", steps=3, pools=[squares], recipe=MICRO, measure_minutes=99)
+    average = load_checkpoint(tmp_path / "first/last.pt")["ema"]["shadow"]
+    other = Squares(255 - squares.image, squares.mask, squares.parts)
+    still = replace(MICRO, lr=0.0, lr_rest=0.0, weight_decay=0.0)
+    start = tmp_path / "first/last.pt"
+    again = tmp_path / "again"
+    train(again, steps=3, pools=[squares, other], recipe=still, start=start, measure_minutes=99)
+    kept = load_checkpoint(again / "last.pt")["ema"]["shadow"]
+    assert all(torch.allclose(kept[name], value) for name, value in average.items())
+
+    budget = loop.Budget(20)
+    batches = _batches([squares, other], MICRO, budget, 0, 0, loop.Team())
+    light = {bool((next(batches).pixels.mean() > 0.5).item()) for _ in range(20)}
+    assert light == {True, False}
+
+
+def test_a_training_goes_on_from_an_exported_model_whose_new_heads_learn_alone_first(
+    squares: Squares, tmp_path: Path
+) -> None:
+    first = train(tmp_path / "first", steps=3, pools=[squares], recipe=MICRO, measure_minutes=99)
+    learner = Learner(MICRO, seed=5)
+    learner.go_on_from(first)
+    exported = SamModel.from_pretrained(first, dtype=torch.float32).state_dict()
+    assert all(torch.equal(learner.sam.state_dict()[name], v) for name, v in exported.items())
+
+    batch = next(_batches([squares], MICRO, loop.Budget(20), 0, 0, loop.Team()))
+    for heads_only in (True, False):
+        learner.zero_grad()
+        features = learner.features(batch.pixels, batch.place)
+        sum(dense_loss(learner, features, batch, heads_only=heads_only)).backward()
+        assert learner.dense.weight.grad is not None
+        reached = [name for name, p in learner.sam.named_parameters() if p.grad is not None]
+        assert bool(reached) != heads_only, reached
+
+    with pytest.raises(ZsasError, match="other sizes"):
+        Learner(replace(MICRO, width=64)).go_on_from(first)
+
+
+def test_box_prompt_moves_the_mask(squares: Squares) -> None:
+    learner = Learner(MICRO)
+    start_patches(learner.sam, torch.randn(2, 3, 128, 128))
+    optimizers = make_optimizers(learner)
+    images = np.stack([squares.image[i] for i in (0, 3, 6, 9)])
+    crops = [
+        prompts.make_crop(None, image, squares.mask[0], squares.parts[i], 128, 128)
+        for image, i in zip(images, (0, 3, 6, 9), strict=True)
+    ]
+    pixels = normalise(crops)
+    masks = [crop.parts == part for crop in crops for part in (1, 2)]
+    cover = torch.from_numpy(np.stack([prompts.soft_cells(mask) for mask in masks]))
+    boxes = torch.from_numpy(np.stack([prompts.tight_box(mask) for mask in masks]))
+    for _ in range(100):
+        features = learner.features(pixels).repeat_interleave(2, 0)
+        logits, scores = learner.decode(features, (0, 0), boxes=boxes)
+        loss, _ = call_loss(logits, scores, cover, others=0.1)
+        learner.zero_grad()
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    with torch.no_grad():
+        features = learner.features(pixels).repeat_interleave(2, 0)
+        right = cell_iou(learner.decode(features, (0, 0), boxes=boxes)[0], cover)
+        swapped = boxes.reshape(-1, 2, 4).flip(1).reshape(-1, 4)
+        wrong = cell_iou(learner.decode(features, (0, 0), boxes=swapped)[0], cover)
+    assert float(right.max(1).values.mean()) > float(wrong.max(1).values.mean()) + 0.3
+    assert float(right.max(1).values.mean()) > 0.6
+
+
+def test_same_seed_gives_the_same_batch(squares: Squares) -> None:
+    first, again = (
+        make_batch(np.random.default_rng(5), squares, 0, MICRO, 64, 3) for _ in range(2)
+    )
+    assert torch.equal(first.pixels, again.pixels)
+    assert torch.equal(first.points[0], again.points[0])
+
+
+def test_images_without_anything_to_ask_for_are_refused() -> None:
+    empty = Squares(
+        np.zeros((2, 64, 64, 3), np.uint8),
+        np.zeros((2, 64, 64), np.uint8),
+        np.zeros((2, 64, 64), np.int16),
+    )
+    with pytest.raises(ZsasError, match="no parts and no defects"):
+        make_batch(np.random.default_rng(0), empty, 0, MICRO, 64, 2)

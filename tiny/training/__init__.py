@@ -1,0 +1,1 @@
+"""Training of the bundled CLIP and SAM on synthetic images."""

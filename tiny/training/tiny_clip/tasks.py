@@ -1,0 +1,178 @@
+"""Turns crops of the pool into tensors for the small CLIP: pixels, masks, and the sentences to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from tiny.training.pool import Batch, Pool
+from tiny.training.tiny_clip.recipe import PATCH, Recipe
+from tiny.training.tokenizer import NOUNS
+from zsas.clip import PIXEL_MEAN, PIXEL_STD
+from zsas.text import DEFAULT_OBJECT, TEMPLATES, prompt_sentences
+
+
+class Sentences:
+    """Draws sentences and turns them into token ids, each sentence once.
+
+    Args:
+        tokenizer: The tokenizer.
+        phrases: Kind of defect → noun phrases.
+        rng: Source of chance.
+    """
+
+    def __init__(
+        self, tokenizer: CLIPTokenizer, phrases: dict[str, list[str]], rng: np.random.Generator
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.phrases = phrases
+        self.rng = rng
+        self._ids: dict[str, list[int]] = {}
+
+    def tokens(self, lines: Sequence[str]) -> Tensor:
+        """Token ids (n, longest), padded with the end token."""
+        for line in lines:
+            if line not in self._ids:
+                self._ids[line] = self.tokenizer(line)["input_ids"]
+        rows = [self._ids[line] for line in lines]
+        end = int(self.tokenizer.eos_token_id)
+        longest = max(map(len, rows))
+        return torch.tensor([row + [end] * (longest - len(row)) for row in rows])
+
+    def states(self, noun: str, samples: int) -> list[str]:
+        """``samples`` sound sentences, then as many defective ones, of one noun."""
+        return [
+            group[int(i)]
+            for group in prompt_sentences(noun)
+            for i in self.rng.integers(0, len(group), samples)
+        ]
+
+    def with_kind(self, noun: str, kind: str) -> str:
+        """A sentence that names a kind of defect: "a photo of a plate with a stain."."""
+        options = self.phrases[kind]
+        phrase = options[int(self.rng.integers(len(options)))]
+        template = TEMPLATES[int(self.rng.integers(len(TEMPLATES)))]
+        return template.format(f"{noun} with {phrase}")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A batch with everything the losses need, as tensors.
+
+    Attributes:
+        image: fp32 (B, R, R, 3), normalised.
+        mask: fp32 (B, R / 2, R / 2), covered part of each half-resolution pixel.
+        target: fp32 (B,), what the map shall be on defects.
+        state_ids: ids of ``2 * samples`` sentences a distinct noun.
+        noun: int64 (B,), which of the nouns each image is compared with.
+        own_ids: ids (B, n) of one sentence an image.
+        own_label: int64 (B,), equal where sentences mean the same.
+        kind_ids: ids (K, n) of one sentence a kind.
+        patch_kind: int64 (B, g * g): 0 sound, 1..K kind, -1 neither clearly.
+        damaged: fp32 (B,), 1 defective, 0 sound, -1 hardly visible.
+    """
+
+    image: Tensor
+    mask: Tensor
+    target: Tensor
+    state_ids: Tensor
+    noun: Tensor
+    own_ids: Tensor
+    own_label: Tensor
+    kind_ids: Tensor
+    patch_kind: Tensor
+    damaged: Tensor
+
+
+def normalise(image: NDArray[np.float32]) -> Tensor:
+    """RGB in [0, 1] (..., 3) → CLIP's normalised pixels."""
+    return (torch.from_numpy(image) - torch.tensor(PIXEL_MEAN)) / torch.tensor(PIXEL_STD)
+
+
+def make_task(
+    batch: Batch, recipe: Recipe, draw: Sentences, kinds: Sequence[str], known: Sequence[str]
+) -> Task:
+    """Choose nouns and sentences for a batch.
+
+    Args:
+        batch: Crops.
+        recipe: Chances and sizes.
+        draw: Sentences.
+        kinds: All kinds of the pool, as its kind map numbers them.
+        known: Nouns of the pool.
+    """
+    rng = draw.rng
+    nouns, target = [], []
+    for name in batch.names:
+        way = int(rng.choice(4, p=recipe.names))
+        foreign = NOUNS[int(rng.integers(len(NOUNS)))]
+        other = known[int(rng.integers(len(known)))]
+        nouns.append((name, DEFAULT_OBJECT, foreign, other)[way])
+        target.append(recipe.wrong_target if way == 3 and other != name else 1.0)
+    distinct = sorted(set(nouns))
+    own, labels = [], []
+    for name, found in zip(batch.names, batch.kinds, strict=True):
+        if found and rng.random() < 0.6:
+            kind = found[int(rng.integers(len(found)))]
+            own.append(draw.with_kind(name, kind))
+            labels.append((name, kind))
+        else:
+            sound, damaged = draw.states(name, 1)
+            own.append(damaged if found else sound)
+            labels.append((name, "damaged" if found else "sound"))
+    places = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    size = batch.kind_map.shape[1]
+    grid = size // PATCH
+    cells = batch.kind_map.reshape(-1, grid, PATCH, grid, PATCH)
+    largest = cells.max(axis=(2, 4)).astype(np.int64)
+    covered = (cells > 0).mean(axis=(2, 4))
+    patch_kind = np.where(covered >= 0.1, largest, np.where(covered == 0, 0, -1))
+    full = torch.from_numpy((batch.kind_map > 0).astype(np.float32))
+    area = batch.kind_map.reshape(len(nouns), -1)
+    visible = (area > 0).sum(1)
+    damaged_flag = [
+        1.0 if found else (0.0 if count == 0 else -1.0)
+        for found, count in zip(batch.kinds, visible, strict=True)
+    ]
+    common = DEFAULT_OBJECT if rng.random() < 0.5 else known[int(rng.integers(len(known)))]
+    return Task(
+        image=normalise(batch.image),
+        mask=F.avg_pool2d(full[:, None], 2)[:, 0],
+        target=torch.tensor(target),
+        state_ids=draw.tokens([s for noun in distinct for s in draw.states(noun, recipe.samples)]),
+        noun=torch.tensor([distinct.index(noun) for noun in nouns]),
+        own_ids=draw.tokens(own),
+        own_label=torch.tensor([places[label] for label in labels]),
+        kind_ids=draw.tokens([draw.with_kind(common, kind) for kind in kinds]),
+        patch_kind=torch.from_numpy(patch_kind.reshape(len(nouns), -1)),
+        damaged=torch.tensor(damaged_flag),
+    )
+
+
+def plainly_visible(images: Pool, most: int = 8000) -> NDArray[np.int64]:
+    """Indices of images whose defects are large and stand out, and of a third as many sound ones.
+
+    A defect stands out by the difference of its mean colour from its surroundings', in units of their spread.
+    """
+    strength = np.zeros(min(most, len(images)), np.float32)
+    for i in range(len(strength)):
+        mask = (images.kind_map[i, ::2, ::2] > 0).astype(np.uint8)
+        if mask.sum() < 40:
+            continue
+        picture = cv2.cvtColor(images.image[i, ::2, ::2], cv2.COLOR_RGB2LAB)
+        ring = cv2.dilate(mask, np.ones((15, 15), np.uint8)) - mask
+        inside, _ = cv2.meanStdDev(picture, mask=mask)
+        outside, deviation = cv2.meanStdDev(picture, mask=ring)
+        strength[i] = np.abs(inside - outside).max() / (6.0 + deviation.max())
+    seen = strength[strength > 0]
+    strong = np.flatnonzero(strength > np.quantile(seen, 0.55)) if len(seen) else np.zeros(0, int)
+    sound = np.flatnonzero([not record.kinds for record in images.records[: len(strength)]])
+    return np.concatenate([strong, sound[: len(strong) // 3]]).astype(np.int64)

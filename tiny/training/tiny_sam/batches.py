@@ -1,0 +1,189 @@
+"""Turns made images into a step's tensors for the small SAM: crops, dense targets and first prompts.
+
+Most steps use crops of 256 px that keep their place in the 512 px frame: the crop of the encoder's
+position embedding, of the decoder's position grid and the prompts' coordinates are those of the
+frame, so that the last part, on whole frames, goes on where the crops ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tiny.training.pool import Pool
+from tiny.training.tiny_sam import prompts
+from tiny.training.tiny_sam.prompts import CELL, Crop, Target
+from tiny.training.tiny_sam.recipe import PATCH, Recipe
+from zsas.errors import ZsasError
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""SAM's own normalisation of RGB in [0, 1]."""
+
+
+class Images(Protocol):
+    """Made images by index: the part of the training pool that is used here."""
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """uint8 (N, S, S, 3) RGB."""
+        ...
+
+    @property
+    def mask(self) -> NDArray[np.uint8]:
+        """uint8 (N, S, S), nonzero on defects."""
+        ...
+
+    @property
+    def parts(self) -> NDArray[np.int16]:
+        """int16 (N, S, S), 0 = background."""
+        ...
+
+
+@dataclass
+class Batch:
+    """Crops at one place of the frame with their targets and first prompts.
+
+    Attributes:
+        pixels: float (B, 3, C, C), normalised, 0 in the padding.
+        place: Left and upper patch of the crops in the frame.
+        dense: float (B, 3, C / 4, C / 4): outlines of parts and defects, defects, foreground.
+        segments: int64 (B, C / 4, C / 4), which part or defect each cell shows.
+        owner: int64 (P,), the image of each prompt; the first half of an image's prompts are
+            points, the other half boxes, both sorted by image.
+        cover: float (P, C / 4, C / 4), target of each prompt.
+        points: Positions (P / 2, K, 2) in frame pixels, and labels (P / 2, K).
+        boxes: float (P / 2, 4) in frame pixels.
+        true_boxes: float (P, 4) in frame pixels.
+    """
+
+    pixels: Tensor
+    place: tuple[int, int]
+    dense: Tensor
+    segments: Tensor
+    owner: Tensor
+    cover: Tensor
+    points: tuple[Tensor, Tensor]
+    boxes: Tensor
+    true_boxes: Tensor
+
+
+def normalise(crops: Sequence[Crop]) -> Tensor:
+    """RGB crops as the encoder takes them.
+
+    Returns:
+        float (B, 3, C, C), zero in the padding.
+    """
+    pixels = torch.from_numpy(np.stack([crop.image for crop in crops])).permute(0, 3, 1, 2)
+    pixels = pixels.float() / 255
+    pixels = (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    for row, crop in zip(pixels, crops, strict=True):
+        row[:, crop.height :], row[:, :, crop.width :] = 0, 0
+    return pixels.contiguous()
+
+
+def dense_targets(crop: Crop) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Outlines, defects and foreground of a crop, and its segments, all in cells."""
+    segments = np.where(crop.defects > 0, crop.defects + 100_000, crop.parts)
+    edges = np.zeros(segments.shape, np.uint8)
+    edges[:, 1:] |= segments[:, 1:] != segments[:, :-1]
+    edges[1:] |= segments[1:] != segments[:-1]
+    cells = (segments.shape[1] // CELL, segments.shape[0] // CELL)
+    blocks = edges.reshape(cells[1], CELL, cells[0], CELL).max((1, 3))
+    maps = [
+        blocks.astype(np.float32),
+        prompts.soft_cells(crop.defects > 0),
+        prompts.soft_cells(crop.parts > 0),
+    ]
+    middle = segments[CELL // 2 :: CELL, CELL // 2 :: CELL]
+    return np.stack(maps), middle.astype(np.int64)
+
+
+def make_batch(
+    rng: np.random.Generator, images: Images, first: int, recipe: Recipe, side: int, batch: int
+) -> Batch:
+    """Crops with targets and first prompts.
+
+    Args:
+        rng: Source of chance; the same state gives the same batch.
+        images: Made images.
+        first: Images before this one are held out.
+        recipe: Sizes.
+        side: Crop size in pixels.
+        batch: Number of crops.
+
+    Raises:
+        ZsasError: The images show nothing that a prompt could ask for.
+    """
+    crops: list[Crop] = []
+    wanted: list[list[Target]] = []
+    for _ in range(30):
+        drawn = rng.integers(first, len(images.image), (batch - len(crops), 2))
+        if isinstance(images, Pool):
+            images.expect(drawn.ravel())
+        for index, donor in drawn:
+            crop = prompts.make_crop(
+                rng,
+                images.image[index],
+                images.mask[index],
+                images.parts[index],
+                side,
+                recipe.frame,
+                donor=images.image[donor],
+            )
+            targets = prompts.targets_of(crop)
+            if targets and (rng.random() < 0.8 or any(t.kind == "defect" for t in targets)):
+                crops.append(crop)
+                wanted.append(targets)
+        if len(crops) == batch:
+            break
+    if len(crops) < batch:
+        raise ZsasError(
+            "The images show no parts and no defects to learn from: make them with both."
+        )
+    room = (recipe.frame - side) // PATCH
+    place = (int(rng.integers(room + 1)), int(rng.integers(room + 1)))
+    offset = np.array(place, np.float32) * PATCH
+    half = max(1, recipe.per_image // 2)
+    most = int(rng.choice([1, 1, 2, 3, 5, 8]))
+    covers: list[list[NDArray[np.float32]]] = [[], []]
+    true_boxes: list[list[NDArray[np.float32]]] = [[], []]
+    points, boxes = [], []
+    for targets in wanted:
+        for group in (0, 1):
+            for target in prompts.choose_targets(rng, targets, half):
+                cover = prompts.soft_cells(target.mask)
+                box = prompts.tight_box(target.mask)
+                covers[group].append(cover)
+                true_boxes[group].append(box)
+                if group:
+                    boxes.append(prompts.jitter_box(rng, box, side))
+                elif most > 1 and target.kind == "defect" and rng.random() < 0.75:
+                    ups = int(rng.integers(1, most))
+                    downs = int(rng.integers(0, most - ups + 1))
+                    points.append(prompts.map_prompts(rng, cover, ups, downs))
+                else:
+                    ups = int(rng.integers(1, min(most, 3) + 1))
+                    downs = int(rng.integers(0, min(3, most - ups) + 1))
+                    points.append(prompts.clicks(rng, target.mask, ups, downs))
+    xy, labels = prompts.pad_points(points)
+    maps, segments = zip(*(dense_targets(crop) for crop in crops), strict=True)
+    shift = np.tile(offset, 2)
+    owner = torch.arange(batch).repeat_interleave(half)
+    return Batch(
+        normalise(crops),
+        place,
+        torch.from_numpy(np.stack(maps)),
+        torch.from_numpy(np.stack(segments)),
+        torch.cat([owner, owner]),
+        torch.from_numpy(np.stack(covers[0] + covers[1])),
+        (torch.from_numpy(xy + offset), torch.from_numpy(labels)),
+        torch.from_numpy(np.stack(boxes) + shift),
+        torch.from_numpy(np.stack(true_boxes[0] + true_boxes[1]) + shift),
+    )

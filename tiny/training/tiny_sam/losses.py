@@ -1,0 +1,184 @@
+"""What the small SAM is asked to get right: every cell first, then prompts, then the cascade."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tiny.training.tiny_sam import prompts
+from tiny.training.tiny_sam.batches import Batch
+from tiny.training.tiny_sam.model import Learner
+from tiny.training.tiny_sam.prompts import CELL
+from tiny.training.tiny_sam.recipe import PATCH
+
+
+def mask_losses(logits: Tensor, cover: Tensor) -> Tensor:
+    """Cross-entropy, weighed so that small targets count as much as large ones, plus dice.
+
+    Args:
+        logits: (P, M, h, w).
+        cover: (P, h, w) in [0, 1].
+
+    Returns:
+        (P, M).
+    """
+    target = cover[:, None].expand_as(logits)
+    area = cover.sum((-2, -1))[:, None]
+    cells = cover.shape[-1] * cover.shape[-2]
+    cross = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum((-2, -1))
+    cross = cross / (2 * area + 0.02 * cells).clamp(min=0.04 * cells, max=cells)
+    soft = logits.sigmoid()
+    overlap = (soft * target).sum((-2, -1))
+    dice = 1 - (2 * overlap + 1) / (soft.sum((-2, -1)) + area + 1)
+    return cross + dice
+
+
+@torch.no_grad()
+def cell_iou(logits: Tensor, cover: Tensor) -> Tensor:
+    """IoU of thresholded masks with the targets, in cells: (P, M)."""
+    mask, target = logits > 0, (cover > 0.5)[:, None]
+    overlap = (mask & target).sum((-2, -1)).float()
+    union = (mask | target).sum((-2, -1)).float()
+    return overlap / union.clamp(min=1)
+
+
+def call_loss(
+    logits: Tensor, scores: Tensor, cover: Tensor, others: float
+) -> tuple[Tensor, Tensor]:
+    """Best of three learns; the others a little, so that none is forgotten; IoU by squared error.
+
+    Args:
+        logits: (P, 3, h, w).
+        scores: (P, 3), predicted IoU.
+        cover: (P, h, w).
+        others: Weight of the mean over all three masks.
+
+    Returns:
+        The loss and the best IoU of each prompt (P,).
+    """
+    losses = mask_losses(logits, cover)
+    iou = cell_iou(logits, cover)
+    best = losses.min(1).values.mean()
+    loss = best + others * losses.mean() + F.mse_loss(scores, iou)
+    return loss, iou.max(1).values
+
+
+def dense_loss(
+    learner: Learner, features: Tensor, batch: Batch, *, heads_only: bool = False
+) -> tuple[Tensor, Tensor]:
+    """What the encoder must know about every cell: outlines, defects, foreground, who belongs to whom.
+
+    For the last, some cells are anchors: an anchor's embedding, compared with the embedding of
+    every cell through the decoder's own upscaling, must find the cells of its segment.
+
+    Args:
+        learner: The model.
+        features: (B, hidden, g, g).
+        batch: Targets.
+        heads_only: Whether only the dense heads learn: new heads would disturb a trained encoder.
+
+    Returns:
+        Loss of the maps and loss of who belongs to whom.
+    """
+    if heads_only:
+        features = features.detach()
+    maps = F.pixel_shuffle(learner.dense(features), CELL).float()
+    weight = torch.tensor([2.0, 3.0, 1.0]).view(1, 3, 1, 1)
+    positive = torch.tensor([2.0, 4.0, 1.0]).view(1, 3, 1, 1)
+    dense = F.binary_cross_entropy_with_logits(maps, batch.dense, weight, pos_weight=positive)
+
+    embedded = learner.pixels_embedded(features)
+    if heads_only:
+        embedded = embedded.detach()
+    count, cells = len(features), batch.segments.shape[-1]
+    segments = batch.segments.reshape(count, -1)
+    # Half of the anchors at random, half where segments are rare: defects are small.
+    rare = torch.rand(segments.shape)
+    rare = rare + 2.0 * (segments >= 100_000) * (torch.rand(count, 1) < 0.9)
+    anchors = torch.cat([rare.topk(6, 1).indices, torch.randint(0, cells**2, (count, 6))], 1)
+    rows = torch.arange(count)[:, None]
+    at_anchor = embedded.flatten(2).transpose(1, 2)[rows, anchors]
+    coarse = anchors // cells // CELL * (cells // CELL) + anchors % cells // CELL
+    around = features.flatten(2).transpose(1, 2)[rows, coarse]
+    query = learner.anchor(torch.cat([around, at_anchor], -1))
+    logits = (query[..., :-1] @ embedded.flatten(2) + query[..., -1:]).float()
+    same = (segments[:, None] == segments[rows, anchors][..., None]).float()
+    shape = (count * anchors.shape[1], 1, cells, cells)
+    together = mask_losses(logits.reshape(shape), same.reshape(shape)[:, 0]).mean()
+    return dense, together
+
+
+def prompt_losses(
+    learner: Learner, features: Tensor, batch: Batch, rng: np.random.Generator, calls: int
+) -> tuple[Tensor, dict[str, float]]:
+    """Points and boxes, then up to two calls more with the logits fed back (eqs. 9 to 12).
+
+    Args:
+        learner: The model.
+        features: (B, hidden, g, g).
+        batch: Targets and first prompts.
+        rng: Source of corrective clicks.
+        calls: 1, 2 or 3.
+
+    Returns:
+        The loss, and the mean best IoU of the first and last call as ``click``, ``box``,
+        ``click_last`` and ``box_last``.
+    """
+    half = len(batch.owner) // 2
+    place = batch.place
+    report: dict[str, float] = {}
+    total = torch.zeros(())
+    for name, rows in (("click", slice(0, half)), ("box", slice(half, None))):
+        own = features[batch.owner[rows]]
+        cover = batch.cover[rows]
+        points = batch.points if name == "click" else None
+        boxes = batch.boxes if name == "box" else None
+        logits = None
+        for call in range(calls):
+            masks, scores = learner.decode(own, place, points=points, boxes=boxes, logits=logits)
+            loss, best = call_loss(masks, scores, cover, others=0.05 if call == 0 else 0.2)
+            total = total + loss / calls
+            report.setdefault(name, float(best.mean()))
+            report[f"{name}_last"] = float(best.mean())
+            if call + 1 == calls:
+                break
+            picked = scores.detach().argmax(1)
+            logits = masks.detach()[torch.arange(len(picked)), picked].clamp(-20, 20)
+            if rng.random() < 0.4:
+                points = _corrected(rng, points, logits, cover, place)
+            if name == "click" and call == 1:
+                boxes = mask_boxes(logits, batch.true_boxes[rows], place)
+    return total, report
+
+
+def mask_boxes(logits: Tensor, fallback: Tensor, place: tuple[int, int]) -> Tensor:
+    """Tight boxes of masks in frame pixels; ``fallback`` where a mask is empty."""
+    masks = logits.numpy() > 0
+    boxes = fallback.clone()
+    offset = np.tile(np.array(place, np.float32) * PATCH, 2)
+    for i, mask in enumerate(masks):
+        if mask.any():
+            boxes[i] = torch.from_numpy(prompts.tight_box(mask) * CELL + offset)
+    return boxes
+
+
+def _corrected(
+    rng: np.random.Generator,
+    points: tuple[Tensor, Tensor] | None,
+    logits: Tensor,
+    cover: Tensor,
+    place: tuple[int, int],
+) -> tuple[Tensor, Tensor]:
+    """The prompts' points and one click more where each present mask is wrong."""
+    found = [
+        prompts.correction(rng, mask, wanted)
+        for mask, wanted in zip(logits.numpy() > 0, cover.numpy() > 0.5, strict=True)
+    ]
+    xy = torch.from_numpy(np.stack([where for where, _ in found]))[:, None]
+    xy = xy + torch.tensor(place, dtype=torch.float32) * PATCH
+    labels = torch.tensor([[label] for _, label in found])
+    if points is None:
+        return xy, labels
+    return torch.cat([points[0], xy], 1), torch.cat([points[1], labels], 1)

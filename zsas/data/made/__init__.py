@@ -1,1 +1,0 @@
-"""Made images: seeded inspection photographs with exact defect masks."""

@@ -1,0 +1,199 @@
+"""Data sets on disk or at an address: the layouts of MVTec-AD and VisA, and a flat folder with optional masks."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zsas.datasets.samples import LICENCES, Dataset, File, Sample, Split, object_name
+from zsas.errors import ZsasError, reason
+from zsas.images import SUFFIXES, load_image, read_mask
+
+if TYPE_CHECKING:
+    from zsas.datasets.samples import Place
+
+
+def place(root: str | Path | Place) -> Place:
+    """A folder on disk, or at an address that fsspec knows (s3://, gs://, hf://).
+
+    Raises:
+        ZsasError: If nothing is known about such addresses here.
+    """
+    if "://" not in str(root):
+        return Path(str(root))
+    from upath import UPath
+
+    try:
+        found = UPath(root)
+        found.fs  # noqa: B018 - the package that speaks to such a storage is looked for here
+    except (ImportError, ValueError) as error:
+        raise ZsasError(f"{root} cannot be listed ({reason(error)}).") from None
+    if isinstance(found, Path):  # what it takes for no address it takes for a file
+        raise ZsasError(f"{root} cannot be listed: there are no such addresses.")
+    return found
+
+
+def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str] = ()) -> Dataset:
+    """`<category>/<split>/<kind>/NNN.png` and `<category>/ground_truth/<kind>/NNN_mask.png`."""
+    folders = [path for path in _folders(root) if (path / split).is_dir()]
+    if not folders:
+        raise ZsasError(
+            f"{root} does not look like MVTec-AD: expected <category>/{split}/<kind>/*.png below it, "
+            f"with masks in <category>/ground_truth/<kind>/*_mask.png, but no folder there holds {split!r}."
+        )
+    if set(categories) <= {folder.name for folder in folders}:
+        folders = [folder for folder in folders if not categories or folder.name in categories]
+    for folder in _folders(root):
+        wanted = not categories or folder.name in categories
+        if wanted and folder not in folders and (folder / "ground_truth").is_dir():
+            raise ZsasError(
+                f"{folder} has masks, but no folder {split!r}; expected {split}/<kind>/*.png in it."
+            )
+    samples: list[Sample] = []
+    for folder in folders:
+        category, found = folder.name, len(samples)
+        for kind in _folders(folder / split):
+            defective = kind.name != "good"
+            masks = _Masks(folder / "ground_truth" / kind.name)
+            for path in _pictures(kind):
+                mask = masks.of(path) if defective else None
+                samples.append(
+                    Sample(
+                        key=f"{category}/{split}/{kind.name}/{path.stem}",
+                        category=category,
+                        object_name=object_name(category),
+                        kind=kind.name,
+                        defective=defective,
+                        image=File(path),
+                        mask=File(mask) if mask else None,
+                    )
+                )
+        if len(samples) == found:
+            raise ZsasError(
+                f"There are no images below {folder / split}; expected {split}/<kind>/*.png, "
+                'where <kind> is "good" or the name of a defect.'
+            )
+    name = layout if layout == "mvtec" else _name(root)
+    return Dataset(name, split, tuple(samples), LICENCES.get(layout, ""))
+
+
+def read_visa(root: Place, split: Split, categories: Sequence[str] = ()) -> Dataset:
+    """`split_csv/1cls.csv` with the columns object, split, label, image, mask."""
+    table = root / "split_csv" / "1cls.csv"
+    if not table.is_file():
+        raise ZsasError(
+            f"{root} does not look like VisA: expected the table split_csv/1cls.csv in it."
+        )
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = {"object", "split", "label", "image", "mask"}
+    if not rows or not columns <= rows[0].keys():
+        raise ZsasError(f"{table} must be a table with the columns {', '.join(sorted(columns))}.")
+    samples = []
+    narrow = set(categories) if set(categories) <= {row["object"] for row in rows} else set()
+    for row in rows:
+        if row["split"] != split or (narrow and row["object"] not in narrow):
+            continue
+        defective = row["label"] != "normal"
+        image, mask = root / row["image"], root / row["mask"] if row["mask"] else None
+        for name in filter(None, (row["image"], row["mask"])):
+            if not (root / name).is_file():
+                raise ZsasError(f"{table} names {name}, but there is no such file.")
+        if defective and mask is None:
+            raise ZsasError(f"{table} names no mask for the defective image {row['image']}.")
+        samples.append(
+            Sample(
+                key=f"{row['object']}/{split}/{'bad' if defective else 'good'}/{image.stem}",
+                category=row["object"],
+                object_name=object_name(row["object"]),
+                kind="bad" if defective else "good",
+                defective=defective,
+                image=File(image),
+                mask=File(mask) if mask else None,
+            )
+        )
+    if not samples:
+        raise ZsasError(f"{table} has no row of the split {split!r}.")
+    return Dataset("visa", split, tuple(samples), LICENCES["visa"])
+
+
+def read_flat(root: Place, split: Split) -> Dataset:
+    """Images side by side; a mask is `masks/<name>.png`, `<name>_mask.png` or absent.
+
+    With masks at hand, an image without one is sound; without any, nothing is known about any image.
+    """
+    pictures = [path for path in _pictures(root) if not path.stem.endswith("_mask")]
+    if not pictures:
+        raise ZsasError(
+            f"There are no images in {root}; expected files such as part.png, "
+            "with optional masks as masks/part.png or part_mask.png."
+        )
+    masks: dict[str, Place] = {}
+    for folder in (root / "masks", root):
+        if folder.is_dir():
+            for path in _pictures(folder):
+                stem = path.stem.removesuffix("_mask")
+                if folder.name == "masks" or stem != path.stem:
+                    masks.setdefault(stem, path)
+    samples = []
+    for path in pictures:
+        mask = masks.get(path.stem)
+        defective = (mask is not None and _any_defect(File(mask))) if masks else None
+        samples.append(
+            Sample(
+                key=path.name,
+                category=_name(root),
+                object_name="",
+                kind="" if defective is None else "bad" if defective else "good",
+                defective=defective,
+                image=File(path),
+                mask=File(mask) if mask else None,
+            )
+        )
+    return Dataset(_name(root), split, tuple(samples))
+
+
+class _Masks:
+    """The masks in one folder of ground truth; upper and lower case are told apart only where both are there."""
+
+    def __init__(self, folder: Place) -> None:
+        self.folder = folder
+        found = _pictures(folder) if folder.is_dir() else []
+        self.by_stem = {path.stem.lower(): path for path in found} | {p.stem: p for p in found}
+
+    def of(self, picture: Place) -> Place:
+        for stem in (f"{picture.stem}_mask", picture.stem):
+            for name in (stem, stem.lower()):
+                if name in self.by_stem:
+                    return self.by_stem[name]
+        raise ZsasError(
+            f"{picture} shows a defect but has no mask; expected it at {self.folder / (picture.stem + '_mask.png')}."
+        )
+
+
+def _any_defect(mask: File) -> bool:
+    """Whether a mask marks anything; an unreadable one counts as marked and is reported when loaded."""
+    try:
+        shape = load_image(mask.path).shape
+        return bool(read_mask(mask.path, (shape[0], shape[1])).any())
+    except ZsasError:
+        return True
+
+
+def _name(root: Place) -> str:
+    """The folder's name; of a whole bucket the bucket's."""
+    return root.resolve().name or root.drive or str(root)
+
+
+def _pictures(folder: Place) -> list[Place]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def _folders(folder: Place) -> list[Place]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))

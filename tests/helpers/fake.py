@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from zsas.result import CascadeStep, Points, Result, find_regions
 from zsas.settings import Settings
 from zsas.stopping import Stopped, heed
+from zsas.ui.engine import SegmenterLike
 
 
 @dataclass(frozen=True)
@@ -173,3 +174,8 @@ def photo(seed: int = 0, size: tuple[int, int] = (240, 320)) -> NDArray[np.uint8
         centre = (int(rng.integers(40, width - 40)), int(rng.integers(40, height - 40)))
         cv2.circle(image, centre, int(rng.integers(12, 24)), (30, 25, 20), -1)
     return image
+
+
+def _stands_in(fake: FakeSegmenter) -> SegmenterLike:
+    """Checked by mypy: the stand-in has what the page needs of a segmenter."""
+    return fake

@@ -10,8 +10,8 @@ from typing import Any
 from playwright.sync_api import Browser, Page, expect
 
 from tests.helpers.fake import FakeSegmenter
+from zsas.ui.engine import Engine
 from zsas.ui.examples import Examples
-from zsas.ui.session import Workshop
 
 PATIENCE = 60_000
 
@@ -21,7 +21,7 @@ class Served:
     """A running page and what stands behind it."""
 
     url: str
-    workshop: Workshop
+    engine: Engine
     examples: Examples
     segmenters: dict[str, FakeSegmenter]
     blocks: Any

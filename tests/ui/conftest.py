@@ -14,9 +14,9 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.page import Served, Tab, new_tab
 from zsas.errors import ZsasError
+from zsas.ui.engine import Engine
 from zsas.ui.examples import Examples
 from zsas.ui.server import launch
-from zsas.ui.session import Workshop
 
 FLAGS = [
     "--no-sandbox",
@@ -38,19 +38,19 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             raise ZsasError("The preset paper needs the Hub, which cannot be reached; use tiny.")
         return segmenters.setdefault(preset, FakeSegmenter(preset, stage_seconds=0.02))
 
-    workshop = Workshop(load, "tiny")
+    engine = Engine(load, "tiny")
     examples = Examples(_examples(tmp_path_factory.mktemp("examples")))
     blocks = launch(
-        workshop,
+        engine,
         examples,
         prevent_thread_lock=True,
         quiet=True,
         server_name="127.0.0.1",
         max_file_size="4mb",
     )
-    workshop.visited()
-    workshop.start().join()
-    yield Served(blocks.local_url.rstrip("/"), workshop, examples, segmenters, blocks)
+    engine.visited()
+    engine.start().join()
+    yield Served(blocks.local_url.rstrip("/"), engine, examples, segmenters, blocks)
     blocks.close(verbose=False)
 
 

@@ -61,7 +61,7 @@ def test_without_a_preset_what_is_running_answers(
     photo_file: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(served.workshop, "default", "paper")  # and tiny runs instead
+    monkeypatch.setattr(served.engine, "default", "paper")  # and tiny runs instead
     answer, *_ = client.predict(image=handle_file(str(photo_file)), **given, api_name="/segment")
     assert answer["preset"] == "tiny"
     rows, _ = client.predict(files=[handle_file(str(photo_file))], **given, api_name="/batch")

@@ -27,7 +27,7 @@ from tests.helpers.images import png
 from tests.helpers.page import PATIENCE, Served, Tab, new_tab
 from zsas.cache import ByteBudgetCache
 from zsas.settings import Settings
-from zsas.ui import stages
+from zsas.ui import screen
 from zsas.ui.examples import Examples
 
 pytestmark = pytest.mark.browser
@@ -452,13 +452,13 @@ def test_a_point_during_the_run_of_a_link_counts_and_so_does_a_reset(
 def test_the_second_of_two_quick_choices_is_shown(
     tab: Tab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opening = stages.open_example
+    opening = screen.open_example
 
     def slow(*given: Any) -> Any:
         time.sleep(1)
         return opening(*given)
 
-    monkeypatch.setattr(stages, "open_example", slow)
+    monkeypatch.setattr(screen, "open_example", slow)
     page = tab.open()
     keys = page.locator("[data-example]").evaluate_all("all => all.map(e => e.dataset.example)")
     for key in keys[:2]:
@@ -506,7 +506,7 @@ def test_an_encoding_under_way_ends_too(
     way: str, browser: Browser, served: Served, tab: Tab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = served.segmenters["tiny"]
-    monkeypatch.setattr(served.workshop, "_encodings", ByteBudgetCache(2**28))
+    monkeypatch.setattr(served.engine, "_encodings", ByteBudgetCache(2**28))
     monkeypatch.setattr(slow, "_known", set())
     interrupted, slow.seconds = slow.interrupted, 600.0
     try:

@@ -27,7 +27,7 @@ from tests.helpers.images import png
 from tests.helpers.page import Served
 from zsas.settings import Settings
 from zsas.ui import server
-from zsas.ui.session import PRESETS
+from zsas.ui.engine import PRESETS
 
 pytestmark = pytest.mark.browser
 

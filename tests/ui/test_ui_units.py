@@ -33,16 +33,16 @@ from zsas.images import load_image, read_mask
 from zsas.result import find_regions
 from zsas.settings import Settings, knobs
 from zsas.stopping import heeding
-from zsas.ui import batch, controls, drawing, export, gpu, stages, views
+from zsas.ui import batch, controls, drawing, export, gpu, screen, views
+from zsas.ui.engine import Engine
 from zsas.ui.examples import Examples
-from zsas.ui.session import Session, Workshop
-from zsas.ui.visits import MOST, Visits
+from zsas.ui.visitor import MOST, Session, Visits
 
 
 @pytest.fixture
-def workshop(monkeypatch: pytest.MonkeyPatch) -> Workshop:
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.setattr(gpu, "SEGMENTERS", {})
-    return Workshop(lambda preset: FakeSegmenter(preset), "tiny")
+    return Engine(lambda preset: FakeSegmenter(preset), "tiny")
 
 
 # Settings in the address
@@ -114,22 +114,22 @@ def test_a_click_adds_a_point_or_removes_the_one_below_it(
     then: tuple[int, int, str] | None,
     left: tuple[tuple[int, int, int], ...],
 ) -> None:
-    session = stages.click(Session(), (240, 320), *first)
+    session = screen.click(Session(), (240, 320), *first)
     if then:
-        session = stages.click(session, (240, 320), *then)
+        session = screen.click(session, (240, 320), *then)
     assert session.clicks == left
 
 
 def test_undo_walks_back_through_clicks() -> None:
-    one = stages.click(Session(), (240, 320), 10, 10, "plus")
-    two = stages.click(one, (240, 320), 200, 100, "minus")
+    one = screen.click(Session(), (240, 320), 10, 10, "plus")
+    two = screen.click(one, (240, 320), 200, 100, "minus")
     assert two.undone().clicks == one.clicks
     assert two.undone().undone().clicks == ()
     assert two.undone().undone().undone().clicks == ()
 
 
 def test_points_of_an_address_are_read_and_nonsense_is_left_out() -> None:
-    assert stages.parse_points("10,20,1;1,2;x,y,z;999,1,1;5,6,0;7,8,2", (240, 320)) == (
+    assert screen.parse_points("10,20,1;1,2;x,y,z;999,1,1;5,6,0;7,8,2", (240, 320)) == (
         (10, 20, 1),
         (5, 6, 0),
     )
@@ -138,26 +138,37 @@ def test_points_of_an_address_are_read_and_nonsense_is_left_out() -> None:
 # What is shared
 
 
-def test_a_session_holds_keys_and_no_arrays(workshop: Workshop) -> None:
-    session = Session(photo=workshop.keep_photo(photo(1)))
+def test_a_session_holds_keys_and_no_arrays(engine: Engine) -> None:
+    session = Session(image=engine.keep_image(photo(1)))
     assert all(isinstance(value, (str, tuple)) for value in dataclasses.asdict(session).values())
 
 
-def test_a_decision_never_encodes_and_an_encoding_is_made_once(workshop: Workshop) -> None:
-    session = Session(photo=workshop.keep_photo(photo(1)))
-    screens = list(stages.run(workshop, session, "tiny", Settings(), False))
+def test_a_decision_never_encodes_and_an_encoding_is_made_once(engine: Engine) -> None:
+    session = Session(image=engine.keep_image(photo(1)))
+    screens = list(screen.run(engine, session, "tiny", Settings(), False))
     assert "Anomalous" in screens[-1].verdict
-    stages.decide_again(workshop, session, "tiny", Settings(threshold=0.9), False)
-    again = Session(photo=workshop.keep_photo(photo(1)))
-    list(stages.run(workshop, again, "tiny", Settings(), False))
-    assert workshop.segmenter("tiny").encoded == 1
+    screen.decide_again(engine, session, "tiny", Settings(threshold=0.9), False)
+    again = Session(image=engine.keep_image(photo(1)))
+    list(screen.run(engine, again, "tiny", Settings(), False))
+    assert engine.segmenter("tiny").encoded == 1
 
 
-def test_each_stage_is_shown_as_soon_as_it_exists(workshop: Workshop) -> None:
-    session = Session(photo=workshop.keep_photo(photo(1)))
+def test_an_image_is_encoded_once_however_small_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "SEGMENTERS", {})
+    fake = FakeSegmenter()
+    engine = Engine(lambda preset: fake, "tiny", budget=1)
+    session = Session(image=engine.keep_image(photo(1)))
+    list(screen.run(engine, session, "tiny", Settings(), False))
+    again = screen.decide_again(engine, session, "tiny", Settings(threshold=0.9), False)
+    assert "zs-meter" in again.verdict
+    assert fake.encoded == 1
+
+
+def test_each_stage_is_shown_as_soon_as_it_exists(engine: Engine) -> None:
+    session = Session(image=engine.keep_image(photo(1)))
     shown = [
-        screen.gallery.count("data-stage=")
-        for screen in stages.run(workshop, session, "tiny", Settings(), False)
+        one.gallery.count("data-stage=")
+        for one in screen.run(engine, session, "tiny", Settings(), False)
     ]
     assert shown == [0, 0, 1, 2, 3, 4, 5, 6, 7, 8]
 
@@ -165,19 +176,19 @@ def test_each_stage_is_shown_as_soon_as_it_exists(workshop: Workshop) -> None:
 def test_the_caches_stay_within_their_budget() -> None:
     gpu.SEGMENTERS.clear()
     one = photo(0).nbytes * 3
-    workshop = Workshop(lambda preset: FakeSegmenter(preset), "tiny", budget=one * 4)
-    keys = [workshop.keep_photo(photo(seed)) for seed in range(3)]
+    engine = Engine(lambda preset: FakeSegmenter(preset), "tiny", budget=one * 4)
+    keys = [engine.keep_image(photo(seed)) for seed in range(3)]
     for key in keys:
-        workshop.encode("tiny", key, Settings())
-    more = [workshop.keep_photo(photo(seed)) for seed in range(50, 80)]
-    assert workshop._photos.nbytes <= one * 2
-    assert workshop.photo(keys[0]) is None
-    assert workshop.photo(more[-1]) is not None
+        engine.encode("tiny", key, Settings())
+    more = [engine.keep_image(photo(seed)) for seed in range(50, 80)]
+    assert engine._images.nbytes <= one * 2
+    assert engine.image(keys[0]) is None
+    assert engine.image(more[-1]) is not None
     gpu.SEGMENTERS.clear()
 
 
-def test_a_photo_that_was_let_go_is_asked_for_again(workshop: Workshop) -> None:
-    screens = list(stages.run(workshop, Session(photo="gone"), "tiny", Settings(), False))
+def test_a_photo_that_was_let_go_is_asked_for_again(engine: Engine) -> None:
+    screens = list(screen.run(engine, Session(image="gone"), "tiny", Settings(), False))
     assert "open it again" in screens[-1].verdict
 
 
@@ -189,11 +200,11 @@ def test_an_unreachable_default_falls_back_and_says_so(monkeypatch: pytest.Monke
             raise ZsasError("The preset paper cannot be had.")
         return FakeSegmenter(preset)
 
-    workshop = Workshop(load, "paper")
-    assert "Loading paper" in workshop.status
-    workshop.start().join()
-    assert workshop.running == "tiny"
-    assert workshop.status == "The preset paper cannot be had. Running tiny instead."
+    engine = Engine(load, "paper")
+    assert "Loading paper" in engine.status
+    engine.start().join()
+    assert engine.running == "tiny"
+    assert engine.status == "The preset paper cannot be had. Running tiny instead."
 
 
 def test_all_events_of_a_visitor_share_one_visit() -> None:
@@ -226,13 +237,13 @@ def test_on_a_zerogpu_models_load_in_the_main_thread_and_encodings_leave_the_gpu
 
     monkeypatch.setattr(gpu, "ZERO", True)
     monkeypatch.setattr(gpu, "SEGMENTERS", {})
-    workshop = Workshop(load, "tiny")
-    workshop.start_here()
+    engine = Engine(load, "tiny")
+    engine.start_here()
     assert where == [threading.main_thread()]
-    assert workshop.running == "tiny"
+    assert engine.running == "tiny"
     assert gpu.encode("tiny", np.zeros((4, 4, 3), np.uint8), Settings()) == "on cpu"
     with ThreadPoolExecutor(1) as other, pytest.raises(ZsasError, match="ZSAS_PRESET=base"):
-        other.submit(workshop.segmenter, "base").result()
+        other.submit(engine.segmenter, "base").result()
 
 
 @pytest.mark.parametrize(
@@ -263,9 +274,9 @@ def test_names_from_outside_cannot_carry_markup() -> None:
     assert "<script" not in views.sorry("<script>")
 
 
-def test_every_picture_has_words_for_those_who_cannot_see_it(workshop: Workshop) -> None:
-    session = Session(photo=workshop.keep_photo(photo(1)))
-    last = list(stages.run(workshop, session, "tiny", Settings(), False))[-1]
+def test_every_picture_has_words_for_those_who_cannot_see_it(engine: Engine) -> None:
+    session = Session(image=engine.keep_image(photo(1)))
+    last = list(screen.run(engine, session, "tiny", Settings(), False))[-1]
     for text in (last.gallery, last.viewer):
         for picture in re.findall(r"<svg[^>]*>", text):
             assert re.search(r'aria-label="[^"]{10,}"', picture)
@@ -317,7 +328,7 @@ def test_a_zip_of_too_many_files_is_refused_and_not_cut(tmp_path: Path) -> None:
 
 
 def test_a_damaged_member_of_a_zip_is_a_row_and_the_others_go_on(
-    tmp_path: Path, workshop: Workshop
+    tmp_path: Path, engine: Engine
 ) -> None:
     content = os.urandom(3000)
     path = packed(tmp_path / "p.zip", ("bad.png", content), ("good.png", png(photo(2))))
@@ -325,7 +336,7 @@ def test_a_damaged_member_of_a_zip_is_a_row_and_the_others_go_on(
     start = raw.index(b"bad.png") + len("bad.png")
     raw[start : start + 200] = b"\xff" * 200  # no deflate stream begins like this: zlib.error
     path.write_bytes(raw)
-    *_, last = batch.run(workshop, [path], "tiny", Settings())
+    *_, last = batch.run(engine, [path], "tiny", Settings())
     assert [bool(line.error) for line in last.lines] == [True, False]
     assert "bad.png cannot be unpacked from p.zip" in last.lines[0].error
 
@@ -348,16 +359,16 @@ def test_a_member_of_a_zip_is_copied_in_pieces(
     assert all(n is not None and 0 < n <= 2**20 for n in asked)
 
 
-def test_a_batch_can_be_stopped_while_it_unpacks(tmp_path: Path, workshop: Workshop) -> None:
+def test_a_batch_can_be_stopped_while_it_unpacks(tmp_path: Path, engine: Engine) -> None:
     path = packed(tmp_path / "p.zip", ("a.png", png(photo(2))), ("b.png", png(photo(3))))
-    steps = list(heeding(batch.run(workshop, [path], "tiny", Settings()), lambda: True))
+    steps = list(heeding(batch.run(engine, [path], "tiny", Settings()), lambda: True))
     assert steps == [batch.Progress((), 1, stopped=True)]
     assert "Stopped" in batch.table(steps[0])
 
 
-def test_unpacked_photos_do_not_outlive_the_batch(tmp_path: Path, workshop: Workshop) -> None:
+def test_unpacked_photos_do_not_outlive_the_batch(tmp_path: Path, engine: Engine) -> None:
     path = packed(tmp_path / "p.zip", ("a.png", png(photo(2))))
-    *_, last = batch.run(workshop, [path], "tiny", Settings())
+    *_, last = batch.run(engine, [path], "tiny", Settings())
     assert last.archive is not None
     assert {part.name for part in last.archive.parent.iterdir()} == {
         "results",
@@ -365,18 +376,18 @@ def test_unpacked_photos_do_not_outlive_the_batch(tmp_path: Path, workshop: Work
     }
 
 
-def test_a_batch_leaves_the_photos_of_others_in_memory(tmp_path: Path, workshop: Workshop) -> None:
+def test_a_batch_leaves_the_photos_of_others_in_memory(tmp_path: Path, engine: Engine) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png(photo(2)))
-    list(batch.run(workshop, [path], "tiny", Settings()))
-    assert workshop._photos.nbytes == workshop._encodings.nbytes == 0
+    list(batch.run(engine, [path], "tiny", Settings()))
+    assert engine._images.nbytes == engine._encodings.nbytes == 0
 
 
 def run_and_read(
-    workshop: Workshop, paths: list[Path]
+    engine: Engine, paths: list[Path]
 ) -> tuple[set[str], list[dict[str, str]], list[dict[str, Any]], dict[str, Any]]:
     """A batch's file names, and what its CSV, JSON and COCO files say."""
-    *_, last = batch.run(workshop, paths, "tiny", Settings())
+    *_, last = batch.run(engine, paths, "tiny", Settings())
     assert last.archive is not None
     with zipfile.ZipFile(last.archive) as archive:
         rows = list(csv.DictReader(io.StringIO(archive.read("results.csv").decode())))
@@ -384,22 +395,22 @@ def run_and_read(
         return set(archive.namelist()), rows, lines, coco
 
 
-def test_formulas_in_file_names_are_defused(tmp_path: Path, workshop: Workshop) -> None:
+def test_formulas_in_file_names_are_defused(tmp_path: Path, engine: Engine) -> None:
     good, bad = tmp_path / "=cmd.png", tmp_path / "bad.png"
     good.write_bytes(png(photo(2)))
     bad.write_bytes(b"nothing")
-    _, rows, _, _ = run_and_read(workshop, [good, bad])
+    _, rows, _, _ = run_and_read(engine, [good, bad])
     assert rows[0]["file"] == "'=cmd.png"
     assert rows[0]["error"] == rows[1]["verdict"] == ""
 
 
-def test_each_output_can_be_matched_to_its_photo(tmp_path: Path, workshop: Workshop) -> None:
+def test_each_output_can_be_matched_to_its_photo(tmp_path: Path, engine: Engine) -> None:
     members = ("Деталь.png", "деталь.png", "a/000.png", "b/000.png", "Gear.png", "gear.png")
     content = png(photo(2))
     path = packed(
         tmp_path / "p.zip", *((name, content) for name in members), ("bad.png", b"nothing")
     )
-    names, rows, lines, coco = run_and_read(workshop, [path])
+    names, rows, lines, coco = run_and_read(engine, [path])
     saved = ["Деталь", "деталь-2", "000", "000-2", "Gear", "gear-2"]
     assert [row["saved_as"] for row in rows] == [*saved, ""]
     assert [(line["file"], line["saved_as"]) for line in lines[:-1]] == list(
@@ -417,9 +428,9 @@ def test_a_name_of_any_script_leaves_room_for_an_ending() -> None:
     assert len(export.stem_of("\U00020000" * 300).encode()) <= 200
 
 
-def test_an_empty_batch_is_one_sentence(workshop: Workshop) -> None:
+def test_an_empty_batch_is_one_sentence(engine: Engine) -> None:
     with pytest.raises(ZsasError, match="There are no files"):
-        list(batch.run(workshop, [], "tiny", Settings()))
+        list(batch.run(engine, [], "tiny", Settings()))
 
 
 def test_old_files_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,11 +441,11 @@ def test_old_files_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert second.exists()
 
 
-def test_a_batch_of_more_than_an_hour_keeps_its_folder(tmp_path: Path, workshop: Workshop) -> None:
+def test_a_batch_of_more_than_an_hour_keeps_its_folder(tmp_path: Path, engine: Engine) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png(photo(2)))
     before = set(export.scratch().iterdir())
-    steps = batch.run(workshop, [path, path], "tiny", Settings())
+    steps = batch.run(engine, [path, path], "tiny", Settings())
     next(steps)
     (folder,) = set(export.scratch().iterdir()) - before
     began = time.time() - 2 * export.KEEP_SECONDS

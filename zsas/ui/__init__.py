@@ -1,5 +1,5 @@
 """The page: one Gradio app over the engine.
 
-Nothing here decides about pixels. `page.py` lays the page out and wires it, `session.py` holds what is shared and
-what belongs to one visitor, the other files each answer one kind of event.
+Nothing here decides about pixels. `layout.py` says what stands on the page, `events/` what happens on it, `page.py`
+puts both together; `engine.py` holds what all visitors share and `visitor.py` what belongs to one.
 """

@@ -14,12 +14,12 @@ from zsas.errors import ZsasError
 from zsas.settings import knobs
 from zsas.ui import batch, export
 from zsas.ui.controls import settings_from
-from zsas.ui.quick import gr
-from zsas.ui.session import Workshop
+from zsas.ui.engine import Engine
+from zsas.ui.gradio_internals import gr
 from zsas.ui.upload import load_upload
 
 
-def make_segment(workshop: Workshop) -> Callable[..., tuple[Any, ...]]:
+def make_segment(engine: Engine) -> Callable[..., tuple[Any, ...]]:
     """The function behind `/segment`: (image, preset, every setting) → (JSON, mask, score map, overlay, ZIP)."""
 
     def segment(*values: Any) -> tuple[Any, ...]:
@@ -28,9 +28,9 @@ def make_segment(workshop: Workshop) -> Callable[..., tuple[Any, ...]]:
         if image is None:
             raise gr.Error("There is no image; send one.", print_exception=False)
         try:
-            photo = workshop.keep_photo(load_upload(image))
-            preset = preset or workshop.running or workshop.default
-            result = workshop.decide(preset, workshop.encode(preset, photo, chosen), chosen)
+            photo = engine.keep_image(load_upload(image))
+            preset = preset or engine.running or engine.default
+            result = engine.decide(preset, engine.encode(preset, photo, chosen), chosen)
             files = export.save_all(result, Path(image).stem)
         except ZsasError as error:
             raise gr.Error(str(error), print_exception=False) from None
@@ -52,15 +52,15 @@ def make_segment(workshop: Workshop) -> Callable[..., tuple[Any, ...]]:
     )
 
 
-def make_batch(workshop: Workshop) -> Callable[..., tuple[Any, ...]]:
+def make_batch(engine: Engine) -> Callable[..., tuple[Any, ...]]:
     """The function behind `/batch`: (files, preset, every setting) → (JSON rows, ZIP)."""
 
     def segment_batch(*values: Any) -> tuple[Any, ...]:
         files, preset, *settings = values
         chosen = settings_from(settings)
         try:
-            preset = preset or workshop.running or workshop.default
-            *_, progress = batch.run(workshop, files or [], preset, chosen)
+            preset = preset or engine.running or engine.default
+            *_, progress = batch.run(engine, files or [], preset, chosen)
         except ZsasError as error:
             raise gr.Error(str(error), print_exception=False) from None
         return [line.to_dict() for line in progress.lines], str(progress.archive)

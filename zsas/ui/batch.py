@@ -22,7 +22,7 @@ from zsas.result import Result
 from zsas.settings import Settings
 from zsas.stopping import Stopped, heed
 from zsas.ui import export, gpu
-from zsas.ui.session import Workshop
+from zsas.ui.engine import Engine
 
 MAX_FILES = 500
 MAX_UNPACKED = 2 * 2**30
@@ -150,7 +150,7 @@ def _extract(
 
 
 def run(
-    workshop: Workshop, paths: Sequence[str | Path], preset: str, settings: Settings
+    engine: Engine, paths: Sequence[str | Path], preset: str, settings: Settings
 ) -> Iterator[Progress]:
     """Decide on each file in turn; a file that fails becomes a line that says why.
 
@@ -159,7 +159,7 @@ def run(
     Raises:
         ZsasError: If there is nothing to do or the preset cannot be loaded.
     """
-    workshop.segmenter(preset)
+    engine.segmenter(preset)
     folder = export.new_folder()
     inside = folder / "results"
     inside.mkdir()
@@ -180,7 +180,7 @@ def run(
                 line, result = (
                     (Line(name, error=trouble), None)
                     if path is None
-                    else _one(workshop, name, path, preset, settings)
+                    else _one(engine, name, path, preset, settings)
                 )
             except Stopped:
                 stopped = True
@@ -199,12 +199,12 @@ def run(
 
 
 def _one(
-    workshop: Workshop, name: str, path: Path, preset: str, settings: Settings
+    engine: Engine, name: str, path: Path, preset: str, settings: Settings
 ) -> tuple[Line, Result | None]:
     try:
-        # Not kept in the workshop: nobody comes back to it, and the photos that others look at would have to go.
+        # Not kept in the engine: nobody comes back to it, and the photos that others look at would have to go.
         encoding = gpu.encode(preset, load_image(path), settings)
-        result = workshop.decide(preset, encoding, settings)
+        result = engine.decide(preset, encoding, settings)
     except ZsasError as error:
         return Line(name, error=str(error).replace(str(path), Path(name).name)), None
     line = Line(

@@ -15,7 +15,8 @@ from zsas.evaluation.conditions import KERNELS
 from zsas.result import Result
 from zsas.settings import Settings
 from zsas.ui import drawing
-from zsas.ui.session import Session, Workshop
+from zsas.ui.engine import Engine
+from zsas.ui.visitor import Session
 
 ABLATION: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("CLIP map alone", "no SAM", {"fusion": "map"}),
@@ -47,7 +48,7 @@ class Row:
 
 
 def compare(
-    workshop: Workshop,
+    engine: Engine,
     session: Session,
     preset: str,
     settings: Settings,
@@ -56,7 +57,7 @@ def compare(
     """The page's comparison, growing by one variant at a time.
 
     Args:
-        workshop: Knows the encoding, or encodes the photo.
+        engine: Knows the encoding, or encodes the photo.
         session: The photo and the visitor's points.
         preset: Name.
         settings: What all variants have in common.
@@ -65,16 +66,16 @@ def compare(
     Raises:
         ZsasError: If the photo is gone or the mask does not fit it.
     """
-    encoding = workshop.encode(preset, session.photo, settings)
+    encoding = engine.encode(preset, session.image, settings)
     measure = _measure(truth)
     rows: list[Row] = []
     for title, detail, changes in ABLATION:
-        result = workshop.decide(preset, encoding, settings.replace(**changes), session.clicks)
+        result = engine.decide(preset, encoding, settings.replace(**changes), session.clicks)
         rows.append(Row(title, detail, result, *measure(result)))
         yield page(rows, [], truth)
     grid: list[Row] = []
     for shape, size in KERNELS:
-        result = workshop.decide(
+        result = engine.decide(
             preset, encoding, settings.replace(kernel_shape=shape, kernel_size=size), session.clicks
         )
         grid.append(Row(f"{shape} {size}", "", result, *measure(result)))

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from zsas.errors import ZsasError
 from zsas.settings import Knob, Settings, knobs
-from zsas.ui.quick import gr
+from zsas.ui.gradio_internals import gr
 
 GROUPS = {
     "localize": "Anomaly map",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from pathlib import Path
 from typing import Any
 
 from starlette.responses import FileResponse
@@ -13,11 +12,11 @@ from starlette.routing import Route
 
 from zsas.errors import ZsasError
 from zsas.ui import export
+from zsas.ui.engine import PRESETS, Engine
 from zsas.ui.examples import Examples
 from zsas.ui.gpu import ZERO
+from zsas.ui.gradio_internals import gr, remove_uploads, script_of_component
 from zsas.ui.page import build
-from zsas.ui.quick import gr
-from zsas.ui.session import PRESETS, Workshop
 from zsas.ui.theme import css, theme
 
 LINE = 40
@@ -32,8 +31,7 @@ HEAD_START = 4.0
 
 async def component(_: Any) -> FileResponse:
     """The script of the web component, which comes with gradio's wheel but which gradio does not serve."""
-    script = Path(gr.__file__).parent / "templates" / "frontend" / "gradio.js"
-    return FileResponse(script, media_type="text/javascript")
+    return FileResponse(script_of_component(), media_type="text/javascript")
 
 
 LAUNCH: dict[str, Any] = {
@@ -74,7 +72,7 @@ def default_preset() -> str:
 def load_segmenter(preset: str) -> Any:
     """A real segmenter; torch is imported here, in the background, after the page is up.
 
-    Its own cache holds maps, and encodings only on their way to the workshop, which keeps them.
+    Its own cache holds maps, and encodings only on their way to the engine, which keeps them.
     """
     from zsas.device import keep_freed_memory
     from zsas.models import preset_named
@@ -87,13 +85,13 @@ def load_segmenter(preset: str) -> Any:
     return Segmenter.from_preset(preset, adapter=adapter, cache_bytes=_cache_bytes() // 4)
 
 
-def default_workshop() -> Workshop:
+def default_engine() -> Engine:
     """The usual one, as the environment wants it; nothing is loaded yet.
 
     Raises:
         ZsasError: If ZSAS_PRESET or ZSAS_CACHE_MB makes no sense.
     """
-    return Workshop(load_segmenter, default_preset(), budget=_cache_bytes())
+    return Engine(load_segmenter, default_preset(), budget=_cache_bytes())
 
 
 def _cache_bytes() -> int:
@@ -105,24 +103,24 @@ def _cache_bytes() -> int:
     return int(megabytes) * 2**20
 
 
-def make_page(workshop: Workshop | None = None, examples: Examples | None = None) -> gr.Blocks:
+def make_page(engine: Engine | None = None, examples: Examples | None = None) -> gr.Blocks:
     """The page with a bounded queue, not yet launched.
 
     Args:
-        workshop: Of another kind than the usual, for tests.
+        engine: Of another kind than the usual, for tests.
         examples: Of another folder than the usual, for tests.
     """
-    page = build(workshop or default_workshop(), examples or Examples())
+    page = build(engine or default_engine(), examples or Examples())
     return page.queue(max_size=LINE, default_concurrency_limit=4, api_open=False)
 
 
 def launch(
-    workshop: Workshop | None = None, examples: Examples | None = None, **options: Any
+    engine: Engine | None = None, examples: Examples | None = None, **options: Any
 ) -> gr.Blocks:
     """Start the page and, behind it, the loading of models and of the Hub's examples.
 
     Args:
-        workshop: Of another kind than the usual, for tests.
+        engine: Of another kind than the usual, for tests.
         examples: Of another folder than the usual, for tests.
         options: For `gr.Blocks.launch`, over `LAUNCH`.
 
@@ -135,20 +133,19 @@ def launch(
             "The MCP server needs gradio's extra; install it with: pip install 'gradio[mcp]'."
         )
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    workshop = workshop or default_workshop()
+    engine = engine or default_engine()
     export.scratch()  # takes away what a server that was killed has left
     examples = examples or Examples()
-    page = make_page(workshop, examples)
+    page = make_page(engine, examples)
     if ZERO:  # a ZeroGPU wants the models in memory before its first call
-        workshop.start_here()
+        engine.start_here()
     blocked = [os.getcwd()]
     wanted = {**LAUNCH, "blocked_paths": blocked, "theme": theme(), "css": css(), **options}
     block = not wanted.pop("prevent_thread_lock", False)
     page.launch(prevent_thread_lock=True, **wanted)
-    workshop.start(HEAD_START)
+    engine.start(HEAD_START)
     examples.fetch_in_background()
     if block:
         page.block_thread()
-        # Gradio removes uploads when its server ends, which an open tab prevents.
-        gr.route_utils.delete_files_created_by_app(page, age=None)
+        remove_uploads(page)
     return page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zsas.ui.quick import gr
+from zsas.ui.gradio_internals import gr
 
 HERE = Path(__file__).parent
 

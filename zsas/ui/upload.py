@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zsas.errors import ZsasError
 from zsas.images import load_image
-from zsas.ui.quick import gr, without_stubs
+from zsas.ui.gradio_internals import gr, upload_folder, without_stubs
 
 
 def refuse_foreign(payload: Any) -> None:
@@ -38,12 +38,11 @@ def refuse_foreign(payload: Any) -> None:
 
 def is_uploaded(path: str) -> bool:
     """Whether a path is a file that came in through the upload route."""
-    folder = Path(gr.utils.get_upload_folder()).resolve()
     try:
         real = Path(path).resolve(strict=True)
     except (OSError, ValueError):
         return False
-    return real.is_file() and real.is_relative_to(folder)
+    return real.is_file() and real.is_relative_to(upload_folder())
 
 
 def load_upload(path: str | Path) -> NDArray[np.uint8]:

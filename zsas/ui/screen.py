@@ -12,9 +12,10 @@ from zsas.result import Result
 from zsas.settings import Settings
 from zsas.ui import views
 from zsas.ui.controls import to_query
+from zsas.ui.engine import Engine
 from zsas.ui.examples import Examples
-from zsas.ui.session import MAX_CLICKS, Click, Session, Workshop
 from zsas.ui.upload import load_upload
+from zsas.ui.visitor import MAX_CLICKS, Click, Session
 
 REACH = 0.035
 """A click this near to one's own point, as a share of the longest side, is meant for that point."""
@@ -44,16 +45,16 @@ class Screen:
         return self.outputs()[1:]
 
 
-def open_photo(workshop: Workshop, path: str) -> Session:
+def open_image(engine: Engine, path: str) -> Session:
     """Take in an uploaded file.
 
     Raises:
         ZsasError: One sentence, see `load_upload`.
     """
-    return Session(photo=workshop.keep_photo(load_upload(path)), name=Path(path).stem)
+    return Session(image=engine.keep_image(load_upload(path)), name=Path(path).stem)
 
 
-def open_example(workshop: Workshop, examples: Examples, key: str) -> Session:
+def open_example(engine: Engine, examples: Examples, key: str) -> Session:
     """Take in one of the examples.
 
     Raises:
@@ -62,12 +63,12 @@ def open_example(workshop: Workshop, examples: Examples, key: str) -> Session:
     example = examples.get(key)
     if example is None:
         raise ZsasError(f"There is no example {key!r}; choose one below the photo.")
-    return Session(photo=workshop.keep_photo(example.load()), name=example.id, example=example.id)
+    return Session(image=engine.keep_image(example.load()), name=example.id, example=example.id)
 
 
-def opened(workshop: Workshop, session: Session, verdict: str = "") -> Screen:
+def opened(engine: Engine, session: Session, verdict: str = "") -> Screen:
     """The screen of a photo without a result."""
-    image = workshop.photo(session.photo)
+    image = engine.image(session.image)
     return Screen(
         session,
         viewer="" if image is None else views.bare_photo(image.shape),
@@ -82,19 +83,19 @@ def closed() -> Screen:
 
 
 def run(
-    workshop: Workshop, session: Session, preset: str, settings: Settings, scaled: bool
+    engine: Engine, session: Session, preset: str, settings: Settings, scaled: bool
 ) -> Iterator[Screen]:
     """Everything from the photo to the result, one screen a stage; never raises a `ZsasError`."""
-    if not session.photo:
+    if not session.image:
         yield closed()
         return
-    started = opened(workshop, session)
-    if not workshop.is_loaded(preset):
+    started = opened(engine, session)
+    if not engine.is_loaded(preset):
         yield dataclasses.replace(started, verdict=views.busy(f"Loading {preset}"))
     yield dataclasses.replace(started, verdict=views.busy("Encoding the photo"))
     try:
         result = None
-        for name, result in workshop.stages(preset, session.photo, settings, session.clicks):
+        for name, result in engine.stages(preset, session.image, settings, session.clicks):
             if name == "fused":
                 continue  # shown below, when the photo's encoding is kept for the next decision
             upto = views.ORDER[name]
@@ -106,27 +107,27 @@ def run(
                 gallery=views.stages(result, scaled=scaled, upto=upto),
             )
     except ZsasError as error:
-        yield opened(workshop, session, views.sorry(str(error)))
+        yield opened(engine, session, views.sorry(str(error)))
         return
     assert result is not None
     yield decided(result, session, preset, scaled)
 
 
 def decide_again(
-    workshop: Workshop, session: Session, preset: str, settings: Settings, scaled: bool
+    engine: Engine, session: Session, preset: str, settings: Settings, scaled: bool
 ) -> Screen:
     """A new decision from the cached encoding; says so where the encoding was let go."""
-    if not session.photo:
+    if not session.image:
         return dataclasses.replace(closed(), link=to_query(settings, preset=preset))
-    encoding = workshop.known(preset, session.photo, settings)
+    encoding = engine.known(preset, session.image, settings)
     if encoding is None:
         return opened(
-            workshop, session, views.waiting("Press Run", "This photo has to be encoded first.")
+            engine, session, views.waiting("Press Run", "This photo has to be encoded first.")
         )
     try:
-        result = workshop.decide(preset, encoding, settings, session.clicks)
+        result = engine.decide(preset, encoding, settings, session.clicks)
     except ZsasError as error:
-        return opened(workshop, session, views.sorry(str(error)))
+        return opened(engine, session, views.sorry(str(error)))
     return decided(result, session, preset, scaled)
 
 

@@ -1,15 +1,11 @@
-"""What is shared by all visitors, and the few keys that belong to one.
-
-The heavy things, models and encodings, live once in `Workshop`, bounded in bytes. A visitor's `Session` holds keys.
-"""
+"""What all visitors share: models, images and encodings, bounded in bytes."""
 
 from __future__ import annotations
 
-import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,70 +13,88 @@ from numpy.typing import NDArray
 from zsas.cache import ByteBudgetCache
 from zsas.errors import ZsasError
 from zsas.images import digest
+from zsas.result import Result
 from zsas.settings import Settings
 from zsas.ui import gpu
+from zsas.ui.visitor import Click
 
 PRESETS = ("tiny", "base", "paper")
-MAX_CLICKS = 64
-
-Click = tuple[float, float, int]
 
 
-@dataclass(frozen=True)
-class Session:
-    """What the server remembers of one visitor between two events.
+class Sized(Protocol):
+    """A part of an encoding."""
 
-    Attributes:
-        photo: Key of the photo in `Workshop`, "" before the first.
-        name: File name of the photo, or title of the example, for the names of downloads.
-        example: Id of the bundled example, "" for an own photo.
-        clicks: (x, y, label) in original pixels; label 1 is positive, 0 negative.
-        past: Earlier `clicks`, for undo.
-    """
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        ...
 
-    photo: str = ""
-    name: str = ""
-    example: str = ""
-    clicks: tuple[Click, ...] = ()
-    past: tuple[tuple[Click, ...], ...] = ()
 
-    def clicked(self, clicks: tuple[Click, ...]) -> Session:
-        """This session with other clicks, the present ones kept for undo."""
-        return dataclasses.replace(
-            self, clicks=clicks[-MAX_CLICKS:], past=(*self.past, self.clicks)[-MAX_CLICKS:]
-        )
+class EncodingLike(Protocol):
+    """An image after the encoders, as far as the page looks at it."""
 
-    def undone(self) -> Session:
-        """This session one change of clicks earlier."""
-        if not self.past:
-            return self
-        return dataclasses.replace(self, clicks=self.past[-1], past=self.past[:-1])
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """uint8 RGB (H, W, 3)."""
+        ...
+
+    @property
+    def patches(self) -> Sized:
+        """What CLIP gave."""
+        ...
+
+    @property
+    def sam(self) -> Sized:
+        """What SAM gave."""
+        ...
+
+
+class SegmenterLike(Protocol):
+    """What the page needs of a segmenter; the tests have one without models."""
+
+    def encode(self, image: NDArray[np.uint8], settings: Settings) -> Any:
+        """An `EncodingLike` of an image; seconds on a CPU."""
+        ...
+
+    def segment(self, encoding: Any, settings: Settings, clicks: Sequence[Click]) -> Result:
+        """The result of an encoded image; milliseconds."""
+        ...
+
+    def stages(
+        self, source: Any, settings: Settings, clicks: Sequence[Click]
+    ) -> Iterator[tuple[str, Result]]:
+        """(name, result so far) after each stage, of an encoding, or of an image that is encoded on the way."""
+        ...
 
 
 @dataclass(frozen=True)
 class _Kept:
     """An encoding that knows its bytes."""
 
-    encoding: Any
+    encoding: EncodingLike
 
     @property
     def nbytes(self) -> int:
-        return sum(
-            int(part.nbytes)
-            for part in (self.encoding.image, self.encoding.patches, self.encoding.sam)
+        parts: tuple[Sized, ...] = (
+            self.encoding.image,
+            self.encoding.patches,
+            self.encoding.sam,
         )
+        return sum(int(part.nbytes) for part in parts)
 
 
-class Workshop:
-    """Models, photos and encodings for all visitors.
+class Engine:
+    """Models, images and encodings for all visitors.
 
     Attributes:
         default: Name of the preset that is loaded at start-up.
+        running: Name of the preset that was loaded then, "" before.
+        problem: Why it is not the default, "" if it is.
     """
 
     def __init__(
         self,
-        load: Callable[[str], Any],
+        load: Callable[[str], SegmenterLike],
         default: str,
         *,
         fallback: str = "tiny",
@@ -92,7 +106,7 @@ class Workshop:
             load: Makes a segmenter from the name of a preset; raises `ZsasError` if it cannot.
             default: Preset to load at start-up.
             fallback: Preset that is taken, and said to be taken, where the default cannot be had.
-            budget: Bytes for encodings, and half as many for photos.
+            budget: Bytes for encodings, and half as many for images. The newest of each is kept whatever it takes.
         """
         self.default = default
         self.running = ""
@@ -100,8 +114,9 @@ class Workshop:
         self._load, self._fallback = load, fallback
         self._loading: threading.Thread | None = None
         self._locks = {name: threading.Lock() for name in PRESETS}
-        self._encodings: ByteBudgetCache[Any] = ByteBudgetCache(budget)
-        self._photos: ByteBudgetCache[Any] = ByteBudgetCache(budget // 2)
+        self._encodings: ByteBudgetCache[_Kept] = ByteBudgetCache(budget)
+        self._images: ByteBudgetCache[NDArray[np.uint8]] = ByteBudgetCache(budget // 2)
+        self._newest: dict[str, tuple[Any, Any]] = {}
         self._visited = threading.Event()
 
     def start(self, head_start: float = 0.0) -> threading.Thread:
@@ -143,7 +158,7 @@ class Workshop:
             self.problem = f"The preset {self.default} could not be loaded; see the server's log."
             raise
 
-    def segmenter(self, preset: str) -> Any:
+    def segmenter(self, preset: str) -> SegmenterLike:
         """The segmenter of a preset, loaded on first use.
 
         Raises:
@@ -165,61 +180,69 @@ class Workshop:
         """Whether a preset can be used without waiting."""
         return preset in gpu.SEGMENTERS
 
-    def keep_photo(self, image: NDArray[np.uint8]) -> str:
-        """Keep a photo and return its key, which is made from its content."""
+    def keep_image(self, image: NDArray[np.uint8]) -> str:
+        """Keep an image and return its key, which is made from its content."""
         key = digest(image)
-        self._photos.put(key, image)
+        self._images.put(key, image)
+        self._newest["image"] = (key, image)
         return key
 
-    def photo(self, key: str) -> NDArray[np.uint8] | None:
-        """The photo of a key, or None if it was let go."""
-        return self._photos.get(key)
+    def image(self, key: str) -> NDArray[np.uint8] | None:
+        """The image of a key, or None if it was let go."""
+        newest, image = self._newest.get("image", ("", None))
+        return image if key == newest else self._images.get(key)
 
-    def known(self, preset: str, photo: str, settings: Settings) -> Any | None:
-        """The encoding of a photo, or None if there is none yet or it was let go."""
-        kept = self._encodings.get((preset, photo, settings.encoding_key))
+    def known(self, preset: str, image: str, settings: Settings) -> Any | None:
+        """The encoding of an image, or None if there is none yet or it was let go."""
+        slot = (preset, image, settings.encoding_key)
+        newest, encoding = self._newest.get("encoding", (None, None))
+        if slot == newest:
+            return encoding
+        kept = self._encodings.get(slot)
         return None if kept is None else kept.encoding
 
-    def encode(self, preset: str, photo: str, settings: Settings) -> Any:
-        """The encoding of a photo, computed where it is not known; seconds on a CPU.
+    def encode(self, preset: str, image: str, settings: Settings) -> Any:
+        """The encoding of an image, computed where it is not known; seconds on a CPU.
 
         Raises:
-            ZsasError: If the photo was let go or the preset cannot be loaded.
+            ZsasError: If the image was let go or the preset cannot be loaded.
         """
-        encoding = self.known(preset, photo, settings)
+        encoding = self.known(preset, image, settings)
         if encoding is None:
-            image = self._photo_or_say_so(photo)
+            pixels = self._image_or_say_so(image)
             self.segmenter(preset)
-            encoding = gpu.encode(preset, image, settings)
-            self._encodings.put((preset, photo, settings.encoding_key), _Kept(encoding))
+            encoding = gpu.encode(preset, pixels, settings)
+            slot = (preset, image, settings.encoding_key)
+            self._encodings.put(slot, _Kept(encoding))
+            self._newest["encoding"] = (slot, encoding)
         return encoding
 
     def decide(
         self, preset: str, encoding: Any, settings: Settings, clicks: tuple[Click, ...] = ()
-    ) -> Any:
-        """A `Result` from an encoding; milliseconds, and no encoder."""
+    ) -> Result:
+        """A result from an encoding; milliseconds, and no encoder."""
         self.segmenter(preset)
         return gpu.decide(preset, encoding, settings, clicks)
 
     def stages(
-        self, preset: str, photo: str, settings: Settings, clicks: tuple[Click, ...] = ()
-    ) -> Iterator[tuple[str, Any]]:
-        """(name, result so far) after each stage, encoding the photo on the way where it is not known.
+        self, preset: str, image: str, settings: Settings, clicks: tuple[Click, ...] = ()
+    ) -> Iterator[tuple[str, Result]]:
+        """(name, result so far) after each stage, encoding the image on the way where it is not known.
 
         Raises:
-            ZsasError: If the photo was let go or the preset cannot be loaded.
+            ZsasError: If the image was let go or the preset cannot be loaded.
         """
         self.segmenter(preset)
-        known = self.known(preset, photo, settings) is not None
+        known = self.known(preset, image, settings) is not None
         # What a ZeroGPU's process encodes on the way is gone after the call, so there it is encoded first.
         first = known or gpu.ZERO
-        source = self.encode(preset, photo, settings) if first else self._photo_or_say_so(photo)
+        source = self.encode(preset, image, settings) if first else self._image_or_say_so(image)
         yield from gpu.stages(preset, source, settings, clicks)
         if not known:
-            self.encode(preset, photo, settings)
+            self.encode(preset, image, settings)
 
-    def _photo_or_say_so(self, key: str) -> NDArray[np.uint8]:
-        image = self.photo(key)
+    def _image_or_say_so(self, key: str) -> NDArray[np.uint8]:
+        image = self.image(key)
         if image is None:
             raise ZsasError("This photo is no longer in memory; open it again.")
         return image

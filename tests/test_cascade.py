@@ -48,7 +48,7 @@ def test_the_first_call_has_points_the_second_logits_the_third_a_tight_box():
     third = next_prompt(POINTS, LABELS, [one, two])
     np.testing.assert_array_equal(third.logits, two.logits)
     # Cells 4..7 of 4 px each: the mask is where the interpolated logits are positive.
-    np.testing.assert_allclose(third.box, [16, 16, 31, 31], atol=1)
+    np.testing.assert_allclose(third.box, [16, 16, 32, 32], atol=1)
 
 
 def test_an_empty_second_mask_gives_a_third_call_without_a_box():
@@ -66,7 +66,7 @@ def test_the_last_mask_that_is_not_empty_wins():
 
 
 def test_a_mask_at_the_corner_has_its_box_at_the_corner():
-    np.testing.assert_allclose(box_of_step(step(2, (12, 12, 16, 16))), [48, 48, 63, 63], atol=1)
+    np.testing.assert_allclose(box_of_step(step(2, (12, 12, 16, 16))), [48, 48, 64, 64], atol=1)
 
 
 def test_separate_regions_come_hottest_first():

@@ -90,7 +90,7 @@ def test_to_dict_is_plain_json() -> None:
     assert values["timings"] == {"encode": 0.25}
     assert (values["width"], values["height"]) == (80, 60)
     assert values["points"][0] == {"x": 32, "y": 30, "label": 1, "source": "map"}
-    assert values["boxes"] == [[25, 20, 40, 41]]
+    assert values["boxes"] == [[25, 20, 41, 42]]
     assert [step["name"] for step in values["steps"]] == ["M1", "M2", "M3"]
     assert values["settings"]["k_positive"] == 3
     assert (values["preset"], values["localizer"]) == (result.preset, result.localizer)

@@ -75,7 +75,7 @@ def mask_in_window(
 
 
 def box_of_step(step: Step) -> NDArray[np.float32] | None:
-    """Eq. 11: the tight box of a step's mask, (x0, y0, x1, y1) in photo pixels, or None if it is empty."""
+    """Eq. 11: the tight box of a step's mask, xyxy in image pixels, x1 and y1 exclusive; None if it is empty."""
     if step.window is None or step.mask is None:
         return None
     box = box_of_mask(step.mask)

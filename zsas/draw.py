@@ -261,13 +261,13 @@ def draw_boxes(
 
     Args:
         picture: uint8 RGB, shape = (H, W, 3).
-        boxes: float, shape = (n, 4), xyxy in pixels of the picture.
+        boxes: float, shape = (n, 4), xyxy in pixels of the picture, x1 and y1 exclusive.
         colour: Of the inner line.
     """
     picture = picture.copy()
     width = line_width(picture.shape)
     for x0, y0, x1, y1 in np.asarray(boxes, np.float32).reshape(-1, 4):
-        corners = (round(float(x0)), round(float(y0))), (round(float(x1)), round(float(y1)))
+        corners = (round(float(x0)), round(float(y0))), (round(float(x1)) - 1, round(float(y1)) - 1)
         cv2.rectangle(picture, *corners, DARK, 2 * width + 2, cv2.LINE_AA)
         cv2.rectangle(picture, *corners, colour, 2 * width, cv2.LINE_AA)
     return picture
@@ -399,7 +399,7 @@ def _points_caption(points: Points) -> str:
 
 
 def _box_caption(boxes: NDArray[np.floating[Any]]) -> str:
-    sizes = [f"{x1 - x0 + 1:.0f} × {y1 - y0 + 1:.0f} px" for x0, y0, x1, y1 in boxes[:3]]
+    sizes = [f"{x1 - x0:.0f} × {y1 - y0:.0f} px" for x0, y0, x1, y1 in boxes[:3]]
     more = f" and {len(boxes) - 3} more" if len(boxes) > 3 else ""
     count = _count(len(boxes), "tight box", "tight boxes")
     return f"Eq. 11: {count} around M2: {', '.join(sizes)}{more}."

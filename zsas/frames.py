@@ -196,9 +196,6 @@ def pieces_of_mask(mask: NDArray[np.bool_]) -> list[tuple[Window, NDArray[np.boo
 
 
 def box_of_mask(mask: NDArray[np.bool_]) -> NDArray[np.float32] | None:
-    """Tight box of a mask, eq. 11: (x0, y0, x1, y1) of its outermost pixel centres; None for an empty mask."""
+    """Tight box of a mask, eq. 11: (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; None for an empty mask."""
     window = window_of_mask(mask)
-    if window is None:
-        return None
-    x0, y0, x1, y1 = window
-    return np.array([x0, y0, x1 - 1, y1 - 1], np.float32)
+    return None if window is None else np.array(window, np.float32)

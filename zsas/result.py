@@ -66,7 +66,7 @@ class CascadeStep:
         name: "M1", "M2" or "M3".
         mask: bool, shape = (H, W), the highest-scored mask in the original frame.
         score: SAM's predicted IoU in [0, 1]; the mean where several regions were decoded.
-        box: float32, shape = (4,), xyxy of the outermost pixels (inclusive) that was part of the prompt, or None.
+        box: float32, shape = (4,), xyxy, x1 and y1 exclusive, that was part of the prompt, or None.
         prompts: The prompts in words, for example "6 points, box, logits of M2".
     """
 
@@ -122,7 +122,7 @@ class Result:
         ring: bool, shape = (H, W), N_a of eq. 3.
         points: P of eq. 8.
         steps: The cascade, in order; empty where nothing was above the threshold.
-        box: float32, shape = (n, 4), xyxy of the outermost original pixels (inclusive), the boxes of eq. 11.
+        box: float32, shape = (n, 4), xyxy in original pixels, x1 and y1 exclusive, the boxes of eq. 11.
         winner: What the final mask is made of: names of steps, "region" where a mask was not kept
             (`Settings.agreement`), joined by ", "; "" where there was no cascade.
         mask: bool, shape = (H, W), the final mask.

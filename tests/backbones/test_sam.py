@@ -158,8 +158,10 @@ def test_frames_are_those_of_metas_predictor(shape):
     predictor = SamPredictor(sam.network.model)
     predictor.set_image(photo)
     points, labels = np.array([[70, 60], [30, 140]], np.float32), np.array([1, 0], np.int64)
-    box = np.array([20, 30, 80, 120], np.float32)
-    _, iou, logits = predictor.predict(points, labels, box, return_logits=True)
+    box = np.array([20, 30, 80, 120], np.float32)  # x1 and y1 exclusive; Meta's are pixel centres
+    _, iou, logits = predictor.predict(
+        points, labels, box - np.array([0, 0, 1, 1]), return_logits=True
+    )
     (features,) = sam.encode([photo])
     (answer,) = sam.decode(features, [Prompt(points, labels, box=box)])
     assert_close(answer.logits, logits)

@@ -38,7 +38,7 @@ def make_result(height: int = 60, width: int = 80, **changes: Any) -> Result:
             CascadeStep("M2", region, 0.82, prompts="3 points and the logits of M1"),
             CascadeStep("M3", mask, 0.93, prompts="3 points, box and the logits of M2"),
         ),
-        box=np.array([[25, 20, 40, 41]], np.float32),
+        box=np.array([[25, 20, 41, 42]], np.float32),
         winner="M3",
         mask=mask,
         score_map=score_map,

@@ -66,7 +66,7 @@ class Prompt:
     Attributes:
         points: (x, y) in photo pixels, float32 (n, 2).
         labels: 1 for positive and 0 for negative points, int64 (n,).
-        box: (x0, y0, x1, y1) in photo pixels, float32 (4,), or None.
+        box: (x0, y0, x1, y1) in image pixels, x1 and y1 exclusive, float32 (4,), or None.
         logits: Low-resolution logits of an earlier answer, float32 (4 g, 4 g), or None.
     """
 
@@ -195,7 +195,10 @@ class Sam:
         if first.box is not None:
             boxes = stacked(
                 [
-                    frame.points_to_frame(p.box.reshape(2, 2)).reshape(4)
+                    # SAM's corners are pixel centres: the exclusive ones move one pixel inwards.
+                    frame.points_to_frame(
+                        (p.box - np.array([0, 0, 1, 1], np.float32)).reshape(2, 2)
+                    ).reshape(4)
                     for p in prompts
                     if p.box is not None
                 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import tomllib
@@ -16,8 +17,17 @@ from numpy.typing import NDArray
 from zsas.images import load_image, read_mask
 from zsas.ui.drawing import data_uri, shrink
 
-FOLDER = Path(__file__).resolve().parents[2] / "examples"
+_PACKAGE = Path(__file__).resolve().parents[1]
+FOLDER = next(
+    (place for place in (_PACKAGE / "examples", _PACKAGE.parent / "examples") if place.is_dir()),
+    _PACKAGE / "examples",
+)
+"""The examples: inside an installed package, beside the package in a clone."""
 THUMB_SIDE = 168
+LEFT_OUT = (
+    "The example photos on the Hugging Face Hub cannot be fetched and are left out; "
+    "the page works without them and shows its own."
+)
 
 
 @dataclass(frozen=True)
@@ -111,10 +121,9 @@ class Examples:
         for entry in entries:
             try:
                 example = _from_hub(entry)
-            except Exception as error:
-                print(
-                    f"Examples on the Hub are left out ({type(error).__name__}).", file=sys.stderr
-                )
+            except Exception:  # whatever goes wrong out there, the page has its own examples
+                if not os.environ.get("HF_HUB_OFFLINE"):
+                    print(LEFT_OUT, file=sys.stderr)
                 return
             self._all[example.id] = example
 

@@ -1,0 +1,109 @@
+"""What `pip install` brings: a small core, extras, the examples, and a package that is cheap to import."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import zsas
+from tests.helpers import ROOT
+from zsas import extras
+from zsas.errors import ZsasError
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_requirements_are_the_core_and_every_extra_but_ray() -> None:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    listed = [line for line in lines if not line.startswith("#")]
+    declared = list(PROJECT["dependencies"])
+    for extra, wanted in PROJECT["optional-dependencies"].items():
+        if extra not in ("ray", "all"):
+            declared += [line for line in wanted if line not in declared]
+    assert listed == declared
+
+
+def test_all_is_every_extra_but_ray() -> None:
+    (everything,) = PROJECT["optional-dependencies"]["all"]
+    assert Requirement(everything).extras == {*PROJECT["optional-dependencies"]} - {"ray", "all"}
+
+
+def run(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_importing_the_package_takes_no_time_and_no_torch() -> None:
+    code = (
+        "import sys, time; start = time.perf_counter(); import zsas; from zsas import Settings; "
+        "print(time.perf_counter() - start, 'torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    seconds, *loaded = run(code).split()
+    assert loaded == ["False", "False"]
+    assert float(seconds) < 0.3
+
+
+def test_the_public_names_are_those_of_their_modules() -> None:
+    from zsas.settings import Settings
+
+    assert zsas.Settings is Settings
+    assert set(zsas.__all__) <= set(dir(zsas))
+    for name in zsas.__all__:
+        assert getattr(zsas, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Segmentor'"):
+        _ = zsas.Segmentor
+
+
+def test_an_extra_that_is_missing_is_a_sentence_that_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for extra in PROJECT["optional-dependencies"]:
+        if extra != "all":
+            extras.require(extra)  # the tests have them all
+    monkeypatch.setattr(extras, "find_spec", lambda module: None)
+    with pytest.raises(ZsasError, match=r"gradio and mcp.*pip install 'zsas\[ui\]'"):
+        extras.require("ui")
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that `pip install .` makes, from a copy of what git would hand out."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("zsas", "examples"):
+        shutil.copytree(
+            ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.part")
+        )
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    out = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet"]
+    subprocess.run([*pip, "--wheel-dir", str(out), str(source)], check=True)
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_all_that_a_user_needs_and_nothing_else(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    expected = {
+        f"zsas/{file.relative_to(ROOT / 'zsas').as_posix()}"
+        for file in (ROOT / "zsas").rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    } | {
+        f"zsas/examples/{file.name}"
+        for file in (ROOT / "examples").iterdir()
+        if file.is_file()
+    }  # fmt: skip
+    inside = {name for name in names if ".dist-info/" not in name}
+    assert inside == expected
+    assert "zsas/py.typed" in inside
+    assert wheel.stat().st_size < 25e6

@@ -1,0 +1,33 @@
+"""What is installed only on demand: `pip install 'zsas[NAME]'`."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from zsas.errors import ZsasError
+
+_EXTRAS = {
+    "ui": ("The page", ("gradio", "mcp")),
+    "evaluate": ("Measuring", ("sklearn", "matplotlib", "pyarrow", "upath")),
+    "meta": ("Meta's own SAM", ("segment_anything", "torchvision")),
+    "formats": ("A table or a path beyond this machine", ("pyarrow", "upath")),
+    "ray": ("Ray", ("ray", "pyarrow", "upath")),
+}
+
+
+def require(extra: str) -> None:
+    """Check that an extra is installed, before work begins.
+
+    Args:
+        extra: A name of `[project.optional-dependencies]`.
+
+    Raises:
+        ZsasError: If one of its modules cannot be found.
+    """
+    what, modules = _EXTRAS[extra]
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise ZsasError(
+            f"{what} needs {' and '.join(missing)}, which a plain installation leaves out; "
+            f"install it with: pip install 'zsas[{extra}]'."
+        )

@@ -71,10 +71,22 @@ def synthesize(
             help='Textures and objects, by name, separated by commas; "held-out" (never trained on) or "all".'
         ),
     ] = "held-out",
+    proxies: Annotated[
+        bool,
+        typer.Option(
+            "--proxies",
+            metavar="",
+            help="Instead of families, stand-ins for four kinds of photographs, of their own sizes: long parts, "
+            "tilted objects, rough ground, soft defects on metal. Half of the images are good.",
+        ),
+    ] = False,
 ) -> None:
     """Write synthetic images in MVTec-AD's layout, for `zsas evaluate folder --root DIR`."""
     from tiny.synthetic import dataset, scene
 
+    if proxies:
+        print(dataset.write_proxies_once(root, seed=seed, per_category=per_category))
+        return
     names = [name.strip() for name in families.split(",") if name.strip()]
     if names == ["all"]:
         names = list(scene.FAMILIES)

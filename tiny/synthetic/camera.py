@@ -68,9 +68,11 @@ def _motion_kernel(length: float, angle: float) -> NDArray[np.float32]:
     return np.asarray(canvas / canvas.sum(), np.float32)
 
 
-def blurred(rng: Rng, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mild defocus or motion blur; often none."""
-    scale = image.shape[0] / 384
+def blurred(
+    rng: Rng, image: NDArray[np.float32], scale: float | None = None
+) -> NDArray[np.float32]:
+    """Mild defocus or motion blur; often none. `scale` is 1 for the blur of a 384 px image, by default size / 384."""
+    scale = image.shape[0] / 384 if scale is None else scale
     choice = rng.random()
     if choice < 0.55:
         sigma = float(np.clip(0.25 + rng.exponential(0.45), 0.25, 2.2)) * scale
@@ -89,13 +91,16 @@ def blurred(rng: Rng, image: NDArray[np.float32]) -> NDArray[np.float32]:
     return image
 
 
-def photograph(rng: Rng, rgb: FloatImage, *, grey: bool | None = None) -> NDArray[np.uint8]:
+def photograph(
+    rng: Rng, rgb: FloatImage, *, grey: bool | None = None, blur_scale: float | None = None
+) -> NDArray[np.uint8]:
     """Photograph a surface.
 
     Args:
         rng: source of randomness.
         rgb: float32 ``(S, S, 3)`` in [0, 1].
         grey: force a grey (True) or colour (False) picture; by default grey two times in five.
+        blur_scale: 1 for the lens blur of a 384 px image; by default it grows with the size.
 
     Returns:
         uint8 RGB ``(S, S, 3)``; three equal channels when grey.
@@ -130,7 +135,7 @@ def photograph(rng: Rng, rgb: FloatImage, *, grey: bool | None = None) -> NDArra
     contrast = np.float32(np.exp(rng.normal(0, 0.12)))
     image = (image - np.float32(wanted)) * contrast + np.float32(wanted)
 
-    image = blurred(rng, image).reshape(size, size, -1)
+    image = blurred(rng, image, blur_scale).reshape(size, size, -1)
     if rng.random() < 0.85:
         read = float(np.clip(rng.exponential(0.008), 0.0, 0.035))
         shot = float(np.clip(rng.exponential(0.008), 0.0, 0.03))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiny.synthetic import scene
+from tiny.synthetic import proxies, scene
 from zsas.errors import ZsasError
+from zsas.files import write_whole
+
+NOTE = "synthetic.json"
+"""File in the folder that says with which parameters it was written."""
 
 
 def write_once(
@@ -20,7 +24,7 @@ def write_once(
     families: Sequence[str] | None = None,
     kinds: Sequence[str] | None = None,
 ) -> Path:
-    """Write made images in MVTec-AD's layout unless exactly these are already there.
+    """Write synthetic images in MVTec-AD's layout unless exactly these are already there.
 
     Args:
         root: Folder of the data set.
@@ -33,7 +37,6 @@ def write_once(
     Raises:
         ZsasError: If the folder holds other files.
     """
-    folder = Path(root)
     wanted: dict[str, Any] = {
         "seed": seed,
         "per_category": per_category,
@@ -41,31 +44,46 @@ def write_once(
         "families": sorted(families if families is not None else scene.HELD_OUT_FAMILIES),
         "kinds": sorted(kinds) if kinds is not None else None,
     }
-    stamp = folder / "made.json"
-    if stamp.is_file():
-        held = json.loads(stamp.read_text())
+    return _once(root, wanted, lambda folder: scene.write_dataset(folder, **wanted))
+
+
+def write_proxies_once(root: str | Path, *, seed: int, per_category: int) -> Path:
+    """Write proxies of photographs unless exactly these are already there; see `proxies.write_proxies`.
+
+    Raises:
+        ZsasError: If the folder holds other files.
+    """
+    wanted: dict[str, Any] = {"seed": seed, "per_category": per_category}
+    return _once(
+        root, {"proxies": True, **wanted}, lambda folder: proxies.write_proxies(folder, **wanted)
+    )
+
+
+def _once(root: str | Path, wanted: Mapping[str, Any], write: Callable[[Path], object]) -> Path:
+    """Call `write` unless the note in the folder says that it has been done with the same parameters."""
+    folder = Path(root)
+    note = folder / NOTE
+    if note.is_file():
+        held = json.loads(note.read_text())
         complete = held.pop("complete", True)
         if held != wanted:
             raise ZsasError(
-                f"{folder} holds made images of other parameters (see {stamp.name} there); "
+                f"{folder} holds synthetic images of other parameters (see {note.name} there); "
                 "choose another --root or the same parameters."
             )
         if complete:
             return folder
     elif folder.is_dir() and any(folder.iterdir()):
         raise ZsasError(
-            f"{folder} holds files that are no made images; choose an empty folder with --root."
+            f"{folder} holds files that are no synthetic images; choose an empty folder with --root."
         )
     folder.mkdir(parents=True, exist_ok=True)
     # Written first, so that a run that is killed goes on with the same parameters or not at all.
-    stamp.write_text(json.dumps({**wanted, "complete": False}, indent=1) + "\n")
-    scene.write_dataset(
-        folder,
-        seed=seed,
-        per_category=per_category,
-        size=size,
-        families=wanted["families"],
-        kinds=wanted["kinds"],
-    )
-    stamp.write_text(json.dumps({**wanted, "complete": True}, indent=1) + "\n")
+    write_whole(note, _as_text({**wanted, "complete": False}))
+    write(folder)
+    write_whole(note, _as_text({**wanted, "complete": True}))
     return folder
+
+
+def _as_text(note: Mapping[str, Any]) -> bytes:
+    return (json.dumps(note, indent=1) + "\n").encode()

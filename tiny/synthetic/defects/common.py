@@ -55,7 +55,7 @@ def noise(rng: Rng, size: int, cell: float, octaves: int = 1, stretch: float = 1
 
 
 @dataclass
-class _Look(Surface):
+class CloseUp(Surface):
     """A square cut out of a surface, which keeps the measures of the whole.
 
     Attributes:
@@ -69,24 +69,24 @@ class _Look(Surface):
 
 def px(surface: Surface, length: float) -> float:
     """A length given for a 384 px image, in the pixels of this surface."""
-    whole = surface.whole if isinstance(surface, _Look) else surface.rgb.shape[0]
+    whole = surface.whole if isinstance(surface, CloseUp) else surface.rgb.shape[0]
     return length * whole / REFERENCE
 
 
 def extent(surface: Surface) -> float:
     """Side in px of the square with the object's area: what "large" is measured against."""
-    if isinstance(surface, _Look):
+    if isinstance(surface, CloseUp):
         return surface.side
     return float(np.sqrt(max(1.0, float(surface.region.sum()))))
 
 
-def _close_up(rng: Rng, surface: Surface) -> tuple[_Look, tuple[slice, slice]]:
+def _close_up(rng: Rng, surface: Surface) -> tuple[CloseUp, tuple[slice, slice]]:
     """Half the picture's width and height around a point of the object."""
     whole = surface.rgb.shape[0]
     half = whole // 2
     x, y = (int(np.clip(v - half / 2, 0, whole - half)) for v in place(rng, surface))
     at = (slice(y, y + half), slice(x, x + half))
-    look = _Look(
+    look = CloseUp(
         rgb=np.ascontiguousarray(surface.rgb[at]),
         region=np.ascontiguousarray(surface.region[at]),
         parts=np.ascontiguousarray(surface.parts[at]),

@@ -44,7 +44,7 @@ class StandIn:
         return make_result(*image.shape[:2], settings=settings)
 
 
-def fetch(preset: models.Preset, **others: str | None) -> None:
+def fetch(preset: models.Preset, **_: object) -> None:
     """Every model is here but the paper's."""
     if preset.name == "paper":
         raise ZsasError("The preset 'paper' needs the Hub, which cannot be reached.")
@@ -53,7 +53,7 @@ def fetch(preset: models.Preset, **others: str | None) -> None:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Calls `zsas` in this process, with stand-ins for the segmenter and for its models' files."""
-    monkeypatch.setattr(models, "fetch", fetch)
+    monkeypatch.setattr("zsas.models.hub.fetch", fetch)
     pipeline = ModuleType("zsas.pipeline")
     pipeline.Segmenter = StandIn  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "zsas.pipeline", pipeline)
@@ -125,10 +125,10 @@ def test_the_models_can_be_chosen(run: Run, tmp_path: Path) -> None:
 def test_what_can_be_wrong_is_looked_at_before_a_model_is_fetched(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: tuple[str, str]
 ) -> None:
-    from zsas import models
+    from zsas.models import hub
 
     asked: list[str] = []
-    monkeypatch.setattr(models, "fetch", lambda preset, **_: asked.append(preset.name))
+    monkeypatch.setattr(hub, "fetch", lambda preset, **_: asked.append(preset.name))
     image = photo(tmp_path / "gear.png")
     run("segment", image, "--json", "--preset", "paper", *flag)
     assert asked == []  # left to the segmenter, which looks at both first

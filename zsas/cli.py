@@ -21,6 +21,7 @@ from typer.core import TyperGroup
 from zsas import __version__, flags
 from zsas.errors import ZsasError
 from zsas.flags import settings_page, with_knobs
+from zsas.models import presets
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
@@ -231,7 +232,9 @@ def _segment_here(
     preset = models.preset_named(model["preset"] or models.default_preset())
     # A missing model is said at once, without torch; an adapter and a device are looked at first, with it.
     if not (model["adapter"] or model["device"]):
-        models.fetch(preset, clip=model["clip"], sam=model["sam"])
+        models.Models(models.ModelChoice(preset.name, model["clip"], model["sam"])).fetch(
+            "clip", "sam"
+        )
 
     from zsas.device import keep_freed_memory
     from zsas.images import load_image
@@ -350,9 +353,9 @@ def list_models(context: typer.Context) -> None:
         here = is_here(preset)
         table.add_row(
             f"{name} (default)" if name == default_preset() else name,
-            "in the package" if preset.bundled else preset.clip,
-            "in the package" if preset.bundled else preset.sam,
-            _size_text(_bytes_on_disk(preset.clip, preset.sam) or preset.size_bytes),
+            "in the package" if preset.bundled else preset.source("clip"),
+            "in the package" if preset.bundled else preset.source("sam"),
+            _size_text(_bytes_on_disk(*preset.roles.values()) or preset.size_bytes),
             "yes" if here else f"no: zsas models fetch {name}",
             preset.purpose,
         )
@@ -360,7 +363,7 @@ def list_models(context: typer.Context) -> None:
 
 
 @models_app.command("fetch")
-def fetch_model(preset: Annotated[str, typer.Argument(help="paper, base or tiny.")]) -> None:
+def fetch_model(preset: Annotated[str, typer.Argument(help=f"{presets.names()}.")]) -> None:
     """Download the weights of a preset, so that it works without a network afterwards."""
     from zsas.models import fetch, is_here, preset_named
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from zsas.models import PUBLISHED, presets
 from zsas.settings import Knob, Settings, knobs
 
 PANELS = {
@@ -42,7 +43,7 @@ MODELS, SCALE = "Models", "Many machines"
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="paper, base or tiny; paper where there is an NVIDIA GPU, tiny elsewhere.",
+        help=f"{presets.names()}; {presets.ON_A_GPU} where there is a GPU, {presets.ON_A_CPU} elsewhere.",
         rich_help_panel=MODELS,
     ),
 ]
@@ -59,10 +60,19 @@ Sam = Annotated[
         rich_help_panel=MODELS,
     ),
 ]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Trained weights for a localizer, as linear=FILE: a file, or the name of published ones "
+        f"({', '.join(PUBLISHED)}); may be given again.",
+        metavar="LOCALIZER=FILE",
+        rich_help_panel=MODELS,
+    ),
+]
 Adapter = Annotated[
     str | None,
     typer.Option(
-        help="Trained linear layers for this CLIP: a .safetensors file, an APRIL-GAN .pth, april-gan:visa or "
+        help="The same as --weights linear=FILE: a .safetensors file, an APRIL-GAN .pth, april-gan:visa or "
         "april-gan:mvtec; training-free without (tiny brings its own).",
         rich_help_panel=MODELS,
     ),

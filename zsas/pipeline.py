@@ -23,7 +23,7 @@ from zsas.backbones.sam import Sam, SamFeatures
 from zsas.cache import ByteBudgetCache
 from zsas.cascade import Step, kept_step, next_prompt, read_answer, separate_regions
 from zsas.clip import ClipBackbone
-from zsas.device import Precision, encoder_dtype, pick_device
+from zsas.device import Precision
 from zsas.errors import ZsasError
 from zsas.frames import resize_map
 from zsas.fusion import fuse, has_run_away, hottest, image_score, soft_mask, trust
@@ -31,15 +31,7 @@ from zsas.images import ImageSource, digest, load_image
 from zsas.localizers import Localizer, PatchFeatures, anomaly_map, image_probability
 from zsas.localizers.linear import LinearLocalizer, read_adapter
 from zsas.localizers.training_free import TrainingFreeLocalizer
-from zsas.models import (
-    adapter_beside,
-    adapter_file,
-    default_preset,
-    fetch,
-    load_clip,
-    load_sam,
-    preset_named,
-)
+from zsas.models import ModelChoice, Models
 from zsas.points import extreme_region, kernel_size_in_photo, point_prompts, surrounding_ring
 from zsas.result import CascadeStep, Points, Result, find_regions
 from zsas.settings import Settings
@@ -155,7 +147,7 @@ class Segmenter:
         """Load a preset, with any of its parts replaced.
 
         Args:
-            preset: `paper`, `base` or `tiny`; `paper` where there is a GPU and `tiny` elsewhere if None.
+            preset: Name of a preset; the default of this machine if None (see `zsas.models.default_preset`).
             clip: Another CLIP: Hub id or folder; an `adapter.safetensors` in the folder is used with it.
             sam: Another SAM: Hub id, folder, or one of Meta's `.pth` files.
             adapter: Linear layers for the CLIP: a safetensors file, an APRIL-GAN `.pth` file, or
@@ -167,38 +159,33 @@ class Segmenter:
         Raises:
             ZsasError: If a model cannot be had or an adapter does not fit.
         """
-        chosen = preset_named(preset or default_preset())
+        files = {"linear": str(adapter)} if adapter else {}
         own_clip, own_sam = (str(source) if source else None for source in (clip, sam))
-        # What is wrong should not be found out after gigabytes.
-        where = pick_device(device)
-        encoder_dtype(where, precision)
-        beside = adapter_beside(own_clip) if own_clip else chosen.adapter
-        own = read_adapter(beside) if beside else None
-        layers = read_adapter(adapter_file(str(adapter))) if adapter else own
-        fetch(chosen, clip=own_clip, sam=own_sam)
-        clip_name = own_clip or chosen.clip_name or chosen.clip
-        if own_clip and own is not None:
-            clip_name = (
-                own.card.backbone
-            )  # a folder may be moved, what its layers were made for stays
-        # The larger model first: what loading takes beside the loaded weights is then lowest at its peak.
-        sam_model = load_sam(
-            own_sam or chosen.sam, wanted_for=chosen.name, device=where, precision=precision
-        )
-        backbone = load_clip(
-            own_clip or chosen.clip,
-            name=clip_name,
-            wanted_for=chosen.name,
-            device=where,
-            precision=precision,
-        )
-        localizers: dict[str, Localizer] = {"training_free": TrainingFreeLocalizer(backbone)}
+        choice = ModelChoice(preset, own_clip, own_sam, files, device, precision)
+        return cls.from_choice(choice, cache_bytes=cache_bytes)
+
+    @classmethod
+    def from_choice(cls, choice: ModelChoice, *, cache_bytes: int = ENCODING_BYTES) -> Segmenter:
+        """Load the models of a choice; see `from_preset`.
+
+        Raises:
+            ZsasError: If a model cannot be had or weights do not fit.
+        """
+        unknown = sorted(set(choice.weights) - {"linear"})
+        if unknown:
+            raise ZsasError(f"There is no localizer {unknown[0]!r} with weights; name linear.")
+        models = Models(choice)
+        # Device, precision and weights are checked before gigabytes are fetched.
+        models.check()
+        file = models.weights("linear")
+        layers = None if file is None else read_adapter(file)
+        models.load("clip", "sam")
+        localizers: dict[str, Localizer] = {"training_free": TrainingFreeLocalizer(models.clip)}
         if layers is not None:
-            localizers["linear"] = LinearLocalizer(backbone, layers)
-        name = chosen.name
-        if own_clip or own_sam:
-            name = f"{own_clip or chosen.name} + {own_sam or chosen.name}"
-        return cls(backbone, sam_model, localizers, preset=name, cache_bytes=cache_bytes)
+            localizers["linear"] = LinearLocalizer(models.clip, layers)
+        return cls(
+            models.clip, models.sam, localizers, preset=models.choice.name, cache_bytes=cache_bytes
+        )
 
     def localizer(self, settings: Settings) -> Localizer:
         """The localizer that runs with these settings; `auto` takes `linear` wherever there is an adapter.

@@ -251,7 +251,7 @@ def test_the_command(tmp_path, monkeypatch, data):
 
     from zsas.cli import app
 
-    monkeypatch.setattr("zsas.models.load_clip", lambda *_, **__: small_backbone())
+    monkeypatch.setattr("zsas.models.Models.clip", property(lambda _: small_backbone()))
     root = data.samples[0].image.path.parents[3]
     words = (
         f"train adapters folder --root {root} --out {tmp_path / 'run'} --resolution 64 --epochs 1"

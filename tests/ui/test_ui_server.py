@@ -27,7 +27,6 @@ from tests.helpers.images import png
 from tests.helpers.page import Served
 from zsas.settings import Settings
 from zsas.ui import server
-from zsas.ui.engine import PRESETS
 
 pytestmark = pytest.mark.browser
 
@@ -254,14 +253,6 @@ def _open_and_leave(client: httpx.Client, served: Served) -> str:
             if "process_generating" in line:
                 break
     return session
-
-
-def test_a_wrong_preset_in_the_environment_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZSAS_PRESET", "huge")
-    with pytest.raises(ValueError, match="ZSAS_PRESET is 'huge'"):
-        server.default_preset()
-    monkeypatch.setenv("ZSAS_PRESET", "base")
-    assert server.default_preset() in PRESETS
 
 
 @pytest.mark.parametrize(

@@ -80,12 +80,10 @@ def adapters(
     Judge them on another data set: train on mvtec to test on visa, and the other way round.
     """
     from zsas.datasets.load import load_dataset
-    from zsas.device import pick_device
     from zsas.errors import ZsasError
-    from zsas.models import load_clip, preset_named
+    from zsas.models import ModelChoice, Models
     from zsas.training import adapters as training
 
-    chosen = preset_named(preset)
     try:
         numbers = tuple(int(block) for block in blocks.split(",") if block.strip())
     except ValueError:
@@ -99,18 +97,12 @@ def adapters(
         holdout=holdout,
         seed=seed,
     )
-    where = pick_device(device)  # said before anything is fetched
+    models = Models(ModelChoice(preset, clip=clip, device=device, precision=precision.value))
+    models.check()  # a wrong device is said before anything is fetched
     data = load_dataset(dataset, root, revision=revision)
     if data.licence:
         typer.echo(data.licence, err=True)
-    backbone = load_clip(
-        clip or chosen.clip,
-        name=clip or chosen.clip_name or chosen.clip,
-        wanted_for=chosen.name,
-        device=where,
-        precision=precision.value,
-    )
     path = training.train(
-        backbone, data, out, recipe, resume=not fresh, cache_bytes=int(cache_gb * 1e9)
+        models.clip, data, out, recipe, resume=not fresh, cache_bytes=int(cache_gb * 1e9)
     )
     print(training.push_to_hub(out, push_to_hub) if push_to_hub else path)

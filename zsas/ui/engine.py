@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from zsas.cache import ByteBudgetCache
 from zsas.errors import ZsasError
 from zsas.images import digest
+from zsas.models import PRESETS
 from zsas.result import Result
 from zsas.settings import Settings
 from zsas.ui import gpu
 from zsas.ui.visitor import Click
-
-PRESETS = ("tiny", "base", "paper")
 
 
 class Sized(Protocol):

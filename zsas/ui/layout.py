@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from zsas.models import PRESETS
 from zsas.settings import knobs
 from zsas.ui import snippets, views
 from zsas.ui.controls import GROUPS, NAMES, control
-from zsas.ui.engine import PRESETS, Engine
+from zsas.ui.engine import Engine
 from zsas.ui.examples import Examples
 from zsas.ui.gradio_internals import gr
 from zsas.ui.theme import script

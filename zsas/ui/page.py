@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from zsas.models import PRESETS
 from zsas.ui import api
 from zsas.ui.controls import NAMES
-from zsas.ui.engine import PRESETS, Engine
+from zsas.ui.engine import Engine
 from zsas.ui.events.batch import BatchEvents
 from zsas.ui.events.compare import CompareEvents
 from zsas.ui.events.image import ImageEvents

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from typing import Any
 
 from starlette.responses import FileResponse
 from starlette.routing import Route
 
 from zsas.errors import ZsasError
+from zsas.models import default_preset, preset_named
 from zsas.ui import export
-from zsas.ui.engine import PRESETS, Engine
+from zsas.ui.engine import Engine
 from zsas.ui.examples import Examples
 from zsas.ui.gpu import ZERO
 from zsas.ui.gradio_internals import gr, remove_uploads, script_of_component
@@ -57,30 +57,17 @@ LAUNCH: dict[str, Any] = {
 """Gradio's own defaults serve more: `/monitoring` is on, uploads have no limit, tracebacks may be shown."""
 
 
-def default_preset() -> str:
-    """ZSAS_PRESET if it is set, else `paper` where there is a GPU and `tiny` elsewhere; without importing torch."""
-    wanted = os.environ.get("ZSAS_PRESET", "")
-    if wanted:
-        if wanted not in PRESETS:
-            raise ZsasError(
-                f"ZSAS_PRESET is {wanted!r}, but it must be one of {', '.join(PRESETS)}."
-            )
-        return wanted
-    return "paper" if ZERO or shutil.which("nvidia-smi") else "tiny"
-
-
 def load_segmenter(preset: str) -> Any:
     """A real segmenter; torch is imported here, in the background, after the page is up.
 
     Its own cache holds maps, and encodings only on their way to the engine, which keeps them.
     """
     from zsas.device import keep_freed_memory
-    from zsas.models import preset_named
     from zsas.pipeline import Segmenter
 
     keep_freed_memory()
     adapter = None
-    if preset == default_preset() and not preset_named(preset).adapter:
+    if preset == default_preset() and not preset_named(preset).weights:
         adapter = os.environ.get("ZSAS_ADAPTER") or None
     return Segmenter.from_preset(preset, adapter=adapter, cache_bytes=_cache_bytes() // 4)
 

@@ -11,7 +11,7 @@ from tiny.training.tiny_sam.prompts import CELL
 from tiny.training.tiny_sam.recipe import Recipe
 from tiny.training.tiny_sam.start import build
 from zsas.errors import ZsasError
-from zsas.models import from_folder
+from zsas.models.load import from_folder
 from zsas.training.checkpoint import load_checkpoint
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from zsas.models import PRESETS
 from zsas.ui import screen, snippets
 from zsas.ui.controls import NAMES, from_query
-from zsas.ui.engine import PRESETS
 from zsas.ui.events.image import ImageEvents
 from zsas.ui.events.site import HIDDEN, LIGHT, SPEAKING, Site
 from zsas.ui.gradio_internals import forget_values, gr, uncover

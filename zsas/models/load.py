@@ -1,0 +1,383 @@
+"""Models by role, loaded from a folder on first need.
+
+`ModelChoice` is what a person has chosen, as plain values that can be sent to other processes; `Models` has the
+backbones of that choice. Neither imports torch before a model or a device is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zsas.errors import ZsasError, reason
+from zsas.models import hub
+from zsas.models.hub import FILES, SAFE, folder_of, is_checkpoint, weights_in
+from zsas.models.presets import Role, default_preset, preset_named
+from zsas.models.published import weights_file
+
+if TYPE_CHECKING:  # at run time torch and transformers take seconds, and are not needed to say that a model is missing
+    import torch
+
+    from zsas.device import Precision
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which models run, and how: plain values that can be pickled, compared and written as JSON.
+
+    Attributes:
+        preset: Name of the preset, None for the default of this machine.
+        clip: Another CLIP than the preset's: Hub id or folder.
+        sam: Another SAM: Hub id, folder, or one of Meta's `.pth` files.
+        weights: Trained weights by the localizer that reads them: a path, or the name of published ones.
+        device: `cpu`, `cuda`, `mps`; the best there is if None.
+        precision: Number format of the encoders: `auto`, `fp32` or `bf16`.
+    """
+
+    preset: str | None = None
+    clip: str | None = None
+    sam: str | None = None
+    weights: Mapping[str, str] = field(default_factory=dict)
+    device: str | None = None
+    precision: Precision = "auto"
+
+    def named(self) -> ModelChoice:
+        """This choice with its preset by name: a default chosen in each process could differ."""
+        return self if self.preset else replace(self, preset=default_preset())
+
+    @property
+    def name(self) -> str:
+        """Name for results: the preset, or the ids of both models where one is another."""
+        preset = self.preset or default_preset()
+        if not (self.clip or self.sam):
+            return preset
+        return f"{self.clip or preset} + {self.sam or preset}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types, without what was not chosen."""
+        found = {
+            "preset": self.preset,
+            "clip": self.clip,
+            "sam": self.sam,
+            "weights": dict(self.weights),
+            "device": self.device,
+            "precision": self.precision,
+        }
+        return {name: value for name, value in found.items() if value}
+
+
+def parse_weights(given: Sequence[str], adapter: str | None = None) -> dict[str, str]:
+    """Weights from the command line.
+
+    Args:
+        given: Texts "localizer=file".
+        adapter: The file for `linear`, under its flag of old.
+
+    Raises:
+        ZsasError: If a text has no such form, or one localizer is given two files.
+
+    Example:
+        >>> parse_weights(["anomalyclip=mine.safetensors"], "april-gan:visa")
+        {'anomalyclip': 'mine.safetensors', 'linear': 'april-gan:visa'}
+    """
+    found: dict[str, str] = {}
+    for text in [*given, *([f"linear={adapter}"] if adapter else [])]:
+        name, equals, file = text.partition("=")
+        if not (name and equals and file):
+            raise ZsasError(
+                f"The weights {text!r} must be given as LOCALIZER=FILE, as linear=april-gan:visa."
+            )
+        if name in found:
+            raise ZsasError(f"The localizer {name} is given two files of weights; name one.")
+        found[name] = file
+    return found
+
+
+class Models:
+    """The backbones of a choice, each fetched and loaded when it is first needed.
+
+    Args:
+        choice: What was chosen; the default of this machine without.
+
+    Raises:
+        ZsasError: If there is no such preset.
+    """
+
+    def __init__(self, choice: ModelChoice | None = None) -> None:
+        self.choice = (choice or ModelChoice()).named()
+        self.preset = preset_named(self.choice.preset or "")
+        self._loaded: dict[Role, Any] = {}
+        self._lock = threading.RLock()
+
+    # Before anything is fetched.
+
+    def check(self) -> None:
+        """Device, precision and named files of weights, so that what is wrong is said before gigabytes are fetched.
+
+        Raises:
+            ZsasError: If one is not possible here.
+        """
+        from zsas.device import encoder_dtype
+
+        encoder_dtype(self.device, self.choice.precision)
+        sam = self._others.get("sam", "")
+        if is_checkpoint(sam) and not os.path.isfile(os.path.expanduser(sam)):
+            raise ZsasError(f"There is no SAM checkpoint {sam}.")
+        for localizer, name in self.choice.weights.items():
+            file = self.weights(localizer)
+            if file is not None and not os.path.isfile(file):
+                raise ZsasError(
+                    f"There is no file {name} with weights for {localizer}; name a .safetensors file or one that "
+                    "its makers have published."
+                )
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the models run.
+
+        Raises:
+            ZsasError: If the chosen device is none of this machine.
+        """
+        from zsas.device import pick_device
+
+        return pick_device(self.choice.device)
+
+    def has(self, role: Role) -> bool:
+        """Whether there is a model for a role."""
+        return bool(self._others.get(role)) or role in self.preset.roles
+
+    def source(self, role: Role) -> str:
+        """Hub id, folder or file of the model for a role.
+
+        Raises:
+            ZsasError: If the preset names none.
+        """
+        return self._others.get(role) or self.preset.source(role)
+
+    @property
+    def _others(self) -> dict[Role, str]:
+        chosen: dict[Role, str | None] = {"clip": self.choice.clip, "sam": self.choice.sam}
+        return {role: source for role, source in chosen.items() if source}
+
+    def weights(self, localizer: str) -> Path | None:
+        """File of the trained weights for a localizer, None without any.
+
+        What was chosen comes first (published ones are downloaded now, they are small), then what lies in the folder
+        of a CLIP of one's own, then what the preset ships.
+
+        Raises:
+            ZsasError: If published weights cannot be had.
+        """
+        if localizer in self.choice.weights:
+            return weights_file(self.choice.weights[localizer])
+        if self.choice.clip:
+            return weights_beside(self.choice.clip, localizer)
+        return self.preset.weights.get(localizer)
+
+    @property
+    def clip_name(self) -> str:
+        """Name by which trained weights know the CLIP: a folder may be moved, what was made for it stays."""
+        if not self.choice.clip:
+            return self.preset.clip_name or self.source("clip")
+        beside = weights_beside(self.choice.clip, "linear")
+        return (made_for(beside) if beside else "") or self.choice.clip
+
+    # Fetching and loading.
+
+    def fetch(self, *roles: Role) -> None:
+        """Have the models for these roles on disk.
+
+        Raises:
+            ZsasError: If one cannot be had; within seconds where the Hub cannot be reached.
+        """
+        hub.fetch(self.preset, roles=roles, others=self._others)
+
+    def load(self, *roles: Role) -> None:
+        """Have the models for these roles in memory.
+
+        All are on disk before the first is loaded. The largest is loaded first: what loading takes beside the loaded
+        weights is then lowest at its peak.
+
+        Raises:
+            ZsasError: If one cannot be had or is damaged.
+        """
+        with self._lock:
+            missing = [role for role in roles if role not in self._loaded]
+            self.fetch(*missing)
+            for role in sorted(missing, key=self._bytes, reverse=True):
+                self._loaded[role] = self._load(role)
+
+    def _bytes(self, role: Role) -> int:
+        """Size on disk."""
+        path = Path(os.path.expanduser(self.source(role)))
+        if not is_checkpoint(str(path)):
+            path = folder_of(self.source(role), FILES[role], self.preset.name)
+        files = [path] if path.is_file() else path.iterdir()
+        return sum(file.stat().st_size for file in files if file.is_file())
+
+    def _load(self, role: Role) -> Any:
+        how: dict[str, Any] = {
+            "wanted_for": self.preset.name,
+            "device": self.device,
+            "precision": self.choice.precision,
+        }
+        if role == "clip":
+            return load_clip(self.source(role), name=self.clip_name, **how)
+        if role == "sam":
+            return load_sam(self.source(role), **how)
+        raise ZsasError(f"This version loads no model for the role {role}.")
+
+    def _get(self, role: Role) -> Any:
+        self.load(role)
+        return self._loaded[role]
+
+    @property
+    def clip(self) -> Any:
+        """Text and patch features, a `ClipBackbone`."""
+        return self._get("clip")
+
+    @property
+    def sam(self) -> Any:
+        """Masks from prompts, a `zsas.backbones.sam.Sam`."""
+        return self._get("sam")
+
+    @property
+    def detector(self) -> Any:
+        """Boxes from text."""
+        return self._get("detector")
+
+    @property
+    def features(self) -> Any:
+        """Patch features of a backbone without text."""
+        return self._get("features")
+
+    @property
+    def saliency(self) -> Any:
+        """Features for saliency maps."""
+        return self._get("saliency")
+
+
+def weights_beside(clip: str, localizer: str = "linear") -> Path | None:
+    """The weights that were exported with a CLIP, in the same folder: adapter.safetensors for the linear layers."""
+    name = "adapter" if localizer == "linear" else localizer
+    file = Path(os.path.expanduser(clip)) / f"{name}.safetensors"
+    return file if os.path.isfile(file) else None
+
+
+def made_for(weights: Path) -> str:
+    """The backbone that the card in a safetensors file names; "" where it cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="np") as file:
+            return (file.metadata() or {}).get("backbone", "")
+    except (SafetensorError, OSError):  # who reads the weights themselves says so
+        return ""
+
+
+def load_clip(
+    source: str, *, name: str, wanted_for: str, device: torch.device, precision: Precision
+) -> Any:
+    """The CLIP backbone from a folder or the Hub, as `zsas.clip.ClipBackbone`.
+
+    Raises:
+        ZsasError: If it cannot be had, or its tokenizer does not fit it.
+    """
+    from transformers import CLIPModel, CLIPTokenizer
+
+    from zsas.clip import ClipBackbone
+
+    folder = folder_of(source, FILES["clip"], wanted_for)
+    model = from_folder(CLIPModel, folder)
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as wrong:
+        raise ZsasError(
+            f"The tokenizer in {folder.name} cannot be read ({reason(wrong)}); "
+            "its files are missing or damaged, delete the folder and fetch it again."
+        ) from None
+    # Where a file is missing, the library makes a tokenizer of two words instead of an error.
+    vocabulary = model.config.text_config.vocab_size
+    if len(tokenizer) != vocabulary:
+        raise ZsasError(
+            f"The tokenizer in {folder.name} knows {len(tokenizer)} words, but the model was trained with "
+            f"{vocabulary}; its tokenizer files are missing or damaged, delete the folder and fetch it again."
+        )
+    return ClipBackbone(model, tokenizer, name=name, device=device, precision=precision)
+
+
+def load_sam(source: str, *, wanted_for: str, device: torch.device, precision: Precision) -> Any:
+    """SAM from one of Meta's `.pth` files, a folder or the Hub, as `zsas.backbones.sam.Sam`.
+
+    Raises:
+        ZsasError: If it cannot be had.
+    """
+    from zsas.backbones.sam import MetaSam, Sam, TransformersSam, load_meta_checkpoint
+
+    if is_checkpoint(source):
+        checkpoint = Path(os.path.expanduser(source))
+        if not checkpoint.is_file():
+            raise ZsasError(f"There is no SAM checkpoint {source}.")
+        return Sam(MetaSam(load_meta_checkpoint(checkpoint), device, precision), device)
+    from transformers import SamModel
+
+    model = from_folder(SamModel, folder_of(source, FILES["sam"], wanted_for))
+    return Sam(TransformersSam(model, device, precision), device)
+
+
+def from_folder(kind: Any, folder: Path) -> Any:
+    """A model whose weights all come from the folder.
+
+    Raises:
+        ZsasError: If the folder holds another kind of model, or weights are missing or of other shapes.
+    """
+    import torch
+    from transformers.utils import logging
+
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()  # seconds at most, and it would break into our own output
+    logging.set_verbosity_error()  # its table of odd weights: ours is one sentence
+    safe = (weights_in(folder) or SAFE).startswith(SAFE)
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+        if found == kind.config_class.model_type:
+            model, report = kind.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=safe,
+                weights_only=True,
+                attn_implementation="sdpa",
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # so that they are reported, as missing ones are
+                output_loading_info=True,
+            )
+    except (
+        Exception
+    ) as error:  # safetensors, pickle, torch and transformers each raise kinds of their own
+        raise ZsasError(
+            f"The model in {folder} cannot be loaded as {kind.__name__}: {reason(error)}"
+        ) from None
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:  # the Hub's downloads share the switch
+            logging.enable_progress_bar()
+    if found != kind.config_class.model_type:
+        raise ZsasError(
+            f"The model in {folder} is of the type {found!r}, but one of the type "
+            f"{kind.config_class.model_type!r} is needed here; name another folder or Hub id."
+        )
+    # The library fills these with random numbers and goes on. What it can derive from other weights (tied ones, as
+    # SAM's second positional embedding) it does not report.
+    odd = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if odd:
+        raise ZsasError(
+            f"The weights in {folder} are not those of a whole {kind.__name__}: {len(odd)} are missing or of another "
+            f"shape, for example {odd[0]}; the files are damaged or of another model, fetch or export it again."
+        )
+    return model

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from zsas.errors import ZsasError
-from zsas.images import find_images, load_image, read_mask
+from zsas.images import find_images, load_image, read_image, read_mask, scan_images
 
 # Top left red, top right green, bottom left blue, bottom right white: every turn looks different.
 PHOTO = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
@@ -101,13 +101,15 @@ def test_sixteen_bits_are_scaled_and_not_cut(tmp_path: Path, name: str) -> None:
     assert load_image(deep)[..., 2].tolist() == [[0, 1, 100, 255]]
 
 
-@pytest.mark.parametrize("factor", [1, 257])
-def test_integers_of_32_bits_hold_8_or_16(tmp_path: Path, factor: int) -> None:
+def test_integers_of_32_bits_hold_16_however_bright_they_are(tmp_path: Path) -> None:
     grey = np.array([[0, 1, 100, 255]], np.uint8)
-    Image.fromarray(grey.astype(np.int32) * factor).save(tmp_path / "wide.tif")
-    with Image.open(tmp_path / "wide.tif") as image:
-        assert image.mode == "I"
+    Image.fromarray(grey.astype(np.int32) * 257).save(tmp_path / "wide.tif")
     np.testing.assert_array_equal(load_image(tmp_path / "wide.tif")[..., 0], grey)
+    Image.fromarray(grey.astype(np.int32)).save(tmp_path / "dark.tif")
+    dark = read_image(tmp_path / "dark.tif")
+    assert dark.pixels.max() == 1
+    assert dark.info.notes == ("brightest value 255 of 65,535: 8 bits? --bits 8",)
+    np.testing.assert_array_equal(load_image(tmp_path / "dark.tif", bits=8)[..., 0], grey)
 
 
 def test_a_dark_sixteen_bit_image_stays_dark() -> None:
@@ -169,7 +171,7 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
         "beginning.png": (whole[:20], "not an image"),
         "empty.png": (b"", "is empty"),
         "words.png": (b"These are words, not pixels.", "not an image"),
-        "program.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        "program.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript, which is not read"),
     }
     found = {}
     for name, (content, words) in contents.items():
@@ -210,7 +212,7 @@ def test_a_file_that_may_not_be_read_is_one_sentence(
         def refuse(*args: object, **options: object) -> None:
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(Image, "open", refuse)
+        monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(ZsasError, match="may not be read"):
         load_image(path)
 
@@ -228,7 +230,7 @@ def test_names_that_mean_something_else_elsewhere_are_names(
 
 
 def test_a_folder_below_that_cannot_be_listed_is_left_out_with_a_word(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved(tmp_path, "a.png", Image.fromarray(PHOTO))
     (tmp_path / "lost+found").mkdir()
@@ -240,8 +242,10 @@ def test_a_folder_below_that_cannot_be_listed_is_left_out_with_a_word(
         return real(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert find_images([tmp_path]) == [tmp_path / "a.png"]
-    assert "lost+found cannot be listed (Permission denied)" in caplog.text
+    scan = scan_images([tmp_path])
+    assert scan.images == [tmp_path / "a.png"]
+    assert scan.sentence == "1 left out: 1 cannot be listed, Permission denied (lost+found)."
+    assert scan.unreadable == scan.left_out
     with pytest.raises(ZsasError, match="check its permissions"):
         find_images([tmp_path / "lost+found"])
 
@@ -324,7 +328,7 @@ def test_traces_of_jpeg_compression_are_not_part_of_a_mask(tmp_path: Path) -> No
 
 def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, "m.png", Image.new("L", (5, 4)))
-    with pytest.raises(ZsasError, match="5 × 4 pixels, but its photo has 7 × 4"):
+    with pytest.raises(ZsasError, match="5 × 4 pixels, but its image has 7 × 4"):
         read_mask(path, (4, 7))
 
 

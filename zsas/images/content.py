@@ -1,0 +1,156 @@
+"""Where an image comes from: a path, a far file, bytes or a file object, opened and named."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol, runtime_checkable
+
+from zsas.errors import ZsasError, reason
+from zsas.images.formats import HEAD, Format, recognised
+from zsas.images.raster import MAX_BYTES
+
+
+@runtime_checkable
+class FarFile(Protocol):
+    """A file at an address, as a `upath.UPath` is one."""
+
+    def read_bytes(self) -> bytes: ...
+
+
+class Content:
+    """One file's content, with a name for messages.
+
+    Attributes:
+        name: For messages.
+        size: Bytes.
+        head: The first bytes, which tell the format.
+    """
+
+    def __init__(self, name: str, stream: BinaryIO) -> None:
+        self.name = name
+        self.stream = stream
+        self.size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        self.head = stream.read(HEAD)
+        stream.seek(0)
+
+    @property
+    def format(self) -> Format | None:
+        return recognised(self.head)
+
+    def read(self) -> bytes:
+        """All of it.
+
+        Raises:
+            ZsasError: If it is too much for the memory.
+        """
+        if self.size > MAX_BYTES:
+            raise ZsasError(
+                f"{self.name} has {self.size:,} bytes, but at most {MAX_BYTES:,} are read; make it smaller."
+            )
+        self.stream.seek(0)
+        return self.stream.read()
+
+
+@contextlib.contextmanager
+def opened(source: object, name: str) -> Iterator[Content]:
+    """The content of a path, a far file, bytes or a file object (read from its beginning, and left where it was).
+
+    Args:
+        source: See above.
+        name: Of what has no name of its own.
+
+    Raises:
+        ZsasError: If there is no such file, it is empty, or it cannot be read.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        yield Content(name, io.BytesIO(source))
+    elif isinstance(source, (str, Path)):
+        with _file(source) as content:
+            yield content
+    elif isinstance(source, FarFile):
+        name = str(source)
+        yield Content(name, io.BytesIO(_fetched(source, name)))
+    elif hasattr(source, "read"):
+        yield Content(name, io.BytesIO(_all_of(source, name)))
+    else:
+        raise ZsasError(
+            "An image was expected as a path, a PIL image, an array, a file's bytes or an open file, but this is a "
+            f"{type(source).__name__}."
+        )
+
+
+@contextlib.contextmanager
+def _file(path: str | Path) -> Iterator[Content]:
+    # A text is never an address: what a stranger writes must not make us fetch something.
+    name = str(path)
+    try:
+        path = Path(os.path.expanduser(path))  # `Path.expanduser` takes "~gear.png" for a user
+        if path.is_dir():
+            raise ZsasError(
+                f"{name or 'The empty path'} is a folder, but an image file was expected."
+            )
+        if not path.exists():
+            raise ZsasError(f"There is no file {name}; check the path.")
+        if not path.is_file():
+            raise ZsasError(f"{name} is not a regular file, but an image file was expected.")
+        if path.stat().st_size == 0:
+            raise ZsasError(f"{name} is empty; take a complete image file.")
+        stream = open(path, "rb")  # noqa: SIM115 - closed below
+    except PermissionError:
+        raise ZsasError(
+            f"{name} may not be read; give yourself permission to read it, or take another file."
+        ) from None
+    except ZsasError:
+        raise
+    except (OSError, ValueError):  # a name that no file can have
+        raise unreadable(name) from None
+    with stream:
+        yield Content(name, stream)
+
+
+def _fetched(file: FarFile, name: str) -> bytes:
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise ZsasError(f"There is no file {name}; check the address.") from None
+    except Exception as error:  # every kind of storage has errors of its own
+        why = reason(error)
+        raise ZsasError(f"{name} cannot be read ({why}).") from None
+    if not data:
+        raise ZsasError(f"{name} is empty; take a complete image file.")
+    return data
+
+
+def _all_of(stream: object, name: str) -> bytes:
+    try:
+        seekable = bool(getattr(stream, "seekable", lambda: False)())
+        if seekable:
+            where = stream.tell()  # type: ignore[attr-defined]
+            stream.seek(0)  # type: ignore[attr-defined]
+        data = stream.read(MAX_BYTES + 1)  # type: ignore[attr-defined]
+        if seekable:
+            stream.seek(where)  # type: ignore[attr-defined]
+    except Exception as error:  # every kind of stream has errors of its own
+        raise ZsasError(f"{name} cannot be read ({reason(error)}).") from None
+    if not isinstance(data, bytes):
+        raise ZsasError(f'{name} is a file opened as text; open it with the mode "rb".')
+    if len(data) > MAX_BYTES:
+        raise ZsasError(
+            f"{name} has more than the {MAX_BYTES:,} bytes that are read; make it smaller."
+        )
+    if not data:
+        raise ZsasError(f"{name} is empty; take a complete image file.")
+    return data
+
+
+def unreadable(name: str) -> ZsasError:
+    """A file that is of no format of the table."""
+    return ZsasError(
+        f"{name} is not an image that can be read, or its beginning is damaged; "
+        "PNG, JPEG, TIFF, BMP, WebP and GIF can be read."
+    )

@@ -1,0 +1,242 @@
+"""JPEG, with all its pixels or refused: where data are missing, decoders fill in grey without a word."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from zsas.images import pillow
+from zsas.images.content import Content
+from zsas.images.raster import Raster, ReadOptions, check_page, check_size, damaged, not_read
+
+_END = b"\xff\xd9"
+_FILL = np.random.default_rng(0).integers(1, 255, 2048, np.uint8).tobytes()
+"""What a decoder reads in place of what is missing, if anything is; no byte of it begins a marker."""
+
+
+@dataclass
+class Frame:
+    """What a JPEG's markers say.
+
+    Attributes:
+        end: Where the data of the last scan end; the end mark stands there, if there is one.
+        ended: Whether there is an end mark.
+        process: Lowest four bits of the start-of-frame marker: 0 and 1 sequential, 2 progressive, 3 lossless,
+            from 9 arithmetic.
+        bits: Bits of a sample.
+        height: Rows.
+        width: Columns.
+        components: Their identifiers.
+        missing: Coefficients, (component, frequency), not sent with all their bits.
+        adobe: Whether there is Adobe's marker.
+        restarts: For each scan its restart markers' numbers, in order.
+    """
+
+    end: int = 0
+    ended: bool = False
+    process: int = -1
+    bits: int = 8
+    height: int = 0
+    width: int = 0
+    components: tuple[int, ...] = ()
+    missing: set[tuple[int, int]] = field(default_factory=set)
+    adobe: bool = False
+    restarts: list[list[int]] = field(default_factory=list)
+
+
+def decode(content: Content, options: ReadOptions) -> Raster:
+    """See `Raster`.
+
+    Raises:
+        ZsasError: If pixels are missing, or it is of a kind that is not read.
+    """
+    name, data = content.name, content.read()
+    pages = _count(data, name)
+    check_page(options.page, pages, name)
+    if options.page > 1:
+        return _further(data, options, pages, name)
+    frame = markers(data)
+    if frame.process < 0 or not frame.end:
+        # Pillow says which it is: no image at all, or one whose header is cut off.
+        pillow.header(data, ("JPEG",), options.max_pixels, name).close()
+        raise damaged(name)
+    check_size(frame.height, frame.width, options.max_pixels, name)
+    whole = data[: frame.end] + _END
+    if frame.process in (5, 6, 7, 11, 13, 14, 15):
+        raise not_read(name, "is a JPEG of a rare kind (hierarchical or lossless arithmetic)")
+    raster = (
+        _deep(whole, frame, name)
+        if frame.bits > 8 or frame.process == 3
+        else _usual(whole, frame, options, name)
+    )
+    raster.format, raster.pages, raster.lossy = "JPEG", pages, frame.process != 3
+    return raster
+
+
+def count(content: Content) -> int:
+    """How many images a multi-picture file has; 1 for any other JPEG."""
+    return _count(content.read(), content.name)
+
+
+def markers(data: bytes) -> Frame:
+    """What the markers of the first image in `data` say; reading ends at its end mark, or where there is no more."""
+    frame = Frame()
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill bytes before a marker are allowed
+            at += 1
+            continue
+        if marker == 0xD9:
+            frame.ended = True
+            break
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:
+            break
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        body = data[at + 4 : at + 2 + length]
+        if length < 2 or len(body) != length - 2:
+            break
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(body) >= 6:
+            _start_of_frame(frame, marker & 0x0F, body)
+        if marker == 0xEE and body[:5] == b"Adobe":
+            frame.adobe = True
+        at += 2 + length
+        if marker == 0xDA:
+            _start_of_scan(frame, body)
+            at = _scan_end(data, at, frame)
+            frame.end = at
+    if data[at : at + 2] == _END:
+        frame.ended = True
+    return frame
+
+
+def _start_of_frame(frame: Frame, process: int, body: bytes) -> None:
+    frame.process, frame.bits = process, body[0]
+    frame.height = int.from_bytes(body[1:3], "big")
+    frame.width = int.from_bytes(body[3:5], "big")
+    frame.components = tuple(body[6 : 6 + 3 * body[5] : 3])
+    frequencies = range(64) if process in (2, 10) else range(1)
+    frame.missing = {(each, k) for each in frame.components for k in frequencies}
+
+
+def _start_of_scan(frame: Frame, body: bytes) -> None:
+    """A scan sends some coefficients; progressive ones are whole when the approximation is 0."""
+    if not body or len(body) < 4 + 2 * body[0]:
+        return
+    named = body[1 : 1 + 2 * body[0] : 2]
+    first, last, approximation = body[-3], body[-2], body[-1] & 0x0F
+    if frame.process not in (2, 10):
+        first, last, approximation = 0, 0, 0
+    if not approximation:
+        frame.missing -= {(each, k) for each in named for k in range(first, last + 1)}
+
+
+def _scan_end(data: bytes, at: int, frame: Frame) -> int:
+    """Where the entropy-coded data that begin at `at` end: at a marker that is no restart, or at the file's end."""
+    restarts: list[int] = []
+    frame.restarts.append(restarts)
+    while True:
+        at = data.find(b"\xff", at)
+        if at < 0 or at + 1 >= len(data):
+            return len(data) if at < 0 else at
+        marker = data[at + 1]
+        if 0xD0 <= marker <= 0xD7:
+            restarts.append(marker - 0xD0)
+        elif marker == 0xFF:
+            at += 1
+            continue
+        elif marker:
+            return at
+        at += 2
+
+
+def _usual(whole: bytes, frame: Frame, options: ReadOptions, name: str) -> Raster:
+    """8 bits, by Pillow; refused where pixels are missing."""
+    image = pillow.decoded(pillow.header(whole, ("JPEG",), options.max_pixels, name), name)
+    raster = pillow.raster_of(image, name)
+    if frame.missing or not _in_order(frame.restarts):
+        raise damaged(name)
+    if frame.process >= 9:
+        # Arithmetic coding may leave out zeros at the end, so that only the end mark tells.
+        if not frame.ended:
+            raise damaged(name)
+    elif not _is_complete(whole, image, frame.ended, name):
+        raise damaged(name)
+    if raster.colour == "cmyk" and not frame.adobe:
+        raster.notes.append("CMYK without Adobe's marker, read as inverted, as Adobe's is")
+    return raster
+
+
+def _is_complete(whole: bytes, image: Image.Image, quick: bool, name: str) -> bool:
+    """Whether the data of the last scan reach to the last pixel.
+
+    A decoder reads zeros where data are missing, and passes over data that are too many. So it gives other pixels
+    with random bytes before the end mark if pixels are missing, and the same if none is. With an end mark, an eighth
+    of the size is compared, which takes half the time.
+    """
+    filled = pillow.header(whole[:-2] + _FILL + _END, ("JPEG",), image.width * image.height, name)
+    if quick:
+        reduced = pillow.header(whole, ("JPEG",), image.width * image.height, name)
+        size = (max(1, image.width // 8), max(1, image.height // 8))
+        for each in (filled, reduced):
+            each.draft(None, size)
+        image = pillow.decoded(reduced, name)
+    return bool(np.array_equal(np.asarray(pillow.decoded(filled, name)), np.asarray(image)))
+
+
+def _in_order(restarts: list[list[int]]) -> bool:
+    """Whether no restart marker is missing between others; they count from 0 to 7 and again."""
+    return all(numbers == [i % 8 for i in range(len(numbers))] for numbers in restarts)
+
+
+def _deep(whole: bytes, frame: Frame, name: str) -> Raster:
+    """12 bits, or lossless with 2 to 16."""
+    import imagecodecs
+
+    try:
+        values: Any = (
+            imagecodecs.ljpeg_decode if frame.process == 3 else imagecodecs.jpeg8_decode
+        )(whole)
+    except Exception:  # a foreign file can make a decoder raise anything
+        raise damaged(name) from None
+    if frame.missing or not frame.ended:
+        raise damaged(name)
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    if values.ndim == 3 and values.shape[2] != 3:
+        raise not_read(name, f"is a {frame.bits}-bit JPEG of {values.shape[2]} colours")
+    return Raster(
+        values,
+        "grey" if values.ndim == 2 else "rgb",
+        2**frame.bits - 1,
+        "JPEG",
+        frame.bits,
+        declared=frame.bits < 16,
+    )
+
+
+def _count(data: bytes, name: str) -> int:
+    if b"MPF\0" not in data[: 1 << 20]:
+        return 1
+    try:
+        with Image.open(io.BytesIO(data), formats=["MPO", "JPEG"]) as image:
+            return int(getattr(image, "n_frames", 1))
+    except Exception:  # the first image can still be whole
+        return 1
+
+
+def _further(data: bytes, options: ReadOptions, pages: int, name: str) -> Raster:
+    """A later image of a multi-picture file."""
+    with Image.open(io.BytesIO(data), formats=["MPO"]) as image:
+        try:
+            image.seek(options.page - 1)
+        except Exception:  # a foreign file can make a decoder raise anything
+            raise damaged(name) from None
+        check_size(image.height, image.width, options.max_pixels, name)
+        raster = pillow.raster_of(pillow.decoded(image, name), name)
+    raster.format, raster.page, raster.pages, raster.lossy = "JPEG", options.page, pages, True
+    return raster

@@ -1,0 +1,161 @@
+"""Any image in, one kind of array out: uint8 RGB, upright, shape = (H, W, 3).
+
+What cannot be read right is a `ZsasError` of one sentence. Choices where a file says more than RGB can hold:
+
+- transparent pixels are laid on white, as a browser shows them; transparency that hides everything is ignored where
+  there is an image below it, and refused where there is none;
+- 16-bit values are scaled by 255 / 65535, the same for every image, never stretched; `ReadOptions.bits` says that
+  fewer bits are used, and a note says where that looks likely;
+- 32-bit integers are taken for 16 bits; larger values need `bits`;
+- of an animation or a file with several pages, the first that is no preview is taken, or `ReadOptions.page`;
+- an orientation of EXIF, TIFF or HEIF is applied; colour profiles are not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+from zsas.errors import ZsasError
+from zsas.images.content import Content, FarFile, opened, unreadable
+from zsas.images.pixels import to_rgb
+from zsas.images.raster import (
+    MAX_PIXELS,
+    Raster,
+    ReadImage,
+    ReadInfo,
+    ReadOptions,
+    check_size,
+    not_read,
+)
+
+ImageSource = str | Path | FarFile | bytes | BinaryIO | Image.Image | NDArray[Any]
+"""What an image may come as; see `load_image`."""
+
+
+def load_image(
+    source: ImageSource, max_pixels: int = MAX_PIXELS, *, page: int = 0, bits: int = 0
+) -> NDArray[np.uint8]:
+    """An image as uint8 RGB, shape = (H, W, 3), upright, in memory of its own.
+
+    Args:
+        source: A file, here or far away; the bytes of one; an open file (read from its beginning, and left where it
+            was); a PIL image of any mode (its current frame); or an array, shape = (H, W), (H, W, 1), (H, W, 3) or
+            (H, W, 4), of uint8, uint16, bool, float in [0, 1], or another whole-number type holding 0 to 255.
+        max_pixels: Most pixels accepted; read from the header of a file, before it is decoded.
+        page: See `ReadOptions`.
+        bits: See `ReadOptions`.
+
+    Raises:
+        ZsasError: If it is no image, damaged, too large, out of reach, or has values out of range.
+    """
+    return read_image(source, ReadOptions(page=page, bits=bits, max_pixels=max_pixels)).pixels
+
+
+def read_image(source: ImageSource, options: ReadOptions | None = None) -> ReadImage:
+    """An image, and what was read: format, page, bits, notes; see `load_image`.
+
+    Raises:
+        ZsasError: See `load_image`.
+    """
+    options = options or ReadOptions()
+    name, raster = decode(source, options, "The image")
+    pixels, raster = to_rgb(raster, options.bits, name)
+    info = ReadInfo(raster.format, raster.page, raster.pages, raster.bits, tuple(raster.notes))
+    return ReadImage(pixels, info)
+
+
+def count_pages(source: ImageSource) -> int:
+    """How many pages or frames there are to examine; 1 for arrays and PIL images.
+
+    Raises:
+        ZsasError: If it cannot be read.
+    """
+    if isinstance(source, (np.ndarray, Image.Image)):
+        return 1
+    with opened(source, "The image") as content:
+        return int(_reader(content).count(content))
+
+
+def digest(image: NDArray[np.uint8]) -> str:
+    """An image's key: digest of its size and pixels, 32 hex digits."""
+    found = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
+    found.update(np.ascontiguousarray(image).data)
+    return found.hexdigest()
+
+
+def decode(source: ImageSource, options: ReadOptions, name: str) -> tuple[str, Raster]:
+    """The name for messages, and the values as the file holds them.
+
+    Raises:
+        ZsasError: If it cannot be read.
+    """
+    if isinstance(source, np.ndarray):
+        name = f"{name} array" if name == "The image" else name
+        return name, _from_array(source, options, name)
+    if isinstance(source, Image.Image):
+        return name, _from_pil(source, options, name)
+    with opened(source, name) as content:
+        return content.name, _reader(content).decode(content, options)
+
+
+def _reader(content: Content) -> Any:
+    """The module that reads a file: `decode(content, options)` and `count(content)`."""
+    found = content.format
+    if found is None:
+        raise unreadable(content.name)
+    if not found.reader:
+        raise not_read(content.name, f"is a file of the format {found.name}")
+    return importlib.import_module(f"zsas.images.{found.reader}")
+
+
+def _from_array(array: NDArray[Any], options: ReadOptions, name: str) -> Raster:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ZsasError(
+            f"{name} has the shape {array.shape}, but (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) "
+            "was expected."
+        )
+    check_size(array.shape[0], array.shape[1], options.max_pixels, name)
+    alpha = array[..., 3] if array.ndim == 3 and array.shape[2] == 4 else None
+    values = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    white = None
+    bits = 8 * array.dtype.itemsize if array.dtype.kind in "uif" else 8
+    if array.dtype.kind in "ui" and (options.bits or array.dtype == np.uint16) and bits > 8:
+        white = 2 ** (options.bits or 16) - 1
+    scale = white or {"u": 255, "i": 255, "b": 1}.get(array.dtype.kind, 1)
+    if alpha is not None and (array.dtype.kind not in "uifb"):
+        alpha = None  # the colours raise the error
+    return Raster(
+        values if alpha is None else values[..., :3],
+        "grey" if values.ndim == 2 else "rgb",
+        white,
+        "array",
+        bits,
+        declared=array.dtype != np.uint16,
+        alpha=alpha,
+        alpha_white=scale,
+        signed=array.dtype.kind == "i",
+    )
+
+
+def _from_pil(image: Image.Image, options: ReadOptions, name: str) -> Raster:
+    """A PIL image that is a file not yet decoded goes to the file's own reader, which knows more than Pillow."""
+    from zsas.images import pillow
+
+    check_size(image.height, image.width, options.max_pixels, name)
+    if isinstance(image, ImageFile.ImageFile) and image.tile and not image.tell():
+        stream = image.fp
+        if stream is not None and not image.decoderconfig and stream.seekable():
+            with opened(stream, name) as content:
+                found = content.format
+                if found is not None and found.reader in ("tiff", "jpeg", "netpbm"):
+                    return _reader(content).decode(content, options)
+    raster = pillow.raster_of(pillow.decoded(image, name), name)
+    raster.format = image.format or "PIL image"
+    return raster

@@ -1,0 +1,272 @@
+"""PNG, BMP, TGA, GIF, WebP and AVIF, read by Pillow; and any PIL image."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from zsas.errors import ZsasError, reason
+from zsas.images.content import Content, unreadable
+from zsas.images.raster import (
+    Raster,
+    ReadOptions,
+    check_page,
+    check_size,
+    damaged,
+    not_read,
+)
+
+
+def decode(content: Content, options: ReadOptions) -> Raster:
+    """See `Raster`.
+
+    Raises:
+        ZsasError: If it is damaged, too large, or of a kind that is not read.
+    """
+    found = content.format
+    assert found is not None
+    data = content.read()
+    if found.name == "WebP":
+        _check_webp(data, options.max_pixels, content.name)
+    with header(data, found.pillow, options.max_pixels, content.name) as image:
+        pages = getattr(image, "n_frames", 1)
+        check_page(options.page, pages, content.name)
+        if options.page > 1:
+            _seek(image, options.page - 1, content.name)
+        image = decoded(image, content.name)
+        if found.name == "PNG" and data[24] == 16 and data[25] != 0 and options.page < 2:
+            raster = _deep_png(data, image, content.name)
+        else:
+            raster = raster_of(image, content.name)
+    if found.name == "TGA":
+        _tga_alpha(raster, data)
+    raster.format = found.name
+    raster.page, raster.pages = max(1, options.page), pages
+    raster.lossy = found.name == "AVIF" or (found.name == "WebP" and _is_lossy_webp(data))
+    return raster
+
+
+def count(content: Content) -> int:
+    """How many frames there are.
+
+    Raises:
+        ZsasError: If it cannot be read.
+    """
+    found = content.format
+    assert found is not None
+    data = content.read()
+    if found.name == "WebP":
+        _check_webp(data, 2**31, content.name)
+    with header(data, found.pillow, 2**62, content.name) as image:
+        return int(getattr(image, "n_frames", 1))
+
+
+def header(data: bytes, formats: tuple[str, ...], max_pixels: int, name: str) -> Image.Image:
+    """The image with only its header read and its size checked.
+
+    Raises:
+        ZsasError: If the header is damaged, or says too many pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # our limit of pixels is lower, and errors are ours
+            image = Image.open(io.BytesIO(data), formats=[each for each in formats if _known(each)])
+    except Image.DecompressionBombError:
+        raise ZsasError(
+            f"{name} has more than the {max_pixels:,} pixels that are accepted; make it smaller."
+        ) from None
+    except Exception as error:  # a foreign file can make a decoder raise anything
+        raise _of_decoder(error, name, unreadable(name)) from None
+    try:
+        check_size(image.height, image.width, max_pixels, name)
+    except ZsasError:
+        image.close()
+        raise
+    return image
+
+
+def decoded(image: Image.Image, name: str) -> Image.Image:
+    """The image with its pixels.
+
+    Raises:
+        ZsasError: If they are cut off, or of a kind that is not read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+    except Exception as error:  # a foreign file can make a decoder raise anything
+        raise _of_decoder(error, name, damaged(name)) from None
+    return image
+
+
+def raster_of(image: Image.Image, name: str) -> Raster:
+    """The values of a decoded PIL image, upright.
+
+    Raises:
+        ZsasError: If its colour mode is not read.
+    """
+    mode, alpha = image.mode, None
+    if mode in ("L", "RGB", "1") and "transparency" in image.info:
+        with_alpha = image.convert("RGBA")
+        values, alpha = np.asarray(image.convert("RGB")), np.asarray(with_alpha)[..., 3]
+        return Raster(values, "rgb", 255, "", alpha=alpha).turned(_orientation(image))
+    if mode in ("P", "PA"):
+        return _palette(image).turned(_orientation(image))
+    premultiplied = mode in ("La", "RGBa")
+    values = np.asarray(image)
+    if mode in ("LA", "La", "RGBA", "RGBa"):
+        values, alpha = values[..., :-1], values[..., -1]
+    if mode == "RGBX":
+        values = values[..., :3]
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    if mode == "1":
+        raster = Raster(values.astype(np.uint8), "grey", 1, "", bits=1)
+    elif mode in ("L", "LA", "La"):
+        raster = Raster(values, "grey", 255, "")
+    elif mode in ("RGB", "RGBA", "RGBa", "RGBX"):
+        raster = Raster(values, "rgb", 255, "")
+    elif mode == "CMYK":
+        raster = Raster(values, "cmyk", 255, "")
+    elif mode == "YCbCr":
+        raster = Raster(np.asarray(image.convert("RGB")), "rgb", 255, "")
+    elif mode.startswith("I;16"):
+        # Big-endian modes give a big-endian array.
+        deep = values.astype(np.uint16)
+        raster = Raster(deep, "grey", 65535, "", bits=16, declared=False)
+        key = image.info.get("transparency")
+        if isinstance(key, int):
+            raster.alpha = np.where(deep == key, 0, 255).astype(np.uint8)
+    elif mode == "I":
+        raster = Raster(values, "grey", 65535, "", bits=16, declared=False, signed=True)
+    elif mode == "F":
+        raster = Raster(values, "grey", None, "", bits=32)
+    else:
+        raise ZsasError(
+            f"{name} has the colour mode {mode}, which is not read; save it as RGB or grey."
+        )
+    if alpha is not None:
+        raster.alpha, raster.premultiplied = alpha, premultiplied
+    return raster.turned(_orientation(image))
+
+
+def _palette(image: Image.Image) -> Raster:
+    values = np.asarray(image if image.mode == "P" else image.getchannel("P"))
+    palette = image.palette
+    rgba = palette is not None and palette.mode in ("RGBA", "RGBX", "RGBa")
+    entries = image.getpalette("RGBA" if rgba else "RGB") or [0, 0, 0]
+    colours = np.array(entries, np.uint8).reshape(-1, 4 if rgba else 3)
+    opacity = np.full(max(256, len(colours)), 255, np.uint8)
+    if rgba and palette is not None and palette.mode != "RGBX":
+        opacity[: len(colours)] = colours[:, 3]
+    key = image.info.get("transparency")
+    if isinstance(key, bytes):
+        opacity[: len(key)] = np.frombuffer(key, np.uint8)
+    elif isinstance(key, int):
+        opacity[key] = 0
+    alpha = None if (opacity == 255).all() else opacity[values]
+    if image.mode == "PA":
+        alpha = np.asarray(image.getchannel("A"))
+    return Raster(values, "palette", None, "", palette=colours[:, :3], alpha=alpha)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # unreadable EXIF says nothing about the rotation
+        return 1
+
+
+def _known(plugin: str) -> bool:
+    Image.init()
+    return plugin in Image.OPEN
+
+
+def _seek(image: Image.Image, index: int, name: str) -> None:
+    try:
+        image.seek(index)
+    except Exception:  # a foreign file can make a decoder raise anything
+        raise damaged(name) from None
+
+
+def _of_decoder(error: Exception, name: str, otherwise: ZsasError) -> ZsasError:
+    """A decoder's complaint: what it does not support is not damaged."""
+    words = str(error).lower()
+    if isinstance(error, NotImplementedError) or re.search(
+        r"unsupported|not supported|unknown|not implemented|unimplemented", words
+    ):
+        return not_read(name, f"is of a kind ({reason(error)})")
+    return otherwise
+
+
+def _deep_png(data: bytes, image: Image.Image, name: str) -> Raster:
+    """Colour of 16 bits, of which Pillow keeps 8; Pillow has found the file whole before."""
+    import imagecodecs
+
+    try:
+        values: NDArray[Any] = imagecodecs.png_decode(data)
+    except Exception:  # a foreign file can make a decoder raise anything
+        raise damaged(name) from None
+    alpha = None
+    if values.ndim == 3 and values.shape[2] in (2, 4):
+        values, alpha = values[..., :-1], values[..., -1]
+    key = image.info.get("transparency")
+    if alpha is None and isinstance(key, tuple) and len(key) == 3:
+        alpha = np.where((values == np.array(key)).all(axis=2), 0, 65535)
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    colour: Any = "grey" if values.ndim == 2 else "rgb"
+    return Raster(
+        values, colour, 65535, "", bits=16, declared=False, alpha=alpha, alpha_white=65535
+    ).turned(_orientation(image))
+
+
+def _tga_alpha(raster: Raster, data: bytes) -> None:
+    """Drop or re-read what a TGA's header or extension area says is no alpha."""
+    if raster.alpha is None:
+        return
+    declared = data[17] & 0x0F
+    kind = 3
+    if data[-18:] == b"TRUEVISION-XFILE.\0":
+        extension = int.from_bytes(data[-26:-22], "little")
+        if extension and extension + 494 < len(data):
+            kind = data[extension + 494]
+    if not declared or kind in (0, 1, 2):
+        raster.alpha = None
+    elif kind == 4:
+        raster.premultiplied = True
+
+
+def _check_webp(data: bytes, max_pixels: int, name: str) -> None:
+    """The size of a WebP; Pillow takes memory for all its pixels as soon as it opens one."""
+    chunk, body = data[12:16], data[20:30]
+    if len(body) < 10:
+        raise unreadable(name)
+    if chunk == b"VP8X":
+        width = 1 + int.from_bytes(body[4:7], "little")
+        height = 1 + int.from_bytes(body[7:10], "little")
+    elif chunk == b"VP8L":
+        packed = int.from_bytes(body[1:5], "little")
+        width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
+    else:
+        width = int.from_bytes(body[6:8], "little") & 0x3FFF
+        height = int.from_bytes(body[8:10], "little") & 0x3FFF
+    check_size(height, width, max_pixels, name)
+
+
+def _is_lossy_webp(data: bytes) -> bool:
+    """Whether any frame is coded as VP8; the lossless ones are VP8L."""
+    at, end = 12, len(data)
+    while at + 8 <= end:
+        chunk, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        if chunk == b"VP8 " or (chunk == b"ANMF" and data[at + 24 : at + 28] in (b"VP8 ", b"ALPH")):
+            return True
+        at += 8 + size + size % 2
+    return False

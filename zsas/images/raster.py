@@ -1,0 +1,185 @@
+"""What a reader hands over: values as the file holds them, and what they mean.
+
+Every container ends here, so that there is one rule for photos (`pixels.to_rgb`) and one for masks (`masks.to_mask`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.errors import ZsasError
+
+MAX_PIXELS = 50_000_000
+"""Most pixels of an image that are read at once."""
+
+MAX_BYTES = 600_000_000
+"""Most bytes of a file that are read into memory, and of values that are decoded."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read a file.
+
+    Attributes:
+        page: Which page or frame, from 1; 0 is the one that the format means: the first that is no preview.
+        bits: How many bits of each value are used, where a file holds more than 8; 0 believes the file.
+        max_pixels: Most pixels accepted, told from the header, before anything is decoded.
+    """
+
+    page: int = 0
+    bits: int = 0
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        if self.page < 0:
+            raise ZsasError(
+                f"Page {self.page} cannot be read; pages count from 1, and 0 is the first."
+            )
+        if not 0 <= self.bits <= 32:
+            raise ZsasError(
+                f"{self.bits} bits cannot be read; 1 to 32 was expected, or 0 for what the file says."
+            )
+
+
+@dataclass(frozen=True)
+class ReadInfo:
+    """What was read.
+
+    Attributes:
+        format: The format's name, as in the table of `formats`; "array" and "PIL image" for what was in memory.
+        page: The page or frame examined, from 1.
+        pages: How many pages or frames there are.
+        bits: How many bits a value has.
+        notes: Sentences on what a person should know, without the file's name.
+    """
+
+    format: str
+    page: int = 1
+    pages: int = 1
+    bits: int = 8
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line: "TIFF, 16 bits, page 1 of 3; ..."."""
+        parts = [self.format, f"{self.bits} bit{'s' if self.bits != 1 else ''}"]
+        if self.pages > 1:
+            parts.append(f"page {self.page} of {self.pages}")
+        return "; ".join([", ".join(parts), *self.notes])
+
+
+@dataclass(frozen=True)
+class ReadImage:
+    """An image, and what was read.
+
+    Attributes:
+        pixels: uint8 RGB, (H, W, 3), upright.
+        info: See `ReadInfo`.
+    """
+
+    pixels: NDArray[np.uint8]
+    info: ReadInfo
+
+
+@dataclass
+class Raster:
+    """Values as a file holds them, upright.
+
+    Attributes:
+        values: (H, W) for grey and palette, (H, W, 3) for RGB, (H, W, 4) for CMYK (white is no ink).
+        colour: What the values are.
+        white: The value that means white (or full ink); None where the type of the values tells it.
+        format: Name of the format.
+        bits: Bits of a value.
+        declared: Whether the file says how many bits count, so that the values need no second thought.
+        inverted: Whether 0 is white.
+        palette: uint8 (N, 3).
+        alpha: (H, W), from 0 to `alpha_white`.
+        premultiplied: Whether the colours were multiplied by alpha.
+        signed: Whether the values may be negative by their type.
+        lossy: Whether the codec changes values.
+        page: The page read, from 1.
+        pages: Number of pages.
+        notes: What a person should know.
+    """
+
+    values: NDArray[Any]
+    colour: Literal["grey", "rgb", "cmyk", "palette"]
+    white: int | None
+    format: str
+    bits: int = 8
+    declared: bool = True
+    inverted: bool = False
+    palette: NDArray[np.uint8] | None = None
+    alpha: NDArray[Any] | None = None
+    alpha_white: int = 255
+    premultiplied: bool = False
+    signed: bool = False
+    lossy: bool = False
+    page: int = 1
+    pages: int = 1
+    notes: list[str] = field(default_factory=list)
+
+    def turned(self, orientation: int) -> Raster:
+        """The same, upright, from an orientation of EXIF or TIFF (1 to 8; anything else is upright)."""
+        self.values = turn(self.values, orientation)
+        if self.alpha is not None:
+            self.alpha = turn(self.alpha, orientation)
+        return self
+
+
+def turn(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Undo an orientation of EXIF or TIFF: (H, W, ...) as stored to (H, W, ...) as meant to be seen."""
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return array
+
+
+def check_size(height: int, width: int, max_pixels: int, name: str) -> None:
+    """Refuse what has no pixels, or too many.
+
+    Raises:
+        ZsasError: See above.
+    """
+    if height < 1 or width < 1:
+        raise ZsasError(f"{name} has no pixels; take an image of at least 1 × 1.")
+    if height * width > max_pixels:
+        raise ZsasError(
+            f"{name} has {size_text((height, width))} = {height * width:,} pixels, but at most "
+            f"{max_pixels:,} are accepted; make it smaller."
+        )
+
+
+def size_text(shape: tuple[int, ...]) -> str:
+    """Width × height, as people say it."""
+    return f"{shape[1]} × {shape[0]}"
+
+
+def check_page(page: int, pages: int, name: str) -> None:
+    """Refuse a page that is not there.
+
+    Raises:
+        ZsasError: See above.
+    """
+    if page > pages:
+        raise ZsasError(
+            f"{name} has {pages} page{'s' if pages != 1 else ''}, but page {page} was asked for; "
+            f"take one from 1 to {pages}."
+        )
+
+
+def damaged(name: str) -> ZsasError:
+    return ZsasError(f"{name} is cut off or damaged; take the complete file.")
+
+
+def not_read(name: str, what: str, instead: str = "save it as PNG or TIFF") -> ZsasError:
+    """A complete file of a kind that is not supported."""
+    return ZsasError(f"{name} {what}, which is not read; {instead}.")

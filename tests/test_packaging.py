@@ -20,12 +20,12 @@ from zsas.errors import ZsasError
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-def test_requirements_are_the_core_and_every_extra_but_ray() -> None:
+def test_requirements_are_the_core_and_every_extra_but_ray_and_formats() -> None:
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     listed = [line for line in lines if not line.startswith("#")]
     declared = list(PROJECT["dependencies"])
     for extra, wanted in PROJECT["optional-dependencies"].items():
-        if extra not in ("ray", "all"):
+        if extra not in ("ray", "formats", "all"):
             declared += [line for line in wanted if line not in declared]
     assert listed == declared
 

@@ -10,7 +10,8 @@ _EXTRAS = {
     "ui": ("The page", ("gradio", "mcp")),
     "evaluate": ("Measuring", ("sklearn", "matplotlib", "pyarrow", "upath")),
     "meta": ("Meta's own SAM", ("segment_anything", "torchvision")),
-    "formats": ("A table or a path beyond this machine", ("pyarrow", "upath")),
+    "tables": ("A table or a path beyond this machine", ("pyarrow", "upath")),
+    "formats": ("DICOM and camera raw", ("pydicom", "rawpy")),
     "ray": ("Ray", ("ray", "pyarrow", "upath")),
 }
 

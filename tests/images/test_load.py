@@ -171,7 +171,10 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
         "beginning.png": (whole[:20], "not an image"),
         "empty.png": (b"", "is empty"),
         "words.png": (b"These are words, not pixels.", "not an image"),
-        "program.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript, which is not read"),
+        "program.png": (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+            "PostScript, which is not read",
+        ),
     }
     found = {}
     for name, (content, words) in contents.items():

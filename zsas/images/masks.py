@@ -81,8 +81,8 @@ def _black_and_white(raster: Raster) -> NDArray[np.bool_] | None:
     used = np.flatnonzero(np.bincount(raster.values.ravel(), minlength=len(palette)))
     if used[-1] >= len(palette):
         return None
-    dark = (palette <= _NEARLY).all(axis=1)
-    light = (palette >= 255 - _NEARLY).all(axis=1)
+    dark: NDArray[np.bool_] = np.asarray((palette <= _NEARLY).all(axis=1))
+    light: NDArray[np.bool_] = np.asarray((palette >= 255 - _NEARLY).all(axis=1))
     both = dark | light
 
     # A grey ramp with the labels 0 and 1 has two blacks, and is no black and white.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ def _type(white: int) -> np.dtype[np.unsignedinteger]:
     return np.dtype(np.uint8) if white < 256 else np.dtype(">u2")
 
 
-def _raster(values: NDArray[np.generic], white: int, name: str) -> Raster:
+def _raster(values: NDArray[Any], white: int, name: str) -> Raster:
     if values.dtype.byteorder == ">":
         values = values.astype(np.uint16)
     if values.max() > white:
@@ -92,14 +93,14 @@ def _fields(data: bytes, count: int, name: str) -> tuple[list[bytes], int]:
 
 def _array(
     data: bytes, at: int, kind: np.dtype[np.generic], shape: tuple[int, ...], name: str
-) -> NDArray[np.generic]:
+) -> NDArray[Any]:
     number = int(np.prod(shape))
     if len(data) < at + number * kind.itemsize:
         raise damaged(name)
     return np.frombuffer(data, kind, number, at).reshape(shape)
 
 
-def _numbers(text: bytes, shape: tuple[int, ...], single: bool, name: str) -> NDArray[np.generic]:
+def _numbers(text: bytes, shape: tuple[int, ...], single: bool, name: str) -> NDArray[Any]:
     """Values written in digits; those of PBM need no space between them."""
     if b"#" in text:
         text = re.sub(rb"#[^\n]*", b"", text)
@@ -126,7 +127,7 @@ def _floats(data: bytes, shape: tuple[int, ...], scale: float, name: str) -> Ras
             name, f"has values in units of {abs(scale):g}", "save it with the scale 1 or -1"
         )
     values = _array(data, 0, np.dtype("<f4" if scale < 0 else ">f4"), shape, name)
-    colour = "grey" if len(shape) == 2 else "rgb"
+    colour: Literal["grey", "rgb"] = "grey" if len(shape) == 2 else "rgb"
     return Raster(values[::-1].astype(np.float32), colour, None, "Netpbm", 32)
 
 

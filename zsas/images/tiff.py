@@ -361,7 +361,7 @@ def _numbers(value: Any, default: tuple[float, ...]) -> tuple[float, ...]:
     """A tag of fractions, which tifffile gives as numerator, denominator, numerator, ..."""
     if value is None:
         return default
-    flat = _each(value)
+    flat: tuple[float, ...] = _each(value)
     if len(flat) == 2 * len(default):
         flat = tuple(n / d if d else 0.0 for n, d in zip(flat[::2], flat[1::2], strict=True))
     return flat if len(flat) == len(default) else default

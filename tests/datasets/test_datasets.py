@@ -101,7 +101,7 @@ class TestMvtec:
         write(tmp_path / "tile/test/crack/000.png", PICTURE)
         write(tmp_path / "tile/ground_truth/crack/000_mask.png", SPOT[:4])
         (sample,) = load_dataset("folder", tmp_path)
-        with pytest.raises(ZsasError, match="must have the size of its photo"):
+        with pytest.raises(ZsasError, match="must have the size of its image"):
             sample.load_mask(sample.load_image().shape[:2])
 
 

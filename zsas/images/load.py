@@ -154,7 +154,7 @@ def _from_pil(image: Image.Image, options: ReadOptions, name: str) -> Raster:
         if stream is not None and not image.decoderconfig and stream.seekable():
             with opened(stream, name) as content:
                 found = content.format
-                if found is not None and found.reader in ("tiff", "jpeg", "netpbm"):
+                if found is not None and found.reader:
                     return _reader(content).decode(content, options)
     raster = pillow.raster_of(pillow.decoded(image, name), name)
     raster.format = image.format or "PIL image"

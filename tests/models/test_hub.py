@@ -12,7 +12,7 @@ from PIL import Image
 from tests.helpers.models import small_sam
 from zsas import models
 from zsas.errors import ZsasError
-from zsas.models import hub
+from zsas.models import hub, repository
 from zsas.pipeline import Segmenter
 
 
@@ -90,10 +90,10 @@ def test_a_hub_that_stays_silent_is_given_up_in_time(monkeypatch):
 
     released = threading.Event()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(repository, "PROBE_SECONDS", 0.2)
     monkeypatch.setattr("httpx.head", lambda *_, **__: released.wait(60))
     try:
-        assert hub.unreachable("me/model") == "the Hub cannot be reached"
+        assert repository.unreachable("me/model") == "the Hub cannot be reached"
         assert not released.is_set()
     finally:
         released.set()
@@ -105,8 +105,8 @@ def test_an_address_that_is_none_is_a_sentence(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://hub.example:no-port")
     started = time.monotonic()
-    assert hub.unreachable("me/model") == "the Hub cannot be reached"
-    assert time.monotonic() - started < hub.PROBE_SECONDS
+    assert repository.unreachable("me/model") == "the Hub cannot be reached"
+    assert time.monotonic() - started < repository.PROBE_SECONDS
 
 
 def test_what_is_in_the_cache_is_taken_without_asking(monkeypatch, tmp_path):
@@ -136,7 +136,7 @@ def test_the_probe_carries_the_token_of_who_is_signed_in(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(httpx, "head", head)
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
-    assert hub.unreachable("me/private") == ""
+    assert repository.unreachable("me/private") == ""
     assert sent[0]["authorization"] == "Bearer hf_mine"
 
 
@@ -153,7 +153,7 @@ def test_a_model_named_by_a_person_is_not_said_to_be_the_presets(monkeypatch, tm
 
 @pytest.mark.hub
 def test_the_papers_models_load_from_the_hub():
-    if hub.unreachable("openai/clip-vit-base-patch16"):
+    if repository.unreachable("openai/clip-vit-base-patch16"):
         pytest.skip("the Hugging Face Hub cannot be reached from here")
     segmenter = Segmenter.from_preset("base")
     assert segmenter.clip.depth == 12
@@ -174,4 +174,4 @@ def test_a_model_that_is_not_given_out_is_one_sentence(monkeypatch, status):
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(httpx, "head", head)
-    assert f"(status {status})" in hub.unreachable("me/gated")
+    assert f"(status {status})" in repository.unreachable("me/gated")

@@ -20,7 +20,7 @@ from PIL import Image
 
 from zsas.datasets.samples import LICENCES, Dataset, File, Sample, Source, Split, object_name
 from zsas.errors import ZsasError, reason
-from zsas.models.hub import probe
+from zsas.models.repository import probe
 
 HUB = {"mvtec": "Voxel51/mvtec-ad", "visa": "BrachioLab/visa"}
 MVTEC_CATEGORIES = (

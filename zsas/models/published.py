@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from zsas.errors import ZsasError
 from zsas.files import whole
 from zsas.models.download import Wanted, download
-from zsas.models.hub import cannot_keep
+from zsas.models.repository import cannot_keep
 
 if TYPE_CHECKING:
     from torch import Tensor

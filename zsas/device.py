@@ -80,3 +80,8 @@ def encoder_dtype(device: torch.device, precision: Precision = "auto") -> torch.
     else:
         native = False
     return torch.bfloat16 if native else torch.float32
+
+
+def default_batch(device: str | None = None) -> int:
+    """Images encoded together where nobody says how many: 16 on a GPU, one elsewhere."""
+    return 16 if pick_device(device).type == "cuda" else 1

@@ -1,11 +1,15 @@
-"""Command-line flags that several commands share: one for each field of `Settings`, models, and many machines."""
+"""Command-line flags that several commands share: one for each setting, the models, and many machines.
+
+A command asks for what it needs by a parameter: `settings: Settings`, `choice: ModelChoice`, `cluster: Cluster | None`;
+the decorators below replace that parameter by flags.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -86,6 +90,12 @@ Device = Annotated[
 Precision = Annotated[
     PrecisionName, typer.Option(help="Number format of the encoders.", rich_help_panel=MODELS)
 ]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        help="Images encoded together; 16 on a GPU, else 1.", min=1, rich_help_panel=MODELS
+    ),
+]
 EngineName = Annotated[
     Engine, typer.Option(help="This process, or a Ray cluster (an extra).", rich_help_panel=SCALE)
 ]
@@ -101,24 +111,19 @@ Workers = Annotated[
 ]
 GpusPerWorker = Annotated[
     float | None,
-    typer.Option(help="Ray: the share of a GPU for each process.", min=0, rich_help_panel=SCALE),
+    typer.Option(help="Ray: the fraction of a GPU for each process.", min=0, rich_help_panel=SCALE),
 ]
 
-
-def refuse_without_ray(**given: Any) -> None:
-    """End with one sentence if a flag that only Ray reads was given, by parameter name."""
-    for name, value in given.items():
-        if value is not None:
-            raise typer.BadParameter(f"--{name.replace('_', '-')} needs --engine ray")
+Command = Callable[..., None]
 
 
 def flag_of(knob: Knob) -> str:
-    """The flag of a knob: "--k-positive", and "--object" for the object name."""
+    """The flag of a setting: "--k-positive", and "--object" for the object name."""
     return "--object" if knob.name == "object_name" else "--" + knob.name.replace("_", "-")
 
 
-def with_knobs(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a typer command a flag for every knob; it receives them all as one argument `settings`.
+def with_settings(command: Command) -> Command:
+    """Give a command a flag for every setting; it receives them all as one argument `settings`.
 
     Args:
         command: A function with a parameter `settings: Settings` beside its own.
@@ -128,29 +133,90 @@ def with_knobs(command: Callable[..., None]) -> Callable[..., None]:
         Calling it with a value out of range raises the `ZsasError` of `Settings`.
     """
     hints = typing.get_type_hints(Settings)
-    own = [
-        parameter
-        for parameter in inspect.signature(command, eval_str=True).parameters.values()
-        if parameter.name != "settings"
-    ]
+    flags = [_flag(knob.name, hints[knob.name], _option(knob)) for knob in knobs()]
+    return _replaced(command, "settings", flags, lambda values: Settings(**values))
+
+
+def with_models(command: Command) -> Command:
+    """Give a command the flags of the models; it receives them as one argument `choice`, a `ModelChoice`."""
+
+    def make(values: dict[str, Any]) -> Any:
+        from zsas.choice import ModelChoice
+
+        return ModelChoice(**{**values, "precision": values["precision"].value})
+
     flags = [
-        inspect.Parameter(
-            knob.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=_option(knob),
-            annotation=hints[knob.name],
-        )
-        for knob in knobs()
+        _flag("preset", Preset),
+        _flag("clip", Clip),
+        _flag("sam", Sam),
+        _flag("adapter", Adapter),
+        _flag("device", Device),
+        _flag("precision", Precision, PrecisionName.auto),
     ]
+    return _replaced(command, "choice", flags, make)
+
+
+def with_cluster(command: Command) -> Command:
+    """Give a command the flags of many machines; it receives a `Cluster` as `cluster`, or None for this process.
+
+    The command has a parameter `batch` of its own, which the cluster gets as well.
+    """
+
+    def make(values: dict[str, Any], batch: int | None) -> Any:
+        if values.pop("engine") is Engine.local:
+            for name, value in values.items():
+                if value is not None:
+                    raise typer.BadParameter(f"--{name.replace('_', '-')} needs --engine ray")
+            return None
+        from zsas.distributed.ray import Cluster
+
+        return Cluster(**values, batch=batch)
+
+    flags = [
+        _flag("engine", EngineName, Engine.local),
+        _flag("address", Address),
+        _flag("workers", Workers),
+        _flag("gpus_per_worker", GpusPerWorker),
+    ]
+    return _replaced(command, "cluster", flags, make, also=("batch",))
+
+
+def _flag(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def _replaced(
+    command: Command,
+    argument: str,
+    flags: Sequence[inspect.Parameter],
+    make: Callable[..., Any],
+    also: Sequence[str] = (),
+) -> Command:
+    """The command with flags in the place of one argument, made of their values and of those named in `also`."""
+    own = [parameter for parameter in _parameters(command) if parameter.name != argument]
 
     @functools.wraps(command)
     def wrapper(**values: Any) -> None:
-        settings = Settings(**{knob.name: values.pop(knob.name) for knob in knobs()})
-        command(settings=settings, **values)
+        chosen = {flag.name: values.pop(flag.name) for flag in flags}
+        values[argument] = make(chosen, *(values[name] for name in also))
+        command(**values)
 
     wrapper.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *flags]}
     return wrapper
+
+
+def _parameters(command: Command) -> list[inspect.Parameter]:
+    """Parameters with annotations as objects; those that a decorator is still to replace may be text."""
+    space = command.__globals__  # type: ignore[attr-defined]
+    found = []
+    for parameter in inspect.signature(command).parameters.values():
+        if isinstance(parameter.annotation, str) and parameter.name not in ("choice", "cluster"):
+            parameter = parameter.replace(annotation=eval(parameter.annotation, space))
+        found.append(parameter)
+    return found
 
 
 def _option(knob: Knob) -> Any:
@@ -166,44 +232,3 @@ def _option(knob: Knob) -> Any:
         metavar="" if knob.type is bool else None,
         rich_help_panel=PANELS[knob.group],
     )
-
-
-def settings_page() -> str:
-    """Every knob as a page in Markdown, which is `docs/settings.md`."""
-    lines = [
-        "# Settings",
-        "",
-        "Every knob of the method, made from `zsas/settings.py` by `zsas settings`. The same names",
-        "are fields of `Settings`, arguments over HTTP and sliders on the page. A value out of",
-        "range is refused with the name, the value and the range. Only the knobs marked with *",
-        "need the photo encoded again; after a change of any other, the image is decided again from",
-        "what is kept (a new object name encodes its sentences, once).",
-    ]
-    group = ""
-    for knob in knobs():
-        if knob.group != group:
-            group = knob.group
-            lines += [
-                "",
-                f"## {PANELS[group]}",
-                "",
-                "| field | flag | default | range | unit | symbol | meaning |",
-                "| --- | --- | --- | --- | --- | --- | --- |",
-            ]
-        cells = (
-            f"`{knob.name}`{'*' if knob.encoding else ''}",
-            f"`{flag_of(knob)}`",
-            _shown(knob.default),
-            knob.range_text,
-            knob.unit,
-            knob.symbol,
-            knob.help,
-        )
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, (int, float)) else value or "empty"

@@ -18,9 +18,10 @@ from tiny.synthetic import scene
 from tiny.synthetic.dataset import write_once
 from tiny.synthetic.defects import PHRASES
 from zsas.backbones.sam import Prompt
+from zsas.choice import ModelChoice
 from zsas.datasets.load import load_dataset
-from zsas.evaluation.cli import measure_and_report
 from zsas.evaluation.conditions import plan
+from zsas.evaluation.run import measure_and_report
 from zsas.localizers import anomaly_map
 from zsas.pipeline import Segmenter
 from zsas.settings import Settings
@@ -195,7 +196,9 @@ def write_report(
     }
     for name, root in sets.items():
         data = load_dataset("folder", root)
-        results = measure_and_report(data, conditions, out / name.replace(" ", "-"), model=model)
+        results = measure_and_report(
+            data, conditions, out / name.replace(" ", "-"), ModelChoice(**model)
+        )
         everything[name] = results["table"]
         lines += cascade_table(name, results)
         if root in roots:

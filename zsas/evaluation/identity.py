@@ -21,13 +21,22 @@ def identity(
 ) -> dict[str, Any]:
     """What a run is: equal identities give equal records."""
     return {
+        **identity_of_data(dataset, conditions, side),
+        "models": describe(segmenter, conditions),
+    }
+
+
+def identity_of_data(
+    dataset: Dataset, conditions: Sequence[Condition], side: int
+) -> dict[str, Any]:
+    """All of `identity` that needs no models."""
+    return {
         "zsas": __version__,
         "dataset": dataset.name,
         "split": dataset.split,
         "images": len(dataset),
         "keys": digest_of_samples(dataset),
         "conditions": [asdict(condition) for condition in conditions],
-        "models": describe(segmenter, conditions),
         "side": side,
     }
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from zsas.errors import ZsasError
 from zsas.evaluation.metrics import BINS, PixelCounts
+from zsas.files import write_whole
 
 RECORDS_AT_ONCE = 64
 
@@ -152,7 +152,8 @@ class Store:
 
     Args:
         folder: Made if missing; holds `run.json`, `records/` and `strips/`.
-        identity: What defines the run; a folder of another run is refused.
+        identity: What defines the run; a folder of another run is refused. Its entry "models" may come later, by
+            `made_by`.
         conditions: How many conditions each record has.
 
     Raises:
@@ -162,19 +163,11 @@ class Store:
     def __init__(self, folder: Path, identity: Mapping[str, Any], conditions: int) -> None:
         self.folder = folder
         self.conditions = conditions
-        stamp = folder / "run.json"
-        text = json.dumps(identity, indent=1, sort_keys=True) + "\n"
+        self._identity: dict[str, Any] = {}
         try:
             (folder / "records").mkdir(parents=True, exist_ok=True)
             (folder / "strips").mkdir(exist_ok=True)
-            if stamp.is_file():
-                if stamp.read_text() != text:
-                    raise ZsasError(
-                        f"{folder} holds a run of other conditions (see run.json there); "
-                        "choose another --out, or delete it."
-                    )
-            else:
-                _write(stamp, text.encode())
+            self._stamp(identity)
         except OSError as error:
             raise ZsasError(
                 f"{folder} cannot be written to ({error.strerror}); choose another --out."
@@ -183,14 +176,43 @@ class Store:
         self._totals: dict[str, Totals] = {}
         self.done = self._recover()
 
+    @property
+    def models(self) -> Mapping[str, Any]:
+        """What the records were made by; empty while nobody has said so."""
+        return self._identity.get("models", {})
+
+    def made_by(self, models: Mapping[str, Any]) -> None:
+        """Say which models make the records.
+
+        Raises:
+            ZsasError: If earlier records were made by others.
+        """
+        if json.loads(json.dumps(models)) != self._identity.get("models"):
+            self._stamp({**self._identity, "models": models})
+
+    def _stamp(self, identity: Mapping[str, Any]) -> None:
+        """Compare with `run.json`, then write it; models that one of the two does not name yet are no difference."""
+        stamp = self.folder / "run.json"
+        wanted = json.loads(json.dumps(identity))  # a tuple comes back as a list
+        found = json.loads(stamp.read_text(encoding="utf-8")) if stamp.is_file() else {}
+        both = {**wanted, **found}
+        if both != {**found, **wanted} or not both.keys() - wanted.keys() <= {"models"}:
+            raise ZsasError(
+                f"{self.folder} holds a run of other conditions (see run.json there); "
+                "choose another --out, or delete it."
+            )
+        if both != found or not stamp.is_file():
+            write_whole(stamp, (json.dumps(both, indent=1, sort_keys=True) + "\n").encode())
+        self._identity = both
+
     def put(self, record: Record) -> None:
         """Keep one record; a second one of the same image is dropped."""
         if record.key in self.done:
             return
         if record.strip:
-            _write(self.strip_path(record.key), record.strip)
+            write_whole(self.strip_path(record.key), record.strip)
         path = self.folder / "records" / f"{_digest(record.key)}.npz"
-        _write(path, Totals.of(record, self.conditions).to_bytes())
+        write_whole(path, Totals.of(record, self.conditions).to_bytes())
         self.done.add(record.key)
         loose = self._loose.setdefault(record.category, [])
         loose.append(path)
@@ -212,7 +234,7 @@ class Store:
                 if one is not None and one.images[0]["key"] not in counted:
                     total = total + one
                     counted.add(one.images[0]["key"])
-            _write(path, total.to_bytes())
+            write_whole(path, total.to_bytes())
             for record in loose:
                 record.unlink(missing_ok=True)
         return total
@@ -236,7 +258,7 @@ class Store:
                 total = Totals.from_bytes(path.read_bytes())
                 good = [image for image in total.images if not image["error"]]
                 if len(good) < len(total.images):
-                    _write(path, Totals(total.counts, good).to_bytes())
+                    write_whole(path, Totals(total.counts, good).to_bytes())
                 done.update(image["key"] for image in good)
         for path in files:
             if path.name.startswith("total-"):
@@ -252,10 +274,3 @@ class Store:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    os.replace(part, path)

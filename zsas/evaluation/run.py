@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,7 +15,10 @@ from numpy.typing import NDArray
 
 from zsas import draw
 from zsas.backbones.sam import Masks, Prompt, SamFeatures
+from zsas.choice import ModelChoice
 from zsas.datasets.samples import Dataset, Sample
+from zsas.device import default_batch, keep_freed_memory
+from zsas.distributed.ray import Cluster, loader
 from zsas.errors import ZsasError, reason
 from zsas.evaluation.conditions import Condition
 from zsas.evaluation.metrics import Truth
@@ -24,6 +28,55 @@ from zsas.result import Result
 from zsas.settings import Settings
 
 STRIP_HEIGHT = 200
+CACHE_BYTES, CACHE_BYTES_PER_IMAGE = 250_000_000, 50_000_000
+"""Encodings in memory: all conditions of a batch share them, those at another resolution, too."""
+
+
+def measure_and_report(
+    data: Dataset,
+    conditions: Sequence[Condition],
+    out: Path,
+    choice: ModelChoice,
+    *,
+    side: int = 0,
+    batch: int | None = None,
+    cluster: Cluster | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Measure what is not yet measured in `out`, and write the report.
+
+    Args:
+        data: The images.
+        conditions: From `zsas.evaluation.conditions.plan`.
+        out: Folder of the run.
+        choice: The models.
+        side: See `measure`.
+        batch: Images encoded together; None takes 16 on a GPU and 1 elsewhere.
+        cluster: Where workers measure; None measures in this process.
+        progress: Told how many of how many images are done.
+
+    Returns:
+        What is in results.json.
+
+    Raises:
+        ZsasError: If the models cannot be had, or `out` holds another run.
+    """
+    from zsas.evaluation import distributed
+    from zsas.evaluation.identity import identity, identity_of_data, leakage
+    from zsas.evaluation.report import write_report
+
+    if cluster is not None:
+        store = Store(out, identity_of_data(data, conditions, side), len(conditions))
+        load = loader(choice)
+        distributed.evaluate(data, conditions, store, load, cluster, side=side, progress=progress)
+    else:
+        keep_freed_memory()
+        batch = batch or default_batch(choice.device)
+        segmenter = choice.load(cache_bytes=CACHE_BYTES + CACHE_BYTES_PER_IMAGE * batch)
+        store = Store(out, identity(data, conditions, segmenter, side), len(conditions))
+        evaluate(segmenter, data, conditions, store, side=side, batch=batch, progress=progress)
+    facts = {"models": dict(store.models), "side": side}
+    return write_report(store, data, conditions, facts, leakage(data, store.models))
 
 
 def evaluate(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import lzma
 import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.bulk import unique_names, walk
 from zsas.errors import ZsasError
 from zsas.images import load_image
 from zsas.result import Result
@@ -165,7 +168,6 @@ def run(
     inside.mkdir()
     coco = Coco()
     lines: list[Line] = []
-    stems: set[str] = set()
     stopped = False
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as unpacked:
         try:
@@ -174,48 +176,60 @@ def run(
             yield Progress((), len(paths), stopped=True)
             return
         yield Progress((), len(files))
-        for name, path, trouble in files:
-            try:
-                heed()
-                line, result = (
-                    (Line(name, error=trouble), None)
-                    if path is None
-                    else _one(engine, name, path, preset, settings)
-                )
-            except Stopped:
-                stopped = True
-                break
-            if result is not None:
-                stem = _unused(export.stem_of(Path(name).stem), stems)
-                result.save(inside, stem=stem)
-                coco.add(name, result, stem)
-                line = dataclasses.replace(line, saved_as=stem)
-            lines.append(line)
-            os.utime(folder)  # else a batch of more than an hour would look forgotten
-            yield Progress(tuple(lines), len(files))
+        stems = unique_names([_plain_name(name) for name, _, _ in files])
+        steps = walk(zip(files, stems, strict=True), _read, _decider(engine, preset, settings))
+        try:
+            for ((name, path, _), stem), answer in steps:
+                if isinstance(answer, str):
+                    line = Line(name, error=answer.replace(str(path), Path(name).name))
+                else:
+                    line = _line(name, answer, stem)
+                    answer.save(inside, stem=stem)
+                    coco.add(name, answer, stem)
+                lines.append(line)
+                os.utime(folder)  # else a batch of more than an hour would look forgotten
+                yield Progress(tuple(lines), len(files))
+        except Stopped:
+            stopped = True
     _write_summary(inside, lines, coco)
     archive = export.zip_folder(inside, folder / "zsas-results.zip") if lines else None
     yield Progress(tuple(lines), len(files), archive, stopped)
 
 
-def _one(
-    engine: Engine, name: str, path: Path, preset: str, settings: Settings
-) -> tuple[Line, Result | None]:
-    try:
+def _plain_name(name: str) -> str:
+    path = Path(name)
+    return f"{export.stem_of(path.stem)}{path.suffix}"
+
+
+def _read(job: tuple[tuple[str, Path | None, str], str]) -> NDArray[np.uint8]:
+    heed()
+    (_, path, trouble), _ = job
+    if path is None:
+        raise ZsasError(trouble)
+    return load_image(path)
+
+
+def _decider(
+    engine: Engine, preset: str, settings: Settings
+) -> Callable[[list[NDArray[np.uint8]]], list[Result]]:
+    def decide(images: list[NDArray[np.uint8]]) -> list[Result]:
         # Not kept in the engine: nobody comes back to it, and the photos that others look at would have to go.
-        encoding = gpu.encode(preset, load_image(path), settings)
-        result = engine.decide(preset, encoding, settings)
-    except ZsasError as error:
-        return Line(name, error=str(error).replace(str(path), Path(name).name)), None
-    line = Line(
+        encodings = [gpu.encode(preset, image, settings) for image in images]
+        return [engine.decide(preset, encoding, settings) for encoding in encodings]
+
+    return decide
+
+
+def _line(name: str, result: Result, stem: str) -> Line:
+    return Line(
         name,
         "anomalous" if result.anomalous else "normal",
         round(result.image_score, 4),
         len(result.regions),
         int(result.mask.sum()),
         round(sum(result.timings.values()), 3),
+        saved_as=stem,
     )
-    return line, result
 
 
 class Coco:
@@ -273,14 +287,6 @@ def _write_summary(folder: Path, lines: Sequence[Line], coco: Coco) -> None:
         ("coco.json", coco.to_dict()),
     ):
         (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def _unused(stem: str, stems: set[str]) -> str:
-    name, number = stem, 2
-    while name.casefold() in stems:  # Windows and macOS take "Gear" and "gear" for the same file
-        name, number = f"{stem}-{number}", number + 1
-    stems.add(name.casefold())
-    return name
 
 
 def table(progress: Progress) -> str:

@@ -1,0 +1,14 @@
+"""The `zsas` command, one file for each group of commands. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+from zsas.cli import models, segment, settings
+from zsas.cli.root import app, delegate, main
+
+app.command()(segment.segment)
+app.add_typer(models.app, name="models")
+app.command("settings")(settings.print_settings)
+delegate("evaluate", "zsas.cli.evaluate", "Measure on a data set, with the paper's ablations.")
+delegate("train", "zsas.training.cli", "Train the linear layers of a localizer.")
+
+__all__ = ["app", "main"]

@@ -1,0 +1,156 @@
+"""`zsas segment`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext, redirect_stdout
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from zsas import flags
+from zsas.cli.root import complain, progress_bar, say, say_json
+from zsas.settings import Settings
+
+if TYPE_CHECKING:
+    from zsas.bulk import Output, Row, Work
+    from zsas.choice import ModelChoice
+    from zsas.distributed.ray import Cluster
+
+
+class FormatName(StrEnum):
+    """How results are laid out."""
+
+    folders = "folders"
+    table = "table"
+
+
+class Finding(StrEnum):
+    """What `--fail-on` may name."""
+
+    anomalous = "anomalous"
+
+
+@flags.with_settings
+@flags.with_models
+@flags.with_cluster
+def segment(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images, and folders of images, here or at addresses such as s3://bucket/folder.",
+            metavar="IMAGE_OR_FOLDER",
+        ),
+    ],
+    settings: Settings,
+    choice: ModelChoice,
+    cluster: Cluster | None,
+    batch: flags.Batch = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the results.", metavar="DIR", file_okay=False),
+    ] = None,
+    format: Annotated[
+        FormatName,
+        typer.Option(help="A folder for each image, or masks and one table (Parquet) for all."),
+    ] = FormatName.folders,
+    stages: Annotated[
+        bool, typer.Option("--stages", metavar="", help="Write a picture of every stage.")
+    ] = False,
+    json: Annotated[
+        bool,
+        typer.Option("--json", metavar="", help="Print one line of JSON for each image on stdout."),
+    ] = False,
+    fail_on: Annotated[
+        Finding | None,
+        typer.Option(help="End with exit code 1 where an image is anomalous, for scripts."),
+    ] = None,
+) -> None:
+    """Find what is wrong on images and write masks, score maps and results.
+
+    An image called gear.png gets DIR/gear/ with mask.png, score.png (16 bits), overlay.png and
+    result.json, and a line of DIR/results.jsonl. With --format table it gets DIR/masks/gear.png
+    and a row of the Parquet files in DIR/results/. The same command goes on where a killed one
+    stopped.
+    """
+    if out is None and not json:
+        raise typer.BadParameter("say where the results go with --out DIR, or ask for --json")
+    if out is None and stages:
+        raise typer.BadParameter("--stages writes pictures: say where with --out DIR")
+    if out is None and cluster is not None:
+        raise typer.BadParameter("--engine ray writes files: say where with --out DIR")
+    if out is None and format is FormatName.table:
+        raise typer.BadParameter("--format table writes files: say where with --out DIR")
+    if not all(images):
+        raise typer.BadParameter("an image or folder has an empty name")
+    from zsas.bulk import Output, prepare
+
+    output = Output(out.absolute() if out and cluster else out, format.value, stages)
+    work = prepare(images, output, settings, choice.to_dict())
+    rows = _rows(work, settings, choice, output, batch, cluster)
+    stdout = sys.stdout
+    # Ray tells of a worker's death on stdout, which belongs to the results.
+    with redirect_stdout(sys.stderr) if cluster is not None else nullcontext():
+        failed, anomalous = _report(rows, len(work.jobs), json=json, out=out, stdout=stdout)
+    if failed:
+        raise typer.Exit(2)
+    if fail_on is not None and anomalous:
+        raise typer.Exit(1)
+
+
+def _rows(
+    work: Work,
+    settings: Settings,
+    choice: ModelChoice,
+    output: Output,
+    batch: int | None,
+    cluster: Cluster | None,
+) -> Iterator[Row]:
+    """The rows that are there, then the new ones."""
+    from zsas import bulk
+
+    yield from work
+    if not work.left:
+        return
+    if cluster is not None:
+        from zsas.distributed.ray import loader
+        from zsas.distributed.segment import segment as far
+
+        yield from work.keep(far(work.left, settings, output, loader(choice), cluster))
+        return
+    segmenter = choice.load(cache_bytes=0)  # each image is seen once
+    from zsas.device import default_batch, keep_freed_memory
+
+    keep_freed_memory()
+    batch = batch or default_batch(choice.device)
+    yield from work.keep(bulk.examine(segmenter, work.left, settings, output, batch))
+
+
+def _report(
+    rows: Iterator[Row], total: int, *, json: bool, out: Path | None, stdout: TextIO
+) -> tuple[int, int]:
+    """Print each row as it comes, with a bar on stderr for several; counts failures and anomalous images."""
+    done = failed = anomalous = 0
+    bar = progress_bar() if total > 1 else None
+    with bar or nullcontext():
+        task = bar.add_task("Segmenting", total=total) if bar else None
+        for row in rows:
+            done += 1
+            anomalous += bool(row.anomalous)
+            if row.error:
+                failed += 1
+                complain(row.error, bar)
+            if json:
+                say_json(row.shown(), stdout)
+            elif not row.error:
+                say(f"{row.image}: {row.sentence}", stdout, bar)
+            if bar and task is not None:
+                bar.advance(task)
+    if bar:
+        bad = f", {failed} could not be done" if failed else ""
+        where = f"; results in {out}" if out else ""
+        print(f"{done} images, {anomalous} anomalous{bad}{where}.", file=sys.stderr)
+    return failed, anomalous

@@ -1,0 +1,52 @@
+"""Segment many images on a cluster: the rows and files of `zsas.bulk`, made by its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zsas.bulk import Job, Output, Row, examine
+from zsas.distributed.ray import Cluster, spread
+from zsas.settings import Settings
+
+if TYPE_CHECKING:
+    from zsas.distributed.ray import Load
+    from zsas.pipeline import Segmenter
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The task of a worker: examine a batch, and write its files to a folder that all machines share."""
+
+    settings: Settings
+    output: Output
+
+    def do(self, segmenter: Segmenter, jobs: Sequence[Job]) -> list[Row]:
+        """A row for each image."""
+        return list(examine(segmenter, jobs, self.settings, self.output, batch=len(jobs)))
+
+    def failed(self, job: Job, why: str) -> Row:
+        """A row with an error."""
+        return Row.failed(job, f"{job.image} could not be processed{why}.")
+
+
+def segment(
+    jobs: Sequence[Job], settings: Settings, output: Output, load: Load, cluster: Cluster
+) -> Iterator[Row]:
+    """A row for each job, in the order of completion.
+
+    Args:
+        jobs: From `zsas.bulk.prepare`.
+        settings: Of all images.
+        output: Its folder is one that all machines of the cluster share.
+        load: Makes the segmenter of a worker; see `zsas.distributed.ray.loader`.
+        cluster: Where.
+
+    Raises:
+        ZsasError: If Ray is missing, the cluster cannot be reached, or the models cannot be had.
+    """
+    for _, row in spread(
+        {job.image: job for job in jobs}, Segment(settings, output), load, cluster
+    ):
+        yield row

@@ -1,0 +1,279 @@
+"""Where rows are kept: lines of JSON beside folders, or parts of a Parquet table. Both can be gone on with."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from zsas.bulk import Job, Output, Row
+from zsas.errors import ZsasError
+from zsas.files import write_whole
+
+ROWS_A_PART = 256
+SECONDS_A_PART = 30.0
+
+_FIELDS = [field.name for field in dataclasses.fields(Row)]
+
+
+class Rows(Protocol):
+    """Rows of one output folder; a context that writes what is waiting when it ends."""
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Image to name of every row, so that images keep their names."""
+        ...
+
+    def has(self, job: Job) -> bool:
+        """Whether the image was examined, without an error and under the settings and models of this run."""
+        ...
+
+    def stored(self, jobs: Collection[Job]) -> Iterator[Row]:
+        """The rows of some jobs that `has` said yes to."""
+        ...
+
+    def put(self, row: Row) -> None:
+        """Keep a row; an earlier one of the same image is dropped."""
+        ...
+
+    def __enter__(self) -> Rows: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def open_rows(output: Output, identity: Mapping[str, Any], run: str) -> Rows:
+    """The rows of an output folder, which is made if it is missing.
+
+    Args:
+        output: Its folder is set.
+        identity: Settings and models, as JSON types.
+        run: Their digest.
+
+    Raises:
+        ZsasError: If the folder cannot be made or written to, or holds a table of another run.
+    """
+    assert output.folder is not None
+    try:
+        output.folder.mkdir(parents=True, exist_ok=True)
+        if output.format == "table":
+            return TableRows(output.folder, identity)
+        return FolderRows(output, run)
+    except OSError as error:
+        raise ZsasError(
+            f"The folder {output.folder} cannot be made or written to ({error.strerror}); "
+            "choose another one with --out."
+        ) from None
+
+
+class FolderRows:
+    """Lines in `results.jsonl`, each written when its image is done. A folder may hold several runs."""
+
+    def __init__(self, output: Output, run: str) -> None:
+        assert output.folder is not None
+        self.path = output.folder / "results.jsonl"
+        self._output, self._run = output, run
+        self._stream: IO[bytes] | None = None
+        self._known: dict[str, tuple[str, str, str]] = {}
+        """Image to name, stamp and run; no run for a failure, which is tried again."""
+        lines: dict[str, bytes] = {}
+        whole = True
+        for line, row in self._read():
+            whole = whole and row is not None and row.image not in lines
+            if row is not None:
+                lines[row.image] = line
+                self._note(row)
+        if not whole:  # of a killed run the last line may be half
+            write_whole(self.path, b"".join(lines.values()))
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """See `Rows`."""
+        return {image: name for image, (name, _, _) in self._known.items()}
+
+    def has(self, job: Job) -> bool:
+        """See `Rows`; files that somebody has taken away are made again."""
+        assert self._output.folder is not None
+        folder = self._output.folder / job.name
+        needed = [folder / "result.json", self._output.folder / self._output.mask_of(job.name)]
+        if self._output.stages:
+            needed.append(folder / "stages")
+        return self._known.get(job.image) == (job.name, job.stamp, self._run) and all(
+            map(os.path.exists, needed)
+        )
+
+    def stored(self, jobs: Collection[Job]) -> Iterator[Row]:
+        """See `Rows`."""
+        wanted = {job.image for job in jobs}
+        for _, row in self._read():
+            if row is not None and row.image in wanted:
+                yield row
+
+    def put(self, row: Row) -> None:
+        """See `Rows`."""
+        self._note(row)
+        line = json.dumps(row.to_dict(), ensure_ascii=False) + "\n"
+        try:
+            if self._stream is None:
+                self._stream = self.path.open("ab")
+            self._stream.write(line.encode(errors="surrogatepass"))
+            self._stream.flush()
+        except OSError as error:
+            raise _no_room(self.path, error) from None
+
+    def __enter__(self) -> FolderRows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _note(self, row: Row) -> None:
+        self._known[row.image] = (row.name, row.stamp, "" if row.error else row.run)
+
+    def _read(self) -> Iterator[tuple[bytes, Row | None]]:
+        """Each line with its row; None for a line that is none."""
+        if not self.path.is_file():
+            return
+        with self.path.open("rb") as stream:
+            for line in stream:
+                try:
+                    values = json.loads(line.decode(errors="surrogatepass"))
+                    yield line, Row(**{name: values[name] for name in _FIELDS})
+                except (ValueError, KeyError, TypeError):
+                    yield line, None
+
+
+class TableRows:
+    """Parquet parts in `results/`, each whole or not at all. `run.json` says what the table is of.
+
+    Args:
+        folder: Of the run.
+        identity: What defines the run; a folder of another one is refused.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        self.folder = folder / "results"
+        text = json.dumps({"format": 2, **identity}, indent=1, sort_keys=True) + "\n"
+        stamp = folder / "run.json"
+        self.folder.mkdir(exist_ok=True)
+        if stamp.is_file() and stamp.read_text(encoding="utf-8") != text:
+            raise ZsasError(
+                f"{folder} holds a run of other settings or models (see run.json there); choose another --out."
+            )
+        write_whole(stamp, text.encode())
+        self._known: dict[str, tuple[str, str]] = {}
+        """Image to name and stamp of what is done; an image that failed is not: what was in its way may be gone."""
+        self._parts = sorted(self.folder.glob("part-*.parquet"))
+        for part in self._parts:
+            self._recover(part)
+        numbers = [int(part.stem.removeprefix("part-")) for part in self._parts]
+        self._number = 1 + max(numbers, default=-1)
+        self._waiting: list[Row] = []
+        self._replaced: set[str] = set()
+        self._since = time.monotonic()
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """See `Rows`."""
+        return {image: name for image, (name, _) in self._known.items()}
+
+    def has(self, job: Job) -> bool:
+        """See `Rows`."""
+        known = self._known.get(_text(job.image))
+        return known is not None and known[1] == job.stamp
+
+    def stored(self, jobs: Collection[Job]) -> Iterator[Row]:
+        """See `Rows`."""
+        import pyarrow.parquet as pq
+
+        wanted = {_text(job.image) for job in jobs}
+        for part in self._parts:
+            for values in pq.read_table(part).to_pylist():
+                if values["image"] in wanted:
+                    yield Row(**values)
+
+    def put(self, row: Row) -> None:
+        """See `Rows`; parts are written as rows and seconds come together."""
+        row = dataclasses.replace(row, image=_text(row.image), name=_text(row.name))
+        if row.image in self._known:
+            self._replaced.add(row.image)
+        self._waiting.append(row)
+        if len(self._waiting) >= ROWS_A_PART or time.monotonic() - self._since > SECONDS_A_PART:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting as the next part."""
+        self._since = time.monotonic()
+        if not self._waiting:
+            return
+        path = self.folder / f"part-{self._number:06d}.parquet"
+        try:
+            write_whole(path, _parquet(self._waiting))
+        except OSError as error:
+            raise _no_room(path, error) from None
+        self._number += 1
+        self._waiting = []
+
+    def __enter__(self) -> TableRows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+        if self._replaced:  # images that have changed since an earlier call
+            for part in self._parts:
+                self._keep(part, lambda row: row["image"] not in self._replaced)
+
+    def _recover(self, part: Path) -> None:
+        for row in self._keep(part, lambda row: not row["error"]):
+            self._known[row["image"]] = (row["name"], row["stamp"])
+
+    def _keep(
+        self, part: Path, wanted: Callable[[Mapping[str, Any]], bool]
+    ) -> list[dict[str, Any]]:
+        """Take all other rows out of a part; image, name, stamp and error of those that stay."""
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(part, columns=["image", "name", "stamp", "error"]).to_pylist()
+        good = [wanted(row) for row in table]
+        if not all(good):
+            write_whole(part, _bytes(pq.read_table(part).filter(good)))
+        return [row for row, fine in zip(table, good, strict=True) if fine]
+
+
+def _text(name: str) -> str:
+    """Parquet holds UTF-8 alone; a file name may be any bytes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _parquet(rows: list[Row]) -> bytes:
+    import pyarrow as pa
+
+    kinds = {
+        "anomalous": pa.bool_(),
+        "image_score": pa.float64(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+    }
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in _FIELDS])
+    return _bytes(pa.Table.from_pylist([row.to_dict() for row in rows], schema=schema))
+
+
+def _bytes(table: Any) -> bytes:
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def _no_room(path: Path, error: OSError) -> ZsasError:
+    return ZsasError(
+        f"{path} cannot be written ({error.strerror}); make room, then give the same command again: "
+        "it goes on where it stopped."
+    )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -18,9 +18,10 @@ from typer.testing import CliRunner, Result
 
 from tests.helpers.results import make_result, normal_result
 from zsas import __version__, models
-from zsas.cli import app, plan_outputs
+from zsas.bulk import Output, plan
+from zsas.cli import app
+from zsas.docs import settings_page
 from zsas.errors import ZsasError
-from zsas.flags import settings_page
 from zsas.settings import Settings
 
 Run = Callable[..., Result]
@@ -29,14 +30,26 @@ Run = Callable[..., Result]
 class StandIn:
     """A segmenter without models: a bright photo is anomalous, a dark one normal, red fails."""
 
-    loaded: dict[str, Any]
+    loaded: ClassVar[dict[str, Any]]
+    batches: ClassVar[list[int]]
+    """Sizes of what was encoded by the latest call."""
 
     @classmethod
     def from_preset(cls, **model: Any) -> StandIn:
         cls.loaded = model
         return cls()
 
-    def __call__(self, image: NDArray[np.uint8], settings: Settings) -> Any:
+    @classmethod
+    def seen(cls) -> int:
+        return sum(cls.batches)
+
+    def encode_batch(self, images: list[NDArray[np.uint8]], settings: Settings) -> Any:
+        type(self).batches.append(len(images))
+        if len(images) > 1 and any((image[0, 0] == [255, 0, 0]).all() for image in images):
+            raise RuntimeError("out of memory")
+        return images
+
+    def segment(self, image: NDArray[np.uint8], settings: Settings) -> Any:
         if (image[0, 0] == [255, 0, 0]).all():
             raise RuntimeError("out of memory")
         if image.mean() < 50:
@@ -59,6 +72,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setitem(sys.modules, "zsas.pipeline", pipeline)
 
     def call(*arguments: object) -> Result:
+        StandIn.batches = []
         outcome = CliRunner().invoke(
             app, [str(argument) for argument in arguments], env={"COLUMNS": "200"}
         )
@@ -88,6 +102,84 @@ def test_one_photo_gives_a_verdict_and_lossless_files(run: Run, tmp_path: Path) 
     ]
     mask = cv2.imread(str(out / "gear" / "mask.png"), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(mask, make_result().mask * 255)
+
+
+def test_the_table_has_the_same_names_and_rows(run: Run, tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "deep" / "gear.png")
+    (tmp_path / "in" / "bad.png").write_bytes(b"")
+    rows = {}
+    for layout in ("folders", "table"):
+        out = tmp_path / layout
+        outcome = run("segment", tmp_path / "in", "--out", out, "--format", layout, "--json")
+        rows[layout] = [json.loads(line) for line in outcome.stdout.splitlines()]
+        assert [row.pop("mask", None) for row in rows[layout]] == [
+            None,
+            "deep/gear/mask.png" if layout == "folders" else "masks/deep/gear.png",
+        ]
+    assert rows["folders"] == rows["table"]
+    assert (tmp_path / "table" / "masks" / "deep" / "gear.png").is_file()
+
+
+@pytest.mark.parametrize("layout", ["folders", "table"])
+def test_a_second_call_does_only_what_is_left_and_prints_all(
+    run: Run, tmp_path: Path, layout: str
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    photo(folder / "a.png")
+    (folder / "b.png").write_bytes(b"")
+    command = ("segment", folder, "--out", out, "--json", "--format", layout)
+    first = run(*command)
+    assert (first.exit_code, StandIn.seen()) == (2, 1)
+    photo(folder / "b.png")
+    photo(folder / "c.png", "black")
+    second = run(*command)
+    assert (second.exit_code, StandIn.seen()) == (0, 2)
+    names = [json.loads(line)["name"] for line in second.stdout.splitlines()]
+    assert sorted(names) == ["a", "b", "c"]
+    photo(folder / "a.png", "black", size=(81, 60))  # another image under the old name
+    assert run(*command).exit_code == 0
+    assert StandIn.seen() == 1
+    third = run(*command)
+    assert StandIn.seen() == 0
+    rows = {row["name"]: row for row in map(json.loads, third.stdout.splitlines())}
+    assert len(third.stdout.splitlines()) == 3
+    assert rows["a"]["anomalous"] is False
+
+
+def test_other_settings_do_all_images_again_in_folders_and_are_refused_for_a_table(
+    run: Run, tmp_path: Path
+) -> None:
+    command = ("segment", photo(tmp_path / "a.png"), "--out", tmp_path / "out")
+    run(*command)
+    assert run(*command, "--threshold", 0.4).exit_code == 0
+    assert StandIn.seen() == 1
+    table = ("segment", tmp_path / "a.png", "--out", tmp_path / "table", "--format", "table")
+    assert run(*table).exit_code == 0
+    refused = run(*table, "--threshold", 0.4)
+    assert refused.exit_code == 2
+    assert "run of other settings" in refused.stderr
+
+
+def test_a_batch_is_encoded_together_and_a_bad_image_takes_no_other_along(
+    run: Run, tmp_path: Path
+) -> None:
+    for number in range(5):
+        photo(tmp_path / "in" / f"{number}.png", "red" if number == 2 else "white")
+    outcome = run("segment", tmp_path / "in", "--json", "--batch", 3)
+    rows = [json.loads(line) for line in outcome.stdout.splitlines()]
+    assert StandIn.batches == [3, 1, 1, 1, 2]  # the first one failed, so each for itself
+    assert ["error" in row for row in rows] == [False, False, True, False, False]
+    assert "2.png could not be segmented" in rows[2]["error"]
+
+
+@pytest.mark.parametrize(("colour", "code"), [("white", 1), ("black", 0)])
+def test_a_script_can_ask_whether_anything_is_anomalous(
+    run: Run, tmp_path: Path, colour: str, code: int
+) -> None:
+    image = photo(tmp_path / "a.png", colour)
+    command = ("segment", image, "--out", tmp_path / "out", "--fail-on", "anomalous")
+    assert [run(*command).exit_code for _ in range(2)] == [code, code]
+    assert run("segment", image, "--json").exit_code == 0
 
 
 def test_stages_are_written_on_demand(run: Run, tmp_path: Path) -> None:
@@ -165,10 +257,10 @@ def test_json_is_one_line_for_each_image_and_nothing_else(run: Run, tmp_path: Pa
     assert outcome.exit_code == 2
     one, two, three = map(json.loads, outcome.stdout.splitlines())
     assert one["image"] == str(folder / "a.png")
-    assert one["folder"] == str(tmp_path / "out" / "a")
+    assert (one["name"], one["mask"]) == ("a", "a/mask.png")
     assert one["anomalous"] is True
     assert (two["anomalous"], two["regions"]) == (False, [])
-    assert set(three) == {"image", "error"}
+    assert set(three) == {"image", "name", "error"}
     assert json.loads((tmp_path / "out" / "a" / "result.json").read_text()).items() <= one.items()
 
 
@@ -183,20 +275,22 @@ def test_folders_are_kept_and_names_never_collide(tmp_path: Path) -> None:
     for name in ("a.png", "a.jpg", "A.webp", "deep/a.png", "b.png"):
         photo(folder / name)
     photo(other / "b.png")
-    out = tmp_path / "out"
-    alone = {str(path.relative_to(folder)): to for path, to in plan_outputs([str(folder)], out)}
-    assert alone == {
-        "a.png": out / "a_png",
-        "a.jpg": out / "a_jpg",
-        "A.webp": out / "A_webp",
-        "deep/a.png": out / "deep" / "a",
-        "b.png": out / "b",
+    folders = Output(tmp_path / "out")
+    alone = {
+        str(Path(job.image).relative_to(folder)): job.name for job in plan([str(folder)], folders)
     }
-    both = [to for _, to in plan_outputs([str(folder), str(other)], out)]
-    assert out / "photos" / "b" in both
-    assert out / "other" / "b" in both
+    assert alone == {
+        "a.png": "a_png",
+        "a.jpg": "a_jpg",
+        "A.webp": "A_webp",
+        "deep/a.png": "deep/a",
+        "b.png": "b",
+    }
+    both = [job.name for job in plan([str(folder), str(other)], folders)]
+    assert "photos/b" in both
+    assert "other/b" in both
     files = [str(folder / "b.png"), str(other / "b.png"), str(folder / "b.png")]
-    assert [to for _, to in plan_outputs(files, out)] == [out / "b_png", out / "b_png_2"]
+    assert [job.name for job in plan(files, folders)] == ["b_png", "b_png_2"]
 
 
 def test_results_are_not_taken_for_photos(run: Run, tmp_path: Path) -> None:
@@ -237,7 +331,9 @@ def test_photos_are_found_wherever_the_results_go(
         (["gear.png", "--json", "--no-such-flag"], "--no-such-flag"),
         (["gear.png", "--json", "--preset", "paper"], "'paper' needs the Hub"),
         (["gear.png", "--json", "--workers", "2"], "--engine ray"),
-        (["s3://bucket/gear.png", "--json"], "is an address"),
+        (["gear.png", "--json", "--format", "table"], "--out DIR"),
+        (["gear.png", "--json", "--engine", "ray"], "--out DIR"),
+        (["nosuch://bucket/gear.png", "--json"], "cannot be listed"),
         ([], "IMAGE_OR_FOLDER"),
     ],
 )

@@ -10,8 +10,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from zsas.docs import settings_page
 from zsas.errors import ZsasError
-from zsas.flags import PANELS, flag_of, settings_page, with_knobs
+from zsas.flags import PANELS, flag_of, with_settings
 from zsas.settings import Knob, Settings, knobs
 
 NUMBERS = [knob for knob in knobs() if knob.type in (int, float)]
@@ -132,7 +133,7 @@ def test_every_knob_is_a_flag_with_help_and_range() -> None:
     seen: list[Settings] = []
 
     @app.command()
-    @with_knobs
+    @with_settings
     def decide(name: str, settings: Settings) -> None:
         """Decide."""
         seen.append(settings)

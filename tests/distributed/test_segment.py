@@ -17,13 +17,18 @@ from typer.testing import CliRunner
 
 from tests.helpers.datasets import write_folder
 from tests.helpers.models import small_segmenter
-from zsas import scale
+from zsas.bulk import Job, Output, prepare, read_image
+from zsas.bulk import plan as plan_images
+from zsas.choice import ModelChoice
 from zsas.cli import app
 from zsas.datasets.load import load_dataset
+from zsas.distributed import ray as ray_engine
+from zsas.distributed.ray import Cluster
+from zsas.distributed.segment import segment
 from zsas.errors import ZsasError
-from zsas.evaluation import run
+from zsas.evaluation import distributed, run
 from zsas.evaluation.conditions import plan
-from zsas.evaluation.identity import identity
+from zsas.evaluation.identity import identity, identity_of_data
 from zsas.evaluation.records import Store
 from zsas.evaluation.report import write_report
 from zsas.images import load_image
@@ -43,7 +48,11 @@ def cluster():
     torch.set_num_threads(1)
     path = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**scale.PATIENCE, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}.items():
+        for name, value in {
+            **ray_engine.PATIENCE,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": path,
+        }.items():
             patch.setenv(name, value)
         ray.init(
             address="local",
@@ -71,14 +80,26 @@ def rows_of(out):
     ]
 
 
+def files_below(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def examined(sources, out, settings=SETTINGS, make=small_segmenter, **cluster):
+    """New rows of a run on the cluster, as a list."""
+    output = Output(out, "table")
+    work = prepare([str(source) for source in sources], output, settings, {})
+    rows = segment(work.left, settings, output, make, Cluster(**cluster))
+    return list(work.keep(rows))
+
+
 def test_two_workers_give_the_masks_of_one_process(cluster, folder, tmp_path):
     (folder / "broken.png").write_bytes(b"not an image")
     try:
-        new = list(
-            scale.segment(
-                [str(folder)], tmp_path / "out", SETTINGS, workers=2, make=small_segmenter
-            )
-        )
+        new = examined([folder], tmp_path / "out", workers=2)
     finally:
         (folder / "broken.png").unlink()
     rows = rows_of(tmp_path / "out")
@@ -90,7 +111,7 @@ def test_two_workers_give_the_masks_of_one_process(cluster, folder, tmp_path):
     assert broken["image"].endswith("broken.png")
     assert "not an image" in broken["error"]
     assert len(new) == len(rows)
-    assert all("verdict" in row for row in new if "error" not in row)
+    assert [row.to_dict() for row in new] == rows
     segmenter = small_segmenter()
     for row in rows:
         if not row["error"]:
@@ -110,16 +131,25 @@ def test_both_commands_take_the_engine(cluster, folder, tmp_path):
         done = shell.invoke(app, [str(word) for word in words])
         assert done.exit_code == 0, done.output
 
-    typed("segment", folder / "tile", "--out", tmp_path / "far", "--threshold", 0.4, *engine)
-    typed("segment", folder / "tile", "--out", tmp_path / "near", "--threshold", 0.4)
-    rows = rows_of(tmp_path / "far")
-    assert len(rows) == len(list((folder / "tile").rglob("*.png")))
-    for row in rows:
-        far = json.loads(row["result"])
-        below = Path(row["image"]).relative_to(folder / "tile").with_suffix("")
-        near = json.loads((tmp_path / "near" / below / "result.json").read_text())
-        assert far["settings"]["threshold"] == 0.4
-        assert far["regions"] == near["regions"]
+    for layout in ("folders", "table"):
+        words = ["segment", folder / "tile", "--threshold", 0.4, "--format", layout]
+        typed(*words, "--out", tmp_path / f"far-{layout}", *engine)
+        typed(*words, "--out", tmp_path / f"near-{layout}")
+        far, near = (files_below(tmp_path / f"{place}-{layout}") for place in ("far", "near"))
+        assert far.keys() == near.keys()
+        assert {n: far[n] for n in far if n.endswith(".png")} == {
+            n: near[n] for n in near if n.endswith(".png")
+        }
+    far, near = (
+        {row["image"]: row for row in rows_of(tmp_path / f"{place}-table")}
+        for place in ("far", "near")
+    )
+    assert len(far) == len(list((folder / "tile").rglob("*.png")))
+    for image, row in far.items():
+        assert row["name"] == near[image]["name"]
+        one, other = (json.loads(found["result"]) for found in (row, near[image]))
+        assert one["settings"]["threshold"] == 0.4
+        assert one["regions"] == other["regions"]
     # Seen from here as from an address: S3 and the like differ in the word before the colon.
     measure = ["evaluate", "folder", "--root", folder.as_uri(), "--limit", 2]
     typed(*measure, "--out", tmp_path / "there", *engine)
@@ -133,14 +163,12 @@ def test_both_commands_take_the_engine(cluster, folder, tmp_path):
 
 def test_a_second_run_does_only_what_is_left(cluster, folder, tmp_path):
     out = tmp_path / "out"
-    first = list(
-        scale.segment([str(folder / "tile")], out, SETTINGS, workers=1, make=small_segmenter)
-    )
-    second = list(scale.segment([str(folder)], out, SETTINGS, workers=1, make=small_segmenter))
-    assert {row["image"] for row in first}.isdisjoint(row["image"] for row in second)
+    first = examined([folder / "tile"], out, workers=1)
+    second = examined([folder], out, workers=1)
+    assert {row.image for row in first}.isdisjoint(row.image for row in second)
     assert len(rows_of(out)) == len(list(folder.rglob("*.png")))
     with pytest.raises(ZsasError, match="run of other settings"):
-        list(scale.segment([str(folder)], out, Settings(), workers=1, make=small_segmenter))
+        examined([folder], out, Settings(), workers=1)
 
 
 def test_a_failure_is_tried_again_and_has_one_row(cluster, folder, tmp_path):
@@ -150,11 +178,11 @@ def test_a_failure_is_tried_again_and_has_one_row(cluster, folder, tmp_path):
     shutil.copytree(folder / "tile/test/spot", photos)
     whole = (photos / "000.png").read_bytes()
     (photos / "000.png").write_bytes(b"")
-    first = list(scale.segment([str(photos)], out, SETTINGS, workers=1, make=small_segmenter))
-    assert sorted(bool(row.get("error")) for row in first) == [False, False, True]
+    first = examined([photos], out, workers=1)
+    assert sorted(bool(row.error) for row in first) == [False, False, True]
     (photos / "000.png").write_bytes(whole)
-    (again,) = scale.segment([str(photos)], out, SETTINGS, workers=1, make=small_segmenter)
-    assert again["image"].endswith("000.png")
+    (again,) = examined([photos], out, workers=1)
+    assert again.image.endswith("000.png")
     rows = rows_of(out)
     assert len(rows) == 3
     assert not any(row["error"] for row in rows)
@@ -187,8 +215,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(
     pids = tmp_path / "pids"
     data = load_dataset("folder", folder)
     conditions = plan(SETTINGS)
-    facts = identity(data, conditions, small_segmenter(), 0)
-    store = Store(tmp_path / "run", facts, len(conditions))
+    store = Store(tmp_path / "run", identity_of_data(data, conditions, 0), len(conditions))
     kills = []
 
     def kill_one_when_three_are_done(done, total):
@@ -196,12 +223,12 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(
             kills.append(int(pids.read_text().split()[0]))
             os.kill(kills[0], signal.SIGKILL)
 
-    scale.evaluate(
+    distributed.evaluate(
         data,
         conditions,
         store,
-        workers=2,
-        make=slow_worker(pids),
+        slow_worker(pids),
+        Cluster(workers=2),
         progress=kill_one_when_three_are_done,
     )
     assert len(kills) == 1
@@ -209,6 +236,8 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(
 
     monkeypatch.setattr("zsas.evaluation.report.draw_curves", lambda *_: None)
     results = write_report(store, data, conditions, {"side": 0})
+    facts = identity(data, conditions, small_segmenter(), 0)
+    assert json.loads(json.dumps(facts)) == json.loads((tmp_path / "run/run.json").read_text())
     alone = Store(tmp_path / "alone", facts, len(conditions))
     run.evaluate(small_segmenter(), data, conditions, alone)
     expected = write_report(alone, data, conditions, {"side": 0})
@@ -239,14 +268,14 @@ def worker_that_dies_of(deadly):
 def test_an_image_that_kills_every_worker_is_a_row_with_an_error_and_takes_no_other_along(
     cluster, folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(scale, "RETRIES", 1)
+    monkeypatch.setattr(ray_engine, "RETRIES", 1)
     chosen = [str(path) for path in sorted(folder.glob("tile/test/good/*.png"))]
     make = worker_that_dies_of(load_image(chosen[1]))
-    rows = list(scale.segment(chosen, tmp_path / "out", SETTINGS, workers=1, batch=2, make=make))
-    errors = [row for row in rows if "error" in row]
+    rows = examined(chosen, tmp_path / "out", make=make, workers=1, batch=2)
+    errors = [row for row in rows if row.error]
     assert len(rows) == len(chosen)
-    assert [row["image"] for row in errors] == [chosen[1]]
-    assert "worker died" in errors[0]["error"]
+    assert [row.image for row in errors] == [chosen[1]]
+    assert "worker died" in errors[0].error
 
 
 def test_models_that_cannot_be_had_stop_the_run_with_their_sentence(cluster, folder, tmp_path):
@@ -254,7 +283,7 @@ def test_models_that_cannot_be_had_stop_the_run_with_their_sentence(cluster, fol
         raise ZsasError("The weights are not here.")
 
     with pytest.raises(ZsasError, match="The weights are not here"):
-        list(scale.segment([str(folder)], tmp_path / "out", SETTINGS, workers=1, make=make))
+        examined([folder], tmp_path / "out", make=make, workers=1)
     assert not rows_of(tmp_path / "out")
 
 
@@ -262,42 +291,7 @@ def test_workers_with_gpus_that_nobody_has_are_refused_instead_of_awaited(
     cluster, folder, tmp_path
 ):
     with pytest.raises(ZsasError, match="the cluster has 0 GPUs"):
-        list(
-            scale.segment(
-                [str(folder)], tmp_path / "out", SETTINGS, gpus_per_worker=1, make=small_segmenter
-            )
-        )
-
-
-def test_names_of_masks_do_not_meet(tmp_path):
-    for name in ("a/gear.png", "b/gear.png", "a/gear.jpg"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
-    jobs = scale.plan_masks([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "out")
-    assert len({job["mask"] for job in jobs}) == 3
-
-
-def test_masks_of_an_earlier_day_keep_their_names(tmp_path):
-    for name in ("day1/001.png", "day2/001.png"):
-        (tmp_path / name).parent.mkdir()
-        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
-    out = tmp_path / "out"
-    (first,) = scale.plan_masks([str(tmp_path / "day1")], out)
-    known = {first["image"]: first["mask"]}
-    (second,) = scale.plan_masks([str(tmp_path / "day2")], out, known)
-    assert second["mask"] != first["mask"]
-    (again,) = scale.plan_masks([str(tmp_path / "day1")], out, known)
-    assert again == first
-
-
-def test_photos_beside_the_results_are_found_and_results_are_not(tmp_path):
-    for name in ("1.png", "masks/1.png.png", "stages/1.png/overlay.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
-    jobs = scale.plan_masks([str(tmp_path)], tmp_path)
-    assert [job["mask"] for job in jobs] == ["masks/1.png.png"]
-    (named,) = scale.plan_masks([str(tmp_path / "masks/1.png.png")], tmp_path)
-    assert named["image"].endswith("masks/1.png.png")
+        examined([folder], tmp_path / "out", gpus_per_worker=1)
 
 
 def test_a_file_at_an_address_starts_no_program(monkeypatch):
@@ -309,9 +303,8 @@ def test_a_file_at_an_address_starts_no_program(monkeypatch):
     fsspec.filesystem("memory").pipe(
         "/trap/x.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n"
     )
-    sentence = scale._read("memory://trap/x.png")
-    assert isinstance(sentence, str)
-    assert sentence.startswith("memory://trap/x.png is not an image that can be read")
+    with pytest.raises(ZsasError, match=r"memory://trap/x\.png is not an image that"):
+        read_image(Job("memory://trap/x.png", "x"))
     assert not started
 
 
@@ -319,8 +312,8 @@ def test_every_worker_takes_the_preset_that_the_driver_chose(monkeypatch):
     from zsas import models
 
     monkeypatch.setattr(models, "default_preset", lambda: "base")
-    assert scale._named({"preset": None, "clip": "x"}, None) == {"preset": "base", "clip": "x"}
-    assert scale._named({"preset": "tiny"}, None) == {"preset": "tiny"}
+    assert ray_engine.loader(ModelChoice(clip="x")).args == (ModelChoice("base", "x"),)
+    assert ray_engine.loader(ModelChoice("tiny")).args == (ModelChoice("tiny"),)
 
 
 def test_addresses_are_listed_through_fsspec():
@@ -331,12 +324,9 @@ def test_addresses_are_listed_through_fsspec():
         "/bucket/line/1.png", cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
     )
     system.pipe("/bucket/notes.txt", b"")
-    (job,) = scale.plan_masks(["memory://bucket"], __import__("pathlib").Path("/out"))
-    assert job["mask"] == "masks/line/1.png.png"
-    assert scale._read(job["image"]).shape == (4, 4, 3)
-    assert "There is no file memory://" in scale._read("memory://bucket/gone.png")
-
-
-def test_no_image_is_one_sentence(tmp_path):
-    with pytest.raises(ZsasError, match="There is no image in"):
-        scale.plan_masks([str(tmp_path)], tmp_path / "out")
+    (job,) = plan_images(["memory://bucket"], Output(Path("/out"), "table"))
+    assert job.name == "line/1"
+    assert job.stamp
+    assert read_image(job).shape == (4, 4, 3)
+    with pytest.raises(ZsasError, match="There is no file memory://"):
+        read_image(Job("memory://bucket/gone.png", "gone"))

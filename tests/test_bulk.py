@@ -1,0 +1,129 @@
+"""Names, rows and the walk over many images."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.helpers.results import make_result
+from zsas.bulk import Job, Output, Row, plan, unique_names, walk
+from zsas.errors import ZsasError
+from zsas.rows import open_rows
+from zsas.stopping import Stopped
+
+
+def grey(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.zeros((4, 4, 3), np.uint8))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("wanted", "taken", "names"),
+    [
+        (["a.png"], [], ["a"]),
+        (["a.png", "a.jpg"], [], ["a_png", "a_jpg"]),
+        (["a.png", "A.PNG"], [], ["a_png", "A_PNG_2"]),  # some file systems take them for one
+        (["x/a.png", "y/a.png"], [], ["x/a", "y/a"]),
+        (["a.png"], ["a"], ["a_png"]),
+        (["a.png"], ["A", "a_png"], ["a_png_2"]),
+        (["a.png", "a.png", "a.png"], [], ["a_png", "a_png_2", "a_png_3"]),
+        (["a", "a.b.png"], [], ["a", "a.b"]),
+    ],
+)
+def test_names_never_meet(wanted: list[str], taken: list[str], names: list[str]) -> None:
+    assert unique_names(wanted, taken) == names
+
+
+def test_names_of_an_earlier_day_stay(tmp_path: Path) -> None:
+    for day in ("day1", "day2"):
+        grey(tmp_path / day / "001.png")
+    output = Output(tmp_path / "out", "table")
+    (first,) = plan([str(tmp_path / "day1")], output)
+    known = {first.image: first.name}
+    (second,) = plan([str(tmp_path / "day2")], output, known)
+    assert (first.name, second.name) == ("001", "001_png")
+    assert plan([str(tmp_path / "day1")], output, known) == [first]
+
+
+def test_images_beside_the_results_are_found_and_results_are_not(tmp_path: Path) -> None:
+    for name in ("1.png", "masks/1.png", "stages/1/overlay.png"):
+        grey(tmp_path / name)
+    output = Output(tmp_path, "table")
+    assert [job.name for job in plan([str(tmp_path)], output)] == ["1"]
+    (named,) = plan([str(tmp_path / "masks/1.png")], output)
+    assert named.image.endswith("masks/1.png")
+
+
+def test_no_image_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ZsasError, match="There is no image in"):
+        plan([str(tmp_path)], Output(tmp_path / "out", "table"))
+
+
+def read(item: int) -> np.ndarray:
+    if item == 1:
+        raise ZsasError("One is not here.")
+    return np.full((2, 2, 3), item, np.uint8)
+
+
+def decide(images: list[np.ndarray]) -> list[object]:
+    if any(image.max() == 3 for image in images):
+        raise RuntimeError("three")
+    return [make_result(image_score=float(image.max())) for image in images]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+def test_one_fault_takes_no_other_image_along(batch: int) -> None:
+    answers = dict(walk(range(6), read, decide, batch))  # type: ignore[arg-type]
+    assert list(answers) == [0, 1, 2, 3, 4, 5]
+    assert answers[1] == "One is not here."
+    assert answers[3] == "The image could not be segmented (RuntimeError: three)."
+    assert [answers[i].image_score for i in (0, 2, 4, 5)] == [0, 2, 4, 5]  # type: ignore[union-attr]
+
+
+def test_a_walk_that_is_cancelled_ends() -> None:
+    def cancelled(images: list[np.ndarray]) -> list[object]:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        list(walk([0], read, cancelled))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("format", ["folders", "table"])
+def test_rows_come_back_as_they_were(tmp_path: Path, format: str) -> None:
+    output = Output(tmp_path, format)  # type: ignore[arg-type]
+    odd = "b\udcff.png"  # a file name that is no valid text
+    rows = [
+        Row.of(Job("a.png", "a", "1"), make_result(), output.mask_of("a")),
+        Row.of(Job(odd, "b", "1"), make_result(), output.mask_of("b")),
+        Row.failed(Job("c.png", "c", "1"), "It is empty."),
+    ]
+    for name in ("a", "b"):
+        grey(tmp_path / name / "mask.png")
+        (tmp_path / name / "result.json").write_text("{}")
+    with open_rows(output, {}, "r") as store:
+        for row in rows:
+            store.put(replace(row, run="r"))
+    again = open_rows(output, {}, "r")
+    jobs = [Job("a.png", "a", "1"), Job(odd, "b", "1"), Job("c.png", "c", "1")]
+    done = [job for job in jobs if again.has(job)]
+    assert done == jobs[:2]  # a failure is tried again
+    stored = list(again.stored(jobs[:2]))
+    assert [row.result for row in stored] == [row.result for row in rows[:2]]
+    assert json.loads(stored[0].result)["anomalous"]
+
+
+def test_a_line_that_a_kill_has_cut_is_dropped(tmp_path: Path) -> None:
+    output = Output(tmp_path)
+    with open_rows(output, {}, "r") as store:
+        store.put(Row(image="a.png", name="a", run="r"))
+    path = tmp_path / "results.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:40])
+    assert open_rows(output, {}, "r").names == {"a.png": "a"}
+    assert path.read_bytes() == whole

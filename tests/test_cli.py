@@ -290,7 +290,7 @@ def test_folders_are_kept_and_names_never_collide(tmp_path: Path) -> None:
     assert "photos/b" in both
     assert "other/b" in both
     files = [str(folder / "b.png"), str(other / "b.png"), str(folder / "b.png")]
-    assert [job.name for job in plan(files, folders)] == ["b_png", "b_png_2"]
+    assert [job.name for job in plan(files, folders)] == ["b", "b_2"]
 
 
 def test_results_are_not_taken_for_photos(run: Run, tmp_path: Path) -> None:

@@ -128,23 +128,25 @@ class Row:
 def unique_names(wanted: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
     """A name for each file, without its suffix, none like another one's whatever the case of letters.
 
-    Names that differ only by their suffix get it in the name ("gear_png", "gear_jpg"); a number follows where that is
-    not enough. Case is ignored because some file systems do not tell Gear from gear.
+    Names that differ only by their suffix get it in the name ("gear_png", "gear_jpg"); a number follows where names are
+    equal even so. Case is ignored because some file systems do not tell Gear from gear.
 
     Args:
         wanted: Relative paths with suffixes, folders separated by "/".
         taken: Names that others have already.
 
-    >>> unique_names(["a/gear.png", "gear.png", "gear.jpg"])
-    ['a/gear', 'gear_png', 'gear_jpg']
+    >>> unique_names(["a/gear.png", "gear.png", "gear.jpg", "gear.jpg"])
+    ['a/gear', 'gear_png', 'gear_jpg', 'gear_jpg_2']
     """
     paths = [PurePosixPath(name) for name in wanted]
-    stems = collections.Counter(str(path.with_suffix("")).casefold() for path in paths)
+    suffixes: dict[str, set[str]] = collections.defaultdict(set)
+    for path in paths:
+        suffixes[str(path.with_suffix("")).casefold()].add(path.suffix.casefold())
     used = {name.casefold() for name in taken}
     names = []
     for path in paths:
         stem = path.with_suffix("")
-        if stems[str(stem).casefold()] > 1 or str(stem).casefold() in used:
+        if len(suffixes[str(stem).casefold()]) > 1:
             stem = path.with_name(path.name.replace(".", "_"))
         name, number = stem, 2
         while str(name).casefold() in used:

@@ -411,7 +411,7 @@ def test_each_output_can_be_matched_to_its_photo(tmp_path: Path, engine: Engine)
         tmp_path / "p.zip", *((name, content) for name in members), ("bad.png", b"nothing")
     )
     names, rows, lines, coco = run_and_read(engine, [path])
-    saved = ["Деталь", "деталь-2", "000", "000-2", "Gear", "gear-2"]
+    saved = ["Деталь", "деталь_2", "000", "000_2", "Gear", "gear_2"]
     assert [row["saved_as"] for row in rows] == [*saved, ""]
     assert [(line["file"], line["saved_as"]) for line in lines[:-1]] == list(
         zip(members, saved, strict=True)

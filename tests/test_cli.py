@@ -30,13 +30,13 @@ Run = Callable[..., Result]
 class StandIn:
     """A segmenter without models: a bright photo is anomalous, a dark one normal, red fails."""
 
-    loaded: ClassVar[dict[str, Any]]
+    loaded: ClassVar[models.ModelChoice]
     batches: ClassVar[list[int]]
     """Sizes of what was encoded by the latest call."""
 
     @classmethod
-    def from_preset(cls, **model: Any) -> StandIn:
-        cls.loaded = model
+    def from_choice(cls, choice: models.ModelChoice, *, cache_bytes: int) -> StandIn:
+        cls.loaded = choice
         return cls()
 
     @classmethod
@@ -204,13 +204,9 @@ def test_the_models_can_be_chosen(run: Run, tmp_path: Path) -> None:
         "--preset base --clip a/b --sam c/d --adapter e.safetensors --device cpu --precision bf16"
     )
     run("segment", photo(tmp_path / "gear.png"), "--json", *flags.split())
-    assert {name: StandIn.loaded[name] for name in ("preset", "clip", "sam", "adapter")} == {
-        "preset": "base",
-        "clip": "a/b",
-        "sam": "c/d",
-        "adapter": "e.safetensors",
-    }
-    assert (StandIn.loaded["device"], StandIn.loaded["precision"]) == ("cpu", "bf16")
+    assert StandIn.loaded == models.ModelChoice(
+        "base", "a/b", "c/d", {"linear": "e.safetensors"}, "cpu", "bf16"
+    )
 
 
 @pytest.mark.parametrize("flag", [("--device", "cpu"), ("--adapter", "e.safetensors")])
@@ -356,10 +352,10 @@ def test_bad_usage_is_a_sentence_and_exit_code_2(
 def test_a_bug_is_a_sentence_and_exit_code_1(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def break_down(**model: Any) -> None:
+    def break_down(choice: models.ModelChoice, **_: Any) -> None:
         raise KeyError("oops")
 
-    monkeypatch.setattr(StandIn, "from_preset", break_down)
+    monkeypatch.setattr(StandIn, "from_choice", break_down)
     outcome = run("segment", photo(tmp_path / "gear.png"), "--json")
     assert outcome.exit_code == 1
     assert "KeyError: 'oops'" in outcome.stderr

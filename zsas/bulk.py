@@ -18,6 +18,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from zsas.errors import ZsasError, reason
+from zsas.extras import require
+from zsas.images import SUFFIXES, Scan, is_result, load_image, scan_images
+from zsas.models import ModelChoice, Models
 from zsas.settings import Settings
 from zsas.stopping import Stopped
 
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 Format = Literal["folders", "table"]
 Item = TypeVar("Item")
+
+_OWN_FILES = ("result.json", "results.jsonl", "run.json")
 
 
 @dataclass(frozen=True)
@@ -172,15 +177,15 @@ def plan(
     Raises:
         ZsasError: If there is no image at all, or a folder or address cannot be listed.
     """
-    return _jobs(_listed(sources, output), known or {})
+    return _jobs(_listed(sources, output, Scan()), known or {})
 
 
-def _listed(sources: Sequence[str], output: Output) -> dict[str, tuple[str, str]]:
-    """Image to relative name and stamp."""
+def _listed(sources: Sequence[str], output: Output, scan: Scan) -> dict[str, tuple[str, str]]:
+    """Image to relative name and stamp; what is left out goes to `scan`."""
     several = sum("://" in source or os.path.isdir(source) for source in sources) > 1
     found: dict[str, tuple[str, str]] = {}
     for source in sources:
-        listed = _far(source) if "://" in source else _near(source, output)
+        listed = _far(source) if "://" in source else _near(source, output, scan)
         for image, name, stamp, is_folder in listed:
             if is_folder and several:
                 name = f"{_last_part(source)}/{name}"
@@ -199,15 +204,20 @@ def _jobs(found: Mapping[str, tuple[str, str]], known: Mapping[str, str]) -> lis
     return [Job(image, names[image], stamp) for image, (_, stamp) in found.items()]
 
 
-def _near(source: str, output: Output) -> Iterator[tuple[str, str, str, bool]]:
+def _near(source: str, output: Output, scan: Scan) -> Iterator[tuple[str, str, str, bool]]:
     """(path, relative name, stamp, whether the source is a folder) of files and folders on disk."""
-    from zsas.images import find_images, is_result
-
     root = Path(os.path.expanduser(source))
     is_folder = os.path.isdir(root)
     ours = _own_folders(root, output) if is_folder else []
-    for path in find_images([root]):
-        if is_folder and (is_result(path) or any(path.resolve().is_relative_to(o) for o in ours)):
+    below = scan_images([root])
+
+    def is_ours(path: Path) -> bool:
+        written = path.name in _OWN_FILES or is_result(path)
+        return is_folder and (written or any(path.resolve().is_relative_to(o) for o in ours))
+
+    scan.left_out += [each for each in below.left_out if not is_ours(each.path)]
+    for path in below.images:
+        if is_ours(path):
             continue
         name = path.relative_to(root).as_posix() if is_folder else path.name
         yield str(path), name, _stamp(path), is_folder
@@ -220,13 +230,14 @@ def _own_folders(root: Path, output: Output) -> list[Path]:
     out = output.folder.resolve()
     if root.resolve() in out.parents:
         return [out]
-    return [out / "masks", out / "stages"] if output.format == "table" else []
+    return (
+        [out / name for name in ("masks", "stages", "results")] if output.format == "table" else []
+    )
 
 
 def _far(source: str) -> Iterator[tuple[str, str, str, bool]]:
+    require("tables")
     import fsspec
-
-    from zsas.images import SUFFIXES
 
     try:
         system, root = fsspec.core.url_to_fs(source)
@@ -265,12 +276,14 @@ class Work:
         left: Those without a row of this run.
         rows: Where rows are kept; None where nothing is written.
         run: Digest of settings and models.
+        scan: What the named folders hold beside.
     """
 
     jobs: list[Job]
     left: list[Job]
     rows: Rows | None
     run: str
+    scan: Scan
 
     def __iter__(self) -> Iterator[Row]:
         """The rows that earlier calls with the same settings and models have left."""
@@ -290,8 +303,22 @@ class Work:
                 yield row
 
 
+def load(choice: ModelChoice, cache_bytes: int) -> Segmenter:
+    """The segmenter of a choice.
+
+    Raises:
+        ZsasError: If a model cannot be had or weights do not fit.
+    """
+    # A missing model is said at once, without torch; weights and a device are looked at first, with it.
+    if not (choice.weights or choice.device):
+        Models(choice).fetch("clip", "sam")
+    from zsas.pipeline import Segmenter
+
+    return Segmenter.from_choice(choice, cache_bytes=cache_bytes)
+
+
 def prepare(
-    sources: Sequence[str], output: Output, settings: Settings, model: Mapping[str, Any]
+    sources: Sequence[str], output: Output, settings: Settings, choice: ModelChoice
 ) -> Work:
     """List the images and find what an earlier call has done; no model is loaded.
 
@@ -299,23 +326,27 @@ def prepare(
         sources: As for `plan`.
         output: Where results go.
         settings: Of the whole run.
-        model: What names the models, as JSON types, without the device.
+        choice: The models; on which device they run may change between calls.
 
     Raises:
         ZsasError: If there is no image, or the folder cannot be written to or holds a table of another run.
     """
-    identity = {"settings": settings.to_dict(), "model": dict(model)}
+    model = replace(choice.named(), device=None).to_dict()
+    identity = {"settings": settings.to_dict(), "model": model}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     # Listed before the folder is touched: a mistyped source leaves nothing behind.
-    found = _listed(sources, output)
+    scan = Scan()
+    found = _listed(sources, output, scan)
     if output.folder is None:
         jobs = _jobs(found, {})
-        return Work(jobs, jobs, None, digest)
+        return Work(jobs, jobs, None, digest, scan)
+    if output.format == "table":
+        require("tables")
     from zsas.rows import open_rows
 
     rows = open_rows(output, identity, digest)
     jobs = _jobs(found, rows.names)
-    return Work(jobs, [job for job in jobs if not rows.has(job)], rows, digest)
+    return Work(jobs, [job for job in jobs if not rows.has(job)], rows, digest, scan)
 
 
 def walk(
@@ -422,7 +453,6 @@ def read_image(job: Job) -> Photo:
         ZsasError: If it cannot be had.
     """
     from zsas.datasets.folders import place
-    from zsas.images import load_image
 
     return load_image(place(job.image))
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zsas.models import PUBLISHED, presets
+from zsas.models import PUBLISHED, ModelChoice, parse_weights, presets
 from zsas.settings import Knob, Settings, knobs
 
 PANELS = {
@@ -141,14 +141,14 @@ def with_models(command: Command) -> Command:
     """Give a command the flags of the models; it receives them as one argument `choice`, a `ModelChoice`."""
 
     def make(values: dict[str, Any]) -> Any:
-        from zsas.choice import ModelChoice
-
-        return ModelChoice(**{**values, "precision": values["precision"].value})
+        weights = parse_weights(values.pop("weights") or (), values.pop("adapter"))
+        return ModelChoice(**{**values, "precision": values["precision"].value}, weights=weights)
 
     flags = [
         _flag("preset", Preset),
         _flag("clip", Clip),
         _flag("sam", Sam),
+        _flag("weights", Weights),
         _flag("adapter", Adapter),
         _flag("device", Device),
         _flag("precision", Precision, PrecisionName.auto),

@@ -252,7 +252,9 @@ class TestHub:
 
     def test_a_mask_of_the_hub_is_read_as_one_on_disk(self, tmp_path):
         palette = Image.fromarray(SPOT).convert("P")
-        palette.putpalette([255, 255, 255] + [128, 0, 0] * 255)  # no black and white: the index counts
+        palette.putpalette(
+            [255, 255, 255] + [128, 0, 0] * 255
+        )  # no black and white: the index counts
         file = io.BytesIO()
         palette.save(file, "PNG")
         cut = cv2.imencode(".png", SPOT)[1].tobytes()[:-30]

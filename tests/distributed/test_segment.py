@@ -19,7 +19,6 @@ from tests.helpers.datasets import write_folder
 from tests.helpers.models import small_segmenter
 from zsas.bulk import Job, Output, prepare, read_image
 from zsas.bulk import plan as plan_images
-from zsas.choice import ModelChoice
 from zsas.cli import app
 from zsas.datasets.load import load_dataset
 from zsas.distributed import ray as ray_engine
@@ -32,6 +31,7 @@ from zsas.evaluation.identity import identity, identity_of_data
 from zsas.evaluation.records import Store
 from zsas.evaluation.report import write_report
 from zsas.images import load_image
+from zsas.models import ModelChoice
 from zsas.settings import Settings
 
 pytestmark = pytest.mark.ray
@@ -91,7 +91,7 @@ def files_below(folder):
 def examined(sources, out, settings=SETTINGS, make=small_segmenter, **cluster):
     """New rows of a run on the cluster, as a list."""
     output = Output(out, "table")
-    work = prepare([str(source) for source in sources], output, settings, {})
+    work = prepare([str(source) for source in sources], output, settings, ModelChoice())
     rows = segment(work.left, settings, output, make, Cluster(**cluster))
     return list(work.keep(rows))
 

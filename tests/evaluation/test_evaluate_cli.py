@@ -18,7 +18,7 @@ from zsas.pipeline import Segmenter
 
 @pytest.fixture
 def shell(monkeypatch, tmp_path):
-    monkeypatch.setattr(Segmenter, "from_preset", lambda *_, **__: small_segmenter())
+    monkeypatch.setattr(Segmenter, "from_choice", lambda *_, **__: small_segmenter())
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "parts", per_kind=1)
     return lambda *words: CliRunner().invoke(app, ["evaluate", *map(str, words)])

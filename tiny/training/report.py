@@ -18,11 +18,11 @@ from tiny.synthetic import scene
 from tiny.synthetic.dataset import write_once
 from tiny.synthetic.defects import PHRASES
 from zsas.backbones.sam import Prompt
-from zsas.choice import ModelChoice
 from zsas.datasets.load import load_dataset
 from zsas.evaluation.conditions import plan
 from zsas.evaluation.run import measure_and_report
 from zsas.localizers import anomaly_map
+from zsas.models import ModelChoice
 from zsas.pipeline import Segmenter
 from zsas.settings import Settings
 from zsas.text import TEMPLATES
@@ -188,6 +188,8 @@ def write_report(
         The report.
     """
     conditions = plan(Settings(), ["cascade"])
+    adapter = {"linear": model["adapter"]} if model.get("adapter") else {}
+    choice = ModelChoice(model["preset"], model.get("clip"), model.get("sam"), adapter)
     lines, everything = ["# The tiny models, measured"], {}
     sets = {
         "made, held-out seeds": made_set(out / "seeds", False, per_category),
@@ -196,9 +198,7 @@ def write_report(
     }
     for name, root in sets.items():
         data = load_dataset("folder", root)
-        results = measure_and_report(
-            data, conditions, out / name.replace(" ", "-"), ModelChoice(**model)
-        )
+        results = measure_and_report(data, conditions, out / name.replace(" ", "-"), choice)
         everything[name] = results["table"]
         lines += cascade_table(name, results)
         if root in roots:

@@ -12,8 +12,8 @@ from zsas.cli.root import OPTIONS, progress_bar
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
-    from zsas.choice import ModelChoice
     from zsas.distributed.ray import Cluster
+    from zsas.models import ModelChoice
 
 app = typer.Typer(**OPTIONS)
 

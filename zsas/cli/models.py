@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from zsas.models import presets
+
 app = typer.Typer(help="List the presets, or fetch the weights of one.")
 
 
@@ -33,9 +35,9 @@ def list_models(context: typer.Context) -> None:
         here = is_here(preset)
         table.add_row(
             f"{name} (default)" if name == default_preset() else name,
-            "in the package" if preset.bundled else preset.clip,
-            "in the package" if preset.bundled else preset.sam,
-            _size_text(_bytes_on_disk(preset.clip, preset.sam) or preset.size_bytes),
+            "in the package" if preset.bundled else preset.source("clip"),
+            "in the package" if preset.bundled else preset.source("sam"),
+            _size_text(_bytes_on_disk(*preset.roles.values()) or preset.size_bytes),
             "yes" if here else f"no: zsas models fetch {name}",
             preset.purpose,
         )
@@ -43,7 +45,7 @@ def list_models(context: typer.Context) -> None:
 
 
 @app.command("fetch")
-def fetch_model(preset: Annotated[str, typer.Argument(help="paper, base or tiny.")]) -> None:
+def fetch_model(preset: Annotated[str, typer.Argument(help=f"{presets.names()}.")]) -> None:
     """Download the weights of a preset, so that it works without a network afterwards."""
     from zsas.models import fetch, is_here, preset_named
 

@@ -17,8 +17,8 @@ from zsas.settings import Settings
 
 if TYPE_CHECKING:
     from zsas.bulk import Output, Row, Work
-    from zsas.choice import ModelChoice
     from zsas.distributed.ray import Cluster
+    from zsas.models import ModelChoice
 
 
 class FormatName(StrEnum):
@@ -89,13 +89,15 @@ def segment(
     from zsas.bulk import Output, prepare
 
     output = Output(out.absolute() if out and cluster else out, format.value, stages)
-    work = prepare(images, output, settings, choice.to_dict())
+    work = prepare(images, output, settings, choice)
     rows = _rows(work, settings, choice, output, batch, cluster)
     stdout = sys.stdout
     # Ray tells of a worker's death on stdout, which belongs to the results.
     with redirect_stdout(sys.stderr) if cluster is not None else nullcontext():
         failed, anomalous = _report(rows, len(work.jobs), json=json, out=out, stdout=stdout)
-    if failed:
+    if work.scan.left_out:
+        print(work.scan.sentence, file=sys.stderr)
+    if failed or work.scan.unreadable:
         raise typer.Exit(2)
     if fail_on is not None and anomalous:
         raise typer.Exit(1)
@@ -110,7 +112,7 @@ def _rows(
     cluster: Cluster | None,
 ) -> Iterator[Row]:
     """The rows that are there, then the new ones."""
-    from zsas import bulk
+    from zsas.bulk import examine, load
 
     yield from work
     if not work.left:
@@ -121,12 +123,12 @@ def _rows(
 
         yield from work.keep(far(work.left, settings, output, loader(choice), cluster))
         return
-    segmenter = choice.load(cache_bytes=0)  # each image is seen once
+    segmenter = load(choice, cache_bytes=0)  # each image is seen once
     from zsas.device import default_batch, keep_freed_memory
 
     keep_freed_memory()
     batch = batch or default_batch(choice.device)
-    yield from work.keep(bulk.examine(segmenter, work.left, settings, output, batch))
+    yield from work.keep(examine(segmenter, work.left, settings, output, batch))
 
 
 def _report(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zsas.errors import ZsasError, reason
 
 if TYPE_CHECKING:
-    from zsas.choice import ModelChoice
+    from zsas.models import ModelChoice
     from zsas.pipeline import Segmenter
 
     Load = Callable[[], Segmenter]
@@ -110,10 +110,11 @@ def loader(choice: ModelChoice) -> Load:
 
 
 def _load(choice: ModelChoice) -> Segmenter:
+    from zsas.bulk import load
     from zsas.device import keep_freed_memory
 
     keep_freed_memory()
-    return choice.load(cache_bytes=CACHE_BYTES)
+    return load(choice, cache_bytes=CACHE_BYTES)
 
 
 def _sizes(cluster: Cluster, resources: Mapping[str, float]) -> tuple[int, float, int]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from zsas import draw
 from zsas.backbones.sam import Masks, Prompt, SamFeatures
-from zsas.choice import ModelChoice
+from zsas.bulk import load
 from zsas.datasets.samples import Dataset, Sample
 from zsas.device import default_batch, keep_freed_memory
 from zsas.distributed.ray import Cluster, loader
@@ -23,6 +23,7 @@ from zsas.errors import ZsasError, reason
 from zsas.evaluation.conditions import Condition
 from zsas.evaluation.metrics import Truth
 from zsas.evaluation.records import Outcome, Record, Store
+from zsas.models import ModelChoice
 from zsas.pipeline import Encoding, Segmenter
 from zsas.result import Result
 from zsas.settings import Settings
@@ -67,12 +68,13 @@ def measure_and_report(
 
     if cluster is not None:
         store = Store(out, identity_of_data(data, conditions, side), len(conditions))
-        load = loader(choice)
-        distributed.evaluate(data, conditions, store, load, cluster, side=side, progress=progress)
+        distributed.evaluate(
+            data, conditions, store, loader(choice), cluster, side=side, progress=progress
+        )
     else:
         keep_freed_memory()
         batch = batch or default_batch(choice.device)
-        segmenter = choice.load(cache_bytes=CACHE_BYTES + CACHE_BYTES_PER_IMAGE * batch)
+        segmenter = load(choice, cache_bytes=CACHE_BYTES + CACHE_BYTES_PER_IMAGE * batch)
         store = Store(out, identity(data, conditions, segmenter, side), len(conditions))
         evaluate(segmenter, data, conditions, store, side=side, batch=batch, progress=progress)
     facts = {"models": dict(store.models), "side": side}

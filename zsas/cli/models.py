@@ -57,6 +57,37 @@ def fetch_model(preset: Annotated[str, typer.Argument(help=f"{presets.names()}."
     print(f"{preset} is here now.")
 
 
+@app.command("convert")
+def convert_model(
+    file: Annotated[
+        Path, typer.Argument(help="open_clip's .safetensors or .pt file.", dir_okay=False)
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder to write, for --clip.", metavar="DIR", file_okay=False)
+    ],
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            help="gelu or quick_gelu, where neither file nor open_clip_config.json says it."
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with a tokenizer, or open_clip's bpe_simple_vocab_16e6.txt.gz; found by itself where one "
+            "is beside the file or open_clip is installed."
+        ),
+    ] = None,
+) -> None:
+    """Convert a CLIP from open_clip's format into a folder that --clip takes."""
+    from zsas.models.convert import convert
+
+    made = convert(file, out, activation=activation, tokenizer=tokenizer)
+    print(f"{out} is a CLIP with the activation {made.activation} now: use it with --clip {out}.")
+    if made.note:
+        print(made.note)
+
+
 def _bytes_on_disk(*folders: str) -> int:
     """Size of the models that are local folders."""
     return sum(file.stat().st_size for folder in folders for file in Path(folder).glob("*.*"))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import zsas
 from tests.helpers import ROOT
@@ -107,3 +108,21 @@ def test_the_wheel_holds_all_that_a_user_needs_and_nothing_else(wheel: Path) -> 
     assert inside == expected
     assert "zsas/py.typed" in inside
     assert wheel.stat().st_size < 25e6
+
+
+def test_every_requirement_is_locked_within_its_bounds() -> None:
+    locked = {}
+    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
+        name, version = line.split(";")[0].strip().split("==")
+        locked[canonicalize_name(name)] = version
+    for file in ("requirements.txt", "requirements-dev.txt"):
+        for line in (ROOT / file).read_text(encoding="utf-8").splitlines():
+            if not line.startswith(("#", "-r")):
+                wanted = Requirement(line)
+                assert wanted.specifier.contains(locked[canonicalize_name(wanted.name)]), line
+
+
+def test_the_version_is_the_same_wherever_it_stands() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {zsas.__version__}\n" in citation
+    assert f"\n## {zsas.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 import tomllib
 import zipfile
 from pathlib import Path
 
+import httpx
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -126,3 +131,57 @@ def test_the_version_is_the_same_wherever_it_stands() -> None:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {zsas.__version__}\n" in citation
     assert f"\n## {zsas.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_installed_package_serves_the_page_with_its_examples(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """The wheel alone, unpacked where no clone is near; `zsas serve` is what a user types."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "zsas", "serve", "--port", str(port), "--preset", "tiny"]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
+        try:
+            page = _page(f"http://127.0.0.1:{port}/", server)
+        finally:
+            server.terminate()
+            printed = server.communicate(timeout=60)[0]
+    assert 'data-example=\\"wood-hole\\"' in page, printed
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_one_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [sys.executable, "-m", "zsas", "serve", "--preset", "tiny"]
+        done = subprocess.run(
+            [*command, "--port", str(taken.getsockname()[1])],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith("The page cannot be served")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def _page(url: str, server: subprocess.Popen[str]) -> str:
+    for _ in range(120):
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(url, timeout=30).text
+        assert server.poll() is None, server.communicate()[0]
+        time.sleep(0.5)
+    raise AssertionError("The page did not come up in a minute.")

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import Any
 
 from zsas.errors import ZsasError
 from zsas.extras import require
 
 
-def serve() -> None:
-    """Start the page and wait; a sentence and exit code 1 if it cannot start, 130 if a person ends it."""
+def serve(**options: Any) -> None:
+    """Start the page and wait; a sentence and exit code 1 if it cannot start, 130 if a person ends it.
+
+    Args:
+        options: For `gr.Blocks.launch`: `server_name`, `server_port`.
+    """
     # Whoever runs a server ends it with SIGTERM; as with Ctrl+C, visitors' files are removed on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         require("ui")
         from zsas.ui.server import launch
 
-        launch()
+        launch(**options)
     except ZsasError as error:
         sys.exit(str(error))
+    except OSError:  # gradio found no port
+        sys.exit(
+            "The page cannot be served: the port is taken, or the address is not one of this machine. Choose others "
+            "with --host and --port, or with GRADIO_SERVER_NAME and GRADIO_SERVER_PORT."
+        )
     except KeyboardInterrupt:
         sys.exit(130)

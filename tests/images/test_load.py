@@ -168,7 +168,7 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
     contents = {
         "cut.png": (whole[: len(whole) // 2], "cut off or damaged"),
         "cut.jpg": (jpeg[: len(jpeg) // 2], "cut off or damaged"),
-        "beginning.png": (whole[:20], "not an image"),
+        "beginning.png": (whole[:20], "cut off or damaged"),
         "empty.png": (b"", "is empty"),
         "words.png": (b"These are words, not pixels.", "not an image"),
         "program.png": (

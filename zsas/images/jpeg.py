@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from zsas.images import pillow
@@ -114,6 +116,24 @@ def markers(data: bytes) -> Frame:
     return frame
 
 
+def is_whole(data: bytes, decode: Callable[[bytes], NDArray[Any]]) -> bool:
+    """Whether a JPEG inside another file has all its pixels.
+
+    Args:
+        data: From its first marker on.
+        decode: Makes pixels of such data.
+    """
+    frame = markers(data)
+    if not frame.end or frame.missing or not _in_order(frame.restarts):
+        return False
+    if frame.ended:
+        return True
+    if frame.process == 3 or frame.process >= 9:
+        return False
+    body = data[: frame.end]
+    return np.array_equal(decode(body + _END), decode(body + _FILL + _END))
+
+
 def _start_of_frame(frame: Frame, process: int, body: bytes) -> None:
     frame.process, frame.bits = process, body[0]
     frame.height = int.from_bytes(body[1:3], "big")
@@ -140,18 +160,18 @@ def _scan_end(data: bytes, at: int, frame: Frame) -> int:
     restarts: list[int] = []
     frame.restarts.append(restarts)
     while True:
-        at = data.find(b"\xff", at)
-        if at < 0 or at + 1 >= len(data):
-            return len(data) if at < 0 else at
-        marker = data[at + 1]
+        start = data.find(b"\xff", at)
+        if start < 0:
+            return len(data)
+        at = start + 1
+        while data[at : at + 1] == b"\xff":  # a marker may begin with several
+            at += 1
+        marker = data[at] if at < len(data) else 0xFF
         if 0xD0 <= marker <= 0xD7:
             restarts.append(marker - 0xD0)
-        elif marker == 0xFF:
-            at += 1
-            continue
         elif marker:
-            return at
-        at += 2
+            return start
+        at += 1
 
 
 def _usual(whole: bytes, frame: Frame, options: ReadOptions, name: str) -> Raster:
@@ -164,7 +184,7 @@ def _usual(whole: bytes, frame: Frame, options: ReadOptions, name: str) -> Raste
         # Arithmetic coding may leave out zeros at the end, so that only the end mark tells.
         if not frame.ended:
             raise damaged(name)
-    elif not _is_complete(whole, image, frame.ended, name):
+    elif not _is_complete(whole, image, frame.ended and frame.process != 2, name):
         raise damaged(name)
     if raster.colour == "cmyk" and not frame.adobe:
         raster.notes.append("CMYK without Adobe's marker, read as inverted, as Adobe's is")
@@ -176,7 +196,7 @@ def _is_complete(whole: bytes, image: Image.Image, quick: bool, name: str) -> bo
 
     A decoder reads zeros where data are missing, and passes over data that are too many. So it gives other pixels
     with random bytes before the end mark if pixels are missing, and the same if none is. With an end mark, an eighth
-    of the size is compared, which takes half the time.
+    of the size is compared, which takes half the time and shows all but the last details of a progressive file.
     """
     filled = pillow.header(whole[:-2] + _FILL + _END, ("JPEG",), image.width * image.height, name)
     if quick:
@@ -223,7 +243,7 @@ def _count(data: bytes, name: str) -> int:
     if b"MPF\0" not in data[: 1 << 20]:
         return 1
     try:
-        with Image.open(io.BytesIO(data), formats=["MPO", "JPEG"]) as image:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
             return int(getattr(image, "n_frames", 1))
     except Exception:  # the first image can still be whole
         return 1
@@ -231,7 +251,7 @@ def _count(data: bytes, name: str) -> int:
 
 def _further(data: bytes, options: ReadOptions, pages: int, name: str) -> Raster:
     """A later image of a multi-picture file."""
-    with Image.open(io.BytesIO(data), formats=["MPO"]) as image:
+    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
         try:
             image.seek(options.page - 1)
         except Exception:  # a foreign file can make a decoder raise anything

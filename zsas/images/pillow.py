@@ -82,7 +82,8 @@ def header(data: bytes, formats: tuple[str, ...], max_pixels: int, name: str) ->
             f"{name} has more than the {max_pixels:,} pixels that are accepted; make it smaller."
         ) from None
     except Exception as error:  # a foreign file can make a decoder raise anything
-        raise _of_decoder(error, name, unreadable(name)) from None
+        weak = {"TGA", "DIB"} & {*formats}  # their beginnings are not sure signs
+        raise _of_decoder(error, name, unreadable(name) if weak else damaged(name)) from None
     try:
         check_size(image.height, image.width, max_pixels, name)
     except ZsasError:

@@ -61,7 +61,7 @@ def decode(content: Content, options: ReadOptions) -> Raster:
 
             return raw.decode(content, options)
         _check(page, options, content.size, name)
-        raster = _raster(page, _values(page, name), name)
+        raster = _raster(page, _values(page, name), options.bits, name)
         raster.page, raster.pages = max(1, options.page), len(pages)
         if len(pages) == 1 and len(tif.pages) > 1:
             raster.notes.append("its smaller copies were passed over")
@@ -172,6 +172,8 @@ def _each(value: Any) -> tuple[int, ...]:
 
 def _values(page: Any, name: str) -> NDArray[Any]:
     """(H, W) or (H, W, samples), whatever the planes' order in the file."""
+    if page.compression in (6, 7):
+        _check_jpegs(page, name)
     unpacked = _unpacked_words(page)
     values = page.asarray(squeeze=False, maxworkers=1) if unpacked is None else unpacked
     # (separate samples, depth, H, W, samples side by side)
@@ -179,6 +181,28 @@ def _values(page: Any, name: str) -> NDArray[Any]:
     if values.dtype.byteorder not in "=|":
         values = values.astype(values.dtype.newbyteorder("="))
     return values[..., 0] if values.shape[2] == 1 else values
+
+
+def _check_jpegs(page: Any, name: str) -> None:
+    """Refuse strips and tiles of JPEG that are cut off; decoders fill the rest with grey."""
+    from zsas.images.jpeg import is_whole
+
+    decode_segment = page.keyframe.decode
+    extra = {"jpegtables": page.jpegtables, "jpegheader": page.keyframe.jpegheader}
+    if extra["jpegheader"] is not None:  # the segments have no markers of their own
+        return
+    stream = page.parent.filehandle
+    for index, (offset, length) in enumerate(
+        zip(page.dataoffsets, page.databytecounts, strict=False)
+    ):
+        stream.seek(offset)
+        data = stream.read(length)
+
+        def decode(data: bytes, index: int = index) -> NDArray[Any]:
+            return decode_segment(data, index, **extra)[0]
+
+        if data[:2] == b"\xff\xd8" and not is_whole(data, decode):
+            raise damaged(name)
 
 
 def _unpacked_words(page: Any) -> NDArray[Any] | None:
@@ -197,7 +221,7 @@ def _unpacked_words(page: Any) -> NDArray[Any] | None:
     return words.astype(np.uint16).reshape(shape)
 
 
-def _raster(page: Any, values: NDArray[Any], name: str) -> Raster:
+def _raster(page: Any, values: NDArray[Any], bits_asked: int, name: str) -> Raster:
     photometric = int(page.photometric)
     bits = int(page.bitspersample)
     colours = {2: 3, 5: 4, 6: 3}.get(photometric, 1)
@@ -212,7 +236,7 @@ def _raster(page: Any, values: NDArray[Any], name: str) -> Raster:
     if np.issubdtype(values.dtype, np.floating):
         _set_float_range(raster, page, name)
     else:
-        _set_depth(raster, page, name)
+        _set_depth(raster, page, bits_asked, name)
     if photometric == 0:
         raster.inverted = True
     elif photometric == 3:
@@ -272,15 +296,17 @@ def _set_extra(raster: Raster, page: Any, values: NDArray[Any], colours: int, na
         raster.alpha_white = 2 ** min(int(page.bitspersample), 16) - 1
 
 
-def _set_depth(raster: Raster, page: Any, name: str) -> None:
+def _set_depth(raster: Raster, page: Any, bits_asked: int, name: str) -> None:
     """White by BitsPerSample; by what else declares fewer bits, where there is something."""
     bits = raster.bits
     if raster.values.dtype == np.bool_:
         raster.values, raster.white = raster.values.astype(np.uint8), 1
         return
-    if raster.signed and bits < 32:
+    if raster.signed and bits < 32 and not (bits_asked and bits > 8):
         raise not_read(
-            name, f"holds signed {bits}-bit values", "save it with values from 0, 8 or 16 bits"
+            name,
+            f"holds signed {bits}-bit values",
+            "save it with values from 0, or say with --bits how many bits are used",
         )
     if bits <= 8 or bits in (10, 12, 14):
         raster.white = 2**bits - 1

@@ -35,7 +35,9 @@ class Frame:
         components: Their identifiers.
         missing: Coefficients, (component, frequency), not sent with all their bits.
         adobe: Whether there is Adobe's marker.
-        restarts: For each scan its restart markers' numbers, in order.
+        sampling: For each component its horizontal and vertical sampling factor.
+        interval: Units between restart markers; 0 for none.
+        orderly: Whether each scan has had all of its restart markers, in order.
     """
 
     end: int = 0
@@ -47,7 +49,9 @@ class Frame:
     components: tuple[int, ...] = ()
     missing: set[tuple[int, int]] = field(default_factory=set)
     adobe: bool = False
-    restarts: list[list[int]] = field(default_factory=list)
+    sampling: dict[int, tuple[int, int]] = field(default_factory=dict)
+    interval: int = 0
+    orderly: bool = True
 
 
 def decode(content: Content, options: ReadOptions) -> Raster:
@@ -104,13 +108,15 @@ def markers(data: bytes) -> Frame:
             break
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(body) >= 6:
             _start_of_frame(frame, marker & 0x0F, body)
+        if marker == 0xDD and len(body) >= 2:
+            frame.interval = int.from_bytes(body[:2], "big")
         if marker == 0xEE and body[:5] == b"Adobe":
             frame.adobe = True
         at += 2 + length
         if marker == 0xDA:
-            _start_of_scan(frame, body)
-            at = _scan_end(data, at, frame)
+            at, restarts = _scan_end(data, at)
             frame.end = at
+            _scan(frame, body, restarts)
     if data[at : at + 2] == _END:
         frame.ended = True
     return frame
@@ -124,7 +130,7 @@ def is_whole(data: bytes, decode: Callable[[bytes], NDArray[Any]]) -> bool:
         decode: Makes pixels of such data.
     """
     frame = markers(data)
-    if not frame.end or frame.missing or not _in_order(frame.restarts):
+    if not frame.end or frame.missing or not frame.orderly:
         return False
     if frame.ended:
         return True
@@ -139,11 +145,16 @@ def _start_of_frame(frame: Frame, process: int, body: bytes) -> None:
     frame.height = int.from_bytes(body[1:3], "big")
     frame.width = int.from_bytes(body[3:5], "big")
     frame.components = tuple(body[6 : 6 + 3 * body[5] : 3])
+    factors = body[7 : 6 + 3 * body[5] : 3]
+    frame.sampling = {
+        each: (max(1, factor >> 4), max(1, factor & 0x0F))
+        for each, factor in zip(frame.components, factors, strict=False)
+    }
     frequencies = range(64) if process in (2, 10) else range(1)
     frame.missing = {(each, k) for each in frame.components for k in frequencies}
 
 
-def _start_of_scan(frame: Frame, body: bytes) -> None:
+def _scan(frame: Frame, body: bytes, restarts: list[int]) -> None:
     """A scan sends some coefficients; progressive ones are whole when the approximation is 0."""
     if not body or len(body) < 4 + 2 * body[0]:
         return
@@ -151,18 +162,33 @@ def _start_of_scan(frame: Frame, body: bytes) -> None:
     first, last, approximation = body[-3], body[-2], body[-1] & 0x0F
     if frame.process not in (2, 10):
         first, last, approximation = 0, 0, 0
+    if frame.interval and frame.process != 3:
+        expected = (_units(frame, named) - 1) // frame.interval
+        frame.orderly &= restarts == [i % 8 for i in range(expected)]
     if not approximation:
         frame.missing -= {(each, k) for each in named for k in range(first, last + 1)}
 
 
-def _scan_end(data: bytes, at: int, frame: Frame) -> int:
-    """Where the entropy-coded data that begin at `at` end: at a marker that is no restart, or at the file's end."""
+def _units(frame: Frame, named: bytes) -> int:
+    """Units of a scan between which restart markers count: blocks of one component, or blocks of all side by side."""
+    factors = frame.sampling.values()
+    widest, highest = max(h for h, _ in factors), max(v for _, v in factors)
+    h, v = (1, 1) if len(named) > 1 else frame.sampling.get(named[0], (1, 1)) if named else (1, 1)
+    columns = -(-frame.width * h // (8 * widest))
+    rows = -(-frame.height * v // (8 * highest))
+    return columns * rows
+
+
+def _scan_end(data: bytes, at: int) -> tuple[int, list[int]]:
+    """Where the entropy-coded data that begin at `at` end, and the numbers of their restart markers.
+
+    They end at a marker that is no restart, or at the file's end.
+    """
     restarts: list[int] = []
-    frame.restarts.append(restarts)
     while True:
         start = data.find(b"\xff", at)
         if start < 0:
-            return len(data)
+            return len(data), restarts
         at = start + 1
         while data[at : at + 1] == b"\xff":  # a marker may begin with several
             at += 1
@@ -170,7 +196,7 @@ def _scan_end(data: bytes, at: int, frame: Frame) -> int:
         if 0xD0 <= marker <= 0xD7:
             restarts.append(marker - 0xD0)
         elif marker:
-            return start
+            return start, restarts
         at += 1
 
 
@@ -178,7 +204,7 @@ def _usual(whole: bytes, frame: Frame, options: ReadOptions, name: str) -> Raste
     """8 bits, by Pillow; refused where pixels are missing."""
     image = pillow.decoded(pillow.header(whole, ("JPEG",), options.max_pixels, name), name)
     raster = pillow.raster_of(image, name)
-    if frame.missing or not _in_order(frame.restarts):
+    if frame.missing or not frame.orderly:
         raise damaged(name)
     if frame.process >= 9:
         # Arithmetic coding may leave out zeros at the end, so that only the end mark tells.
@@ -206,11 +232,6 @@ def _is_complete(whole: bytes, image: Image.Image, quick: bool, name: str) -> bo
             each.draft(None, size)
         image = pillow.decoded(reduced, name)
     return bool(np.array_equal(np.asarray(pillow.decoded(filled, name)), np.asarray(image)))
-
-
-def _in_order(restarts: list[list[int]]) -> bool:
-    """Whether no restart marker is missing between others; they count from 0 to 7 and again."""
-    return all(numbers == [i % 8 for i in range(len(numbers))] for numbers in restarts)
 
 
 def _deep(whole: bytes, frame: Frame, name: str) -> Raster:

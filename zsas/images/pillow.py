@@ -34,6 +34,9 @@ def decode(content: Content, options: ReadOptions) -> Raster:
     data = content.read()
     if found.name == "WebP":
         _check_webp(data, options.max_pixels, content.name)
+    two = _two_colours(data) if found.pillow in (("BMP",), ("DIB",)) else 0
+    if two:
+        data = data[:two] + b"\xfe" + data[two + 1 :]
     with header(data, found.pillow, options.max_pixels, content.name) as image:
         pages = getattr(image, "n_frames", 1)
         check_page(options.page, pages, content.name)
@@ -46,6 +49,8 @@ def decode(content: Content, options: ReadOptions) -> Raster:
             raster = raster_of(image, content.name)
     if found.name == "TGA":
         _tga_alpha(raster, data)
+    if two and raster.palette is not None:
+        raster.palette[1] = 255
     raster.format = found.name
     raster.page, raster.pages = max(1, options.page), pages
     raster.lossy = found.name == "AVIF" or (found.name == "WebP" and _is_lossy_webp(data))
@@ -227,6 +232,22 @@ def _deep_png(data: bytes, image: Image.Image, name: str) -> Raster:
     return Raster(
         values, colour, 65535, "", bits=16, declared=False, alpha=alpha, alpha_white=65535
     ).turned(_orientation(image))
+
+
+def _two_colours(data: bytes) -> int:
+    """Where the white of a palette of black and white begins, in a bitmap of 4 or 8 bits; 0 where there is none.
+
+    Pillow takes such an image for one of 1 bit and scrambles it, unless the white is not quite white.
+    """
+    start = 14 if data[:2] == b"BM" else 0
+    size, bits = (int.from_bytes(data[at : at + 2], "little") for at in (start, start + 14))
+    colours = int.from_bytes(data[start + 32 : start + 36], "little")
+    masks = 12 if size == 40 and data[start + 16] == 3 else 0
+    entries = start + size + masks
+    if size < 40 or bits not in (4, 8) or colours != 2:
+        return 0
+    is_grey = data[entries : entries + 3] + data[entries + 4 : entries + 7] == b"\0\0\0\xff\xff\xff"
+    return entries + 4 if is_grey else 0
 
 
 def _tga_alpha(raster: Raster, data: bytes) -> None:

@@ -6,16 +6,18 @@ is imported before it is needed.
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zsas.errors import ZsasError
 
 if TYPE_CHECKING:
-    from tiny.training.pool import Pool
+    from tiny.training.cache import DatasetCache
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
@@ -28,16 +30,16 @@ app = typer.Typer(
 train_app = typer.Typer(help="Train a small model.", no_args_is_help=True, context_settings=_HELP)
 app.add_typer(train_app, name="train")
 
-Pools = Annotated[
+Caches = Annotated[
     list[Path] | None,
     typer.Option(
-        "--pool",
-        help="Folder of the synthetic images, by default runs/pool, filled first where it is not; "
+        "--cache",
+        help="Folder of the synthetic images, by default runs/cache, filled first where it is not; "
         "several if repeated.",
         file_okay=False,
     ),
 ]
-ImageCount = Annotated[int, typer.Option(help="How many images an empty pool gets.", min=64)]
+ImageCount = Annotated[int, typer.Option(help="How many images an empty cache gets.", min=64)]
 Minutes = Annotated[
     float | None,
     typer.Option(help="Length of the whole training; the steps decide without it.", min=0.01),
@@ -98,12 +100,12 @@ def synthesize(
 @train_app.command("clip")
 def train_clip(
     out: Annotated[Path, typer.Option(help="Folder of the run.", file_okay=False)] = Path(
-        "runs/tiny-clip"
+        "runs/clip"
     ),
     minutes: Minutes = None,
     steps: Steps = 6000,
     seed: Seed = 0,
-    pool: Pools = None,
+    cache: Caches = None,
     images: ImageCount = 20_000,
     threads: Threads = 1,
     fresh: Fresh = False,
@@ -112,9 +114,11 @@ def train_clip(
         Path | None, typer.Option(help="Checkpoint of a small SAM whose encoder is the start.")
     ] = None,
     start: Start = None,
-    round: Annotated[
-        int | None,
-        typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=7),
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="pretrain, continue, finetune or multiscale; continue with --start, pretrain without."
+        ),
     ] = None,
     mix: Annotated[
         list[str] | None,
@@ -125,72 +129,117 @@ def train_clip(
     ] = None,
 ) -> None:
     """Train the small CLIP, its tokenizer and its linear layers on synthetic images."""
-    from tiny.training import tiny_clip as training
+    from tiny.training import clip as training
+    from tiny.training.loop import Run
 
-    pools = pool or [Path("runs/pool")]
-    for folder in pools:
+    chosen = _recipe(training.RECIPES, recipe)
+    earlier = training.parts(mix or [])
+    caches = cache or [Path("runs/cache")]
+    for folder in caches:
         _filled(folder, images, threads)
-    checkpoint = training.train(
-        out,
-        minutes=minutes,
-        steps=steps,
-        seed=seed,
-        pools=pools,
-        resume=not fresh,
-        threads=threads,
-        sam=sam,
-        start=start,
-        recipe=training.ROUNDS[round - 1] if round else None,
-    )
-    print(
-        checkpoint
-        if export is None
-        else training.export(checkpoint, export, earlier=training.parts(mix or []))
-    )
+    run = Run(out, minutes, steps, seed, resume=not fresh, threads=threads)
+    checkpoint = training.train(run, caches=caches, recipe=chosen, sam=sam, start=start)
+    if _leads():
+        print(training.export(checkpoint, export, earlier=earlier) if export else checkpoint)
 
 
 @train_app.command("sam")
 def train_sam(
     out: Annotated[Path, typer.Option(help="Folder of the run.", file_okay=False)] = Path(
-        "runs/tiny-sam"
+        "runs/sam"
     ),
     minutes: Minutes = None,
     steps: Steps = 20_000,
     seed: Seed = 0,
-    pool: Pools = None,
+    cache: Caches = None,
     images: ImageCount = 20_000,
     threads: Threads = 1,
     fresh: Fresh = False,
     export: Export = None,
     start: Start = None,
-    round: Annotated[
-        int | None,
-        typer.Option(help="Recipe; by default 2 with --start, else 1.", min=1, max=2),
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="pretrain or finetune; finetune with --start, pretrain without."),
     ] = None,
 ) -> None:
     """Train the small SAM on parts, regions and defects of synthetic images."""
-    from tiny.training import tiny_sam as training
+    from tiny.training import sam as training
+    from tiny.training.loop import Run
 
-    training.train(
-        out,
-        minutes=minutes,
-        steps=steps,
-        seed=seed,
-        pools=[_filled(folder, images, threads) for folder in pool or [Path("runs/pool")]],
-        resume=not fresh,
-        threads=threads,
-        start=start,
-        recipe=training.ROUNDS[round - 1] if round else None,
-    )
-    print(out if export is None else training.export(out / "last.pt", export))
+    chosen = _recipe(training.RECIPES, recipe)
+    caches = [_filled(folder, images, threads) for folder in cache or [Path("runs/cache")]]
+    run = Run(
+        out, minutes, steps, seed, resume=not fresh, threads=threads,
+        report_every=50, save_minutes=6.0,
+    )  # fmt: skip
+    training.train(run, caches=caches, recipe=chosen, start=start)
+    if _leads():
+        print(training.export(out / "last.pt", export) if export else out)
 
 
-def _filled(folder: Path, count: int, workers: int) -> Pool:
-    """The pool of synthetic images; made first where the folder has none."""
-    from tiny.training.pool import Pool, fill
+@train_app.command("full")
+def train_full(
+    out: Annotated[Path, typer.Option(help="Folder of all runs.", file_okay=False)] = Path(
+        "runs/full"
+    ),
+    minutes: Annotated[
+        float | None, typer.Option(help="Length of all trainings together.", min=0.1)
+    ] = 1209.0,
+    seed: Seed = 0,
+    threads: Threads = 2,
+    fresh: Fresh = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Gets `clip` and `sam`; DIR/model without it.")
+    ] = None,
+) -> None:
+    """Train both small models from nothing, in the order and with the parts of time of the bundled ones."""
+    from tiny.training import full
+    from tiny.training.loop import Run
 
-    if (folder / "pool.json").is_file():
-        return Pool(folder)
+    run = Run(out, minutes, seed=seed, resume=not fresh, threads=threads)
+    print(full.train_full(run, export or out / "model"))
+
+
+@app.command()
+def cache(
+    out: Annotated[Path, typer.Option(help="Folder of the images.", file_okay=False)] = Path(
+        "runs/cache"
+    ),
+    count: ImageCount = 20_000,
+    size: Annotated[int, typer.Option(help="Width and height in pixels.", min=64)] = 384,
+    seed: Annotated[int, typer.Option(help="Seed of the images.", min=0)] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that draw images.", min=1)] = 1,
+) -> None:
+    """Draw the synthetic images that a training reads; goes on where it was stopped."""
+    from tiny.training.cache import fill
+
+    done = fill(out, count=count, size=size, seed=seed, workers=workers)
+    print(f"{len(done)} images in {out}")
+
+
+def _recipe(recipes: Mapping[str, Any], name: str | None) -> Any:
+    """The recipe of a name; None, the training's own choice, without one."""
+    if name is not None and name not in recipes:
+        raise ZsasError(f"There is no recipe {name!r}; choose from {', '.join(recipes)}.")
+    return recipes[name] if name is not None else None
+
+
+def _leads() -> bool:
+    """Whether this process is the first of those that `torchrun` started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _filled(folder: Path, count: int, workers: int) -> DatasetCache:
+    """The cache of synthetic images; made first where the folder has none."""
+    from tiny.training.cache import DatasetCache, fill
+
+    if (folder / "cache.json").is_file():
+        return DatasetCache(folder)
+    if "WORLD_SIZE" in os.environ:
+        raise ZsasError(
+            f"There are no synthetic images in {folder}: draw them first with `python -m tiny cache --out {folder}`, "
+            "since several processes would draw them at once."
+        )
     return fill(folder, count=count, workers=workers)
 
 

@@ -22,7 +22,7 @@ def write_once(
     per_category: int,
     size: int,
     families: Sequence[str] | None = None,
-    kinds: Sequence[str] | None = None,
+    defect_types: Sequence[str] | None = None,
 ) -> Path:
     """Write synthetic images in MVTec-AD's layout unless exactly these are already there.
 
@@ -32,7 +32,7 @@ def write_once(
         per_category: Images of each family.
         size: Side in pixels.
         families: Names of textures and objects; None takes those no bundled model was trained on.
-        kinds: Names of defects; None takes all.
+        defect_types: Names of defects; None takes all.
 
     Raises:
         ZsasError: If the folder holds other files.
@@ -42,7 +42,7 @@ def write_once(
         "per_category": per_category,
         "size": size,
         "families": sorted(families if families is not None else scene.HELD_OUT_FAMILIES),
-        "kinds": sorted(kinds) if kinds is not None else None,
+        "defect_types": sorted(defect_types) if defect_types is not None else None,
     }
     return _once(root, wanted, lambda folder: scene.write_dataset(folder, **wanted))
 

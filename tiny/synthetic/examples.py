@@ -22,42 +22,42 @@ WANTED: tuple[tuple[str, str, str, str | None, int], ...] = (
     ("casting-crack", "Casting, cracked", "cast_metal", "crack", 4),
     ("fabric-thread", "Fabric, loose thread", "fabric", "thread", 3),
     ("tablet-dirt", "Tablet, contaminated", "tablet", "contamination", 0),
-    ("tile-good", "Tile, sound", "ceramic_tile", None, 6),
+    ("tile-good", "Tile, normal", "ceramic_tile", None, 6),
     ("solar-crack", "Solar cell, cracked", "solar_cell", "crack", 1),
     ("biscuit-broken", "Biscuit, broken", "biscuit", "broken", 3),
     ("paint-corroded", "Painted metal, corroded", "painted_metal", "corrosion", 4),
     ("walnut-crack", "Walnut, cracked", "walnut", "crack", 5),
     ("sheet-misplaced", "Perforated sheet, misprinted", "perforated_sheet", "misplaced", 1),
-    ("hazelnut-good", "Hazelnut, sound", "hazelnut", None, 5),
+    ("hazelnut-good", "Hazelnut, normal", "hazelnut", None, 5),
     ("ring-burnt", "Food ring, burnt", "food_ring", "burn", 3),
 )
-"""(id, title, family, kind of defect or None, offset of the seed)"""
+"""(id, title, family, defect type or None, offset of the seed)"""
 
 
 def write_examples() -> None:
     """Write images, masks and `index.toml`."""
     FOLDER.mkdir(exist_ok=True)
     entries = []
-    for name, title, family, kind, offset in WANTED:
+    for name, title, family, defect_type, offset in WANTED:
         made = make_image(
             SEED + offset,
             SIDE,
             families=[family],
-            kinds=[kind] if kind else None,
-            defective=kind is not None,
+            defect_types=[defect_type] if defect_type else None,
+            anomalous=defect_type is not None,
             grey=False,
         )
-        photo = cv2.cvtColor(made.image, cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(FOLDER / f"{name}.jpg"), photo, [cv2.IMWRITE_JPEG_QUALITY, 93])
+        image = cv2.cvtColor(made.image, cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(FOLDER / f"{name}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 93])
         cv2.imwrite(str(FOLDER / f"{name}_mask.png"), made.mask.astype(np.uint8) * 255)
         entries.append(
             f'[[example]]\nid = "{name}"\ntitle = "{title}"\nobject = "{made.name}"\nimage = "{name}.jpg"\n'
-            f'mask = "{name}_mask.png"\ndefects = {list(made.kinds)}\nlicence = "CC0-1.0"\n'.replace(
+            f'mask = "{name}_mask.png"\ndefects = {list(made.defect_types)}\nlicence = "CC0-1.0"\n'.replace(
                 "'", '"'
             )
         )
     head = (
-        "# Photos of our own making, drawn by tiny.synthetic and free of rights (CC0 1.0).\n"
-        "# Written by `python -m tiny examples`; the mask of a sound photo is empty.\n\n"
+        "# Images of our own making, drawn by tiny.synthetic and free of rights (CC0 1.0).\n"
+        "# Written by `python -m tiny examples`; the mask of a normal image is empty.\n\n"
     )
     (FOLDER / "index.toml").write_text(head + "\n".join(entries), encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tiny.synthetic import objects_machined as machined
-from tiny.synthetic import objects_made as made
+from tiny.synthetic import objects_manufactured as made
 from tiny.synthetic import objects_metal as metal
 from tiny.synthetic import objects_natural as natural
 from tiny.synthetic.noise import Rng

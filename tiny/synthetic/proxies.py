@@ -94,7 +94,7 @@ def hairline(rng: Rng, surface: Surface, widths: tuple[float, float], length: fl
 
 
 def in_window(
-    rng: Rng, surface: Surface, rgb: Array, kind: str, side_px: int, extent_px: float
+    rng: Rng, surface: Surface, rgb: Array, defect_type: str, side_px: int, extent_px: float
 ) -> tuple[Array, Mask]:
     """A defect no larger than a window of `side_px` around a point of the object; lengths follow `extent_px`."""
     size = surface.size
@@ -112,7 +112,7 @@ def in_window(
         whole=round(384 * extent_px / 120),
         side=extent_px,
     )
-    painted, seen = DEFECTS[kind](rng, part)
+    painted, seen = DEFECTS[defect_type](rng, part)
     result, mask = np.array(rgb, np.float32), np.zeros((size, size), bool)
     result[at], mask[at] = painted, seen
     return result, mask
@@ -205,10 +205,11 @@ def tilted_object(rng: Rng, anomalous: bool) -> Drawing:
     if not anomalous or not region.any():
         return surface, surface.rgb, np.zeros((size, size), bool), "good", False
     kind = str(mar.choice(_SMALL_DAMAGE))
-    extent_px = log_uniform(mar, 25, 90)
-    for _ in range(8):  # smaller ones would not survive the lens
+    extent_px = log_uniform(mar, 60, 140)
+    least = 150 if kind in ("scratch", "crack") else 500
+    for _ in range(16):  # smaller ones would not survive the lens
         painted, mask = in_window(mar, surface, surface.rgb, kind, 100, extent_px)
-        if mask.sum() >= 40:
+        if mask.sum() >= least:
             break
     return surface, painted, mask, kind, False
 
@@ -258,6 +259,8 @@ def soft_metal(rng: Rng, anomalous: bool) -> Drawing:
         painted, mask = DEFECTS[kind](mar, surface)
         if mask.mean() >= (0.004 if kind == "scratch" else 0.03):
             break
+    fade = np.float32(mar.uniform(0.2, 0.6))
+    painted = np.asarray(grey + fade * (painted - grey), np.float32)
     return surface, painted, mask, kind, True
 
 

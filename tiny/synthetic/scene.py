@@ -1,6 +1,6 @@
 """One made photograph from a seed, and whole data sets of them in MVTec-AD's folder layout.
 
-A scene is a surface, sound irregularities on it, no to four defects, a crop, and a camera. Every
+A scene is a surface, normal irregularities on it, no to four defects, a crop, and a camera. Every
 step draws from its own generator, so the same seed with and without defects shows the same object.
 """
 
@@ -28,7 +28,7 @@ from tiny.synthetic.textures import TEXTURES
 from zsas.errors import ZsasError
 
 FAMILIES = {**TEXTURES, **OBJECTS}
-KINDS: tuple[str, ...] = tuple(sorted(DEFECTS))
+DEFECT_TYPES: tuple[str, ...] = tuple(sorted(DEFECTS))
 
 HELD_OUT_FAMILIES: tuple[str, ...] = (
     "leather",
@@ -45,9 +45,11 @@ HELD_OUT_FAMILIES: tuple[str, ...] = (
     "coil",
     "housing",  # manufactured
 )
-HELD_OUT_KINDS: tuple[str, ...] = ("bubble", "burn", "glue", "squeezed")
+HELD_OUT_DEFECT_TYPES: tuple[str, ...] = ("bubble", "burn", "glue", "squeezed")
 TRAIN_FAMILIES: tuple[str, ...] = tuple(f for f in FAMILIES if f not in HELD_OUT_FAMILIES)
-TRAIN_KINDS: tuple[str, ...] = tuple(k for k in KINDS if k not in HELD_OUT_KINDS)
+TRAIN_DEFECT_TYPES: tuple[str, ...] = tuple(
+    k for k in DEFECT_TYPES if k not in HELD_OUT_DEFECT_TYPES
+)
 
 # Grey metal with weak marks is both common in inspection and hard: shown more often.
 _FAMILY_WEIGHTS = {
@@ -58,7 +60,7 @@ _FAMILY_WEIGHTS = {
     "rolled_steel": 1.5,
     "cast_metal": 1.5,
 }
-_KIND_WEIGHTS = {
+_DEFECT_WEIGHTS = {
     "hole": 1.6,
     "crack": 1.6,
     "scratch": 1.6,
@@ -70,19 +72,19 @@ _KIND_WEIGHTS = {
     "thread": 0.8,
     "bubble": 0.7,
 }
-_GOOD, _GREY, _SOUND = 0.25, 0.4, 0.5
+_GOOD, _GREY, _MARKED = 0.25, 0.4, 0.5
 
 
 @dataclass(frozen=True)
-class MadeImage:
+class SyntheticSample:
     """A made photograph and everything known about it.
 
     Attributes:
         image: uint8 RGB (S, S, 3).
         mask: bool (S, S), where any defect is visible; empty on a good image.
-        kinds: the defect kinds in `mask`, sorted.
-        kind_map: uint8 (S, S), 0 for none, i + 1 for the kind `KINDS[i]`.
-        parts: int32 (S, S), 0 background, 1..n sound parts; 0 under defects.
+        defect_types: the defect types in `mask`, sorted.
+        defect_map: uint8 (S, S), 0 for none, i + 1 for `DEFECT_TYPES[i]`.
+        parts: int32 (S, S), 0 background, 1..n normal parts; 0 under defects.
         name: noun of the object, for sentences.
         family: key of the family.
         seed: the seed it was made from.
@@ -90,8 +92,8 @@ class MadeImage:
 
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
-    kinds: tuple[str, ...]
-    kind_map: NDArray[np.uint8]
+    defect_types: tuple[str, ...]
+    defect_map: NDArray[np.uint8]
     parts: NDArray[np.int32]
     name: str
     family: str
@@ -105,7 +107,7 @@ class Draft:
     surface: Surface
     clean: NDArray[np.float32]
     rgb: NDArray[np.float32]
-    kind_map: NDArray[np.uint8]
+    defect_map: NDArray[np.uint8]
     grey: bool
 
 
@@ -134,52 +136,52 @@ def draft(
     size: int = 384,
     *,
     families: Sequence[str] | None = None,
-    kinds: Sequence[str] | None = None,
-    defective: bool | None = None,
+    defect_types: Sequence[str] | None = None,
+    anomalous: bool | None = None,
     grey: bool | None = None,
 ) -> Draft:
     """A scene before crop and camera; arguments as for :func:`make_image`."""
-    families, kinds = (
+    families, defect_types = (
         _known(families, tuple(FAMILIES), "family"),
-        _known(kinds, KINDS, "defect kind"),
+        _known(defect_types, DEFECT_TYPES, "defect type"),
     )
-    pick, paint, sound, harm = (np.random.default_rng([seed, step]) for step in range(4))
+    pick, paint, marks, harm = (np.random.default_rng([seed, step]) for step in range(4))
     family = _choose(pick, families, _FAMILY_WEIGHTS)
     is_grey = bool(pick.random() < _GREY) if grey is None else grey
-    is_good = bool(pick.random() < _GOOD) if defective is None else not defective
+    is_good = bool(pick.random() < _GOOD) if anomalous is None else not anomalous
     surface = FAMILIES[family](paint, size)
     rgb = surface.rgb
-    if sound.random() < _SOUND:
-        for name in sound.choice(
-            sorted(HARD_NORMALS), int(sound.choice([1, 2, 3], p=[0.65, 0.25, 0.1])), False
+    if marks.random() < _MARKED:
+        for name in marks.choice(
+            sorted(HARD_NORMALS), int(marks.choice([1, 2, 3], p=[0.65, 0.25, 0.1])), False
         ):
-            rgb = np.clip(HARD_NORMALS[str(name)](sound, replace(surface, rgb=rgb)), 0, 1).astype(
+            rgb = np.clip(HARD_NORMALS[str(name)](marks, replace(surface, rgb=rgb)), 0, 1).astype(
                 np.float32
             )
     if is_grey:
         rgb = np.asarray(cv2.merge([luma(rgb)] * 3), np.float32)
     clean = rgb
-    kind_map = np.zeros((size, size), np.uint8)
+    defect_map = np.zeros((size, size), np.uint8)
     if not is_good:
         count = int(harm.choice([1, 2, 3, 4], p=[0.72, 0.18, 0.07, 0.03]))
-        kind = _choose(harm, kinds, _KIND_WEIGHTS)
+        defect_type = _choose(harm, defect_types, _DEFECT_WEIGHTS)
         for _ in range(count):
-            rgb, mask = DEFECTS[kind](harm, replace(surface, rgb=rgb))
-            kind_map[mask] = KINDS.index(kind) + 1
+            rgb, mask = DEFECTS[defect_type](harm, replace(surface, rgb=rgb))
+            defect_map[mask] = DEFECT_TYPES.index(defect_type) + 1
             if harm.random() < 0.35:
-                kind = _choose(harm, kinds, _KIND_WEIGHTS)
-    return Draft(surface, clean, rgb, kind_map, is_grey)
+                defect_type = _choose(harm, defect_types, _DEFECT_WEIGHTS)
+    return Draft(surface, clean, rgb, defect_map, is_grey)
 
 
-def _window(rng: np.random.Generator, kind_map: NDArray[np.uint8]) -> NDArray[np.float64] | None:
+def _window(rng: np.random.Generator, defect_map: NDArray[np.uint8]) -> NDArray[np.float64] | None:
     """A random crop as 2 x 3 matrix from the picture to itself, or None for the whole picture."""
-    size = kind_map.shape[0]
+    size = defect_map.shape[0]
     if rng.random() < 0.6:
         return None
     zoom = 1 / rng.uniform(0.6, 1.0)
     tilt = float(rng.normal(0, 8)) * (rng.random() < 0.4)
     turn = turning((size / 2, size / 2), tilt, zoom)
-    spots = np.flatnonzero(kind_map)
+    spots = np.flatnonzero(defect_map)
     slack = (zoom - 1) * size / 2
     shift = rng.uniform(-slack, slack, 2)
     if len(spots):  # keep a defect pixel well inside
@@ -206,45 +208,47 @@ def make_image(
     size: int = 384,
     *,
     families: Sequence[str] | None = None,
-    kinds: Sequence[str] | None = None,
-    defective: bool | None = None,
+    defect_types: Sequence[str] | None = None,
+    anomalous: bool | None = None,
     grey: bool | None = None,
-) -> MadeImage:
+) -> SyntheticSample:
     """Make one photograph; the same arguments always give the same picture.
 
     Args:
         seed: not negative.
         size: side in pixels; the recipes are tuned for 256 to 512.
         families: keys of `FAMILIES` to choose from; None for all.
-        kinds: defect kinds to choose from; None for all.
-        defective: True or False to force a defective or a good image; None makes one in four good.
+        defect_types: defect types to choose from; None for all.
+        anomalous: True or False to force a anomalous or a good image; None makes one in four good.
         grey: True or False to force grey or colour; None makes two in five grey.
 
     Raises:
         ZsasError: for a name that does not exist.
     """
-    scene = draft(seed, size, families=families, kinds=kinds, defective=defective, grey=grey)
+    scene = draft(
+        seed, size, families=families, defect_types=defect_types, anomalous=anomalous, grey=grey
+    )
     view, shoot = np.random.default_rng([seed, 4]), np.random.default_rng([seed, 5])
-    rgb, kind_map, parts = scene.rgb, scene.kind_map, scene.surface.parts
-    crop = _window(view, kind_map)
+    rgb, defect_map, parts = scene.rgb, scene.defect_map, scene.surface.parts
+    crop = _window(view, defect_map)
     if crop is not None:
-        cropped = _look_through(kind_map, crop)
-        if int((cropped > 0).sum()) >= min(4, int((kind_map > 0).sum())):
-            kind_map = cropped.astype(np.uint8)
+        cropped = _look_through(defect_map, crop)
+        if int((cropped > 0).sum()) >= min(4, int((defect_map > 0).sum())):
+            defect_map = cropped.astype(np.uint8)
             rgb = _look_through(rgb, crop, cv2.INTER_LINEAR)
             parts = _look_through(parts.astype(np.float32), crop).astype(np.int32)
     image = photograph(shoot, np.ascontiguousarray(rgb, np.float32), grey=scene.grey)
     quarter = int(view.integers(4)) if view.random() < 0.5 else 0
     step = -1 if view.random() < 0.5 else 1
     image = np.rot90(image, quarter)[:, ::step]
-    kind_map = np.ascontiguousarray(np.rot90(kind_map, quarter)[:, ::step])
+    defect_map = np.ascontiguousarray(np.rot90(defect_map, quarter)[:, ::step])
     parts = np.rot90(parts, quarter)[:, ::step]
-    mask = kind_map > 0
-    return MadeImage(
+    mask = defect_map > 0
+    return SyntheticSample(
         image=np.ascontiguousarray(image),
         mask=mask,
-        kinds=tuple(KINDS[i - 1] for i in np.unique(kind_map[mask])),
-        kind_map=kind_map,
+        defect_types=tuple(DEFECT_TYPES[i - 1] for i in np.unique(defect_map[mask])),
+        defect_map=defect_map,
         parts=np.ascontiguousarray(np.where(mask, 0, parts), np.int32),
         name=scene.surface.name,
         family=scene.surface.family,
@@ -253,10 +257,14 @@ def make_image(
 
 
 def _save(job: tuple[Path, Path | None, int, int, str, str | None]) -> None:
-    """Make one image of a data set and write it, with its mask when it is defective."""
-    path, mask_path, seed, size, family, kind = job
+    """Make one image of a data set and write it, with its mask when it is anomalous."""
+    path, mask_path, seed, size, family, defect_type = job
     made = make_image(
-        seed, size, families=[family], kinds=[kind] if kind else None, defective=kind is not None
+        seed,
+        size,
+        families=[family],
+        defect_types=[defect_type] if defect_type else None,
+        anomalous=defect_type is not None,
     )
     cv2.imwrite(str(path), made.image[..., ::-1])
     if mask_path is not None:
@@ -274,13 +282,13 @@ def write_dataset(
     per_category: int = 40,
     size: int = 384,
     families: Sequence[str] | None = None,
-    kinds: Sequence[str] | None = None,
+    defect_types: Sequence[str] | None = None,
     workers: int = 1,
 ) -> Path:
-    """Write made images in MVTec-AD's layout: a category a family, a defect folder a kind.
+    """Write synthetic images in MVTec-AD's layout: a category a family, a folder a defect type.
 
     Each category gets `per_category` test images, one in four of them good, the others spread
-    evenly over the kinds, and a quarter as many good training images. The files depend on the
+    evenly over the defect_types, and a quarter as many good training images. The files depend on the
     arguments other than `workers` only.
 
     Args:
@@ -289,7 +297,7 @@ def write_dataset(
         per_category: test images a category, at least 2.
         size: side in pixels.
         families: categories; None for all.
-        kinds: defect kinds; None for all.
+        defect_types: defect defect_types; None for all.
         workers: processes; 1 works in this one.
 
     Returns:
@@ -298,13 +306,13 @@ def write_dataset(
     Raises:
         ZsasError: for unknown names or fewer than 2 images a category.
     """
-    families, kinds = (
+    families, defect_types = (
         _known(families, tuple(FAMILIES), "family"),
-        _known(kinds, KINDS, "defect kind"),
+        _known(defect_types, DEFECT_TYPES, "defect type"),
     )
     if per_category < 2:
         raise ZsasError(
-            f"per_category is {per_category}; it must be at least 2: one good, one defective."
+            f"per_category is {per_category}; it must be at least 2: one good, one anomalous."
         )
     root = Path(root)
     jobs: list[tuple[Path, Path | None, int, int, str, str | None]] = []
@@ -312,27 +320,30 @@ def write_dataset(
         good = max(1, per_category // 4)
         plan: list[tuple[str, str | None]] = []
         plan += [("train", None), ("test", None)] * good
-        start = zlib.crc32(family.encode())  # categories begin with different kinds
-        plan += [("test", kinds[(start + i) % len(kinds)]) for i in range(per_category - good)]
+        start = zlib.crc32(family.encode())  # categories begin with different defect types
+        plan += [
+            ("test", defect_types[(start + i) % len(defect_types)])
+            for i in range(per_category - good)
+        ]
         counts: dict[tuple[str, str], int] = {}
-        for index, (split, kind) in enumerate(plan):
-            folder = kind or "good"
+        for index, (split, defect_type) in enumerate(plan):
+            folder = defect_type or "good"
             number = counts.get((split, folder), 0)
             counts[split, folder] = number + 1
             path = root / family / split / folder / f"{number:03d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             mask_path = None
-            if kind is not None:
-                mask_path = root / family / "ground_truth" / kind / f"{number:03d}_mask.png"
+            if defect_type is not None:
+                mask_path = root / family / "ground_truth" / defect_type / f"{number:03d}_mask.png"
                 mask_path.parent.mkdir(parents=True, exist_ok=True)
             own = int(np.random.SeedSequence([seed, start, index]).generate_state(1)[0])
-            jobs.append((path, mask_path, own, size, family, kind))
+            jobs.append((path, mask_path, own, size, family, defect_type))
     if workers <= 1:
         for job in jobs:
             _save(job)
     else:
         # a forked child would inherit OpenCV's thread locks and could wait on them for ever
         fresh = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, fresh, initializer=_one_thread) as pool:
-            list(pool.map(_save, jobs, chunksize=8))
+        with ProcessPoolExecutor(workers, fresh, initializer=_one_thread) as cache:
+            list(cache.map(_save, jobs, chunksize=8))
     return root

@@ -146,7 +146,7 @@ class Finish:
         texture: any of ``grain cast mottle brushed speckle``, with strengths of tone and bump.
         gloss: strength of the highlight.
         shine: exponent of the highlight; larger is smaller and sharper.
-        ambient: share of the light which comes from everywhere.
+        ambient: fraction of the light which comes from everywhere.
         mirror: strength of reflected surroundings (polished metal, wet plastic).
     """
 
@@ -300,7 +300,7 @@ class Canvas:
 
         Args:
             extent: half width and half height of the object in its own coordinates.
-            fill: range of the share of the frame's half side which the object's longest half
+            fill: range of the fraction of the frame's half side which the object's longest half
                 side takes; by default mostly 0.5 to 0.95, sometimes small or overfilling.
             turn: largest rotation either way, radians.
             tilt: strength of the perspective and of the unequal scale of the axes.
@@ -309,11 +309,11 @@ class Canvas:
         if fill is None:
             choice = rng.random()
             fill = (0.25, 0.5) if choice < 0.12 else (0.5, 0.95) if choice < 0.85 else (0.95, 1.3)
-        share = rng.uniform(*fill)
-        self.scale = share * half / max(extent)
+        fraction = rng.uniform(*fill)
+        self.scale = fraction * half / max(extent)
         self.angle = rng.uniform(-turn, turn)
         c, s = np.cos(self.angle) * self.scale, np.sin(self.angle) * self.scale
-        room = abs(1 - share) * half * 0.6
+        room = abs(1 - fraction) * half * 0.6
         x, y = half + rng.uniform(-room, room), half + rng.uniform(-room, room)
         squeeze = 1 - abs(rng.normal(0, tilt / 2))
         lean = rng.normal(0, tilt, 2) * 0.25 / max(extent)
@@ -527,7 +527,7 @@ class Canvas:
         return np.ascontiguousarray(distance, np.float32)
 
     def mix(self, box: Box, new: Field, weight: Field) -> None:
-        """Replace the share ``weight`` of the picture in a box by ``new``."""
+        """Replace the fraction ``weight`` of the picture in a box by ``new``."""
         view = self.rgb[box]
         view[:] = cv2.blendLinear(new, np.ascontiguousarray(view), weight, 1 - weight)
 

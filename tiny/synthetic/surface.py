@@ -14,7 +14,7 @@ Labels = NDArray[np.int32]
 
 @dataclass
 class Surface:
-    """A sound (defect-free) surface or object, before defects and before the camera.
+    """A normal (defect-free) surface or object, before defects and before the camera.
 
     Attributes:
         rgb: float32 ``(S, S, 3)`` in [0, 1], display-referred (sRGB-like) colour.

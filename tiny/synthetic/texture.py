@@ -1,7 +1,7 @@
 """What texture families share: the table they are entered in, and how they draw lengths and directions.
 
 Each family is a function of a generator and a size. Lengths are given for a 384 px image and scale
-with the size. Every family varies in scale, contrast, direction, colour and in its own sound
+with the size. Every family varies in scale, contrast, direction, colour and in its own normal
 irregularity, since a model that has seen only tidy textures calls every irregularity a defect.
 """
 
@@ -20,7 +20,7 @@ Texture = Callable[[Rng, int], Surface]
 
 
 @dataclass
-class Look:
+class Painted:
     """What a family's painter returns; the rest of a Surface follows from it."""
 
     rgb: Field
@@ -32,8 +32,8 @@ class Look:
 
 def enter(
     table: dict[str, Texture], key: str, *names: str
-) -> Callable[[Callable[[Rng, int, float], Look]], Texture]:
-    """Enter a painter ``(rng, size, unit) -> Look`` in a table of families.
+) -> Callable[[Callable[[Rng, int, float], Painted]], Texture]:
+    """Enter a painter ``(rng, size, unit) -> Painted`` in a table of families.
 
     Args:
         table: Families of one kind of material.
@@ -44,15 +44,15 @@ def enter(
         A decorator of the painter; ``unit`` is the length of one pixel of a 384 px image.
     """
 
-    def register(paint: Callable[[Rng, int, float], Look]) -> Texture:
+    def register(paint: Callable[[Rng, int, float], Painted]) -> Texture:
         def make(rng: Rng, size: int) -> Surface:
-            look = paint(rng, size, size / 384)
-            name = look.name or str(rng.choice(names))
+            painted = paint(rng, size, size / 384)
+            name = painted.name or str(rng.choice(names))
             shape = (size, size)
-            region = np.ones(shape, bool) if look.region is None else look.region
-            parts = np.zeros(shape, np.int32) if look.parts is None else look.parts
-            rgb = np.clip(look.rgb, 0, 1).astype(np.float32, copy=False)
-            return Surface(rgb, region, parts, name, key, float(look.grain))
+            region = np.ones(shape, bool) if painted.region is None else painted.region
+            parts = np.zeros(shape, np.int32) if painted.parts is None else painted.parts
+            rgb = np.clip(painted.rgb, 0, 1).astype(np.float32, copy=False)
+            return Surface(rgb, region, parts, name, key, float(painted.grain))
 
         make.__name__ = key
         make.__doc__ = paint.__doc__

@@ -22,7 +22,7 @@ from tiny.synthetic.noise import (
     tint,
 )
 from tiny.synthetic.surface import Mask
-from tiny.synthetic.texture import Look, Rng, Texture, direction, enter, log_uniform, one_of
+from tiny.synthetic.texture import Painted, Rng, Texture, direction, enter, log_uniform, one_of
 
 FAMILIES: dict[str, Texture] = {}
 family = partial(enter, FAMILIES)
@@ -60,7 +60,7 @@ def _sheen(rng: Rng, size: int, angle: float) -> Field:
 
 
 def _wear(rng: Rng, size: int, unit: float) -> Field:
-    """Relative brightness of a handled but sound plate: mottle, faint scuffs, dried rings."""
+    """Relative brightness of a handled but normal plate: mottle, faint scuffs, dried rings."""
     value = np.ones((size, size), np.float32)
     if rng.random() < 0.7:
         mottle = fractal(rng, size, log_uniform(rng, 8, 80) * unit, 4, rng.uniform(0.5, 0.8))
@@ -109,11 +109,11 @@ def _ground_plate(rng: Rng, size: int, unit: float, angle: float) -> Field:
 
 
 @family("ground_metal", "ground metal plate", "metal surface", "metal plate")
-def ground_metal(rng: Rng, size: int, unit: float) -> Look:
+def ground_metal(rng: Rng, size: int, unit: float) -> Painted:
     """A ground metal face that fills the picture."""
     angle = direction(rng, 0.85)
     value = _ground_plate(rng, size, unit, angle)
-    return Look(tint(value, metal_colour(rng, (1, 1))), 2 * unit)
+    return Painted(tint(value, metal_colour(rng, (1, 1))), 2 * unit)
 
 
 def _plate_outline(rng: Rng, size: int, unit: float) -> tuple[Field, Mask]:
@@ -139,7 +139,7 @@ def _plate_outline(rng: Rng, size: int, unit: float) -> tuple[Field, Mask]:
 
 
 @family("framed_plate", "metal tile", "magnetic tile", "metal part", "metal plate")
-def framed_plate(rng: Rng, size: int, unit: float) -> Look:
+def framed_plate(rng: Rng, size: int, unit: float) -> Painted:
     """A ground plate that ends inside the picture: dark surround, worn rim, bright side faces."""
     turned = rng.random() < 0.35
     value = _ground_plate(rng, size, unit, np.pi / 2)
@@ -165,11 +165,11 @@ def framed_plate(rng: Rng, size: int, unit: float) -> Look:
     if turned:
         rgb = np.ascontiguousarray(rgb.swapaxes(0, 1))
         plate, parts = np.ascontiguousarray(plate.T), np.ascontiguousarray(parts.T)
-    return Look(rgb, 2 * unit, parts=parts, region=plate)
+    return Painted(rgb, 2 * unit, parts=parts, region=plate)
 
 
 @family("shaded_plate", "metal surface", "metal sheet", "steel part")
-def shaded_plate(rng: Rng, size: int, unit: float) -> Look:
+def shaded_plate(rng: Rng, size: int, unit: float) -> Painted:
     """Smooth, low-contrast grey metal or ceramic: broad gradients, dark edges, hardly a texture."""
     base = log_uniform(rng, 0.1, 0.65)
     light = fractal(rng, size, size * rng.uniform(0.4, 1.3), 2)
@@ -185,11 +185,11 @@ def shaded_plate(rng: Rng, size: int, unit: float) -> Look:
     value *= 1 + log_uniform(rng, 0.008, 0.05) * weave
     if rng.random() < 0.4:
         value *= 1 + 0.02 * streaks(rng, size, 300 * unit, 1.5 * unit, direction(rng))
-    return Look(tint(value, metal_colour(rng, (1, 1))), 3 * unit)
+    return Painted(tint(value, metal_colour(rng, (1, 1))), 3 * unit)
 
 
 @family("brushed_metal", "brushed metal", "aluminium", "stainless steel")
-def brushed_metal(rng: Rng, size: int, unit: float) -> Look:
+def brushed_metal(rng: Rng, size: int, unit: float) -> Painted:
     """Brushed aluminium or steel: long fine streaks, a soft highlight."""
     angle = direction(rng, 0.6)
     lines = streaks(rng, size, log_uniform(rng, 30, 500) * unit, 1.0, angle)
@@ -202,11 +202,11 @@ def brushed_metal(rng: Rng, size: int, unit: float) -> Look:
         if rng.random() < 0.8
         else colour(rng, (20, 50), (0.1, 0.4), (0.9, 1))
     )
-    return Look(tint(value, cast), 2 * unit)
+    return Painted(tint(value, cast), 2 * unit)
 
 
 @family("rolled_steel", "rolled steel", "steel strip", "steel sheet")
-def rolled_steel(rng: Rng, size: int, unit: float) -> Look:
+def rolled_steel(rng: Rng, size: int, unit: float) -> Painted:
     """Hot- or cold-rolled strip: mottled oxide, weak bands along the rolling direction."""
     angle = direction(rng, 0.85)
     mottle = fractal(rng, size, log_uniform(rng, 15, 120) * unit, 5, rng.uniform(0.5, 0.85))
@@ -222,21 +222,21 @@ def rolled_steel(rng: Rng, size: int, unit: float) -> Look:
     if rng.random() < 0.2:
         rust = np.clip(0.5 + 0.4 * mottle, 0, 1) * rng.uniform(0.1, 0.4)
         rgb = blend(rgb, tint(value, value.mean() * np.array([1.5, 1.1, 0.8])), rust)
-    return Look(rgb, 4 * unit)
+    return Painted(rgb, 4 * unit)
 
 
 @family("cast_metal", "cast metal", "cast iron", "cast aluminium")
-def cast_metal(rng: Rng, size: int, unit: float) -> Look:
+def cast_metal(rng: Rng, size: int, unit: float) -> Painted:
     """Sand- or die-cast skin: lit bumps of a random height field."""
     height = fractal(rng, size, log_uniform(rng, 5, 22) * unit, 3, rng.uniform(0.5, 0.9))
     shade = noise.standard(relief(height, rng.uniform(0, 2 * np.pi)))
     value = rng.uniform(0.2, 0.6) * (1 + log_uniform(rng, 0.05, 0.25) * shade + 0.06 * height)
     value *= 1 + 0.12 * fractal(rng, size, 200 * unit, 2)
-    return Look(tint(value, metal_colour(rng, (1, 1))), 6 * unit)
+    return Painted(tint(value, metal_colour(rng, (1, 1))), 6 * unit)
 
 
 @family("turned_metal", "turned metal part", "machined metal", "metal disc")
-def turned_metal(rng: Rng, size: int, unit: float) -> Look:
+def turned_metal(rng: Rng, size: int, unit: float) -> Painted:
     """Turned or milled face: concentric or overlapping tool arcs with an anisotropic highlight."""
     centre = rng.uniform(-1.2, 2.2, 2) * size if rng.random() < 0.7 else np.full(2, size / 2)
     axis = np.arange(size, dtype=np.float32)
@@ -254,4 +254,4 @@ def turned_metal(rng: Rng, size: int, unit: float) -> Look:
     fan = np.cos(rng.integers(1, 4) * theta + rng.uniform(0, 6)) ** 2
     value = rng.uniform(0.25, 0.55) * (1 + rng.uniform(0.1, 0.7) * fan)
     value = value * (1 + log_uniform(rng, 0.03, 0.15) * groove) + 0.01 * grain(rng, size)
-    return Look(tint(value, metal_colour(rng, (1, 1))), step)
+    return Painted(tint(value, metal_colour(rng, (1, 1))), step)

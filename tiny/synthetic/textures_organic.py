@@ -22,14 +22,14 @@ from tiny.synthetic.noise import (
     times,
     tint,
 )
-from tiny.synthetic.texture import Look, Rng, Texture, direction, enter, log_uniform, one_of
+from tiny.synthetic.texture import Painted, Rng, Texture, direction, enter, log_uniform, one_of
 
 FAMILIES: dict[str, Texture] = {}
 family = partial(enter, FAMILIES)
 
 
 @family("wood", "wood", "wooden board", "timber")
-def wood(rng: Rng, size: int, unit: float) -> Look:
+def wood(rng: Rng, size: int, unit: float) -> Painted:
     """Planed wood: bent growth rings, fibres and pores."""
     angle = direction(rng, 0.85)
     along, across = coordinates(size, angle)
@@ -55,11 +55,11 @@ def wood(rng: Rng, size: int, unit: float) -> Look:
     field += 0.03 * fractal(rng, size, 200 * unit, 2)
     light = colour(rng, (22, 38), (0.15, 0.6), (0.6, 0.97))
     dark = light * colour(rng, (10, 30), (0.1, 0.5), (0.25, 0.6))
-    return Look(ramp(field, [dark, light]), 4 * unit)
+    return Painted(ramp(field, [dark, light]), 4 * unit)
 
 
 @family("leather", "leather", "artificial leather")
-def leather(rng: Rng, size: int, unit: float) -> Look:
+def leather(rng: Rng, size: int, unit: float) -> Painted:
     """Leather: pebbles between fine creases, gently bent."""
     scale = log_uniform(rng, 5, 17) * unit
     labels, distance = cells(rng, size, scale, rng.uniform(0.7, 1))
@@ -70,11 +70,11 @@ def leather(rng: Rng, size: int, unit: float) -> Look:
     value = rng.uniform(0.2, 0.85) * (1 + log_uniform(rng, 0.04, 0.2) * shade)
     value *= 1 + 0.05 * fractal(rng, size, 150 * unit, 2)
     tone = colour(rng, (0, 45), (0.1, 0.75), (0.7, 1)) if rng.random() < 0.7 else colour(rng)
-    return Look(tint(value, tone), scale)
+    return Painted(tint(value, tone), scale)
 
 
 @family("paper", "paper", "cardboard", "packaging")
-def paper(rng: Rng, size: int, unit: float) -> Look:
+def paper(rng: Rng, size: int, unit: float) -> Painted:
     """Paper or board: cloudy formation, fibres, sometimes faint corrugation."""
     cloud = fractal(rng, size, log_uniform(rng, 8, 50) * unit, 4, 0.6)
     fibre = streaks(rng, size, 14 * unit, 1.2 * unit, rng.uniform(0, np.pi))
@@ -90,11 +90,11 @@ def paper(rng: Rng, size: int, unit: float) -> Look:
         if brown
         else colour(rng, (0, 360), (0, 0.15), (0.6, 0.95))
     )
-    return Look(tint(value.astype(np.float32), tone), 4 * unit)
+    return Painted(tint(value.astype(np.float32), tone), 4 * unit)
 
 
 @family("foam", "foam", "sponge")
-def foam(rng: Rng, size: int, unit: float) -> Look:
+def foam(rng: Rng, size: int, unit: float) -> Painted:
     """Open foam: rounded pores of mixed size with bright walls."""
     scale = log_uniform(rng, 5, 22) * unit
     labels, distance = cells(rng, size, scale)
@@ -104,11 +104,11 @@ def foam(rng: Rng, size: int, unit: float) -> Look:
     pore = cv2.GaussianBlur(pore, (0, 0), 0.12 * scale)
     value = rng.uniform(0.4, 0.9) * (1 - rng.uniform(0.2, 0.8) * pore)
     value *= 1 + 0.04 * fractal(rng, size, 4 * unit, 2) + 0.04 * fractal(rng, size, 150 * unit, 2)
-    return Look(tint(value, colour(rng, (0, 360), (0, 0.5), (0.5, 1))), scale)
+    return Painted(tint(value, colour(rng, (0, 360), (0, 0.5), (0.5, 1))), scale)
 
 
 @family("fabric", "fabric", "woven fabric", "textile", "cloth")
-def fabric(rng: Rng, size: int, unit: float) -> Look:
+def fabric(rng: Rng, size: int, unit: float) -> Painted:
     """Plain, twill or satin weave of uneven yarns; sometimes coloured stripes."""
     pitch = log_uniform(rng, 2.6, 15) * unit
     angle = one_of(rng, 0.0, rng.normal(0, 0.04), np.pi / 4, rng.uniform(0, np.pi))
@@ -130,11 +130,11 @@ def fabric(rng: Rng, size: int, unit: float) -> Look:
     shade *= 1 + 0.04 * fractal(rng, size, 130 * unit, 2)
     value = np.where(over, warp_tone, weft_tone) * shade
     planes = [np.where(over, a, b) * value for a, b in zip(warp_rgb, weft_rgb, strict=True)]
-    return Look(cv2.merge([plane.astype(np.float32) for plane in planes]), pitch)
+    return Painted(cv2.merge([plane.astype(np.float32) for plane in planes]), pitch)
 
 
 @family("knit", "knitted fabric", "knit", "textile")
-def knit(rng: Rng, size: int, unit: float) -> Look:
+def knit(rng: Rng, size: int, unit: float) -> Painted:
     """Knitted stitches: columns of V shapes."""
     pitch = log_uniform(rng, 5, 22) * unit
     x, y = coordinates(size, direction(rng, 0.8), rng.uniform(0.02, 0.2) * pitch, rng, 50 * unit)
@@ -146,11 +146,11 @@ def knit(rng: Rng, size: int, unit: float) -> Look:
     shade = yarn * groove
     value = 1 - rng.uniform(0.2, 0.7) * (1 - shade) + rng.uniform(0.01, 0.06) * grain(rng, size)
     value *= 1 + 0.05 * fractal(rng, size, 100 * unit, 3)
-    return Look(tint(value, colour(rng, (0, 360), (0, 0.7), (0.3, 1))), pitch)
+    return Painted(tint(value, colour(rng, (0, 360), (0, 0.7), (0.3, 1))), pitch)
 
 
 @family("carpet", "carpet", "rug", "felt")
-def carpet(rng: Rng, size: int, unit: float) -> Look:
+def carpet(rng: Rng, size: int, unit: float) -> Painted:
     """Carpet or felt: tufts on a loose grid, mixed yarn colours, fuzzy fibres."""
     pitch = log_uniform(rng, 4, 13) * unit
     x, y = coordinates(size, direction(rng, 0.6), 0.25 * pitch, rng, 3 * pitch)
@@ -162,4 +162,4 @@ def carpet(rng: Rng, size: int, unit: float) -> Look:
     second = np.clip(first * rng.uniform(0.7, 1.25) + rng.normal(0, 0.04, 3), 0.03, 1)
     value = 1 + 0.16 * tuft + log_uniform(rng, 0.05, 0.2) * fuzz
     value *= 1 + 0.05 * fractal(rng, size, 150 * unit, 2)
-    return Look(times(ramp(mix, np.stack([first, second])), value), pitch)
+    return Painted(times(ramp(mix, np.stack([first, second])), value), pitch)

@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tiny.cli import app, main
-from tiny.training import pool, tiny_clip, tiny_sam
+from tiny.training import cache, clip, sam
+from tiny.training.loop import Run
 from zsas.datasets.load import load_dataset
 
 
@@ -20,7 +21,10 @@ def run(*words: object) -> Any:
 
 
 @pytest.mark.parametrize("help", ["--help", "-h"])
-@pytest.mark.parametrize("command", ["synthesize", "train clip", "train sam", "report", "examples"])
+@pytest.mark.parametrize(
+    "command",
+    ["synthesize", "train clip", "train sam", "train full", "cache", "report", "examples"],
+)
 def test_every_command_has_help(command: str, help: str) -> None:
     outcome = run(*command.split(), help)
     assert outcome.exit_code == 0
@@ -37,38 +41,54 @@ def test_synthetic_images_are_written_in_a_layout_that_is_read(tmp_path: Path) -
     assert {sample.defective for sample in data} == {True, False}
 
 
-def test_what_a_person_can_mend_is_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_training_goes_on_from_its_checkpoint_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["synthesize", "--root", str(tmp_path / "set"), "--families", "unicorn"]
-    monkeypatch.setattr(sys, "argv", ["tiny", *words])
+    calls: list[tuple[Run, dict[str, Any]]] = []
+    monkeypatch.setattr(cache, "fill", lambda folder, **options: ("filled", options["count"]))
+    for module in (clip, sam):
+        monkeypatch.setattr(
+            module, "train", lambda *given, **options: calls.append((*given, options))
+        )
+    common = ("--cache", tmp_path / "cache", "--images", 100, "--minutes", 2, "--seed", 7)
+    assert run("train", "clip", *common, "--out", tmp_path / "clip").exit_code == 0
+    assert run("train", "sam", *common, "--out", tmp_path / "sam", "--fresh").exit_code == 0
+    (first, clip_options), (second, sam_options) = calls
+    assert (first.minutes, first.seed, first.resume) == (2, 7, True)
+    assert clip_options["caches"] == [tmp_path / "cache"]
+    assert (sam_options["caches"], second.resume) == ([("filled", 100)], False)
+    assert (sam_options["start"], sam_options["recipe"]) == (None, None)
+    onward = ("--out", tmp_path / "sam2", "--start", tmp_path / "last.pt", "--recipe", "finetune")
+    assert run("train", "sam", *common, "--cache", tmp_path / "more", *onward).exit_code == 0
+    _, options = calls[2]
+    assert options["start"] == tmp_path / "last.pt"
+    assert options["recipe"] == sam.RECIPES["finetune"]
+    assert len(options["caches"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("train clip --recipe unicorn", "no recipe 'unicorn'"),
+        ("train clip --mix a=2", "less than 1"),
+        ("train sam --recipe multiscale", "choose from pretrain, finetune"),
+        ("synthesize --root DIR --families unicorn", "'unicorn'"),
+    ],
+)
+def test_what_a_person_can_mend_is_a_sentence(
+    words: str,
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tiny", *words.replace("DIR", str(tmp_path / "a")).split()])
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code == 2
     said = capsys.readouterr().err
-    assert "'unicorn'" in said
+    assert sentence in said
     assert said.count("\n") == 1
-
-
-def test_training_goes_on_from_its_checkpoint_unless_told_otherwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[dict[str, Any]] = []
-    monkeypatch.setattr(pool, "fill", lambda folder, **options: ("filled", options["count"]))
-    for module in (tiny_clip, tiny_sam):
-        monkeypatch.setattr(module, "train", lambda out, **options: calls.append(options) or out)
-    common = ("--pool", tmp_path / "pool", "--images", 100, "--minutes", 2, "--seed", 7)
-    assert run("train", "clip", *common, "--out", tmp_path / "clip").exit_code == 0
-    assert run("train", "sam", *common, "--out", tmp_path / "sam", "--fresh").exit_code == 0
-    clip, sam = calls
-    assert (clip["minutes"], clip["seed"], clip["resume"]) == (2, 7, True)
-    assert clip["pools"] == [tmp_path / "pool"]
-    assert (sam["pools"], sam["resume"]) == ([("filled", 100)], False)
-    assert (sam["start"], sam["recipe"]) == (None, None)
-    onward = ("--out", tmp_path / "sam2", "--start", tmp_path / "last.pt", "--round", 2)
-    assert run("train", "sam", *common, "--pool", tmp_path / "more", *onward).exit_code == 0
-    assert (calls[2]["start"], calls[2]["recipe"]) == (tmp_path / "last.pt", tiny_sam.ROUNDS[1])
-    assert len(calls[2]["pools"]) == 2
 
 
 def test_help_loads_no_model_library() -> None:

@@ -1,4 +1,4 @@
-"""Guards the bundled weights: their size, and their figures on a small fixed set of made images.
+"""Guards the bundled weights: their size, and their figures on a small fixed set of synthetic images.
 
 The floors lie below what was measured when the weights were made (docs/models.md), by more than the set is noisy; a
 broken export falls through them. Preprocessing, blur and the like have tests of their own beside the code.
@@ -30,14 +30,14 @@ def tiny() -> Segmenter:
 
 
 @pytest.fixture(scope="module")
-def images() -> list[scene.MadeImage]:
+def images() -> list[scene.SyntheticSample]:
     return [
         scene.make_image(
             SEED + i,
             384,
             families=scene.TRAIN_FAMILIES,
-            kinds=scene.TRAIN_KINDS,
-            defective=i % 3 > 0,
+            defect_types=scene.TRAIN_DEFECT_TYPES,
+            anomalous=i % 3 > 0,
         )
         for i in range(24)
     ]
@@ -50,19 +50,19 @@ def test_the_files_are_small_enough_to_ship():
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt"}
 
 
-def test_the_map_is_hotter_on_defects_than_elsewhere(tiny, images):
-    heat, truth = [], []
+def test_the_map_is_higher_on_defects_than_elsewhere(tiny, images):
+    anomaly, truth = [], []
     for made in images:
         encoding = tiny.encode(made.image)
-        heat.append(tiny.anomaly_map(encoding, Settings())[::4, ::4].ravel())
+        anomaly.append(tiny.anomaly_map(encoding, Settings())[::4, ::4].ravel())
         truth.append(made.mask[::4, ::4].ravel())
-    assert roc_auc_score(np.concatenate(truth), np.concatenate(heat)) >= MAP_FLOOR
+    assert roc_auc_score(np.concatenate(truth), np.concatenate(anomaly)) >= MAP_FLOOR
 
 
 def test_defective_photos_score_higher_than_sound_ones(tiny, images):
     scores = [tiny(made.image, Settings()).image_score for made in images]
-    defective = np.array([made.mask.any() for made in images])
-    gap = np.mean(np.array(scores)[defective]) - np.mean(np.array(scores)[~defective])
+    anomalous = np.array([made.mask.any() for made in images])
+    gap = np.mean(np.array(scores)[anomalous]) - np.mean(np.array(scores)[~anomalous])
     assert gap >= GAP_FLOOR
 
 

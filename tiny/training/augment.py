@@ -1,6 +1,6 @@
-"""Random windows of made images: turned, lit, tinted, repainted and damaged once more, at training time.
+"""Random windows of synthetic images: turned, lit, tinted, repainted and damaged once more, at training time.
 
-A pool is finite; what is drawn here makes every visit to one of its images another picture. The
+A cache is finite; what is drawn here makes every visit to one of its images another picture. The
 generator's defects are modelled one by one, the ones here are blind (some region looks as it should
 not), so that a model cannot live on knowing the generator's brushes.
 """
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tiny.training.order import arrange
+from tiny.training.structured_normals import arrange
 
 Picture = NDArray[np.uint8]
 
@@ -21,27 +21,27 @@ Picture = NDArray[np.uint8]
 def random_crop(
     rng: np.random.Generator,
     image: NDArray[np.uint8],
-    kind_map: NDArray[np.uint8],
+    defect_map: NDArray[np.uint8],
     size: int,
     scale: tuple[float, float],
     parts: NDArray[np.int16] | None = None,
     values: Mapping[str, int] | None = None,
     donor: NDArray[np.uint8] | None = None,
-    sound: bool = False,
+    donor_is_normal: bool = False,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """A square window, flipped, turned and resized, with jittered light and colour.
 
     Args:
         rng: Source of all chance.
         image: uint8 (S, S, 3) RGB.
-        kind_map: uint8 (S, S).
+        defect_map: uint8 (S, S).
         size: Side of the result in pixels.
         scale: Range of the window's side as a fraction of S.
         parts: int16 (S, S), 0 on the background: with it, backgrounds get other colours now and then.
-        values: Kind of defect → its value in the kind map: with it, paint and blind damage are added now and then.
+        values: defect type → its value in the defect map: with it, paint and blind damage are added now and then.
         donor: uint8 (T, T, 3), another image that blind damage may take its material from.
-        sound: Whether the donor shows no defect: then half of the windows become sound things made of it
-            (:mod:`tiny.training.order`).
+        donor_is_normal: Whether the donor shows no defect: then half of the windows become normal things made of it
+            (:mod:`tiny.training.structured_normals`).
 
     Returns:
         float32 (size, size, 3) in [0, 1] and uint8 (size, size).
@@ -49,7 +49,7 @@ def random_crop(
     full = image.shape[0]
     side = round(full * rng.uniform(*scale))
     x, y = (int(v) for v in rng.integers(0, full - side + 1, 2))
-    spots = np.flatnonzero(kind_map[::4, ::4])
+    spots = np.flatnonzero(defect_map[::4, ::4])
     if len(spots) and rng.random() < 0.6:  # most windows show what is to be learned
         row, column = divmod(int(spots[rng.integers(len(spots))]), len(range(0, full, 4)))
         low, high = side // 8, side - side // 8
@@ -57,19 +57,19 @@ def random_crop(
         y = int(np.clip(4 * row - rng.integers(low, high), 0, full - side))
     window = np.s_[y : y + side, x : x + side]
     squeeze = 1.0 if rng.random() < 0.6 else float(rng.uniform(0.5, 1.0))
-    if squeeze < 1.0:  # pipelines squeeze photos that are not square
+    if squeeze < 1.0:  # pipelines squeeze images that are not square
         keep = max(8, int(side * squeeze))
         window = np.s_[y : y + keep, x : x + side]
     method = cv2.INTER_AREA if side > 1.3 * size else cv2.INTER_LINEAR
     picture = cv2.resize(image[window], (size, size), interpolation=method)
-    labels = cv2.resize(kind_map[window], (size, size), interpolation=cv2.INTER_NEAREST)
+    labels = cv2.resize(defect_map[window], (size, size), interpolation=cv2.INTER_NEAREST)
     inside = np.ones((size, size), bool)
     if parts is not None:
         inside = cv2.resize(parts[window], (size, size), interpolation=cv2.INTER_NEAREST) > 0
         inside |= labels > 0
         if rng.random() < 0.4:
             picture = repaint_background(rng, picture, inside)
-    if values and sound and donor is not None and rng.random() < 0.5:
+    if values and donor_is_normal and donor is not None and rng.random() < 0.5:
         picture, labels, inside = arrange(rng, picture, labels, inside, donor, values)
     if rng.random() < 0.35:
         picture = shade(rng, picture)
@@ -109,7 +109,10 @@ def repaint_background(
 
 
 def paint(
-    rng: np.random.Generator, picture: NDArray[np.uint8], labels: NDArray[np.uint8], kind: int
+    rng: np.random.Generator,
+    picture: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    defect_type: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """One to three plainly visible strokes or blots of one colour, with their mask."""
     size = picture.shape[0]
@@ -126,7 +129,7 @@ def paint(
     painted = colour * (0.75 + 0.25 * light)
     mixed = picture + rng.uniform(0.6, 1.0) * soft * (painted - picture)
     changed = np.abs(mixed - picture).max(2) > 24  # where the paint can be told from what it covers
-    labels = np.where(changed & (soft[..., 0] > 0.4), np.uint8(kind), labels)
+    labels = np.where(changed & (soft[..., 0] > 0.4), np.uint8(defect_type), labels)
     return np.round(mixed).astype(np.uint8), labels
 
 
@@ -226,9 +229,9 @@ def damage(
     Args:
         rng: Source of chance.
         picture: uint8 (S, S, 3) RGB.
-        labels: uint8 (S, S), kinds of defects that are there already.
+        labels: uint8 (S, S), defect types that are there already.
         inside: bool (S, S), the object, where most damage goes.
-        values: Kind of defect → its value in ``labels``.
+        values: defect type → its value in ``labels``.
         donor: uint8 (T, T, 3), T >= S / 4.
 
     Returns:
@@ -238,14 +241,14 @@ def damage(
     anywhere = rng.random() < 0.12
     soft = random_shape(rng, size, np.ones_like(inside) if anywhere else inside)
     ways = ("contamination", "misplaced", "stain", "roughness", "bent")
-    kind = str(rng.choice(ways, p=(0.28, 0.14, 0.34, 0.12, 0.12)))
+    defect_type = str(rng.choice(ways, p=(0.28, 0.14, 0.34, 0.12, 0.12)))
     before = picture.astype(np.float32)
     touched = soft > 0.3
     if not touched.any():
         return picture, labels
-    if kind == "contamination" and donor is None:
-        kind = "stain"
-    other = _otherwise(rng, kind, before, soft, donor)
+    if defect_type == "contamination" and donor is None:
+        defect_type = "stain"
+    other = _otherwise(rng, defect_type, before, soft, donor)
     strength = rng.uniform(0.45, 1.0)
     mixed = np.clip(before + np.float32(strength) * soft[..., None] * (other - before), 0, 255)
     ring = cv2.dilate(touched.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
@@ -256,19 +259,19 @@ def damage(
     visible = (change > 8 + 0.2 * float(spread[0, 0])) & (soft > 0.25)
     if visible.sum() < max(10, 0.3 * touched.sum()):
         return picture, labels
-    return mixed.astype(np.uint8), np.where(visible, np.uint8(values[kind]), labels)
+    return mixed.astype(np.uint8), np.where(visible, np.uint8(values[defect_type]), labels)
 
 
 def _otherwise(
     rng: np.random.Generator,
-    kind: str,
+    defect_type: str,
     before: NDArray[np.float32],
     soft: NDArray[np.float32],
     donor: Picture | None,
 ) -> NDArray[np.float32]:
     """What the picture, float32 (S, S, 3), becomes where it is damaged."""
     size = before.shape[0]
-    if kind == "contamination" and donor is not None:
+    if defect_type == "contamination" and donor is not None:
         side = int(donor.shape[0] * rng.uniform(0.25, 1.0))
         y, x = (int(v) for v in rng.integers(0, donor.shape[0] - side + 1, 2))
         piece = np.asarray(cv2.resize(donor[y : y + side, x : x + side], (size, size)), np.float32)
@@ -276,16 +279,16 @@ def _otherwise(
             touched = soft > 0.3
             piece = piece + before[touched].mean(0) - piece[touched].mean(0)
         return piece
-    if kind == "misplaced":
+    if defect_type == "misplaced":
         shift = rng.integers(size // 8, size - size // 8, 2)
         return np.rot90(np.roll(before, tuple(shift), (0, 1)), int(rng.integers(4)))
-    if kind == "roughness":
+    if defect_type == "roughness":
         if rng.random() < 0.5:
             return np.asarray(cv2.GaussianBlur(before, (0, 0), float(rng.uniform(1.5, 6.0))))
         grain = rng.standard_normal((size, size), dtype=np.float32) * rng.uniform(12, 45)
         grain = cv2.GaussianBlur(grain, (0, 0), float(rng.uniform(0.4, 1.2)))
         return before + np.float32(3) * grain[..., None]
-    if kind == "bent":
+    if defect_type == "bent":
         pull = rng.uniform(-0.06, 0.06, 2) * size
         row, column = np.mgrid[0:size, 0:size].astype(np.float32)
         wide = cv2.GaussianBlur(soft, (0, 0), 2.0)

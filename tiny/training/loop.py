@@ -1,6 +1,6 @@
 """What both trainings share: time budget, learning rate, optimisers, averages of weights.
 
-A training is a function of its seed, its pool of made images and its budget. A checkpoint holds
+A training is a function of its seed, its cache of synthetic images and its budget. A checkpoint holds
 everything that is needed to go on after an interruption (weights, EMA, optimiser, step, seconds).
 """
 
@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +22,31 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a training writes, how long it lasts and how often it reports.
+
+    Attributes:
+        out: Folder of checkpoint and curves.
+        minutes: Length in minutes, over all its resumed parts; None: `steps` decide.
+        steps: Length in steps.
+        seed: Seed of weights, batches and prompts.
+        resume: Whether it goes on from the checkpoint in `out`.
+        threads: Threads of torch.
+        report_every: Steps between two rows of the curve.
+        save_minutes: Minutes between two checkpoints.
+    """
+
+    out: Path
+    minutes: float | None = None
+    steps: int = 6000
+    seed: int = 0
+    resume: bool = True
+    threads: int = 1
+    report_every: int = 25
+    save_minutes: float = 3.0
 
 
 @dataclass
@@ -57,7 +83,7 @@ class Budget:
         return self.progress(step) < 1.0
 
 
-class Team:
+class DistributedGroup:
     """The processes that ``torchrun`` started for one training; without it, this process alone.
 
     All see other images and take the same step, the one of the mean of their gradients.
@@ -74,7 +100,7 @@ class Team:
                 dist.init_process_group("gloo")
             self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
-    def leaders(self, value: float) -> float:
+    def from_leader(self, value: float) -> float:
         """The value that the leading process has."""
         if self.size == 1:
             return value
@@ -153,7 +179,7 @@ def cosine_lr(progress: float, *, warmup: float = 0.03, floor: float = 0.01) -> 
     return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, x)))
 
 
-class Together:
+class OptimizerGroup:
     """Several optimisers as one, each for its own parameters."""
 
     def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
@@ -184,7 +210,7 @@ class Together:
             optimizer.load_state_dict(state[str(i)])
 
 
-def set_lr(optimizer: torch.optim.Optimizer | Together, factor: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer | OptimizerGroup, factor: float) -> None:
     """Multiply each group's own ``base_lr`` (its first ``lr``) by ``factor``."""
     for group in optimizer.param_groups:
         group.setdefault("base_lr", group["lr"])

@@ -1,6 +1,7 @@
-"""The tiny models' figures, measured through the same pipeline a user runs: `make tiny-report`.
+"""The tiny models' figures, measured through the same pipeline a user runs: `python -m tiny report`.
 
-Made images of held-out seeds and of held-out families, the cascade's steps, the small SAM alone, and what words do;
+Synthetic images of held-out seeds and of held-out families, the cascade's steps, the small SAM alone, and what the text
+does;
 with `--root`, any folder in MVTec-AD's layout beside them.
 """
 
@@ -41,14 +42,14 @@ FIGURES = (
 
 
 def made_set(root: Path, held_out: bool, per_category: int) -> Path:
-    """Write made images of seen families with new seeds, or of families and kinds never trained on."""
+    """Write synthetic images of seen families with new seeds, or of families and defect types never trained on."""
     return write_once(
         root,
         seed=SEED + held_out,
         per_category=per_category,
         size=384,
         families=scene.HELD_OUT_FAMILIES if held_out else scene.TRAIN_FAMILIES,
-        kinds=scene.HELD_OUT_KINDS if held_out else scene.TRAIN_KINDS,
+        defect_types=scene.HELD_OUT_DEFECT_TYPES if held_out else scene.TRAIN_DEFECT_TYPES,
     )
 
 
@@ -67,14 +68,14 @@ def cascade_table(name: str, results: dict[str, Any]) -> list[str]:
 
 
 def targets(count: int) -> Iterator[tuple[NDArray[np.uint8], str, NDArray[np.bool_]]]:
-    """Parts and defects of made images with new seeds: photo, `part` or `defect`, mask."""
+    """Parts and defects of synthetic images with new seeds: image, `part` or `defect`, mask."""
     for i in range(count):
         made = scene.make_image(
             SEED + 500_000 + i,
             512,
             families=scene.TRAIN_FAMILIES,
-            kinds=scene.TRAIN_KINDS,
-            defective=i % 2 == 0,
+            defect_types=scene.TRAIN_DEFECT_TYPES,
+            anomalous=i % 2 == 0,
         )
         if made.mask.sum() >= 24:
             yield made.image, "defect", made.mask
@@ -89,7 +90,7 @@ def sam_alone(segmenter: Segmenter, count: int) -> dict[str, float]:
     import cv2
 
     found: dict[str, list[float]] = {}
-    for photo, kind, mask in targets(count):
+    for image, defect_type, mask in targets(count):
         pieces, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
         # A prompt means one object: the largest piece.
         piece = labels == 1 + int(np.argmax(stats[1:pieces, cv2.CC_STAT_AREA]))
@@ -98,7 +99,7 @@ def sam_alone(segmenter: Segmenter, count: int) -> dict[str, float]:
         click = np.array([[x - 1, y - 1]], np.float32)
         rows, columns = np.nonzero(piece)
         box = np.array([columns.min(), rows.min(), columns.max(), rows.max()], np.float32)
-        (features,) = segmenter.sam.encode([photo])
+        (features,) = segmenter.sam.encode([image])
         none = np.zeros((0, 2), np.float32)
         asked = [
             Prompt(click, np.array([1], np.int64)),
@@ -109,41 +110,41 @@ def sam_alone(segmenter: Segmenter, count: int) -> dict[str, float]:
         ):
             masks = [features.frame.grid_to_photo(logits) > 0 for logits in answer.logits]
             best = max(float((m & piece).sum() / (m | piece).sum()) for m in masks)
-            found.setdefault(f"{name}, {kind}", []).append(best)
+            found.setdefault(f"{name}, {defect_type}", []).append(best)
     return {name: float(np.mean(values)) for name, values in sorted(found.items())}
 
 
 def words(segmenter: Segmenter, count: int) -> dict[str, float]:
-    """Mean map value on defects minus that on sound pixels, for the right name and for others."""
+    """Mean map value on defects minus that on normal pixels, for the right name and for others."""
     found: dict[str, list[float]] = {}
     names = sorted({scene.make_image(SEED + i).name for i in range(40)})
     for i in range(count):
         made = scene.make_image(
             SEED + 800_000 + i,
             families=scene.TRAIN_FAMILIES,
-            kinds=scene.TRAIN_KINDS,
-            defective=True,
+            defect_types=scene.TRAIN_DEFECT_TYPES,
+            anomalous=True,
         )
         encoding = segmenter.encode(made.image)
         wrong = [name for name in names if name != made.name][i % (len(names) - 1)]
         for label, name in (("right name", made.name), ("object", ""), ("wrong name", wrong)):
-            heat = segmenter.anomaly_map(encoding, Settings(object_name=name))
-            contrast = heat[made.mask].mean() - heat[~made.mask].mean()
+            anomaly = segmenter.anomaly_map(encoding, Settings(object_name=name))
+            contrast = anomaly[made.mask].mean() - anomaly[~made.mask].mean()
             found.setdefault(label, []).append(float(contrast))
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def kinds(segmenter: Segmenter, count: int) -> dict[str, float]:
+def defect_types(segmenter: Segmenter, count: int) -> dict[str, float]:
     """Mean map value on stains and scratches for sentences that name stains or scratches."""
     found: dict[str, list[float]] = {}
     localizer = segmenter.localizer(Settings())
     for i in range(count):
         shown = ("stain", "scratch")[i % 2]
         made = scene.make_image(
-            SEED + 900_000 + i, families=scene.TRAIN_FAMILIES, kinds=[shown], defective=True
+            SEED + 900_000 + i, families=scene.TRAIN_FAMILIES, defect_types=[shown], anomalous=True
         )
         encoding = segmenter.encode(made.image)
-        sound = segmenter.clip.state_vectors(made.name)[0]
+        normal = segmenter.clip.state_vectors(made.name)[0]
         for said in ("stain", "scratch"):
             lines = [
                 template.format(f"{made.name} with {phrase}")
@@ -151,9 +152,9 @@ def kinds(segmenter: Segmenter, count: int) -> dict[str, float]:
                 for template in TEMPLATES[::9]
             ]
             mean = segmenter.clip.encode_sentences(lines).mean(dim=0)
-            states = sound.new_empty(2, len(sound))
-            states[0], states[1] = sound, mean / mean.norm()
-            heat = anomaly_map(encoding.patches, states, localizer.scale)
+            states = normal.new_empty(2, len(normal))
+            states[0], states[1] = normal, mean / mean.norm()
+            anomaly = anomaly_map(encoding.patches, states, localizer.scale)
             small = encoding.patches.resolution * np.array(made.mask.shape) // made.mask.shape
             grid = np.ix_(*(np.linspace(0, side - 1, 256).astype(int) for side in small))
             mask = made.mask[
@@ -161,7 +162,7 @@ def kinds(segmenter: Segmenter, count: int) -> dict[str, float]:
             ]
             if mask.any():
                 key = f"sentence of a {said} on a {shown}"
-                found.setdefault(key, []).append(float(heat[grid][mask].mean()))
+                found.setdefault(key, []).append(float(anomaly[grid][mask].mean()))
     return {name: float(np.mean(values)) for name, values in sorted(found.items())}
 
 
@@ -193,7 +194,9 @@ def write_report(
     lines, everything = ["# The tiny models, measured"], {}
     sets = {
         "made, held-out seeds": made_set(out / "seeds", False, per_category),
-        "made, held-out families and kinds": made_set(out / "families", True, 4 * per_category),
+        "made, held-out families and defect_types": made_set(
+            out / "families", True, 4 * per_category
+        ),
         **{root.name: root for root in roots},
     }
     for name, root in sets.items():
@@ -214,8 +217,8 @@ def write_report(
     segmenter = Segmenter.from_preset(**model)
     for title, measured in (
         ("Small SAM alone: IoU of the best of three masks", sam_alone(segmenter, targets_count)),
-        ("Words: map on defects minus map on sound pixels", words(segmenter, words_count)),
-        ("Words: map on defects of one kind", kinds(segmenter, words_count)),
+        ("Words: map on defects minus map on normal pixels", words(segmenter, words_count)),
+        ("Words: map on defects of one defect_type", defect_types(segmenter, words_count)),
     ):
         everything[title] = measured
         lines += [f"\n### {title}\n", "| | |", "| --- | ---: |"]

@@ -33,7 +33,7 @@ NOUNS = (
     "machine", "tool", "blade", "knife", "key", "coin", "ring", "disc", "wheel", "tyre", "belt",
     "hose", "valve", "handle", "housing", "cover", "frame",
 )  # fmt: skip
-"""Ordinary nouns, so that names which no made image has are split into few, plain pieces."""
+"""Ordinary nouns, so that names which no synthetic image has are split into few, plain pieces."""
 
 
 def sentences(names: Sequence[str], phrases: Sequence[str]) -> list[str]:

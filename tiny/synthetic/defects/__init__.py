@@ -1,10 +1,10 @@
-"""Made defects: every kind paints on a sound surface and returns the mask of what it changed."""
+"""Defects: each paints on a normal surface and returns the mask of what it changed."""
 
 from __future__ import annotations
 
 from tiny.synthetic.defects import form, marks, matter
 from tiny.synthetic.defects.common import Defect, as_defect
-from tiny.synthetic.defects.sound import HARD_NORMALS
+from tiny.synthetic.defects.normals import HARD_NORMALS
 
 DEFECTS: dict[str, Defect] = {
     "bent": as_defect(form.bent, large=True),
@@ -32,7 +32,7 @@ DEFECTS: dict[str, Defect] = {
     "thread": as_defect(marks.thread, large=True),
     "uneven": as_defect(matter.uneven, large=True),
 }
-"""kind -> defect(rng, surface) -> (rgb float32 (S, S, 3) in [0, 1], mask bool (S, S)).
+"""Defect type -> defect(rng, surface) -> (rgb float32 (S, S, 3) in [0, 1], mask bool (S, S)).
 
 The mask is where the picture visibly changed."""
 
@@ -68,6 +68,6 @@ PHRASES: dict[str, list[str]] = {
     "thread": ["a thread", "a hair", "a fibre", "a loose thread"],
     "uneven": ["an uneven area", "an unevenly finished surface", "a patchy area", "a worn area"],
 }
-"""kind -> noun phrases for sentences such as "a metal plate with {phrase}"."""
+"""Defect type -> noun phrases for sentences such as "a metal plate with {phrase}"."""
 
 __all__ = ["DEFECTS", "HARD_NORMALS", "PHRASES"]

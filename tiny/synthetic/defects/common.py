@@ -1,4 +1,4 @@
-"""What defects and sound irregularities are drawn with: places, shapes, tones, visible change.
+"""What defects and normal irregularities are drawn with: places, shapes, tones, visible change.
 
 Frames: arrays are (S, S[, 3]) float32 in [0, 1]; points are (x, y) in pixels; lengths scale with
 the object through :func:`extent`, so one recipe serves 256 and 512 px images.
@@ -86,7 +86,7 @@ def _close_up(rng: Rng, surface: Surface) -> tuple[CloseUp, tuple[slice, slice]]
     half = whole // 2
     x, y = (int(np.clip(v - half / 2, 0, whole - half)) for v in place(rng, surface))
     at = (slice(y, y + half), slice(x, x + half))
-    look = CloseUp(
+    close_up = CloseUp(
         rgb=np.ascontiguousarray(surface.rgb[at]),
         region=np.ascontiguousarray(surface.region[at]),
         parts=np.ascontiguousarray(surface.parts[at]),
@@ -96,7 +96,7 @@ def _close_up(rng: Rng, surface: Surface) -> tuple[CloseUp, tuple[slice, slice]]
         whole=whole,
         side=extent(surface),
     )
-    return look, at
+    return close_up, at
 
 
 def place(
@@ -434,8 +434,8 @@ def as_defect(paint: Painter, large: bool = False) -> Defect:
         if (
             not large and rng.random() < 0.8
         ):  # small ones are painted on a close-up, at a quarter of the cost
-            look, at = _close_up(rng, surface)
-            part, seen, clear = attempt(rng, look, 1.0)
+            close_up, at = _close_up(rng, surface)
+            part, seen, clear = attempt(rng, close_up, 1.0)
             if clear and seen.sum() >= 4:
                 rgb, mask = np.array(surface.rgb, np.float32), np.zeros(surface.region.shape, bool)
                 rgb[at], mask[at] = part, seen

@@ -1,4 +1,4 @@
-"""Made defects change what they say they change, and nothing else."""
+"""Synthetic defects change what they say they change, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import pytest
 
 from tiny.synthetic.defects import DEFECTS, HARD_NORMALS, PHRASES
 from tiny.synthetic.surface import Surface
-
-pytestmark = pytest.mark.slow
+from tiny.tests.seeds import seeds
 
 SIZE = 160
 
@@ -27,31 +26,33 @@ def plate(grey: bool = False) -> Surface:
     return Surface(np.clip(rgb, 0, 1).astype(np.float32), disc, parts, "plate", "plate", 2.0)
 
 
-@pytest.mark.parametrize("kind", sorted(DEFECTS))
-def test_mask_is_where_the_picture_changed(kind: str) -> None:
+@pytest.mark.parametrize("defect_type", sorted(DEFECTS))
+@pytest.mark.parametrize("seed", seeds(4))
+def test_mask_is_where_the_image_changed(defect_type: str, seed: int) -> None:
     surface = plate()
-    for seed in range(4):
-        rgb, mask = DEFECTS[kind](np.random.default_rng(seed), surface)
-        change = np.abs(rgb - surface.rgb).max(2)
-        assert rgb.dtype == np.float32
-        assert rgb.min() >= 0
-        assert rgb.max() <= 1
-        assert mask.dtype == bool
-        assert mask.sum() >= 4
-        assert change[mask].mean() > 0.02
-        far = np.ones_like(mask)
-        ys, xs = np.nonzero(mask)
-        far[max(0, ys.min() - 8) : ys.max() + 9, max(0, xs.min() - 8) : xs.max() + 9] = False
-        assert change[far].max(initial=0) == 0  # no unlabelled trace anywhere else
-        assert change[mask].sum() > 0.6 * change.sum()
+    rgb, mask = DEFECTS[defect_type](np.random.default_rng(seed), surface)
+    change = np.abs(rgb - surface.rgb).max(2)
+    assert rgb.dtype == np.float32
+    assert rgb.min() >= 0
+    assert rgb.max() <= 1
+    assert mask.dtype == bool
+    assert mask.sum() >= 4
+    assert change[mask].mean() > 0.02
+    far = np.ones_like(mask)
+    ys, xs = np.nonzero(mask)
+    far[max(0, ys.min() - 8) : ys.max() + 9, max(0, xs.min() - 8) : xs.max() + 9] = False
+    assert change[far].max(initial=0) == 0  # no unlabelled trace anywhere else
+    assert change[mask].sum() > 0.6 * change.sum()
 
 
-@pytest.mark.parametrize("kind", sorted(DEFECTS))
-def test_defects_lie_on_the_object(kind: str) -> None:
+@pytest.mark.parametrize("defect_type", sorted(DEFECTS))
+def test_defects_lie_on_the_object(defect_type: str) -> None:
     surface = plate()
-    _, mask = DEFECTS[kind](np.random.default_rng(11), surface)
-    share = (mask & surface.region).sum() / mask.sum()
-    assert share > (0 if kind in {"bent", "misplaced"} else 0.9)  # moved material may stick out
+    _, mask = DEFECTS[defect_type](np.random.default_rng(11), surface)
+    fraction = (mask & surface.region).sum() / mask.sum()
+    assert fraction > (
+        0 if defect_type in {"bent", "misplaced"} else 0.9
+    )  # moved material may stick out
 
 
 def test_on_a_grey_picture_a_change_of_hue_is_not_a_defect() -> None:
@@ -74,7 +75,7 @@ def test_sizes_and_strengths_differ_widely() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(HARD_NORMALS))
-def test_sound_irregularities_change_the_picture_visibly(name: str) -> None:
+def test_normal_irregularities_change_the_picture_visibly(name: str) -> None:
     surface = plate()
     changed = []
     for seed in range(6):
@@ -85,9 +86,9 @@ def test_sound_irregularities_change_the_picture_visibly(name: str) -> None:
     assert max(changed) > 0.03
 
 
-def test_every_kind_has_phrases_of_its_own() -> None:
+def test_every_defect_type_has_phrases_of_its_own() -> None:
     assert set(PHRASES) == set(DEFECTS)
     assert len(DEFECTS) >= 16
-    phrases = [phrase for kind in PHRASES for phrase in PHRASES[kind]]
+    phrases = [phrase for defect_type in PHRASES for phrase in PHRASES[defect_type]]
     assert len(phrases) == len(set(phrases))
     assert min(map(len, PHRASES.values())) >= 3

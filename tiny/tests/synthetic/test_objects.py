@@ -1,4 +1,4 @@
-"""Made objects: reproducible, well formed, varied, and labelled part by part."""
+"""Synthetic objects: reproducible, well formed, varied, and labelled part by part."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import pytest
 
 from tiny.synthetic.objects import OBJECTS
 from tiny.synthetic.shapes import Canvas, Finish, copies, ellipse, rectangle
-
-pytestmark = pytest.mark.slow
 
 SIZE = 128
 FAMILIES = sorted(OBJECTS)
@@ -28,26 +26,28 @@ def test_an_object_is_a_function_of_its_seed(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("size", [64, 201])
-def test_shapes_ranges_and_labels(family: str, size: int) -> None:
-    for seed in range(2):
-        made = OBJECTS[family](np.random.default_rng(seed), size)
-        assert made.rgb.shape == (size, size, 3)
-        assert made.rgb.dtype == np.float32
-        assert np.isfinite(made.rgb).all()
-        assert made.rgb.min() >= 0
-        assert made.rgb.max() <= 1
-        assert made.region.shape == made.parts.shape == (size, size)
-        assert made.region.dtype == bool
-        assert made.parts.dtype == np.int32
-        assert made.region.mean() > 0.005
-        assert not made.parts[~made.region].any(), "parts lie on the object"
-        assert set(np.unique(made.parts)) | {0} == set(range(made.parts.max() + 1)), "no gaps"
-        assert made.parts.max() >= 1
-        assert made.name
-        assert made.family == family
+@pytest.mark.parametrize(
+    ("size", "seed"), [(64, 0), *(pytest.param(201, s, marks=pytest.mark.slow) for s in (0, 1))]
+)
+def test_shapes_ranges_and_labels(family: str, size: int, seed: int) -> None:
+    made = OBJECTS[family](np.random.default_rng(seed), size)
+    assert made.rgb.shape == (size, size, 3)
+    assert made.rgb.dtype == np.float32
+    assert np.isfinite(made.rgb).all()
+    assert made.rgb.min() >= 0
+    assert made.rgb.max() <= 1
+    assert made.region.shape == made.parts.shape == (size, size)
+    assert made.region.dtype == bool
+    assert made.parts.dtype == np.int32
+    assert made.region.mean() > 0.005
+    assert not made.parts[~made.region].any(), "parts lie on the object"
+    assert set(np.unique(made.parts)) | {0} == set(range(made.parts.max() + 1)), "no gaps"
+    assert made.parts.max() >= 1
+    assert made.name
+    assert made.family == family
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_pictures_of_a_family_differ_in_pose_scale_and_tone(family: str) -> None:
     made = [OBJECTS[family](np.random.default_rng(seed), 64) for seed in range(8)]

@@ -1,4 +1,4 @@
-"""Made textures and the camera: seeded, varied, well-formed, and geometrically exact."""
+"""Synthetic textures and the camera: seeded, varied, well-formed, and geometrically exact."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import pytest
 
 from tiny.synthetic import camera, noise
 from tiny.synthetic.textures import TEXTURES
-
-pytestmark = pytest.mark.slow
 
 SIZE = 128
 
@@ -48,6 +46,7 @@ def test_there_are_enough_families() -> None:
     assert len(TEXTURES) >= 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", sorted(TEXTURES))
 def test_a_texture_has_detail_but_is_not_saturated(family: str) -> None:
     surfaces = [TEXTURES[family](generator(seed), SIZE) for seed in range(4)]
@@ -56,6 +55,7 @@ def test_a_texture_has_detail_but_is_not_saturated(family: str) -> None:
     assert np.median((brightness > 0.995).mean((1, 2))) < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [96, 256, 500])
 def test_textures_come_in_any_size(size: int) -> None:
     for family in ("framed_plate", "fabric", "bricks", "wood", "wafer"):
@@ -83,8 +83,8 @@ def test_grey_can_be_asked_for_and_is_common_otherwise() -> None:
 
     assert is_grey(camera.photograph(generator(0), rgb, grey=True))
     assert not is_grey(camera.photograph(generator(0), rgb, grey=False))
-    share = np.mean([is_grey(camera.photograph(generator(seed), rgb)) for seed in range(100)])
-    assert 0.25 < share < 0.55
+    fraction = np.mean([is_grey(camera.photograph(generator(seed), rgb)) for seed in range(100)])
+    assert 0.25 < fraction < 0.55
 
 
 def test_the_camera_moves_nothing() -> None:

@@ -1,4 +1,4 @@
-"""What is added to made images at training time is where its mask says, and light is no defect."""
+"""What is added to synthetic images at training time is where its mask says, and light is no defect."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from tiny.training.augment import (
     shade,
 )
 
-pytestmark = pytest.mark.slow
-
 VALUES = {
     name: value
     for value, name in enumerate(
@@ -26,8 +24,8 @@ VALUES = {
 
 def test_paint_is_seen_where_its_mask_says_and_nowhere_else() -> None:
     grey = np.full((128, 128, 3), 128, np.uint8)
-    sound = np.zeros((128, 128), np.uint8)
-    picture, labels = paint(np.random.default_rng(3), grey, sound, kind=5)
+    normal = np.zeros((128, 128), np.uint8)
+    picture, labels = paint(np.random.default_rng(3), grey, normal, defect_type=5)
     change = np.abs(picture.astype(int) - 128).max(2)
     assert set(np.unique(labels)) == {0, 5}
     assert change[labels == 5].min() > 20
@@ -55,11 +53,11 @@ def textured(seed: int, size: int = 128) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", range(24))
 def test_blind_damage_is_seen_where_its_mask_says(seed: int) -> None:
-    picture, sound = textured(seed), np.zeros((128, 128), np.uint8)
+    picture, normal = textured(seed), np.zeros((128, 128), np.uint8)
     everywhere = np.ones((128, 128), bool)
     donor = np.random.default_rng(99).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     rng = np.random.default_rng(seed)
-    changed, labels = damage(rng, picture, sound, everywhere, VALUES, donor)
+    changed, labels = damage(rng, picture, normal, everywhere, VALUES, donor)
     if not labels.any():
         assert np.array_equal(changed, picture)
         return
@@ -79,7 +77,10 @@ def test_blind_damage_is_mostly_visible_and_of_every_kind() -> None:
         )
         found[int(labels.max())] += 1
     assert found[0] < 80
-    assert all(found[VALUES[kind]] for kind in ("contamination", "misplaced", "stain", "roughness"))
+    assert all(
+        found[VALUES[defect_type]]
+        for defect_type in ("contamination", "misplaced", "stain", "roughness")
+    )
 
 
 def test_damage_stays_on_the_object_mostly() -> None:
@@ -99,12 +100,12 @@ def test_uneven_light_changes_brightness_and_no_label() -> None:
 
 
 def test_a_window_is_a_function_of_its_generator() -> None:
-    picture, kinds = textured(3), np.zeros((128, 128), np.uint8)
-    kinds[50:60, 50:60] = 2
+    picture, defect_types = textured(3), np.zeros((128, 128), np.uint8)
+    defect_types[50:60, 50:60] = 2
     parts = np.ones((128, 128), np.int16)
     one, two = (
         random_crop(
-            np.random.default_rng(5), picture, kinds, 64, (0.5, 1.0), parts, VALUES, picture
+            np.random.default_rng(5), picture, defect_types, 64, (0.5, 1.0), parts, VALUES, picture
         )
         for _ in range(2)
     )

@@ -14,12 +14,12 @@ import torch
 from torch import multiprocessing, nn
 
 from tiny.training import loop
-from tiny.training.loop import Team
+from tiny.training.loop import DistributedGroup
 
 
-def test_without_torchrun_a_team_is_one() -> None:
-    team = Team()
-    assert (team.rank, team.size, team.leaders(0.3)) == (0, 1, 0.3)
+def test_without_torchrun_a_group_is_one() -> None:
+    group = DistributedGroup()
+    assert (group.rank, group.size, group.from_leader(0.3)) == (0, 1, 0.3)
 
 
 def member(rank: int, port: int, folder: Path) -> None:
@@ -30,14 +30,14 @@ def member(rank: int, port: int, folder: Path) -> None:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    team = Team()
+    group = DistributedGroup()
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 1), nn.Linear(1, 1))
     model[1].weight.requires_grad_(False)
     ((rank + 1) * model[0](torch.ones(2, 3)).sum()).backward()
-    team.average_gradients(model)
-    torch.save([team.leaders(float(rank + 5)), model[0].weight.grad], folder / f"{rank}.pt")
-    team.leave()
+    group.average_gradients(model)
+    torch.save([group.from_leader(float(rank + 5)), model[0].weight.grad], folder / f"{rank}.pt")
+    group.leave()
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tiny.training.tiny_sam import prompts
+from tiny.training.sam import prompts
 
 SIDE = 64
 

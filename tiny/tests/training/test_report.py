@@ -35,5 +35,5 @@ def test_the_report_runs_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert figures
         assert all(math.isfinite(value) for value in figures.values())
     text = (out / "report.md").read_text()
-    assert "held-out families and kinds: 8 images, 1 categories" in text
+    assert "held-out families and defect_types: 8 images, 1 categories" in text
     assert "| tile |" in text

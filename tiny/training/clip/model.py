@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from tiny.training import loop
-from tiny.training.tiny_clip.recipe import PATCH, Recipe, recipe_from
+from tiny.training.clip.recipe import PATCH, Recipe, recipe_from
 from tiny.training.tokenizer import load_tokenizer
 from zsas.localizers.linear import read_adapter
 from zsas.models.load import from_folder
@@ -129,7 +129,7 @@ def vision_tokens(
     return kept, last
 
 
-class Learner(nn.Module):
+class TrainModel(nn.Module):
     """The small CLIP with its linear layers, as one thing to train.
 
     Args:
@@ -149,8 +149,8 @@ class Learner(nn.Module):
             nn.Linear(recipe.width, recipe.projection) for _ in recipe.blocks
         )
 
-    def see(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Look at images.
+    def encode_images(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed images.
 
         Args:
             image: (B, R, R, 3) normalised RGB.
@@ -172,28 +172,28 @@ class Learner(nn.Module):
         own = F.normalize(own, dim=-1)
         return patches, own[:, 1:], own[:, 0]
 
-    def read(self, ids: Tensor) -> Tensor:
+    def encode_text(self, ids: Tensor) -> Tensor:
         """Normalised sentence embeddings, (n, D) fp32, of token ids (n, length)."""
         with loop.autocast(self.training):
             output = self.clip.get_text_features(input_ids=ids)
         return F.normalize(output.pooler_output.float(), dim=-1)
 
 
-def load_learner(checkpoint: Path, *, ema: bool = True) -> tuple[Learner, CLIPTokenizer]:
-    """A trained learner for evaluation, with the averaged weights unless ``ema`` is False.
+def load_model(checkpoint: Path, *, ema: bool = True) -> tuple[TrainModel, CLIPTokenizer]:
+    """A trained model for evaluation, with the averaged weights unless ``ema`` is False.
 
     Args:
         checkpoint: File of a training, or the folder of an exported model, as the shipped one.
         ema: Whether a training's averaged weights are wanted; an exported model has no others.
     """
     if checkpoint.is_dir():
-        learner, tokenizer = _exported(checkpoint)
+        model, tokenizer = _exported(checkpoint)
     else:
         state = load_checkpoint(checkpoint)
         tokenizer = load_tokenizer(tokenizer_folder(checkpoint))
-        learner = Learner(recipe_from(state["recipe"]), tokenizer)
-        learner.load_state_dict(state["ema"]["shadow"] if ema else state["model"])
-    return learner.eval().requires_grad_(False), tokenizer
+        model = TrainModel(recipe_from(state["recipe"]), tokenizer)
+        model.load_state_dict(state["ema"]["shadow"] if ema else state["model"])
+    return model.eval().requires_grad_(False), tokenizer
 
 
 def tokenizer_folder(checkpoint: Path) -> Path:
@@ -201,8 +201,8 @@ def tokenizer_folder(checkpoint: Path) -> Path:
     return checkpoint if checkpoint.is_dir() else checkpoint.parent / "tokenizer"
 
 
-def _exported(folder: Path) -> tuple[Learner, CLIPTokenizer]:
-    """The learner that an exported model came from, as far as its sizes and weights tell."""
+def _exported(folder: Path) -> tuple[TrainModel, CLIPTokenizer]:
+    """The model that an exported model came from, as far as its sizes and weights tell."""
     clip = from_folder(CLIPModel, folder)
     adapter, tokenizer = read_adapter(folder / "adapter.safetensors"), load_tokenizer(folder)
     vision, text = clip.config.vision_config, clip.config.text_config
@@ -218,10 +218,10 @@ def _exported(folder: Path) -> tuple[Learner, CLIPTokenizer]:
         blocks=adapter.card.blocks,
         nominal=vision.image_size,
     )
-    learner = Learner(recipe, tokenizer)
-    learner.clip.load_state_dict(clip.state_dict())
+    model = TrainModel(recipe, tokenizer)
+    model.clip.load_state_dict(clip.state_dict())
     layers: dict[str, Tensor] = {}
     for i, (weight, bias) in enumerate(zip(adapter.weights, adapter.biases, strict=True)):
         layers |= {f"{i}.weight": weight, f"{i}.bias": bias}
-    learner.layers.load_state_dict(layers)
-    return learner, tokenizer
+    model.layers.load_state_dict(layers)
+    return model, tokenizer

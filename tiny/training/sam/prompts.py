@@ -30,12 +30,12 @@ MIN_DEFECT, MIN_PART = 14, 80
 
 @dataclass(frozen=True)
 class Crop:
-    """A square cut-out of a made image with what is known about it.
+    """A square cut-out of a synthetic image with what is known about it.
 
     Attributes:
         image: uint8 (C, C, 3) RGB.
         parts: int32 (C, C), 0 = background, else one number a part.
-        defects: int32 (C, C), 0 = sound, else one number a connected defect.
+        defects: int32 (C, C), 0 = normal, else one number a connected defect.
         height, width: Size in crop pixels that the image covers; the rest (right, below) is
             padding, as SAM pads images that are not square.
     """
@@ -178,13 +178,13 @@ def choose_targets(rng: np.random.Generator, targets: list[Target], count: int) 
     by_kind = {
         kind: [t for t in targets if t.kind == kind] for kind in ("defect", "part", "region")
     }
-    shares = np.array(
+    fractions = np.array(
         [
-            share if by_kind[kind] else 0.0
-            for kind, share in zip(by_kind, (0.55, 0.37, 0.08), strict=True)
+            fraction if by_kind[kind] else 0.0
+            for kind, fraction in zip(by_kind, (0.55, 0.37, 0.08), strict=True)
         ]
     )
-    kinds = rng.choice(3, size=count, p=shares / shares.sum())
+    kinds = rng.choice(3, size=count, p=fractions / fractions.sum())
     groups = list(by_kind.values())
     return [groups[k][int(rng.integers(len(groups[k])))] for k in kinds]
 
@@ -261,19 +261,19 @@ def map_prompts(
         negatives: How many points of the ring at most.
     """
     height, width = cover.shape
-    heat = cv2.GaussianBlur(cover, (0, 0), float(rng.uniform(0.7, 3.5)))
+    score = cv2.GaussianBlur(cover, (0, 0), float(rng.uniform(0.7, 3.5)))
     dx, dy = rng.integers(-1, 2, 2)
-    heat = np.roll(heat, (int(dy), int(dx)), (0, 1))
+    score = np.roll(score, (int(dy), int(dx)), (0, 1))
     noise = cv2.resize(
         rng.random((height // 4, width // 4), dtype=np.float32),
         (width, height),
         interpolation=cv2.INTER_LINEAR,
     )
-    heat = heat * (0.45 + 0.55 * noise) + 0.02 * cover
-    region = heat > rng.uniform(0.2, 0.6) * heat.max()
+    score = score * (0.45 + 0.55 * noise) + 0.02 * cover
+    region = score > rng.uniform(0.2, 0.6) * score.max()
     spacing = float(rng.uniform(1.0, 6.0))
     order = np.flatnonzero(region)
-    order = order[np.argsort(-heat.ravel()[order])]
+    order = order[np.argsort(-score.ravel()[order])]
     chosen: list[tuple[int, int]] = []
     for index in order[:400]:
         y, x = divmod(int(index), width)

@@ -13,18 +13,19 @@ import torch
 from safetensors import safe_open
 from transformers import CLIPModel
 
-from tiny.training.pool import (
+from tiny.training import loop
+from tiny.training.cache import (
     CHUNK,
-    Pool,
+    DatasetCache,
     fill,
     make_batch,
 )
-from tiny.training.tiny_clip import export, load_learner, parts, train
-from tiny.training.tiny_clip.losses import dense_loss
-from tiny.training.tiny_clip.model import Learner, vision_tokens
-from tiny.training.tiny_clip.recipe import Recipe
-from tiny.training.tiny_clip.start import build, start_from_clip
-from tiny.training.tiny_clip.tasks import normalise
+from tiny.training.clip import export, load_model, parts, train
+from tiny.training.clip.losses import dense_loss
+from tiny.training.clip.model import TrainModel, vision_tokens
+from tiny.training.clip.recipe import Recipe
+from tiny.training.clip.start import build, start_from_clip
+from tiny.training.clip.tasks import normalise
 from tiny.training.tokenizer import load_tokenizer, sentences, train_tokenizer
 from zsas.errors import ZsasError
 from zsas.training.checkpoint import CurveLog, load_checkpoint, save_checkpoint
@@ -34,50 +35,54 @@ pytestmark = pytest.mark.slow
 MICRO = Recipe(
     width=32, depth=4, heads=2, text_width=32, text_depth=1, text_heads=2, projection=16,
     blocks=(1, 2, 3, 4), nominal=96, stages=((0.0, 64, 4, 0.5, 1.0), (0.8, 96, 4, 0.6, 1.0)),
-    lr=3e-3, word_steps=20,
+    lr=3e-3, text_steps=20,
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
-    """A pool of one chunk of small made images."""
-    return fill(tmp_path_factory.mktemp("pool"), count=CHUNK, size=128, seed=7)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> DatasetCache:
+    """A cache of one chunk of small synthetic images."""
+    return fill(tmp_path_factory.mktemp("cache"), count=CHUNK, size=128, seed=7)
 
 
 @pytest.fixture(scope="module")
-def trained(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(cache: DatasetCache, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a training of a few steps."""
     out = tmp_path_factory.mktemp("run")
-    train(out, steps=40, pools=[pool.folder], recipe=MICRO, report_every=10)
+    train(loop.Run(out, steps=40, report_every=10), caches=[cache.folder], recipe=MICRO)
     return out
 
 
-def test_pool_is_found_again_and_goes_on(pool: Pool) -> None:
-    again = fill(pool.folder, count=CHUNK, size=128, seed=7)
+def test_a_cache_is_found_again_and_goes_on(cache: DatasetCache) -> None:
+    again = fill(cache.folder, count=CHUNK, size=128, seed=7)
     assert len(again) == CHUNK
-    assert np.array_equal(again.image, pool.image)
-    for record, labels in zip(again.records, again.kind_map, strict=True):
-        assert {again.kinds[v - 1] for v in np.unique(labels) if v} == set(record.kinds)
+    assert np.array_equal(again.image, cache.image)
+    for record, labels in zip(again.records, again.defect_map, strict=True):
+        assert {again.defect_types[v - 1] for v in np.unique(labels) if v} == set(
+            record.defect_types
+        )
 
 
-def test_pool_of_other_size_is_refused(pool: Pool) -> None:
-    with pytest.raises(ZsasError, match="another pool"):
-        fill(pool.folder, count=CHUNK, size=64, seed=7)
+def test_pool_of_other_size_is_refused(cache: DatasetCache) -> None:
+    with pytest.raises(ZsasError, match="another cache"):
+        fill(cache.folder, count=CHUNK, size=64, seed=7)
 
 
-def test_missing_pool_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ZsasError, match=r"zsas\.training\.pool"):
-        Pool(tmp_path)
+def test_missing_cache_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ZsasError, match=r"python -m tiny cache"):
+        DatasetCache(tmp_path)
 
 
-def test_crops_keep_image_and_labels_together(pool: Pool) -> None:
-    batch = make_batch(pool, np.random.default_rng(0), np.arange(8), 64)
+def test_crops_keep_image_and_labels_together(cache: DatasetCache) -> None:
+    batch = make_batch(cache, np.random.default_rng(0), np.arange(8), 64)
     assert batch.image.shape == (8, 64, 64, 3)
-    assert batch.kind_map.shape == (8, 64, 64)
+    assert batch.defect_map.shape == (8, 64, 64)
     assert batch.image.min() >= 0.0
     assert batch.image.max() <= 1.0
-    for found, labels in zip(batch.kinds, batch.kind_map, strict=True):
-        assert {pool.kinds.index(kind) + 1 for kind in found} <= set(np.unique(labels).tolist())
+    for found, labels in zip(batch.defect_types, batch.defect_map, strict=True):
+        assert {cache.defect_types.index(kind) + 1 for kind in found} <= set(
+            np.unique(labels).tolist()
+        )
 
 
 def test_tokenizer_reads_back_what_it_wrote(tmp_path: Path) -> None:
@@ -88,18 +93,18 @@ def test_tokenizer_reads_back_what_it_wrote(tmp_path: Path) -> None:
         ids = again(text)["input_ids"]
         assert ids == tokenizer(text)["input_ids"]
         assert ids[0] == again.bos_token_id
-        assert ids.index(again.eos_token_id) == len(ids) - 1  # CLIP pools at the first end token
+        assert ids.index(again.eos_token_id) == len(ids) - 1  # CLIP caches at the first end token
         read = again.decode(ids, skip_special_tokens=True)
         assert read.replace(" ", "") == text.replace(" ", "")
 
 
 def test_fast_tower_equals_transformers(trained: Path) -> None:
-    learner, _ = load_learner(trained / "checkpoint.pt")
+    model, _ = load_model(trained / "checkpoint.pt")
     image = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
     pixels = normalise(image)
-    kept, last = vision_tokens(learner.clip, pixels, (2, 4), torch.float32)
+    kept, last = vision_tokens(model.clip, pixels, (2, 4), torch.float32)
     with torch.no_grad():
-        wanted = learner.clip.vision_model(
+        wanted = model.clip.vision_model(
             pixel_values=pixels.permute(0, 3, 1, 2),
             output_hidden_states=True,
             interpolate_pos_encoding=True,
@@ -132,67 +137,70 @@ def test_loss_falls(trained: Path) -> None:
     assert rows[-1]["resolution"] == 96
 
 
-def test_training_goes_on_where_it_stopped(trained: Path, pool: Pool) -> None:
+def test_training_goes_on_where_it_stopped(trained: Path, cache: DatasetCache) -> None:
     before = load_checkpoint(trained / "checkpoint.pt")
-    train(trained, steps=44, pools=[pool.folder])
+    train(loop.Run(trained, steps=44), caches=[cache.folder])
     after = load_checkpoint(trained / "checkpoint.pt")
     assert (before["step"], after["step"]) == (40, 44)
     assert json.loads(after["recipe"])["width"] == MICRO.width
 
 
-def test_a_second_round_starts_from_the_first(trained: Path) -> None:
-    earlier, tokenizer = load_learner(trained / "checkpoint.pt")
-    learner = Learner(replace(MICRO, blocks=(2, 4)), tokenizer)
-    start_from_clip(learner, trained / "checkpoint.pt")
+def test_a_finetuning_starts_from_the_first_training(trained: Path) -> None:
+    earlier, tokenizer = load_model(trained / "checkpoint.pt")
+    model = TrainModel(replace(MICRO, blocks=(2, 4)), tokenizer)
+    start_from_clip(model, trained / "checkpoint.pt")
     assert all(
         torch.equal(value, earlier.clip.state_dict()[name])
-        for name, value in learner.clip.state_dict().items()
+        for name, value in model.clip.state_dict().items()
     )
-    for layer, number in zip(learner.layers, (1, 3), strict=True):
+    for layer, number in zip(model.layers, (1, 3), strict=True):
         assert torch.equal(layer.weight, earlier.layers[number].weight)
 
 
 def test_an_exported_model_can_be_trained_on_and_mixed_in(
-    trained: Path, pool: Pool, tmp_path: Path
+    trained: Path, cache: DatasetCache, tmp_path: Path
 ) -> None:
     """Checkpoints are not shipped, exported models are: both begin a training and take part in a mixture."""
     checkpoint = trained / "checkpoint.pt"
     folder = export(checkpoint, tmp_path / "exported")
-    (theirs, _), (ours, _) = load_learner(checkpoint), load_learner(folder)
+    (theirs, _), (ours, _) = load_model(checkpoint), load_model(folder)
     assert (ours.recipe.width, ours.recipe.blocks) == (MICRO.width, MICRO.blocks)
     for name, value in ours.state_dict().items():
         assert torch.allclose(value, theirs.state_dict()[name], rtol=1e-3, atol=1e-4), name
     again = train(
-        tmp_path / "on", steps=2, pools=[pool.folder], recipe=MICRO, start=folder, report_every=1
+        loop.Run(tmp_path / "on", steps=2, report_every=1),
+        caches=[cache.folder],
+        recipe=MICRO,
+        start=folder,
     )
     half = export(again, tmp_path / "half", earlier={folder: 0.5})
-    learned = load_learner(again)[0].layers[0].weight
-    mixed = load_learner(half)[0].layers[0].weight
+    learned = load_model(again)[0].layers[0].weight
+    mixed = load_model(half)[0].layers[0].weight
     middle = (learned + ours.layers[0].weight) / 2
     assert torch.allclose(mixed, middle, atol=1e-3)
 
 
-def test_same_seed_gives_same_weights(pool: Pool, tmp_path: Path) -> None:
-    one = build(MICRO, tmp_path / "a", pool, seed=3).state_dict()
-    two = build(MICRO, tmp_path / "b", pool, seed=3).state_dict()
+def test_same_seed_gives_same_weights(cache: DatasetCache, tmp_path: Path) -> None:
+    one = build(MICRO, tmp_path / "a", cache, seed=3).state_dict()
+    two = build(MICRO, tmp_path / "b", cache, seed=3).state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_export_is_a_transformers_folder_with_adapter(trained: Path, tmp_path: Path) -> None:
     export(trained / "checkpoint.pt", tmp_path)
-    model = CLIPModel.from_pretrained(tmp_path, dtype=torch.float32)
-    learner, tokenizer = load_learner(trained / "checkpoint.pt")
+    exported = CLIPModel.from_pretrained(tmp_path, dtype=torch.float32)
+    model, tokenizer = load_model(trained / "checkpoint.pt")
     ids = tokenizer("a photo of a damaged bolt.", return_tensors="pt")["input_ids"]
     with torch.no_grad():
-        read = torch.nn.functional.normalize(model.get_text_features(ids).pooler_output, dim=-1)
-    torch.testing.assert_close(read, learner.read(ids), rtol=0.02, atol=0.005)
+        read = torch.nn.functional.normalize(exported.get_text_features(ids).pooler_output, dim=-1)
+    torch.testing.assert_close(read, model.encode_text(ids), rtol=0.02, atol=0.005)
     assert load_tokenizer(tmp_path)("a bolt")["input_ids"] == tokenizer("a bolt")["input_ids"]
     with safe_open(tmp_path / "adapter.safetensors", framework="pt") as file:
         assert json.loads(file.metadata()["blocks"]) == [1, 2, 3, 4]
         assert file.get_tensor("fc.0.weight").shape == (16, 32)
 
 
-def test_an_export_can_keep_parts_of_earlier_rounds(trained: Path, tmp_path: Path) -> None:
+def test_an_export_can_keep_parts_of_earlier_trainings(trained: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(trained / "tokenizer", other / "tokenizer")
     state = load_checkpoint(trained / "checkpoint.pt")

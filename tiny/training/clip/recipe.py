@@ -1,4 +1,4 @@
-"""What decides a training of the small CLIP, and the recipes of the shipped model's rounds."""
+"""What decides a training of the small CLIP, and its named recipes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training, beside its pool and budget.
+    """Everything that decides a training, beside its cache and budget.
 
     Attributes:
         width, depth, heads: Vision tower.
@@ -18,7 +18,7 @@ class Recipe:
         nominal: Input size in pixels that the position embedding is made for.
         stages: (part of the training at which it begins, input px, batch, window scale) in order.
         samples: Sentences drawn a state and noun at each step.
-        word_steps: Steps of :func:`teach_words`.
+        text_steps: Steps of :func:`pretrain_text`.
         text_lr: Learning rate of the text tower as a part of ``lr``.
         text_from: Part of the training until which the text tower stays as its words left it.
         own_from: Part of the training after which CLIP's own projection of patches learns, too.
@@ -29,7 +29,7 @@ class Recipe:
         lr, weight_decay, clip, ema: AdamW for the rest, gradient clipping and the average that is kept.
         names: Chances of the image's own noun, "object", a foreign noun, another image's noun.
         wrong_target: Target on defects when another image's noun is named.
-        focal, dice, kind, image, highest, contrast: Weights of the losses.
+        focal, dice, defect_type, image, highest, contrast: Weights of the losses.
     """
 
     width: int = 192
@@ -49,7 +49,7 @@ class Recipe:
     )
     easy_until: float = 0.4
     samples: int = 2
-    word_steps: int = 200
+    text_steps: int = 200
     text_lr: float = 0.15
     text_from: float = 0.3
     own_from: float = 0.5
@@ -62,66 +62,51 @@ class Recipe:
     wrong_target: float = 0.5
     focal: float = 5.0
     dice: float = 1.0
-    kind: float = 0.15
+    defect_type: float = 0.15
     image: float = 0.2
     highest: float = 0.2
     contrast: float = 0.15
 
 
-SECOND_ROUND = Recipe(
+PRETRAIN = Recipe()
+"""From nothing, or from the encoder of a small SAM."""
+
+CONTINUE = Recipe(
     stages=((0.0, 192, 16, 0.35, 0.8), (0.25, 256, 12, 0.5, 1.0), (0.82, 384, 8, 0.6, 1.0)),
     easy_until=0.1,
     text_from=0.05,
     own_from=0.0,
 )
-"""Goes on from an earlier training: the words are known, and faint defects come early."""
+"""Goes on from pretraining: the sentences are known, and faint defects come early."""
 
-THIRD_ROUND = replace(
-    SECOND_ROUND,
-    stages=((0.0, 192, 24, 0.35, 0.8), (0.2, 256, 20, 0.5, 1.0), (0.7, 384, 10, 0.6, 1.0)),
+FINETUNE = replace(
+    CONTINUE,
+    stages=((0.0, 256, 20, 0.5, 1.0), (0.6, 384, 10, 0.6, 1.0)),
     easy_until=0.0,
     text_from=0.0,
-    lr=4e-4,
-    muon_lr=1.2e-3,
+    lr=3e-4,
+    muon_lr=1e-3,
     image=0.4,
     highest=0.4,
 )
-"""Goes on once more, among faint defects from the start, with more weight on the photo's verdict."""
+"""Goes on among faint defects from the start, with twice the weight on the image score."""
 
-FOURTH_ROUND = replace(
-    THIRD_ROUND,
-    stages=((0.0, 256, 20, 0.5, 1.0), (0.6, 384, 10, 0.6, 1.0)),
-    lr=3e-4,
-    muon_lr=1e-3,
-)
-"""Goes on among images the earlier rounds never saw."""
+_VIEW_SIZES = ((512, 6, 0.5, 1.0), (384, 10, 0.5, 1.0), (640, 4, 0.6, 1.0), (256, 20, 0.5, 1.0))
 
-FIFTH_ROUND = FOURTH_ROUND
-"""Goes on once more as the fourth, among things of which nothing but their order says that they are sound."""
-
-SIXTH_ROUND = FIFTH_ROUND
-"""Goes on once more as the fifth, on all images of all pools."""
-
-SEVENTH_ROUND = replace(
-    SIXTH_ROUND,
-    stages=tuple(
-        (
-            part / 120,
-            *((512, 6, 0.5, 1.0), (384, 10, 0.5, 1.0), (640, 4, 0.6, 1.0), (256, 20, 0.5, 1.0))[
-                part % 4
-            ],
-        )
-        for part in range(120)
-    ),
+MULTISCALE = replace(
+    FINETUNE,
+    stages=tuple((part / 120, *_VIEW_SIZES[part % 4]) for part in range(120)),
     lr=2.5e-4,
     muon_lr=8e-4,
 )
-"""Goes on at the sizes of the exported looks in turn, among images of 512 px, so that large looks see detail."""
+"""Goes on at the sizes of the exported model's views in turn; for images of 512 px, so that large views see detail."""
 
-ROUNDS = (
-    Recipe(), SECOND_ROUND, THIRD_ROUND, FOURTH_ROUND, FIFTH_ROUND, SIXTH_ROUND, SEVENTH_ROUND,
-)  # fmt: skip
-"""The shipped model's trainings, in order; all but the first go on from the one before."""
+RECIPES = {
+    "pretrain": PRETRAIN,
+    "continue": CONTINUE,
+    "finetune": FINETUNE,
+    "multiscale": MULTISCALE,
+}
 
 PATCH = 16
 SCALE = 20.0

@@ -1,4 +1,4 @@
-"""Turns crops of the pool into tensors for the small CLIP: pixels, masks, and the sentences to compare with."""
+"""Turns crops of the cache into tensors for the small CLIP: pixels, masks, and the sentences to compare with."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from tiny.training.pool import Batch, Pool
-from tiny.training.tiny_clip.recipe import PATCH, Recipe
+from tiny.training.cache import Batch, DatasetCache
+from tiny.training.clip.recipe import PATCH, Recipe
 from tiny.training.tokenizer import NOUNS
 from zsas.clip import PIXEL_MEAN, PIXEL_STD
 from zsas.text import DEFAULT_OBJECT, TEMPLATES, prompt_sentences
@@ -25,7 +25,7 @@ class Sentences:
 
     Args:
         tokenizer: The tokenizer.
-        phrases: Kind of defect → noun phrases.
+        phrases: defect type → noun phrases.
         rng: Source of chance.
     """
 
@@ -48,16 +48,16 @@ class Sentences:
         return torch.tensor([row + [end] * (longest - len(row)) for row in rows])
 
     def states(self, noun: str, samples: int) -> list[str]:
-        """``samples`` sound sentences, then as many defective ones, of one noun."""
+        """``samples`` normal sentences, then as many anomalous ones, of one noun."""
         return [
             group[int(i)]
             for group in prompt_sentences(noun)
             for i in self.rng.integers(0, len(group), samples)
         ]
 
-    def with_kind(self, noun: str, kind: str) -> str:
-        """A sentence that names a kind of defect: "a photo of a plate with a stain."."""
-        options = self.phrases[kind]
+    def with_defect(self, noun: str, defect_type: str) -> str:
+        """A sentence that names a defect type: "a photo of a plate with a stain."."""
+        options = self.phrases[defect_type]
         phrase = options[int(self.rng.integers(len(options)))]
         template = TEMPLATES[int(self.rng.integers(len(TEMPLATES)))]
         return template.format(f"{noun} with {phrase}")
@@ -75,9 +75,9 @@ class Task:
         noun: int64 (B,), which of the nouns each image is compared with.
         own_ids: ids (B, n) of one sentence an image.
         own_label: int64 (B,), equal where sentences mean the same.
-        kind_ids: ids (K, n) of one sentence a kind.
-        patch_kind: int64 (B, g * g): 0 sound, 1..K kind, -1 neither clearly.
-        damaged: fp32 (B,), 1 defective, 0 sound, -1 hardly visible.
+        defect_ids: ids (K, n) of one sentence a defect type.
+        patch_defect: int64 (B, g * g): 0 normal, 1..K defect type, -1 neither clearly.
+        damaged: fp32 (B,), 1 anomalous, 0 normal, -1 hardly visible.
     """
 
     image: Tensor
@@ -87,8 +87,8 @@ class Task:
     noun: Tensor
     own_ids: Tensor
     own_label: Tensor
-    kind_ids: Tensor
-    patch_kind: Tensor
+    defect_ids: Tensor
+    patch_defect: Tensor
     damaged: Tensor
 
 
@@ -98,7 +98,7 @@ def normalise(image: NDArray[np.float32]) -> Tensor:
 
 
 def make_task(
-    batch: Batch, recipe: Recipe, draw: Sentences, kinds: Sequence[str], known: Sequence[str]
+    batch: Batch, recipe: Recipe, draw: Sentences, defect_types: Sequence[str], known: Sequence[str]
 ) -> Task:
     """Choose nouns and sentences for a batch.
 
@@ -106,8 +106,8 @@ def make_task(
         batch: Crops.
         recipe: Chances and sizes.
         draw: Sentences.
-        kinds: All kinds of the pool, as its kind map numbers them.
-        known: Nouns of the pool.
+        defect_types: All defect types of the cache, as its defect map numbers them.
+        known: Nouns of the cache.
     """
     rng = draw.rng
     nouns, target = [], []
@@ -119,28 +119,28 @@ def make_task(
         target.append(recipe.wrong_target if way == 3 and other != name else 1.0)
     distinct = sorted(set(nouns))
     own, labels = [], []
-    for name, found in zip(batch.names, batch.kinds, strict=True):
+    for name, found in zip(batch.names, batch.defect_types, strict=True):
         if found and rng.random() < 0.6:
-            kind = found[int(rng.integers(len(found)))]
-            own.append(draw.with_kind(name, kind))
-            labels.append((name, kind))
+            defect_type = found[int(rng.integers(len(found)))]
+            own.append(draw.with_defect(name, defect_type))
+            labels.append((name, defect_type))
         else:
-            sound, damaged = draw.states(name, 1)
-            own.append(damaged if found else sound)
-            labels.append((name, "damaged" if found else "sound"))
+            normal, damaged = draw.states(name, 1)
+            own.append(damaged if found else normal)
+            labels.append((name, "damaged" if found else "normal"))
     places = {label: i for i, label in enumerate(dict.fromkeys(labels))}
-    size = batch.kind_map.shape[1]
+    size = batch.defect_map.shape[1]
     grid = size // PATCH
-    cells = batch.kind_map.reshape(-1, grid, PATCH, grid, PATCH)
+    cells = batch.defect_map.reshape(-1, grid, PATCH, grid, PATCH)
     largest = cells.max(axis=(2, 4)).astype(np.int64)
     covered = (cells > 0).mean(axis=(2, 4))
-    patch_kind = np.where(covered >= 0.1, largest, np.where(covered == 0, 0, -1))
-    full = torch.from_numpy((batch.kind_map > 0).astype(np.float32))
-    area = batch.kind_map.reshape(len(nouns), -1)
+    patch_defect = np.where(covered >= 0.1, largest, np.where(covered == 0, 0, -1))
+    full = torch.from_numpy((batch.defect_map > 0).astype(np.float32))
+    area = batch.defect_map.reshape(len(nouns), -1)
     visible = (area > 0).sum(1)
     damaged_flag = [
         1.0 if found else (0.0 if count == 0 else -1.0)
-        for found, count in zip(batch.kinds, visible, strict=True)
+        for found, count in zip(batch.defect_types, visible, strict=True)
     ]
     common = DEFAULT_OBJECT if rng.random() < 0.5 else known[int(rng.integers(len(known)))]
     return Task(
@@ -151,20 +151,22 @@ def make_task(
         noun=torch.tensor([distinct.index(noun) for noun in nouns]),
         own_ids=draw.tokens(own),
         own_label=torch.tensor([places[label] for label in labels]),
-        kind_ids=draw.tokens([draw.with_kind(common, kind) for kind in kinds]),
-        patch_kind=torch.from_numpy(patch_kind.reshape(len(nouns), -1)),
+        defect_ids=draw.tokens(
+            [draw.with_defect(common, defect_type) for defect_type in defect_types]
+        ),
+        patch_defect=torch.from_numpy(patch_defect.reshape(len(nouns), -1)),
         damaged=torch.tensor(damaged_flag),
     )
 
 
-def plainly_visible(images: Pool, most: int = 8000) -> NDArray[np.int64]:
-    """Indices of images whose defects are large and stand out, and of a third as many sound ones.
+def plainly_visible(images: DatasetCache, most: int = 8000) -> NDArray[np.int64]:
+    """Indices of images whose defects are large and stand out, and of a third as many normal ones.
 
     A defect stands out by the difference of its mean colour from its surroundings', in units of their spread.
     """
     strength = np.zeros(min(most, len(images)), np.float32)
     for i in range(len(strength)):
-        mask = (images.kind_map[i, ::2, ::2] > 0).astype(np.uint8)
+        mask = (images.defect_map[i, ::2, ::2] > 0).astype(np.uint8)
         if mask.sum() < 40:
             continue
         picture = cv2.cvtColor(images.image[i, ::2, ::2], cv2.COLOR_RGB2LAB)
@@ -174,5 +176,5 @@ def plainly_visible(images: Pool, most: int = 8000) -> NDArray[np.int64]:
         strength[i] = np.abs(inside - outside).max() / (6.0 + deviation.max())
     seen = strength[strength > 0]
     strong = np.flatnonzero(strength > np.quantile(seen, 0.55)) if len(seen) else np.zeros(0, int)
-    sound = np.flatnonzero([not record.kinds for record in images.records[: len(strength)]])
-    return np.concatenate([strong, sound[: len(strong) // 3]]).astype(np.int64)
+    normal = np.flatnonzero([not record.defect_types for record in images.records[: len(strength)]])
+    return np.concatenate([strong, normal[: len(strong) // 3]]).astype(np.int64)

@@ -25,7 +25,7 @@ from tiny.synthetic.noise import (
     tint,
 )
 from tiny.synthetic.texture import (
-    Look,
+    Painted,
     Rng,
     Texture,
     compact,
@@ -41,17 +41,17 @@ family = partial(enter, FAMILIES)
 
 
 @family("moulded_plastic", "plastic", "plastic part", "moulded plastic")
-def moulded_plastic(rng: Rng, size: int, unit: float) -> Look:
+def moulded_plastic(rng: Rng, size: int, unit: float) -> Painted:
     """Moulded plastic: fine spark-eroded grain, low contrast, any colour."""
     height = fractal(rng, size, log_uniform(rng, 2, 9) * unit, 2, 0.7)
     shade = noise.standard(relief(height, rng.uniform(0, 6)))
     value = 1 + log_uniform(rng, 0.01, 0.09) * shade
     value *= 1 + rng.uniform(0, 0.12) * fractal(rng, size, size * rng.uniform(0.5, 1.2), 2)
-    return Look(tint(value, colour(rng, (0, 360), (0, 0.85), (0.1, 0.92))), 3 * unit)
+    return Painted(tint(value, colour(rng, (0, 360), (0, 0.85), (0.1, 0.92))), 3 * unit)
 
 
 @family("painted_metal", "painted metal", "car body", "coated panel")
-def painted_metal(rng: Rng, size: int, unit: float) -> Look:
+def painted_metal(rng: Rng, size: int, unit: float) -> Painted:
     """Paint: orange peel under a soft highlight; sometimes metallic flakes."""
     height = smooth(rng, size, log_uniform(rng, 6, 30) * unit)
     shade = noise.standard(relief(height, rng.uniform(0, 6)))
@@ -63,11 +63,11 @@ def painted_metal(rng: Rng, size: int, unit: float) -> Look:
     at = rng.uniform(-0.2, 1.2, 2) * size
     reach = rng.uniform(0.2, 0.7) * size
     spot = np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / reach**2) * rng.uniform(0, 0.35)
-    return Look(plus(rgb, spot * (2 * value - 1)), 6 * unit)
+    return Painted(plus(rgb, spot * (2 * value - 1)), 6 * unit)
 
 
 @family("rubber", "rubber", "rubber sheet", "seal")
-def rubber(rng: Rng, size: int, unit: float) -> Look:
+def rubber(rng: Rng, size: int, unit: float) -> Painted:
     """Rubber: dark, matt, dusty; sometimes moulded ribs."""
     value = rng.uniform(0.08, 0.35) * (1 + 0.1 * fractal(rng, size, 100 * unit, 4, 0.6))
     if rng.random() < 0.45:
@@ -77,21 +77,21 @@ def rubber(rng: Rng, size: int, unit: float) -> Look:
         )
         value = value * (1 + rng.uniform(0.05, 0.35) * rib)
     value = value + log_uniform(rng, 0.004, 0.02) * fractal(rng, size, 3 * unit, 2, 0.9)
-    return Look(tint(value, colour(rng, (0, 360), (0, 0.15), (1, 1))), 4 * unit)
+    return Painted(tint(value, colour(rng, (0, 360), (0, 0.15), (1, 1))), 4 * unit)
 
 
 @family("frosted_glass", "glass", "frosted glass", "transparent sheet")
-def frosted_glass(rng: Rng, size: int, unit: float) -> Look:
+def frosted_glass(rng: Rng, size: int, unit: float) -> Painted:
     """Frosted or ribbed glass over a blurred background."""
     behind = fractal(rng, size, size * rng.uniform(0.4, 1.3), 2)
     etch = fractal(rng, size, log_uniform(rng, 1.2, 5) * unit, 2, 0.8)
     value = rng.uniform(0.35, 0.85) * (1 + rng.uniform(0.02, 0.14) * behind)
     value = value * (1 + log_uniform(rng, 0.005, 0.06) * etch)
-    return Look(tint(value, colour(rng, (120, 240), (0, 0.2), (0.9, 1))), 3 * unit)
+    return Painted(tint(value, colour(rng, (120, 240), (0, 0.2), (0.9, 1))), 3 * unit)
 
 
 @family("plain_sheet", "sheet", "film", "surface", "panel")
-def plain_sheet(rng: Rng, size: int, unit: float) -> Look:
+def plain_sheet(rng: Rng, size: int, unit: float) -> Painted:
     """Almost featureless material (film, foil, board) in any tone: low contrast on purpose."""
     value = 1 + rng.uniform(0.0, 0.1) * fractal(rng, size, size * rng.uniform(0.3, 1.2), 2)
     value += log_uniform(rng, 0.003, 0.03) * fractal(
@@ -101,14 +101,14 @@ def plain_sheet(rng: Rng, size: int, unit: float) -> Look:
         value += rng.uniform(0.002, 0.015) * streaks(
             rng, size, 400 * unit, 2 * unit, direction(rng)
         )
-    return Look(
+    return Painted(
         tint(value.astype(np.float32), colour(rng, (0, 360), (0, 0.4), (0.1, 0.95))),
         4 * unit,
     )
 
 
 @family("mesh", "grid", "wire mesh", "metal grid")
-def mesh(rng: Rng, size: int, unit: float) -> Look:
+def mesh(rng: Rng, size: int, unit: float) -> Painted:
     """Wire mesh or grating before a plain background."""
     pitch = log_uniform(rng, 10, 48) * unit
     angle = one_of(rng, 0.0, np.pi / 4, rng.uniform(0, np.pi))
@@ -138,11 +138,11 @@ def mesh(rng: Rng, size: int, unit: float) -> Look:
         ground * (1 + 0.04 * fractal(rng, size, 60 * unit, 4)),
         colour(rng, (0, 360), (0, 0.2), (1, 1)),
     )
-    return Look(blend(back, wires, cover), pitch)
+    return Painted(blend(back, wires, cover), pitch)
 
 
 @family("perforated_sheet", "perforated sheet", "perforated metal", "filter")
-def perforated_sheet(rng: Rng, size: int, unit: float) -> Look:
+def perforated_sheet(rng: Rng, size: int, unit: float) -> Painted:
     """Sheet with a regular (square or staggered) array of holes."""
     pitch = log_uniform(rng, 14, 50) * unit
     x, y = coordinates(size, direction(rng, 0.7))
@@ -160,11 +160,11 @@ def perforated_sheet(rng: Rng, size: int, unit: float) -> Look:
     value = face * (1 - cover) + depth * cover
     count, labels = cv2.connectedComponents((cover > 0.5).astype(np.uint8), connectivity=4)
     parts = labels.astype(np.int32) if count < 400 else None
-    return Look(tint(value, metal_colour(rng, (1, 1))), pitch, parts=parts)
+    return Painted(tint(value, metal_colour(rng, (1, 1))), pitch, parts=parts)
 
 
 @family("solar_cell", "solar cell", "photovoltaic cell")
-def solar_cell(rng: Rng, size: int, unit: float) -> Look:
+def solar_cell(rng: Rng, size: int, unit: float) -> Painted:
     """Solar cell: crystal grains or plain silicon, busbars and fingers, blue or grey."""
     if rng.random() < 0.65:
         labels, _ = cells(rng, size, log_uniform(rng, 18, 70) * unit)
@@ -196,11 +196,11 @@ def solar_cell(rng: Rng, size: int, unit: float) -> Look:
             np.ascontiguousarray(rgb.swapaxes(0, 1)),
             np.ascontiguousarray(parts.T),
         )
-    return Look(rgb, finger_pitch, parts=parts)
+    return Painted(rgb, finger_pitch, parts=parts)
 
 
 @family("wafer", "wafer", "chip array", "printed pattern")
-def wafer(rng: Rng, size: int, unit: float) -> Look:
+def wafer(rng: Rng, size: int, unit: float) -> Painted:
     """One random motif of rectangles, lines and dots repeated on a grid."""
     pitch = max(12, int(log_uniform(rng, 24, 110) * unit))
     base = colour(rng, (0, 360), (0, 0.5), (0.2, 0.9))
@@ -232,7 +232,7 @@ def wafer(rng: Rng, size: int, unit: float) -> Look:
     labels, near = grid_cells(size, pitch, pitch, 0.0, (float(column), float(row)))
     shade = 1 + rng.uniform(0, 0.04, int(labels.max()) + 1).astype(np.float32)[labels]
     shade += 0.03 * fractal(rng, size, 150 * unit, 2) + 0.008 * grain(rng, size)
-    return Look(
+    return Painted(
         times(np.ascontiguousarray(rgb), shade),
         pitch,
         parts=compact(labels, near >= street),
@@ -240,7 +240,7 @@ def wafer(rng: Rng, size: int, unit: float) -> Look:
 
 
 @family("circuit_board", "circuit board", "printed circuit board", "PCB")
-def circuit_board(rng: Rng, size: int, unit: float) -> Look:
+def circuit_board(rng: Rng, size: int, unit: float) -> Painted:
     """Bare board: solder mask, traces, pads and vias."""
     mask_rgb = colour(
         rng,
@@ -279,11 +279,11 @@ def circuit_board(rng: Rng, size: int, unit: float) -> Look:
     rgb = blend(rgb, plain(size, metal), cover)
     shade = 1 + 0.03 * fractal(rng, size, 20 * unit, 4, 0.7)
     _, labels = cv2.connectedComponents((pads > 127).astype(np.uint8), connectivity=4)
-    return Look(times(rgb, shade), step, parts=labels.astype(np.int32))
+    return Painted(times(rgb, shade), step, parts=labels.astype(np.int32))
 
 
 @family("statistical", "textured surface", "surface", "material")
-def statistical(rng: Rng, size: int, unit: float) -> Look:
+def statistical(rng: Rng, size: int, unit: float) -> Painted:
     """Abstract stationary grey texture: any mixture of noise, waves and streaks."""
     scale = log_uniform(rng, 3, 40) * unit
     field = fractal(rng, size, scale, 4, rng.uniform(0.4, 0.9), log_uniform(rng, 0.4, 2.5))
@@ -302,4 +302,4 @@ def statistical(rng: Rng, size: int, unit: float) -> Look:
     if rng.random() < 0.3:
         field = np.abs(field)
     value = rng.uniform(0.3, 0.7) + log_uniform(rng, 0.02, 0.12) * field
-    return Look(tint(value, colour(rng, (0, 360), (0, 0.2), (1, 1))), scale)
+    return Painted(tint(value, colour(rng, (0, 360), (0, 0.2), (1, 1))), scale)

@@ -1,9 +1,9 @@
-"""Sound things that no family of the generator knows: tilings, objects of random outline, pieces in a regular order.
+"""Normal things that no family of the generator knows: tilings, objects of random outline, pieces in a regular order.
 
-A model that has seen sixty families calls much of what it has not seen a defect. What makes these things sound is
+A model that has seen sixty families calls much of what it has not seen a defect. What makes these things normal is
 nothing but their order: they repeat, they are symmetric, they fill the picture. What breaks the order is a defect: in
 half of the rows, grids and rings one piece is missing, turned, of another tone or of another material, with its mask.
-Materials are pieces of sound images, so there are as many of these as there are pairs of images.
+Materials are pieces of normal images, so there are as many of these as there are pairs of images.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def material(rng: np.random.Generator, donor: Picture, size: int) -> Picture:
 
 
 def tiling(rng: np.random.Generator, donor: Picture, size: int) -> Picture:
-    """A sound surface, uint8 (size, size, 3): one piece of the donor, repeated or mirrored, two to twelve times a side.
+    """A normal surface, uint8 (size, size, 3): one piece of the donor, repeated or mirrored 2 to 12 times a side.
 
     A quarter are bricks, shifted row by row; a third have joints; two in five are turned a little.
     """
@@ -104,7 +104,7 @@ def laid(picture: Picture, cover: NDArray[np.uint8], other: Picture, light: floa
 
 
 def thing(rng: np.random.Generator, donor: Picture, behind: Picture) -> tuple[Picture, Region]:
-    """A sound object of random symmetric outline and its region; its parts are inlays of other tones, in its middle."""
+    """A normal object of random symmetric outline and its region; its parts are inlays of other tones."""
     size = behind.shape[0]
     middle = (float(size * rng.uniform(0.42, 0.58)), float(size * rng.uniform(0.42, 0.58)))
     radius = size * rng.uniform(0.25, 0.5)
@@ -147,7 +147,7 @@ def lattice(rng: np.random.Generator, size: int) -> tuple[NDArray[np.float64], f
 
 def _odd(
     rng: np.random.Generator,
-    kind: str,
+    defect_type: str,
     picture: Picture,
     other: Picture,
     covers: tuple[NDArray[np.uint8], NDArray[np.uint8]],
@@ -157,17 +157,17 @@ def _odd(
 ) -> Picture:
     """The arrangement with an odd piece around ``middle``; ``covers`` are with and without that piece."""
     covered, rest = covers
-    if kind == "missing":
+    if defect_type == "missing":
         return laid(picture, rest, other, light)
     alone = cv2.subtract(covered, rest)
-    if kind == "misplaced":
+    if defect_type == "misplaced":
         turn = cv2.getRotationMatrix2D(tuple(middle.tolist()), float(rng.uniform(40, 320)), 1.0)
         turn[:, 2] += rng.normal(0, 0.25, 2) * reach
         moved = cv2.warpAffine(alone, turn, alone.shape)
         piece = cv2.warpAffine(other, turn, alone.shape)
         return laid(laid(picture, rest, other, light), moved, piece, light)
     odd = material(rng, picture, len(picture))
-    if kind == "colour":
+    if defect_type == "colour":
         tone = rng.choice((-1, 1)) * rng.uniform(0.25, 0.8) + rng.normal(0, 0.15, 3)
         odd = np.clip(other * np.exp(tone), 0, 255).astype(np.uint8)
     return laid(picture, covered, np.where(alone[..., None] > 0, odd, other), light)
@@ -185,9 +185,9 @@ def pieces(
     Args:
         rng: Source of chance.
         picture: uint8 (S, S, 3) RGB.
-        labels: uint8 (S, S), kinds of defects that are there already; what a piece covers is sound.
+        labels: uint8 (S, S), defect types that are there already; what a piece covers is normal.
         donor: uint8 (T, T, 3), the pieces' material.
-        values: Kind of defect → its value in ``labels``.
+        values: defect type → its value in ``labels``.
 
     Returns:
         Picture and labels. An odd piece is labelled where the picture differs from the regular one.
@@ -200,7 +200,7 @@ def pieces(
     stuff = material(rng, donor, span)
     light = rng.uniform(-0.5, 0.5)
     odd = int(rng.integers(len(places))) if rng.random() < 0.5 else -1
-    kind = str(rng.choice(("missing", "misplaced", "colour", "contamination")))
+    defect_type = str(rng.choice(("missing", "misplaced", "colour", "contamination")))
     covered, rest = np.zeros((size, size), np.uint8), np.zeros((size, size), np.uint8)
     other, place = picture.copy(), np.s_[:0, :0]
     for i, (x, y) in enumerate(np.round(places - span / 2).astype(int)):
@@ -218,10 +218,10 @@ def pieces(
     regular = laid(picture, covered, other, light)
     changed = regular
     if other[place].size:
-        changed = _odd(rng, kind, picture, other, (covered, rest), places[odd], reach, light)
+        changed = _odd(rng, defect_type, picture, other, (covered, rest), places[odd], reach, light)
     labels = np.where(covered > 60, np.uint8(0), labels)
     difference = cv2.blur(cv2.absdiff(changed, regular).max(2), (3, 3))
-    return changed, np.where(difference > 14, np.uint8(values[kind]), labels)
+    return changed, np.where(difference > 14, np.uint8(values[defect_type]), labels)
 
 
 def arrange(
@@ -237,21 +237,21 @@ def arrange(
     Args:
         rng: Source of chance.
         picture: uint8 (S, S, 3) RGB.
-        labels: uint8 (S, S), kinds of the defects on it.
+        labels: uint8 (S, S), defect types on it.
         inside: bool (S, S), the object.
-        donor: uint8 (T, T, 3), a sound image.
-        values: Kind of defect → its value in ``labels``.
+        donor: uint8 (T, T, 3), a normal image.
+        values: defect type → its value in ``labels``.
 
     Returns:
         Picture, labels and object of the arrangement.
     """
     way = rng.random()
-    sound = np.zeros_like(labels)
+    none = np.zeros_like(labels)
     if way < 0.3:
-        picture, labels, inside = tiling(rng, donor, len(labels)), sound, np.ones_like(inside)
+        picture, labels, inside = tiling(rng, donor, len(labels)), none, np.ones_like(inside)
     elif way < 0.6:
         picture, inside = thing(rng, donor, material(rng, donor, len(labels)))
-        labels = sound
+        labels = none
     if way > 0.5:
         picture, labels = pieces(rng, picture, labels, donor, values)
         inside = inside | (labels > 0)

@@ -1,17 +1,16 @@
-"""A pool of made images on disk, so that trainings read pictures instead of making them.
+"""A cache of synthetic images on disk, so that trainings read pictures instead of making them.
 
 Arrays are memory-mapped and filled chunk by chunk by worker processes; a training may start when
-the first chunks are there and see the pool grow. Image ``i`` depends on the pool's seed and ``i``
+the first chunks are there and see the cache grow. Image ``i`` depends on the cache's seed and ``i``
 only, so an interrupted filling goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import mmap
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +27,9 @@ CHUNK = 32
 """Images that a worker makes and stores at a time."""
 
 SEED_STRIDE = 1_000_000
-"""Image ``i`` of the pool with seed ``s`` is made image number ``s * SEED_STRIDE + i``."""
+"""Image ``i`` of the cache with seed ``s`` is synthetic image number ``s * SEED_STRIDE + i``."""
 
-_FILES = {"image": (np.uint8, (3,)), "kind_map": (np.uint8, ()), "parts": (np.int16, ())}
+_FILES = {"image": (np.uint8, (3,)), "defect_map": (np.uint8, ()), "parts": (np.int16, ())}
 
 
 @dataclass(frozen=True)
@@ -40,21 +39,21 @@ class Record:
     Attributes:
         name: Noun of the object.
         family: Key of the texture or object family.
-        kinds: Defect kinds on the image, sorted as they come; empty on a good one.
+        defect_types: Defect types on the image, sorted as they come; empty on a good one.
     """
 
     name: str
     family: str
-    kinds: tuple[str, ...]
+    defect_types: tuple[str, ...]
 
 
-class Pool:
-    """The finished images of a pool folder.
+class DatasetCache:
+    """The finished images of a cache folder.
 
     Attributes:
-        kinds: All defect kinds; ``kind_map`` value ``i + 1`` means ``kinds[i]``.
+        defect_types: All defect defect_types; ``defect_map`` value ``i + 1`` means ``defect_types[i]``.
         image: uint8 (N, S, S, 3) RGB.
-        kind_map: uint8 (N, S, S), 0 = sound.
+        defect_map: uint8 (N, S, S), 0 = normal.
         parts: int16 (N, S, S), 0 = background, 1..n = parts.
         records: N :class:`Record`.
 
@@ -62,19 +61,19 @@ class Pool:
         folder: Folder that :func:`fill` wrote to.
 
     Raises:
-        ZsasError: No pool is there.
+        ZsasError: No cache is there.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            about: dict[str, Any] = json.loads((folder / "pool.json").read_text())
+            about: dict[str, Any] = json.loads((folder / "cache.json").read_text())
         except FileNotFoundError:
             raise ZsasError(
-                f"There is no pool of made images in {folder}: fill one first with "
-                f"`python -m tiny.training.pool --out {folder}`."
+                f"There is no cache of synthetic images in {folder}: fill one first with "
+                f"`python -m tiny cache --out {folder}`."
             ) from None
-        self.kinds: tuple[str, ...] = tuple(about["kinds"])
+        self.defect_types: tuple[str, ...] = tuple(about["defect_types"])
         self.size = int(about["size"])
         self.records: list[Record] = []
         self._read = 0
@@ -97,11 +96,11 @@ class Pool:
                 if not line.endswith("\n"):
                     break
                 self._read += len(line.encode())
-                name, family, kinds = json.loads(line)
-                self.records.append(Record(name, family, tuple(kinds)))
+                name, family, defect_types = json.loads(line)
+                self.records.append(Record(name, family, tuple(defect_types)))
         count = len(self.records)
         self.image: NDArray[np.uint8] = self._arrays["image"][:count]
-        self.kind_map: NDArray[np.uint8] = self._arrays["kind_map"][:count]
+        self.defect_map: NDArray[np.uint8] = self._arrays["defect_map"][:count]
         self.parts: NDArray[np.int16] = self._arrays["parts"][:count]
         return count
 
@@ -123,8 +122,8 @@ class Pool:
 
     @property
     def mask(self) -> NDArray[np.uint8]:
-        """uint8 (N, S, S), nonzero where any defect is visible (the kind map itself)."""
-        return self.kind_map
+        """uint8 (N, S, S), nonzero where any defect is visible (the defect map itself)."""
+        return self.defect_map
 
 
 @dataclass(frozen=True)
@@ -133,21 +132,21 @@ class Batch:
 
     Attributes:
         image: float32 (B, R, R, 3) RGB in [0, 1].
-        kind_map: uint8 (B, R, R).
-        kinds: Kinds that are still visible in each crop.
+        defect_map: uint8 (B, R, R).
+        defect_types: Kinds that are still visible in each crop.
         names: Nouns of the objects.
-        index: int64 (B,), places in the pool.
+        index: int64 (B,), places in the cache.
     """
 
     image: NDArray[np.float32]
-    kind_map: NDArray[np.uint8]
-    kinds: list[tuple[str, ...]]
+    defect_map: NDArray[np.uint8]
+    defect_types: list[tuple[str, ...]]
     names: list[str]
     index: NDArray[np.int64]
 
 
 def batches(
-    pool: Pool,
+    cache: DatasetCache,
     rng: np.random.Generator,
     batch: int,
     size: int,
@@ -155,37 +154,37 @@ def batches(
 ) -> Iterator[Batch]:
     """Endless random batches; every image comes once before any comes again."""
     while True:
-        order = rng.permutation(pool.refresh())
+        order = rng.permutation(cache.refresh())
         if len(order) < batch:
             raise ZsasError(
-                f"The pool has {len(order)} images, fewer than one batch of {batch}: fill it first."
+                f"The cache has {len(order)} images, fewer than one batch of {batch}: fill it first."
             )
         for start in range(0, len(order) - batch + 1, batch):
             index = order[start : start + batch]
-            yield make_batch(pool, rng, index, size, scale)
+            yield make_batch(cache, rng, index, size, scale)
 
 
 def make_batch(
-    pool: Pool,
+    cache: DatasetCache,
     rng: np.random.Generator,
     index: NDArray[np.int64],
     size: int,
     scale: tuple[float, float] = (0.5, 1.0),
 ) -> Batch:
     """Random crops of the images at ``index``."""
-    values = {kind: value for value, kind in enumerate(pool.kinds, start=1)}
-    donors = rng.integers(0, len(pool), len(index))
-    pool.expect(np.concatenate([index, donors]))
+    values = {defect_type: value for value, defect_type in enumerate(cache.defect_types, start=1)}
+    donors = rng.integers(0, len(cache), len(index))
+    cache.expect(np.concatenate([index, donors]))
     pairs = [
         random_crop(
-            rng, pool.image[i], pool.kind_map[i], size, scale, pool.parts[i], values,
-            pool.image[donor], sound=not pool.records[donor].kinds,
+            rng, cache.image[i], cache.defect_map[i], size, scale, cache.parts[i], values,
+            cache.image[donor], donor_is_normal=not cache.records[donor].defect_types,
         )
         for i, donor in zip(index, donors, strict=True)
     ]  # fmt: skip
-    kinds = [
+    defect_types = [
         tuple(
-            pool.kinds[v - 1]
+            cache.defect_types[v - 1]
             for v, n in enumerate(np.bincount(labels.reshape(-1)))
             if v and n >= max(4, size * size // 16384)
         )
@@ -193,9 +192,9 @@ def make_batch(
     ]
     return Batch(
         image=np.stack([image for image, _ in pairs]),
-        kind_map=np.stack([labels for _, labels in pairs]),
-        kinds=kinds,
-        names=[pool.records[i].name for i in index],
+        defect_map=np.stack([labels for _, labels in pairs]),
+        defect_types=defect_types,
+        names=[cache.records[i].name for i in index],
         index=np.asarray(index),
     )
 
@@ -208,7 +207,7 @@ def _fill_chunk(
     folder: Path, start: int, stop: int, count: int, size: int, seed: int
 ) -> list[tuple[str, str, tuple[str, ...]]]:
     """Make images ``start`` to ``stop`` and store them."""
-    from tiny.synthetic.scene import TRAIN_FAMILIES, TRAIN_KINDS, make_image
+    from tiny.synthetic.scene import TRAIN_DEFECT_TYPES, TRAIN_FAMILIES, make_image
 
     arrays = {
         name: np.memmap(folder / f"{name}.u", dtype, "r+", shape=(count, size, size, *tail))
@@ -216,37 +215,39 @@ def _fill_chunk(
     }
     words = []
     for i in range(start, stop):
-        made = make_image(seed * SEED_STRIDE + i, size, families=TRAIN_FAMILIES, kinds=TRAIN_KINDS)
+        made = make_image(
+            seed * SEED_STRIDE + i, size, families=TRAIN_FAMILIES, defect_types=TRAIN_DEFECT_TYPES
+        )
         arrays["image"][i] = made.image
-        arrays["kind_map"][i] = made.kind_map
+        arrays["defect_map"][i] = made.defect_map
         arrays["parts"][i] = np.minimum(made.parts, np.iinfo(np.int16).max)
-        words.append((made.name, made.family, made.kinds))
+        words.append((made.name, made.family, made.defect_types))
     return words
 
 
 def fill(
     folder: Path, *, count: int = 20_000, size: int = 384, seed: int = 1, workers: int = 1
-) -> Pool:
-    """Make the images of a pool that are still missing; only training families and kinds.
+) -> DatasetCache:
+    """Make the images of a cache that are still missing; only training families and defect types.
 
     Args:
-        folder: Where the pool lies.
-        count: Images of the whole pool.
+        folder: Where the cache lies.
+        count: Images of the whole cache.
         size: Side in pixels.
-        seed: Seed of the pool.
+        seed: Seed of the cache.
         workers: Processes that make images.
 
     Raises:
-        ZsasError: The folder has a pool of another size or seed.
+        ZsasError: The folder has a cache of another size or seed.
     """
-    from tiny.synthetic.scene import KINDS
+    from tiny.synthetic.scene import DEFECT_TYPES
 
     folder.mkdir(parents=True, exist_ok=True)
-    about = {"count": count, "size": size, "seed": seed, "kinds": list(KINDS)}
-    note = folder / "pool.json"
+    about = {"count": count, "size": size, "seed": seed, "defect_types": list(DEFECT_TYPES)}
+    note = folder / "cache.json"
     if note.is_file() and json.loads(note.read_text()) != about:
         raise ZsasError(
-            f"{folder} holds another pool ({note.read_text()[:60]}...): give the same count, size "
+            f"{folder} holds another cache ({note.read_text()[:60]}...): give the same count, size "
             "and seed to go on with it, or another folder."
         )
     records = folder / "records.jsonl"
@@ -270,23 +271,4 @@ def fill(
         for words in executor.map(_fill_chunk, *zip(*jobs, strict=True)) if jobs else ():
             file.write("".join(json.dumps(word) + "\n" for word in words))
             file.flush()
-    return Pool(folder)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Fill a pool from the shell: ``python -m tiny.training.pool --count 20000``."""
-    parser = argparse.ArgumentParser(description="Fill a pool of made images for training.")
-    parser.add_argument("--out", type=Path, default=Path("runs/pool"))
-    parser.add_argument("--count", type=int, default=20_000)
-    parser.add_argument("--size", type=int, default=384)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1)
-    given = parser.parse_args(arguments)
-    pool = fill(
-        given.out, count=given.count, size=given.size, seed=given.seed, workers=given.workers
-    )
-    print(f"{len(pool)} images in {given.out}")
-
-
-if __name__ == "__main__":
-    main()
+    return DatasetCache(folder)

@@ -23,7 +23,7 @@ from transformers import (
     SamVisionConfig,
 )
 
-from tiny.training.tiny_sam.recipe import PATCH, Recipe
+from tiny.training.sam.recipe import PATCH, Recipe
 
 
 def config_of(recipe: Recipe) -> SamConfig:
@@ -147,8 +147,8 @@ def start_patches(sam: SamModel, pixels: Tensor) -> None:
     bright = count - 2 * (count // 5)
     kernels = [
         colour[:, None, None] * np.outer(waves[u], waves[v])
-        for colour, share in zip(colours, (bright, count // 5, count // 5), strict=True)
-        for u, v in order[:share]
+        for colour, amount in zip(colours, (bright, count // 5, count // 5), strict=True)
+        for u, v in order[:amount]
     ]
     with torch.no_grad():
         projection.weight.copy_(torch.from_numpy(np.stack(kernels)))

@@ -1,4 +1,4 @@
-"""Sound irregularities: what nobody would report, painted on good and defective images alike.
+"""Normal irregularities: what nobody would report, painted on good and anomalous images alike.
 
 They are regular, sharp, repeated or geometric (print, seams, drilled holes, stitches), belong to
 the light (highlights, shadow edges), or are spread over the whole surface (patina, streaks, tint).
@@ -319,4 +319,4 @@ HARD_NORMALS: dict[str, Callable[[Rng, Surface], Array]] = {
     "streaks": streaks,
     "uneven_tint": uneven_tint,
 }
-"""name -> sound(rng, surface) -> rgb float32 (S, S, 3) in [0, 1]; no mask: it is no defect."""
+"""name -> normal(rng, surface) -> rgb float32 (S, S, 3) in [0, 1]; no mask: it is no defect."""

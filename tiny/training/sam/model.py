@@ -7,15 +7,15 @@ from pathlib import Path
 from torch import Tensor, nn
 from transformers import SamModel
 
-from tiny.training.tiny_sam.prompts import CELL
-from tiny.training.tiny_sam.recipe import Recipe
-from tiny.training.tiny_sam.start import build
+from tiny.training.sam.prompts import CELL
+from tiny.training.sam.recipe import Recipe
+from tiny.training.sam.start import build
 from zsas.errors import ZsasError
 from zsas.models.load import from_folder
 from zsas.training.checkpoint import load_checkpoint
 
 
-class Learner(nn.Module):
+class TrainModel(nn.Module):
     """The small SAM with the dense heads that teach its encoder, both dropped after training.
 
     Args:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from transformers import SamModel
 
 from tiny.training import loop
-from tiny.training.tiny_sam import prompts, train
-from tiny.training.tiny_sam.batches import make_batch, normalise
-from tiny.training.tiny_sam.losses import call_loss, cell_iou, dense_loss
-from tiny.training.tiny_sam.model import Learner
-from tiny.training.tiny_sam.recipe import Recipe
-from tiny.training.tiny_sam.start import build, start_patches
-from tiny.training.tiny_sam.train import _batches, make_optimizers
+from tiny.training.sam import prompts, train
+from tiny.training.sam.batches import make_batch, normalise
+from tiny.training.sam.losses import call_loss, cell_iou, dense_loss
+from tiny.training.sam.model import TrainModel
+from tiny.training.sam.recipe import Recipe
+from tiny.training.sam.start import build, start_patches
+from tiny.training.sam.train import _batches, make_optimizers
 from zsas.errors import ZsasError
 from zsas.training.checkpoint import load_checkpoint
 
@@ -84,43 +84,41 @@ def test_encoder_does_not_start_dead() -> None:
 
 
 def test_fast_encoder_equals_that_of_transformers() -> None:
-    learner = Learner(MICRO)
+    model = TrainModel(MICRO)
     pixels = torch.randn(1, 3, 128, 128)
     with torch.no_grad():
-        expected = learner.sam.vision_encoder(pixels).last_hidden_state
-        assert torch.allclose(learner.features(pixels), expected, atol=1e-5)
+        expected = model.sam.vision_encoder(pixels).last_hidden_state
+        assert torch.allclose(model.features(pixels), expected, atol=1e-5)
 
 
 def test_decoder_looks_where_the_point_is_before_any_training() -> None:
-    learner = Learner(Recipe())
+    model = TrainModel(Recipe())
     features = 0.5 * torch.randn(1, 128, 32, 32)
     found: list[torch.Tensor] = []
-    block = learner.sam.mask_decoder.transformer.layers[0].cross_attn_token_to_image
+    block = model.sam.mask_decoder.transformer.layers[0].cross_attn_token_to_image
     block.register_forward_hook(lambda module, inputs, output: found.append(output[1]))
     where = torch.tensor([[[100.0, 300.0]]])
     with torch.no_grad():
-        learner.decode(features, (0, 0), points=(where, torch.ones(1, 1, dtype=torch.long)))
+        model.decode(features, (0, 0), points=(where, torch.ones(1, 1, dtype=torch.long)))
     seen = found[0][0, :, 5].reshape(-1, 32, 32)  # tokens 0 to 4 are SAM's own
     near = seen[:, 16:22, 4:9].sum((1, 2))  # 300 / 16 = row 18, 100 / 16 = column 6
     assert float(near.max()) > 0.5  # all cells alike would give 30 / 1024
 
 
 def test_crop_sees_the_frames_positions() -> None:
-    learner = Learner(MICRO)
+    model = TrainModel(MICRO)
     crop, place = torch.randn(1, 32, 4, 4), (4, 2)
     point = torch.tensor([[[70.0, 40.0]]])
     labels = torch.ones(1, 1, dtype=torch.long)
     with torch.no_grad():
-        here, _ = learner.decode(crop, place, points=(point, labels))
-        moved, _ = learner.decode(crop, (0, 0), points=(point, labels))
+        here, _ = model.decode(crop, place, points=(point, labels))
+        moved, _ = model.decode(crop, (0, 0), points=(point, labels))
     assert here.shape == (1, 3, 16, 16)
     assert not torch.allclose(here, moved)
 
 
 def test_loss_falls_and_export_loads(squares: Squares, tmp_path: Path) -> None:
-    folder = train(
-        tmp_path, steps=40, pools=[squares], recipe=MICRO, report_every=10, measure_minutes=99
-    )
+    folder = train(loop.Run(tmp_path, steps=40, report_every=10), caches=[squares], recipe=MICRO)
     with (tmp_path / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))
     for name in ("dense", "together"):
@@ -140,21 +138,21 @@ def test_loss_falls_and_export_loads(squares: Squares, tmp_path: Path) -> None:
     assert result.pred_masks.shape == (1, 1, 3, 32, 32)
 
 
-def test_a_training_goes_on_from_anothers_average_and_draws_from_all_pools(
+def test_a_training_goes_on_from_anothers_average_and_draws_from_all_caches(
     squares: Squares, tmp_path: Path
 ) -> None:
-    train(tmp_path / "first", steps=3, pools=[squares], recipe=MICRO, measure_minutes=99)
+    train(loop.Run(tmp_path / "first", steps=3), caches=[squares], recipe=MICRO)
     average = load_checkpoint(tmp_path / "first/last.pt")["ema"]["shadow"]
     other = Squares(255 - squares.image, squares.mask, squares.parts)
     still = replace(MICRO, lr=0.0, lr_rest=0.0, weight_decay=0.0)
     start = tmp_path / "first/last.pt"
     again = tmp_path / "again"
-    train(again, steps=3, pools=[squares, other], recipe=still, start=start, measure_minutes=99)
+    train(loop.Run(again, steps=3), caches=[squares, other], recipe=still, start=start)
     kept = load_checkpoint(again / "last.pt")["ema"]["shadow"]
     assert all(torch.allclose(kept[name], value) for name, value in average.items())
 
     budget = loop.Budget(20)
-    batches = _batches([squares, other], MICRO, budget, 0, 0, loop.Team())
+    batches = _batches([squares, other], MICRO, budget, 0, 0, loop.DistributedGroup())
     light = {bool((next(batches).pixels.mean() > 0.5).item()) for _ in range(20)}
     assert light == {True, False}
 
@@ -162,29 +160,29 @@ def test_a_training_goes_on_from_anothers_average_and_draws_from_all_pools(
 def test_a_training_goes_on_from_an_exported_model_whose_new_heads_learn_alone_first(
     squares: Squares, tmp_path: Path
 ) -> None:
-    first = train(tmp_path / "first", steps=3, pools=[squares], recipe=MICRO, measure_minutes=99)
-    learner = Learner(MICRO, seed=5)
-    learner.go_on_from(first)
+    first = train(loop.Run(tmp_path / "first", steps=3), caches=[squares], recipe=MICRO)
+    model = TrainModel(MICRO, seed=5)
+    model.go_on_from(first)
     exported = SamModel.from_pretrained(first, dtype=torch.float32).state_dict()
-    assert all(torch.equal(learner.sam.state_dict()[name], v) for name, v in exported.items())
+    assert all(torch.equal(model.sam.state_dict()[name], v) for name, v in exported.items())
 
-    batch = next(_batches([squares], MICRO, loop.Budget(20), 0, 0, loop.Team()))
+    batch = next(_batches([squares], MICRO, loop.Budget(20), 0, 0, loop.DistributedGroup()))
     for heads_only in (True, False):
-        learner.zero_grad()
-        features = learner.features(batch.pixels, batch.place)
-        sum(dense_loss(learner, features, batch, heads_only=heads_only)).backward()
-        assert learner.dense.weight.grad is not None
-        reached = [name for name, p in learner.sam.named_parameters() if p.grad is not None]
+        model.zero_grad()
+        features = model.features(batch.pixels, batch.place)
+        sum(dense_loss(model, features, batch, heads_only=heads_only)).backward()
+        assert model.dense.weight.grad is not None
+        reached = [name for name, p in model.sam.named_parameters() if p.grad is not None]
         assert bool(reached) != heads_only, reached
 
     with pytest.raises(ZsasError, match="other sizes"):
-        Learner(replace(MICRO, width=64)).go_on_from(first)
+        TrainModel(replace(MICRO, width=64)).go_on_from(first)
 
 
 def test_box_prompt_moves_the_mask(squares: Squares) -> None:
-    learner = Learner(MICRO)
-    start_patches(learner.sam, torch.randn(2, 3, 128, 128))
-    optimizers = make_optimizers(learner)
+    model = TrainModel(MICRO)
+    start_patches(model.sam, torch.randn(2, 3, 128, 128))
+    optimizers = make_optimizers(model)
     images = np.stack([squares.image[i] for i in (0, 3, 6, 9)])
     crops = [
         prompts.make_crop(None, image, squares.mask[0], squares.parts[i], 128, 128)
@@ -195,18 +193,18 @@ def test_box_prompt_moves_the_mask(squares: Squares) -> None:
     cover = torch.from_numpy(np.stack([prompts.soft_cells(mask) for mask in masks]))
     boxes = torch.from_numpy(np.stack([prompts.tight_box(mask) for mask in masks]))
     for _ in range(100):
-        features = learner.features(pixels).repeat_interleave(2, 0)
-        logits, scores = learner.decode(features, (0, 0), boxes=boxes)
+        features = model.features(pixels).repeat_interleave(2, 0)
+        logits, scores = model.decode(features, (0, 0), boxes=boxes)
         loss, _ = call_loss(logits, scores, cover, others=0.1)
-        learner.zero_grad()
+        model.zero_grad()
         loss.backward()
         for optimizer in optimizers:
             optimizer.step()
     with torch.no_grad():
-        features = learner.features(pixels).repeat_interleave(2, 0)
-        right = cell_iou(learner.decode(features, (0, 0), boxes=boxes)[0], cover)
+        features = model.features(pixels).repeat_interleave(2, 0)
+        right = cell_iou(model.decode(features, (0, 0), boxes=boxes)[0], cover)
         swapped = boxes.reshape(-1, 2, 4).flip(1).reshape(-1, 4)
-        wrong = cell_iou(learner.decode(features, (0, 0), boxes=swapped)[0], cover)
+        wrong = cell_iou(model.decode(features, (0, 0), boxes=swapped)[0], cover)
     assert float(right.max(1).values.mean()) > float(wrong.max(1).values.mean()) + 0.3
     assert float(right.max(1).values.mean()) > 0.6
 

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tiny.training.tiny_sam import prompts
-from tiny.training.tiny_sam.batches import Batch
-from tiny.training.tiny_sam.model import Learner
-from tiny.training.tiny_sam.prompts import CELL
-from tiny.training.tiny_sam.recipe import PATCH
+from tiny.training.sam import prompts
+from tiny.training.sam.batches import Batch
+from tiny.training.sam.model import TrainModel
+from tiny.training.sam.prompts import CELL
+from tiny.training.sam.recipe import PATCH
 
 
 def mask_losses(logits: Tensor, cover: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ def call_loss(
 
 
 def dense_loss(
-    learner: Learner, features: Tensor, batch: Batch, *, heads_only: bool = False
+    model: TrainModel, features: Tensor, batch: Batch, *, heads_only: bool = False
 ) -> tuple[Tensor, Tensor]:
     """What the encoder must know about every cell: outlines, defects, foreground, who belongs to whom.
 
@@ -74,7 +74,7 @@ def dense_loss(
     every cell through the decoder's own upscaling, must find the cells of its segment.
 
     Args:
-        learner: The model.
+        model: The model.
         features: (B, hidden, g, g).
         batch: Targets.
         heads_only: Whether only the dense heads learn: new heads would disturb a trained encoder.
@@ -84,12 +84,12 @@ def dense_loss(
     """
     if heads_only:
         features = features.detach()
-    maps = F.pixel_shuffle(learner.dense(features), CELL).float()
+    maps = F.pixel_shuffle(model.dense(features), CELL).float()
     weight = torch.tensor([2.0, 3.0, 1.0]).view(1, 3, 1, 1)
     positive = torch.tensor([2.0, 4.0, 1.0]).view(1, 3, 1, 1)
     dense = F.binary_cross_entropy_with_logits(maps, batch.dense, weight, pos_weight=positive)
 
-    embedded = learner.pixels_embedded(features)
+    embedded = model.pixels_embedded(features)
     if heads_only:
         embedded = embedded.detach()
     count, cells = len(features), batch.segments.shape[-1]
@@ -102,7 +102,7 @@ def dense_loss(
     at_anchor = embedded.flatten(2).transpose(1, 2)[rows, anchors]
     coarse = anchors // cells // CELL * (cells // CELL) + anchors % cells // CELL
     around = features.flatten(2).transpose(1, 2)[rows, coarse]
-    query = learner.anchor(torch.cat([around, at_anchor], -1))
+    query = model.anchor(torch.cat([around, at_anchor], -1))
     logits = (query[..., :-1] @ embedded.flatten(2) + query[..., -1:]).float()
     same = (segments[:, None] == segments[rows, anchors][..., None]).float()
     shape = (count * anchors.shape[1], 1, cells, cells)
@@ -111,12 +111,12 @@ def dense_loss(
 
 
 def prompt_losses(
-    learner: Learner, features: Tensor, batch: Batch, rng: np.random.Generator, calls: int
+    model: TrainModel, features: Tensor, batch: Batch, rng: np.random.Generator, calls: int
 ) -> tuple[Tensor, dict[str, float]]:
     """Points and boxes, then up to two calls more with the logits fed back (eqs. 9 to 12).
 
     Args:
-        learner: The model.
+        model: The model.
         features: (B, hidden, g, g).
         batch: Targets and first prompts.
         rng: Source of corrective clicks.
@@ -137,7 +137,7 @@ def prompt_losses(
         boxes = batch.boxes if name == "box" else None
         logits = None
         for call in range(calls):
-            masks, scores = learner.decode(own, place, points=points, boxes=boxes, logits=logits)
+            masks, scores = model.decode(own, place, points=points, boxes=boxes, logits=logits)
             loss, best = call_loss(masks, scores, cover, others=0.05 if call == 0 else 0.2)
             total = total + loss / calls
             report.setdefault(name, float(best.mean()))

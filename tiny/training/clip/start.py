@@ -12,49 +12,51 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tiny.training import loop
-from tiny.training.pool import Pool
-from tiny.training.tiny_clip.model import Learner, load_learner, vision_tokens
-from tiny.training.tiny_clip.recipe import PATCH, SCALE, Recipe
-from tiny.training.tiny_clip.tasks import Sentences, normalise
+from tiny.training.cache import DatasetCache
+from tiny.training.clip.model import TrainModel, load_model, vision_tokens
+from tiny.training.clip.recipe import PATCH, SCALE, Recipe
+from tiny.training.clip.tasks import Sentences, normalise
 from tiny.training.tokenizer import NOUNS, sentences, train_tokenizer
 from zsas.text import DEFAULT_OBJECT
 
 
-def build(recipe: Recipe, folder: Path, pool: Pool, seed: int, sam: Path | None = None) -> Learner:
-    """A new learner with a tokenizer of its own, which is saved in ``folder/tokenizer``."""
+def build(
+    recipe: Recipe, folder: Path, cache: DatasetCache, seed: int, sam: Path | None = None
+) -> TrainModel:
+    """A new model with a tokenizer of its own, which is saved in ``folder/tokenizer``."""
     from tiny.synthetic.defects import PHRASES
 
     phrases = [phrase for group in PHRASES.values() for phrase in group]
-    names = [record.name for record in pool.records]
+    names = [record.name for record in cache.records]
     tokenizer = train_tokenizer(sentences(names, phrases), context=recipe.context)
     tokenizer.save_pretrained(folder / "tokenizer")
     torch.manual_seed(seed)
-    learner = Learner(recipe, tokenizer)
-    start_from_patches(learner, pool, seed)
+    model = TrainModel(recipe, tokenizer)
+    start_from_patches(model, cache, seed)
     with torch.no_grad():
-        for block in learner.clip.vision_model.encoder.layers:
+        for block in model.clip.vision_model.encoder.layers:
             for branch in (block.self_attn.out_proj, block.mlp.fc2):
                 branch.weight.mul_((2.0 * recipe.depth) ** -0.5)
     if sam is not None:
-        start_from_sam(learner, sam)
+        start_from_sam(model, sam)
     draw = Sentences(tokenizer, PHRASES, np.random.default_rng([seed, 1]))
-    centre(learner, pool, draw)
-    missed = teach_words(learner, sorted({*names, *NOUNS}), draw, recipe.word_steps)
-    expect_sound(learner, draw)
+    centre(model, cache, draw)
+    missed = pretrain_text(model, sorted({*names, *NOUNS}), draw, recipe.text_steps)
+    init_normal_bias(model, draw)
     print(f"words before images: loss {missed:.3f}", flush=True)
-    return learner
+    return model
 
 
 @torch.no_grad()
-def start_from_patches(learner: Learner, pool: Pool, seed: int) -> None:
+def start_from_patches(model: TrainModel, cache: DatasetCache, seed: int) -> None:
     """Give the first layer filters that tell patches apart, instead of noise.
 
     A random filter sees little but brightness, and a tower that starts so learns nothing for long.
     Here the filters are cosine waves as JPEG's, slow ones first, each scaled to the same spread over the
-    pool's patches; three in four read grey, the others colour. Positions
+    cache's patches; three in four read grey, the others colour. Positions
     start as slow waves, so that resizing them to other grids keeps their meaning.
     """
-    width = learner.recipe.width
+    width = model.recipe.width
     rng = np.random.default_rng([seed, 2])
     place = (np.arange(PATCH) + 0.5) / PATCH
     waves = np.cos(np.pi * np.arange(PATCH)[:, None] * place[None])
@@ -70,15 +72,15 @@ def start_from_patches(learner: Learner, pool: Pool, seed: int) -> None:
             for c, n in enumerate(counts)
         ]
     )
-    index = np.sort(rng.choice(len(pool), min(64, len(pool)), replace=False))
-    pixels = normalise(pool.image[index].astype(np.float32) / np.float32(255)).permute(0, 3, 1, 2)
+    index = np.sort(rng.choice(len(cache), min(64, len(cache)), replace=False))
+    pixels = normalise(cache.image[index].astype(np.float32) / np.float32(255)).permute(0, 3, 1, 2)
     weight = torch.from_numpy(kernels.astype(np.float32))
     found = F.conv2d(pixels, weight, stride=PATCH).permute(1, 0, 2, 3).flatten(1)
     spread = found.std(1)
     floor = torch.cat([part.median().expand(len(part)) for part in spread.split(counts)])
-    embeddings = learner.clip.vision_model.embeddings
+    embeddings = model.clip.vision_model.embeddings
     embeddings.patch_embedding.weight.copy_(weight / (spread + 0.3 * floor)[:, None, None, None])
-    side = learner.recipe.nominal // PATCH
+    side = model.recipe.nominal // PATCH
     row, column = torch.meshgrid(*2 * [torch.linspace(-1, 1, side)], indexing="ij")
     rates = torch.pi * torch.linspace(0.25, 3.0, -(-width // 4))[:, None, None]
     slow = [f(rates * axis) for axis in (row, column) for f in (torch.sin, torch.cos)]
@@ -87,37 +89,37 @@ def start_from_patches(learner: Learner, pool: Pool, seed: int) -> None:
 
 
 @torch.no_grad()
-def centre(learner: Learner, pool: Pool, draw: Sentences) -> None:
+def centre(model: TrainModel, cache: DatasetCache, draw: Sentences) -> None:
     """Take what all sentences and all images have in common out of their embeddings.
 
     Fresh towers map everything to nearly one point, where cosines say nothing and gradients cancel.
     The biases of the last norms are set so that the means are zero.
     """
-    clip = learner.clip
-    nouns = [record.name for record in pool.records[:48]]
+    clip = model.clip
+    nouns = [record.name for record in cache.records[:48]]
     lines = [line for noun in nouns for line in draw.states(noun, 2)]
     text = clip.text_model(input_ids=draw.tokens(lines)).pooler_output
     clip.text_model.final_layer_norm.bias.sub_(text.mean(0))
-    step = max(1, len(pool) // 32)
-    pixels = normalise(pool.image[::step][:32, ::2, ::2].astype(np.float32) / np.float32(255))
-    _, last = vision_tokens(clip, pixels, learner.recipe.blocks, torch.float32)
+    step = max(1, len(cache) // 32)
+    pixels = normalise(cache.image[::step][:32, ::2, ::2].astype(np.float32) / np.float32(255))
+    _, last = vision_tokens(clip, pixels, model.recipe.blocks, torch.float32)
     norm = clip.vision_model.post_layernorm
     norm.bias.sub_(norm(last[:, 0]).mean(0))
 
 
 @torch.no_grad()
-def expect_sound(learner: Learner, draw: Sentences, margin: float = -2.2) -> None:
-    """Let the linear layers call every patch sound at first, quietly.
+def init_normal_bias(model: TrainModel, draw: Sentences, margin: float = -2.2) -> None:
+    """Let the linear layers call every patch normal at first.
 
     If fresh maps are noise, the quickest way to a lower loss is to silence it: all tokens become
     one, and nothing is learned from then on. So the layers begin with a bias that gives the
-    ``margin`` of a rare defect, and with weights too small to be heard.
+    ``margin`` of a rare defect, and with weights close to zero.
     """
-    states = learner.read(draw.tokens(draw.states(DEFAULT_OBJECT, 32))).view(2, 32, -1).mean(1)
+    states = model.encode_text(draw.tokens(draw.states(DEFAULT_OBJECT, 32))).view(2, 32, -1).mean(1)
     states = F.normalize(states, dim=-1)
     direction = states[1] - states[0]
     length = direction.norm()
-    for layer in cast(Sequence[nn.Linear], learner.layers):
+    for layer in cast(Sequence[nn.Linear], model.layers):
         aside = torch.randn(len(direction))
         aside -= (aside @ direction) / length.square() * direction
         slope = margin / (SCALE * length)
@@ -127,11 +129,11 @@ def expect_sound(learner: Learner, draw: Sentences, margin: float = -2.2) -> Non
         )
 
 
-def teach_words(learner: Learner, nouns: Sequence[str], draw: Sentences, steps: int) -> float:
-    """Let the text tower tell states, kinds and nouns apart before images are compared with it.
+def pretrain_text(model: TrainModel, nouns: Sequence[str], draw: Sentences, steps: int) -> float:
+    """Let the text tower tell states, defect types and nouns apart before images are compared with it.
 
     Args:
-        learner: Its text tower is trained, with linear readers that are thrown away.
+        model: Its text tower is trained, with linear readers that are thrown away.
         nouns: Nouns to tell apart.
         draw: Sentences.
         steps: Steps of 96 sentences.
@@ -139,25 +141,28 @@ def teach_words(learner: Learner, nouns: Sequence[str], draw: Sentences, steps: 
     Returns:
         The last steps' mean loss.
     """
-    rng, kinds = draw.rng, sorted(draw.phrases)
-    width = learner.recipe.projection
-    readers = nn.ModuleList(nn.Linear(width, n) for n in (len(kinds), len(nouns)))
-    tower = [*learner.clip.text_model.parameters(), *learner.clip.text_projection.parameters()]
+    rng, defect_types = draw.rng, sorted(draw.phrases)
+    width = model.recipe.projection
+    readers = nn.ModuleList(nn.Linear(width, n) for n in (len(defect_types), len(nouns)))
+    tower = [*model.clip.text_model.parameters(), *model.clip.text_projection.parameters()]
     optimizer = torch.optim.AdamW([*tower, *readers.parameters()], lr=1e-3, weight_decay=0.01)
     history: list[float] = []
     for step in range(steps):
         loop.set_lr(optimizer, loop.cosine_lr(step / steps, warmup=0.1))
         noun = rng.integers(0, len(nouns), 32)
-        kind = rng.integers(0, len(kinds), 32)
+        defect_type = rng.integers(0, len(defect_types), 32)
         pairs = [draw.states(nouns[i], 1) for i in noun]
-        named = [draw.with_kind(nouns[i], kinds[k]) for i, k in zip(noun, kind, strict=True)]
-        lines = [sound for sound, _ in pairs] + [damaged for _, damaged in pairs] + named
-        sound, damaged, by_kind = learner.read(draw.tokens(lines)).split(32)
-        answers = torch.from_numpy(noun), torch.from_numpy(kind)
-        apart = (sound @ torch.cat([damaged, by_kind]).T + 0.3).clamp_min(0).mean()
-        together = 1.0 - (damaged @ by_kind.T).mean()
-        loss = 4.0 * apart + together + F.cross_entropy(readers[0](10.0 * by_kind), answers[1])
-        for one in (sound, damaged):
+        named = [
+            draw.with_defect(nouns[i], defect_types[k])
+            for i, k in zip(noun, defect_type, strict=True)
+        ]
+        lines = [normal for normal, _ in pairs] + [damaged for _, damaged in pairs] + named
+        normal, damaged, by_defect = model.encode_text(draw.tokens(lines)).split(32)
+        answers = torch.from_numpy(noun), torch.from_numpy(defect_type)
+        apart = (normal @ torch.cat([damaged, by_defect]).T + 0.3).clamp_min(0).mean()
+        together = 1.0 - (damaged @ by_defect.T).mean()
+        loss = 4.0 * apart + together + F.cross_entropy(readers[0](10.0 * by_defect), answers[1])
+        for one in (normal, damaged):
             loss = loss + 0.25 * F.cross_entropy(readers[1](10.0 * one), answers[0])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -167,8 +172,8 @@ def teach_words(learner: Learner, nouns: Sequence[str], draw: Sentences, steps: 
 
 
 @torch.no_grad()
-def start_from_sam(learner: Learner, checkpoint: Path) -> None:
-    """Take over the encoder of a small SAM in training: it has learned edges, parts and defects of made images.
+def start_from_sam(model: TrainModel, checkpoint: Path) -> None:
+    """Take over the encoder of a small SAM in training: it has learned edges, parts and defects of synthetic images.
 
     The two towers are of one width; SAM's patch bias goes into the positions, its missing first norm is
     approximated by the tokens' own spread, and blocks it does not have start almost silent.
@@ -180,10 +185,10 @@ def start_from_sam(learner: Learner, checkpoint: Path) -> None:
     def of(name: str) -> Tensor:
         return state[prefix + name].float()
 
-    vision = learner.clip.vision_model
+    vision = model.clip.vision_model
     kernel = of("patch_embed.projection.weight")
     vision.embeddings.patch_embedding.weight.copy_(kernel)
-    side = learner.recipe.nominal // PATCH
+    side = model.recipe.nominal // PATCH
     place = F.interpolate(
         of("pos_embed").permute(0, 3, 1, 2), size=(side, side), mode="bicubic", align_corners=False
     )
@@ -215,15 +220,15 @@ def start_from_sam(learner: Learner, checkpoint: Path) -> None:
 
 
 @torch.no_grad()
-def start_from_clip(learner: Learner, checkpoint: Path) -> None:
+def start_from_clip(model: TrainModel, checkpoint: Path) -> None:
     """Take over an earlier training's averaged weights; a linear layer starts as that of the nearest block.
 
     Args:
-        learner: With the sizes and the tokenizer of the earlier one; its blocks may be others.
+        model: With the sizes and the tokenizer of the earlier one; its blocks may be others.
         checkpoint: The earlier training's checkpoint, or the folder of an exported model.
     """
-    earlier, _ = load_learner(checkpoint)
-    learner.clip.load_state_dict(earlier.clip.state_dict())
-    for layer, block in zip(learner.layers, learner.recipe.blocks, strict=True):
+    earlier, _ = load_model(checkpoint)
+    model.clip.load_state_dict(earlier.clip.state_dict())
+    for layer, block in zip(model.layers, model.recipe.blocks, strict=True):
         gaps = [abs(block - other) for other in earlier.recipe.blocks]
         layer.load_state_dict(earlier.layers[gaps.index(min(gaps))].state_dict())

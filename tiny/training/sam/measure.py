@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tiny.training import loop
-from tiny.training.tiny_sam import prompts
-from tiny.training.tiny_sam.batches import Images, normalise
-from tiny.training.tiny_sam.losses import mask_boxes
-from tiny.training.tiny_sam.model import Learner
-from tiny.training.tiny_sam.prompts import CELL, Target
+from tiny.training.sam import prompts
+from tiny.training.sam.batches import Images, normalise
+from tiny.training.sam.losses import mask_boxes
+from tiny.training.sam.model import TrainModel
+from tiny.training.sam.prompts import CELL, Target
 
 
 @torch.no_grad()
 def measure(
-    learner: Learner, images: Images, indices: Sequence[int], seed: int = 7
+    model: TrainModel, images: Images, indices: Sequence[int], seed: int = 7
 ) -> dict[str, float]:
     """One-click and one-box IoU (best of three) and the cascade, on whole frames, at frame pixels.
 
     Args:
-        learner: The model, with the weights to measure.
-        images: Made images.
+        model: The model, with the weights to measure.
+        images: Synthetic images.
         indices: Which of them.
         seed: Seed of the prompts.
 
@@ -35,7 +35,7 @@ def measure(
         ``box_part``, ``box_region`` and, on defects from simulated map prompts with the mask of
         highest predicted IoU, ``m1``, ``m2``, ``m3`` (F1).
     """
-    recipe = learner.recipe
+    recipe = model.recipe
     values: dict[str, list[float]] = {}
     for index in indices:
         rng = np.random.default_rng((seed, index))
@@ -47,25 +47,25 @@ def measure(
             continue
         chosen = prompts.choose_targets(rng, targets, 6)
         with loop.autocast():
-            features = learner.features(normalise([crop])).float()
+            features = model.features(normalise([crop])).float()
         own = features.expand(len(chosen), -1, -1, -1)
         clicked = prompts.pad_points([prompts.clicks(rng, t.mask, 1, 0) for t in chosen])
         points = torch.from_numpy(clicked[0]), torch.from_numpy(clicked[1])
         boxes = torch.from_numpy(np.stack([prompts.tight_box(t.mask) for t in chosen]))
-        by_click = learner.decode(own, (0, 0), points=points)[0]
-        by_box = learner.decode(own, (0, 0), boxes=boxes)[0]
+        by_click = model.decode(own, (0, 0), points=points)[0]
+        by_box = model.decode(own, (0, 0), boxes=boxes)[0]
         for i, target in enumerate(chosen):
             for name, logits in (("click", by_click[i]), ("box", by_box[i])):
                 best = max(_iou(mask, target.mask) for mask in _to_pixels(logits))
                 values.setdefault(f"{name}_{target.kind}", []).append(best)
         for target in [t for t in chosen if t.kind == "defect"][:3]:
-            for call, score in enumerate(cascade(learner, features, target, rng)):
+            for call, score in enumerate(cascade(model, features, target, rng)):
                 values.setdefault(f"m{call + 1}", []).append(score)
     return {name: float(np.mean(value)) for name, value in sorted(values.items())}
 
 
 def cascade(
-    learner: Learner, features: Tensor, target: Target, rng: np.random.Generator
+    model: TrainModel, features: Tensor, target: Target, rng: np.random.Generator
 ) -> list[float]:
     """F1 of the three calls of the cascade on one defect, each by its highest predicted IoU."""
     cover = prompts.soft_cells(target.mask)
@@ -73,7 +73,7 @@ def cascade(
     points = torch.from_numpy(xy)[None], torch.from_numpy(labels)[None]
     logits, boxes, found = None, None, []
     for call in range(3):
-        masks, scores = learner.decode(features, (0, 0), points=points, boxes=boxes, logits=logits)
+        masks, scores = model.decode(features, (0, 0), points=points, boxes=boxes, logits=logits)
         logits = masks[:, int(scores[0].argmax())]
         iou = _iou(_to_pixels(logits)[0], target.mask)
         found.append(2 * iou / (1 + iou))

@@ -1,4 +1,4 @@
-"""Things whose order says that they are sound, and the one piece that breaks it."""
+"""Things whose order says that they are normal, and the one piece that breaks it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tiny.training.order import arrange, outline, pieces, thing, tiling
-
-pytestmark = pytest.mark.slow
+from tiny.training.structured_normals import arrange, outline, pieces, thing, tiling
 
 VALUES = {
     name: v
@@ -53,16 +51,18 @@ def in_order(seed: int, labels: np.ndarray | None = None) -> tuple[np.ndarray, n
 
 
 def test_only_an_odd_piece_is_labelled_and_the_rest_is_as_the_regular_order() -> None:
-    kinds: list[int] = []
+    defect_types: list[int] = []
     for seed in range(80):
         changed, labels = in_order(seed)
         assert np.abs(changed.astype(int) - 120).max() > 10  # something was laid down
         found = sorted(set(np.unique(labels)) - {0})
         assert len(found) <= 1
         assert (labels > 0).mean() < 0.3
-        kinds += found
-    assert 15 < len(kinds) < 65
-    assert set(kinds) == {VALUES[k] for k in ("colour", "contamination", "misplaced", "missing")}
+        defect_types += found
+    assert 15 < len(defect_types) < 65
+    assert set(defect_types) == {
+        VALUES[k] for k in ("colour", "contamination", "misplaced", "missing")
+    }
 
 
 def test_a_missing_piece_is_labelled_where_the_background_shows() -> None:

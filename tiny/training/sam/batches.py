@@ -1,4 +1,4 @@
-"""Turns made images into a step's tensors for the small SAM: crops, dense targets and first prompts.
+"""Turns synthetic images into a step's tensors for the small SAM: crops, dense targets and first prompts.
 
 Most steps use crops of 256 px that keep their place in the 512 px frame: the crop of the encoder's
 position embedding, of the decoder's position grid and the prompts' coordinates are those of the
@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tiny.training.pool import Pool
-from tiny.training.tiny_sam import prompts
-from tiny.training.tiny_sam.prompts import CELL, Crop, Target
-from tiny.training.tiny_sam.recipe import PATCH, Recipe
+from tiny.training.cache import DatasetCache
+from tiny.training.sam import prompts
+from tiny.training.sam.prompts import CELL, Crop, Target
+from tiny.training.sam.recipe import PATCH, Recipe
 from zsas.errors import ZsasError
 
 MEAN = (0.485, 0.456, 0.406)
@@ -28,7 +28,7 @@ STD = (0.229, 0.224, 0.225)
 
 
 class Images(Protocol):
-    """Made images by index: the part of the training pool that is used here."""
+    """Synthetic images by index: the part of the training cache that is used here."""
 
     @property
     def image(self) -> NDArray[np.uint8]:
@@ -112,7 +112,7 @@ def make_batch(
 
     Args:
         rng: Source of chance; the same state gives the same batch.
-        images: Made images.
+        images: Synthetic images.
         first: Images before this one are held out.
         recipe: Sizes.
         side: Crop size in pixels.
@@ -125,7 +125,7 @@ def make_batch(
     wanted: list[list[Target]] = []
     for _ in range(30):
         drawn = rng.integers(first, len(images.image), (batch - len(crops), 2))
-        if isinstance(images, Pool):
+        if isinstance(images, DatasetCache):
             images.expect(drawn.ravel())
         for index, donor in drawn:
             crop = prompts.make_crop(

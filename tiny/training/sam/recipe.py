@@ -1,4 +1,4 @@
-"""What decides a training of the small SAM."""
+"""What decides a training of the small SAM, and its named recipes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PATCH = 16
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training, beside its pool and budget.
+    """Everything that decides a training, beside its cache and budget.
 
     Attributes:
         width, depth, heads, windows: Encoder; the blocks in ``global_blocks`` see all tokens.
@@ -22,7 +22,7 @@ class Recipe:
         lr: Learning rate of Muon, which moves the matrices.
         lr_rest: Learning rate of AdamW, which moves everything else.
         weight_decay, ema: Decay of the matrices, and the average of the weights that is kept.
-        held_out: Images at the start of the pool that are only measured on.
+        held_out: Images at the start of the cache that are only measured on.
     """
 
     width: int = 192
@@ -43,7 +43,10 @@ class Recipe:
     held_out: int = 64
 
 
-SECOND_ROUND = Recipe(
+PRETRAIN = Recipe()
+"""From nothing: dense heads first, then prompts, then the cascade."""
+
+FINETUNE = Recipe(
     stages=((0.55, 256, 16), (1.0, 512, 6)),
     cascade_from=0.0,
     features_first=False,
@@ -52,4 +55,4 @@ SECOND_ROUND = Recipe(
 )
 """From an earlier training's average: half of its learning rate, larger steps, half of the time whole frames."""
 
-ROUNDS = (Recipe(), SECOND_ROUND)
+RECIPES = {"pretrain": PRETRAIN, "finetune": FINETUNE}

@@ -11,10 +11,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tiny.synthetic import scene
+from zsas import Segmenter, Settings
 from zsas.backbones.sam import Prompt
 from zsas.models import WEIGHTS
-from zsas.pipeline import Segmenter
-from zsas.settings import Settings
 
 pytestmark = pytest.mark.slow
 

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from tiny.synthetic import scene
 from tiny.synthetic.dataset import write_once
 from tiny.synthetic.defects import PHRASES
+from zsas import Segmenter, Settings
 from zsas.backbones.sam import Prompt
 from zsas.datasets.load import load_dataset
 from zsas.evaluation.conditions import plan
 from zsas.evaluation.run import measure_and_report
 from zsas.localizers import anomaly_map
 from zsas.models import ModelChoice
-from zsas.pipeline import Segmenter
-from zsas.settings import Settings
 from zsas.text import TEMPLATES
 
 SEED = 7_000_000

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from zsas.segmenter import Segmenter
 
 from tests.helpers.datasets import write_folder
 from tiny.tests.training.test_clip_training import MICRO as CLIP
 from tiny.tests.training.test_sam_training import MICRO as SAM
 from tiny.training.full import Images, Phase, train_full
 from tiny.training.loop import Run
+from zsas import Segmenter
 from zsas.images import load_image
 
 pytestmark = pytest.mark.slow

@@ -117,12 +117,12 @@ class _AnyWords:
 def full() -> dict[str, float]:
     """Our whole pipeline at full size; the words are encoded before, as they are kept per object name."""
     from transformers import SamConfig, SamModel
-
-    from zsas.backbones.sam import Sam, TransformersSam
-    from zsas.clip import ClipBackbone
-    from zsas.device import keep_freed_memory
     from zsas.localizers.training_free import TrainingFreeLocalizer
-    from zsas.pipeline import Segmenter
+
+    from zsas.backbones.clip import ClipBackbone
+    from zsas.backbones.sam import Sam, TransformersSam
+    from zsas.device import keep_freed_memory
+    from zsas.segmenter import Segmenter
     from zsas.settings import Settings
 
     keep_freed_memory()  # as the command line and the page do
@@ -155,7 +155,7 @@ def full() -> dict[str, float]:
 def tiny() -> dict[str, float]:
     """The bundled models: deciding again, the whole way, and a batch."""
     from zsas.device import keep_freed_memory
-    from zsas.pipeline import Segmenter
+    from zsas.segmenter import Segmenter
     from zsas.settings import Settings
 
     keep_freed_memory()

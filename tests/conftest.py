@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.helpers.models import small_segmenter
-from zsas.pipeline import Segmenter
+from zsas.segmenter import Segmenter
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ import pytest
 
 from tests.helpers.results import make_result
 from zsas.bulk import Job, Output, Row, plan, unique_names, walk
+from zsas.cancellation import Cancelled
 from zsas.errors import ZsasError
 from zsas.rows import open_rows
-from zsas.stopping import Stopped
 
 
 def grey(path: Path) -> Path:
@@ -88,9 +88,9 @@ def test_one_fault_takes_no_other_image_along(batch: int) -> None:
 
 def test_a_walk_that_is_cancelled_ends() -> None:
     def cancelled(images: list[np.ndarray]) -> list[object]:
-        raise Stopped
+        raise Cancelled
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Cancelled):
         list(walk([0], read, cancelled))  # type: ignore[arg-type]
 
 

@@ -67,9 +67,9 @@ def fetch(preset: models.Preset, **_: object) -> None:
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Calls `zsas` in this process, with stand-ins for the segmenter and for its models' files."""
     monkeypatch.setattr("zsas.models.hub.fetch", fetch)
-    pipeline = ModuleType("zsas.pipeline")
+    pipeline = ModuleType("zsas.segmenter")
     pipeline.Segmenter = StandIn  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "zsas.pipeline", pipeline)
+    monkeypatch.setitem(sys.modules, "zsas.segmenter", pipeline)
 
     def call(*arguments: object) -> Result:
         StandIn.batches = []
@@ -92,7 +92,7 @@ def test_one_photo_gives_a_verdict_and_lossless_files(run: Run, tmp_path: Path) 
     out = tmp_path / "out"
     outcome = run("segment", photo(tmp_path / "gear.png"), "--out", out)
     assert outcome.exit_code == 0
-    verdict = f"Anomalous: score 0.83, threshold {Settings().verdict_threshold:.2f}, 1 region."
+    verdict = f"Anomalous: score 0.83, limit {Settings().verdict_threshold:.2f}, 1 region."
     assert outcome.stdout == f"{tmp_path / 'gear.png'}: {verdict}\n"
     assert sorted(path.name for path in (out / "gear").iterdir()) == [
         "mask.png",
@@ -406,7 +406,7 @@ def test_help_loads_no_model_library() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from zsas.cli import app; "
         "print(CliRunner().invoke(app, ['segment', '--help']).exit_code, "
-        "{'torch', 'transformers', 'cv2'} & set(sys.modules))"
+        "{'torch', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "0 set()\n"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zsas.frames import SamFrame, box_of_mask, reference_scale, resize_map, window_of_mask
+from zsas.frames import SamFrame, reference_scale, resize_map, window_of_mask
 
 
 @pytest.mark.parametrize(
@@ -81,10 +81,10 @@ def test_the_window_of_cells_holds_every_pixel_they_can_make_positive():
         (["####", "####", "####"], [0, 0, 4, 3]),
     ],
 )
-def test_the_box_is_tight(rows, expected):
+def test_the_window_of_a_mask_is_tight(rows, expected):
     mask = np.array([[c == "#" for c in row] for row in rows])
-    box = box_of_mask(mask)
-    assert (box is None and expected is None) or box.tolist() == expected
+    window = window_of_mask(mask)
+    assert window == (None if expected is None else tuple(expected))
 
 
 def test_a_window_is_cut_at_the_border():

@@ -48,14 +48,12 @@ def run(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_importing_the_package_takes_no_time_and_no_torch() -> None:
+def test_importing_the_package_loads_no_library_and_settings_no_torch() -> None:
     code = (
-        "import sys, time; start = time.perf_counter(); import zsas; from zsas import Settings; "
-        "print(time.perf_counter() - start, 'torch' in sys.modules, 'transformers' in sys.modules)"
+        "import sys; import zsas; print('numpy' in sys.modules); from zsas import Settings; "
+        "print('torch' in sys.modules, 'transformers' in sys.modules)"
     )
-    seconds, *loaded = run(code).split()
-    assert loaded == ["False", "False"]
-    assert float(seconds) < 0.3
+    assert run(code).split() == ["False", "False", "False"]
 
 
 def test_the_public_names_are_those_of_their_modules() -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import dataclasses
 import inspect
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,56 +10,70 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from zsas.declare import Setting
 from zsas.docs import settings_page
 from zsas.errors import ZsasError
-from zsas.flags import PANELS, flag_of, with_settings
-from zsas.settings import Knob, Settings, knobs
+from zsas.flags import flag_of, with_settings
+from zsas.refiners.points import PointSettings
+from zsas.settings import RENAMED, Settings, all_groups, all_settings
 
-NUMBERS = [knob for knob in knobs() if knob.type in (int, float)]
-
-
-def by_name(knob: Knob) -> str:
-    return knob.name
+NUMBERS = [setting for setting in all_settings() if setting.type in (int, float)]
 
 
-def test_every_field_is_a_knob_with_a_sentence_of_help() -> None:
-    assert [knob.name for knob in knobs()] == [field.name for field in dataclasses.fields(Settings)]
-    for knob in knobs():
-        assert knob.help.endswith("."), knob.name
-        assert knob.label, knob.name
-        assert knob.group in PANELS, knob.name
-        assert getattr(Settings(), knob.name) == knob.default
+def by_name(setting: Setting) -> str:
+    return setting.name
 
 
-def test_the_three_knobs_of_the_paper_stand_in_front() -> None:
-    assert {knob.name for knob in knobs() if knob.front} == {
+def test_every_setting_has_a_sentence_of_help_and_a_group() -> None:
+    names = [setting.name for setting in all_settings()]
+    assert len(names) == len(set(names))
+    keys = {group.key for group in all_groups()}
+    for setting in all_settings():
+        assert setting.help.endswith("."), setting.name
+        assert setting.label, setting.name
+        assert setting.group in keys, setting.name
+        assert getattr(Settings(), setting.name) == setting.default
+        assert setting.checked(setting.default) == setting.default
+
+
+def test_the_three_settings_of_the_paper_stand_in_front() -> None:
+    assert {setting.name for setting in all_settings() if setting.front} == {
         "k_positive",
         "threshold",
         "kernel_size",
     }
 
 
-@pytest.mark.parametrize("knob", NUMBERS, ids=by_name)
-def test_the_ends_of_a_range_are_allowed_and_what_lies_beyond_is_a_sentence(knob: Knob) -> None:
-    assert knob.low is not None
-    assert knob.high is not None
-    assert knob.step is not None
-    for end in (knob.low, knob.high):
-        assert getattr(Settings(**{knob.name: end}), knob.name) == end
-    for beyond in (knob.low - knob.step, knob.high + knob.step, float("nan"), float("inf")):
+@pytest.mark.parametrize("setting", NUMBERS, ids=by_name)
+def test_the_ends_of_a_range_are_allowed_and_what_lies_beyond_is_a_sentence(
+    setting: Setting,
+) -> None:
+    assert setting.low is not None
+    assert setting.high is not None
+    assert setting.step is not None
+    for end in (setting.low, setting.high):
+        assert getattr(Settings(**{setting.name: end}), setting.name) == end
+    for beyond in (
+        setting.low - setting.step,
+        setting.high + setting.step,
+        float("nan"),
+        float("inf"),
+    ):
         with pytest.raises(ZsasError) as caught:
-            Settings(**{knob.name: beyond})
+            Settings(**{setting.name: beyond})
         sentence = str(caught.value)
-        for part in (knob.name, repr(beyond), f"{knob.low:g} to {knob.high:g}"):
+        for part in (setting.name, repr(beyond), f"to {setting.high:g}"):
             assert part in sentence
 
 
-@pytest.mark.parametrize("knob", [knob for knob in knobs() if knob.choices], ids=by_name)
-def test_a_word_that_is_no_choice_is_a_sentence(knob: Knob) -> None:
-    for choice in knob.choices:
-        assert getattr(Settings(**{knob.name: choice}), knob.name) == choice
-    with pytest.raises(ZsasError, match=f"{knob.name} is 'sideways', but it must be "):
-        Settings(**{knob.name: "sideways"})
+@pytest.mark.parametrize(
+    "setting", [setting for setting in all_settings() if setting.choices], ids=by_name
+)
+def test_a_word_that_is_no_choice_is_a_sentence(setting: Setting) -> None:
+    for choice in setting.choices:
+        assert getattr(Settings(**{setting.name: choice}), setting.name) == choice
+    with pytest.raises(ZsasError, match=f"{setting.name} is 'sideways', but it must be "):
+        Settings(**{setting.name: "sideways"})
 
 
 @pytest.mark.parametrize(
@@ -68,16 +82,14 @@ def test_a_word_that_is_no_choice_is_a_sentence(knob: Knob) -> None:
         {"k_positive": 2.5},
         {"k_positive": "3"},
         {"k_positive": True},
-        {"k_positive": None},
         {"threshold": "high"},
         {"threshold": [0.5]},
         {"negatives": "yes"},
-        {"negatives": None},
         {"object_name": 7},
         {"object_name": "x" * 81},
         {"resolution": 64},
-        {"reference_side": 10},
-        {"localizer": ["auto"]},
+        {"reference_size": 10},
+        {"system": ["auto"]},
         {"threshold": 10**400},
         {"k_positive": 10**400},
         {"threshold": np.array([0.1, 0.2])},
@@ -100,8 +112,8 @@ def test_numbers_of_other_libraries_become_plain_ones() -> None:
 
 def test_settings_are_frozen_and_replaced() -> None:
     settings = Settings()
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        settings.k_positive = 5  # type: ignore[misc]
+    with pytest.raises(AttributeError, match="replace"):
+        settings.k_positive = 5
     assert settings.replace(k_positive=5).k_positive == 5
     assert settings.k_positive == 3
     with pytest.raises(ZsasError, match="no setting 'kay'"):
@@ -114,11 +126,44 @@ def test_a_dict_gives_the_same_settings_back() -> None:
     assert Settings.from_dict({}) == Settings()
 
 
-def test_only_localizer_and_resolution_need_the_encoders_again() -> None:
+def test_settings_can_be_sent_to_another_process() -> None:
+    settings = Settings(system="paper", threshold=0.3)
+    again = pickle.loads(pickle.dumps(settings))
+    assert again == settings
+    assert hash(again) == hash(settings)
+    assert again.replace(system="auto").prompting == "per_region"
+
+
+def test_a_component_gets_its_own_group() -> None:
+    points = Settings(k_positive=7).of(PointSettings)
+    assert points == PointSettings(k_positive=7)
+
+
+def test_a_system_has_defaults_of_its_own_that_can_be_overruled() -> None:
+    assert Settings(system="paper").prompting == "joint"
+    assert Settings(system="paper", prompting="per_region").prompting == "per_region"
+    assert Settings(system="paper", prompting=None).prompting == "joint"
+    assert Settings(system="paper").replace(system="auto").prompting == "per_region"
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_an_old_name_is_a_sentence_with_the_new_one(name: str) -> None:
+    with pytest.raises(ZsasError, match=f"is now called '{RENAMED[name]}'"):
+        Settings(**{name: 1})
+
+
+def test_only_system_and_resolution_need_the_encoders_again() -> None:
     settings = Settings()
     assert settings.replace(threshold=0.3, k_positive=7).encoding_key == settings.encoding_key
     assert settings.replace(resolution=336).encoding_key != settings.encoding_key
-    assert settings.replace(localizer="training_free").encoding_key != settings.encoding_key
+    assert settings.replace(system="vv").encoding_key != settings.encoding_key
+
+
+@pytest.mark.parametrize(("text", "value"), [("0,25", 0.25), ("0.25", 0.25), (" 7 ", 7)])
+def test_numbers_as_text_are_read(text: str, value: float) -> None:
+    known = {setting.name: setting for setting in all_settings()}
+    name = "threshold" if value < 1 else "k_positive"
+    assert known[name].parse(text) == value
 
 
 def test_the_page_in_the_docs_is_the_generated_one() -> None:
@@ -128,7 +173,7 @@ def test_the_page_in_the_docs_is_the_generated_one() -> None:
     )
 
 
-def test_every_knob_is_a_flag_with_help_and_range() -> None:
+def test_every_setting_is_a_flag_with_help_and_range() -> None:
     app = typer.Typer()
     seen: list[Settings] = []
 
@@ -140,10 +185,10 @@ def test_every_knob_is_a_flag_with_help_and_range() -> None:
 
     assert "settings" not in inspect.signature(decide).parameters
     text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "300"}).output
-    for knob in knobs():
-        assert flag_of(knob) in text
-        assert knob.help[:40] in text
-    assert "(3 to 151 px at the reference side)" in text
+    for setting in all_settings():
+        assert flag_of(setting) in text
+        assert setting.help[:40] in text
+    assert "(3 to 151 px at the reference size)" in text
     for choice in ("ellipse", "rectangle", "cross"):
         assert choice in text
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zsas.errors import ZsasError
-    from zsas.pipeline import Segmenter
     from zsas.result import Result
+    from zsas.segmenter import Segmenter
     from zsas.settings import Settings
 
 __version__ = "0.2.0"
@@ -22,7 +22,7 @@ __all__ = ["Result", "Segmenter", "Settings", "ZsasError", "__version__"]
 
 _MODULES = {
     "Result": "zsas.result",
-    "Segmenter": "zsas.pipeline",
+    "Segmenter": "zsas.segmenter",
     "Settings": "zsas.settings",
     "ZsasError": "zsas.errors",
 }

@@ -17,20 +17,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from zsas.cancellation import Cancelled
 from zsas.errors import ZsasError, reason
 from zsas.extras import require
 from zsas.images import SUFFIXES, Scan, is_result, load_image, scan_images
 from zsas.models import ModelChoice, Models
 from zsas.settings import Settings
-from zsas.stopping import Stopped
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from zsas.pipeline import Segmenter
     from zsas.result import Result
     from zsas.rows import Rows
+    from zsas.segmenter import Segmenter
 
     Photo = NDArray[np.uint8]
 
@@ -120,7 +120,7 @@ class Row:
     @property
     def sentence(self) -> str:
         """The verdict in a sentence, or the error."""
-        return self.error or json.loads(self.result)["verdict"]
+        return self.error or json.loads(self.result)["sentence"]
 
     def shown(self) -> dict[str, Any]:
         """As it is printed: image, name, mask, and the entries of the result or the error."""
@@ -312,7 +312,7 @@ def load(choice: ModelChoice, cache_bytes: int) -> Segmenter:
     # A missing model is said at once, without torch; weights and a device are looked at first, with it.
     if not (choice.weights or choice.device):
         Models(choice).fetch("clip", "sam")
-    from zsas.pipeline import Segmenter
+    from zsas.segmenter import Segmenter
 
     return Segmenter.from_choice(choice, cache_bytes=cache_bytes)
 
@@ -367,7 +367,7 @@ def walk(
         batch: Images decided together.
 
     Raises:
-        Stopped: If a step is cancelled; see `zsas.stopping`.
+        Cancelled: If a step is cancelled; see `zsas.cancellation`.
     """
     for group in _read_ahead(items, read, batch):
         good = [image for _, image in group if not isinstance(image, str)]
@@ -382,7 +382,7 @@ def _read_ahead(
     def one(item: Item) -> Photo | str:
         try:
             return read(item)
-        except Stopped:
+        except Cancelled:
             raise
         except ZsasError as error:
             return str(error)
@@ -407,7 +407,7 @@ def _decide(
 ) -> list[Result | str]:
     try:
         return list(decide(images))
-    except Stopped:
+    except Cancelled:
         raise
     except Exception as error:  # too much for one batch, or one image's fault
         if len(images) > 1:
@@ -479,18 +479,19 @@ def save(result: Result, name: str, output: Output) -> None:
     """
     if output.folder is None:
         return
+    from zsas import export
+
     if output.format == "folders":
-        result.save(output.folder / name, stages=output.stages)
+        export.save(result, output.folder / name, stages=output.stages)
         return
     from zsas.files import write_whole
-    from zsas.result import _png as png
 
     path = output.folder / output.mask_of(name)
     try:
-        write_whole(path, png(result.mask.astype("uint8") * 255))
+        write_whole(path, export.png(result.mask.astype("uint8") * 255))
     except OSError as error:
         raise ZsasError(
             f"{path} cannot be written ({error.strerror}); choose another --out, or make room there."
         ) from None
     if output.stages:
-        result.save(output.folder / "stages" / name, stages=True)
+        export.save(result, output.folder / "stages" / name, stages=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
 
-from zsas.flags import PANELS, flag_of
-from zsas.settings import knobs
+from zsas.flags import flag_of, shown
+from zsas.settings import all_groups, all_settings
 
 
 def settings_page() -> str:
@@ -15,40 +14,32 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Every setting of the method, made from its declaration by `zsas settings`. The same names",
-        "are fields of `Settings`, arguments over HTTP and sliders on the page. A value out of",
-        "range is refused with the name, the value and the range. Only the settings marked with *",
-        "need the image encoded again; after a change of any other, the image is decided again from",
-        "what is kept (a new object name encodes its sentences, once).",
+        "Every setting, made from the declarations beside the code that reads them by `zsas settings`.",
+        "The same names are arguments of `Settings`, fields over HTTP and sliders on the page. A value",
+        "out of range is refused with the name, the value and the range. Only the settings marked with *",
+        "need the image encoded again; after a change of any other, it is decided again from what is",
+        "kept (a new object name encodes its sentences, once). A system may have defaults of its own.",
     ]
-    group = ""
-    for knob in knobs():
-        if knob.group != group:
-            group = knob.group
-            lines += [
-                "",
-                f"## {PANELS[group]}",
-                "",
-                "| field | flag | default | range | unit | symbol | meaning |",
-                "| --- | --- | --- | --- | --- | --- | --- |",
-            ]
-        cells = (
-            f"`{knob.name}`{'*' if knob.encoding else ''}",
-            f"`{flag_of(knob)}`",
-            _shown(knob.default),
-            knob.range_text,
-            knob.unit,
-            knob.symbol,
-            knob.help,
-        )
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    for group in all_groups():
+        lines += [
+            "",
+            f"## {group.title}",
+            "",
+            "| field | flag | default | range | unit | symbol | meaning |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+        ]
+        for setting in (one for one in all_settings() if one.group == group.key):
+            cells = (
+                f"`{setting.name}`{'*' if setting.encoding else ''}",
+                f"`{flag_of(setting)}`",
+                shown(setting.default),
+                setting.range_text,
+                setting.unit,
+                setting.symbol,
+                setting.help,
+            )
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, (int, float)) else value or "empty"
 
 
 PAGES: dict[str, Callable[[], str]] = {"settings": settings_page}

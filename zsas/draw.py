@@ -6,20 +6,15 @@ a mask has an outline, a ring is hatched, positives are a plus and negatives a m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from zsas.points import kernel_size_in_photo
-
-if TYPE_CHECKING:
-    from zsas.result import CascadeStep, Points, Result
-    from zsas.settings import Settings
+from zsas.prompts import Points
+from zsas.stages import Area, Boxes, HeatMap, PointMarks, Stage
 
 RGB = tuple[int, int, int]
 
@@ -30,40 +25,6 @@ NEGATIVE_COLOUR: RGB = (120, 200, 255)
 BOX_COLOUR: RGB = (255, 255, 255)
 DARK: RGB = (16, 16, 16)
 LIGHT: RGB = (255, 255, 255)
-
-STAGE_FILES = {
-    "map": "anomaly_map",
-    "region": "region_and_ring",
-    "points": "points",
-    "m1": "m1",
-    "m2": "m2",
-    "box": "box",
-    "m3": "m3",
-    "fused": "fused",
-}
-"""Stages in the order of the method, as `Segmenter.stages` names them, and their names as files."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One picture of the gallery and of the export.
-
-    Attributes:
-        name: One of `STAGE_FILES`, as in `Segmenter.stages`.
-        title: A few words with the paper's symbol.
-        caption: The equation, and one sentence on what the stage decided.
-        draw: Makes the picture; where only the words are wanted, nothing is drawn.
-    """
-
-    name: str
-    title: str
-    caption: str
-    draw: Callable[[], NDArray[np.uint8]]
-
-    @property
-    def image(self) -> NDArray[np.uint8]:
-        """The picture, uint8 RGB, shape = (H, W, 3)."""
-        return self.draw()
 
 
 def line_width(shape: Sequence[int]) -> int:
@@ -98,7 +59,7 @@ def heat_overlay(
     opacity: float = 0.6,
     bar: bool = True,
 ) -> NDArray[np.uint8]:
-    """A heat map over a grey copy of the photo, with a labelled colour bar below.
+    """A heat map over a grey copy of the image, with a labelled colour bar below.
 
     Args:
         image: uint8 RGB, shape = (H, W, 3).
@@ -106,7 +67,7 @@ def heat_overlay(
         mask: bool, shape = (H, W), outlined on top.
         scaled: Stretch the colours from this map's minimum to its maximum, and say so on the bar.
         opacity: Share of the colours, [0, 1].
-        bar: Add the colour bar; the picture is then higher than the photo.
+        bar: Add the colour bar; the picture is then higher than the image.
     """
     low, high = (float(values.min()), float(values.max())) if scaled else (0.0, 1.0)
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
@@ -184,7 +145,7 @@ def mask_overlay(
     opacity: float = 0.35,
     highlight: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
-    """The photo with a tinted, outlined mask.
+    """The image with a tinted, outlined mask.
 
     Args:
         image: uint8 RGB, shape = (H, W, 3).
@@ -192,7 +153,7 @@ def mask_overlay(
         colour: Tint and outline.
         opacity: Share of the tint, [0, 1].
         highlight: bool, shape = (H, W), one region that is drawn stronger: a deeper tint and an
-            outline of twice the width; the rest of the photo is dimmed.
+            outline of twice the width; the rest of the image is dimmed.
     """
     picture = _tint(image, mask, colour, opacity)
     picture = outline(picture, mask, colour)
@@ -201,24 +162,6 @@ def mask_overlay(
         strong = _tint(dim, highlight, colour, opacity / 2)
         picture = outline(strong, highlight, LIGHT, 2 * line_width(image.shape))
     return picture
-
-
-def region_and_ring(
-    image: NDArray[np.uint8], region: NDArray[np.bool_], ring: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
-    """The extreme region S_a, tinted and outlined, and the ring N_a around it, hatched.
-
-    Args:
-        image: uint8 RGB, shape = (H, W, 3).
-        region: bool, shape = (H, W).
-        ring: bool, shape = (H, W).
-    """
-    width = line_width(image.shape)
-    rows, columns = np.ogrid[: ring.shape[0], : ring.shape[1]]
-    hatch = ring & ((rows + columns) % (6 * width) < 3 * width)
-    picture = _tint(image, ring, RING_COLOUR, 0.25)
-    picture = _tint(picture, hatch, RING_COLOUR, 0.6)
-    return outline(_tint(picture, region, MASK_COLOUR, 0.35), region)
 
 
 def draw_points(picture: NDArray[np.uint8], points: Points) -> NDArray[np.uint8]:
@@ -273,164 +216,36 @@ def draw_boxes(
     return picture
 
 
-def stages(result: Result) -> list[Stage]:
-    """The stages of a result as captioned pictures, in the order of the method."""
-    image, points = result.image, result.points
-    found = [
-        Stage(
-            "map",
-            "Anomaly map Map_a",
-            f"CLIP compares each patch with words for sound and damaged ({result.localizer}): "
-            f"Map_a runs from {result.anomaly_map.min():.2f} to {_peak(result.anomaly_map)}.",
-            partial(heat_overlay, image, result.anomaly_map),
-        )
-    ]
-    found.append(
-        Stage(
-            "region",
-            "Region S_a and ring N_a",
-            _region_caption(result),
-            partial(region_and_ring, image, result.region, result.ring),
-        )
-    )
-    if len(points):
-        found.append(
-            Stage(
-                "points",
-                "Points P_h and P_l",
-                _points_caption(points),
-                partial(_outlined_points, image, result.region, points),
-            )
-        )
-    for step in result.steps:
-        found.append(
-            Stage(
-                step.name.lower(),
-                f"Mask {step.name}",
-                _step_caption(step, result),
-                partial(_masked_points, image, step.mask, points),
-            )
-        )
-        if step.name == "M2" and len(result.box):
-            found.append(
-                Stage(
-                    "box",
-                    "Box of M2",
-                    _box_caption(result.box),
-                    partial(_masked_boxes, image, step.mask, result.box),
-                )
-            )
-    found.append(
-        Stage(
-            "fused",
-            "Score map and mask",
-            _fusion_caption(result),
-            partial(heat_overlay, image, result.score_map, mask=result.mask),
-        )
-    )
-    return found
+def stage(image: NDArray[np.uint8], found: Stage) -> NDArray[np.uint8]:
+    """The picture of a stage: its layers over the image, from below.
+
+    Args:
+        image: uint8 RGB, shape = (H, W, 3).
+        found: The stage; a heat map among its layers adds a colour bar, so that the picture is higher than the image.
+    """
+    picture, bar = image, None
+    for layer in found.layers:
+        if isinstance(layer, HeatMap):
+            picture = heat_overlay(image, layer.values, bar=False)
+            bar = colour_bar(picture.shape[1])
+        elif isinstance(layer, Area):
+            picture = area(picture, layer)
+        elif isinstance(layer, PointMarks):
+            picture = draw_points(picture, layer.points)
+        elif isinstance(layer, Boxes):
+            picture = draw_boxes(picture, layer.xyxy)
+    return picture if bar is None else np.concatenate([picture, bar])
 
 
-def _outlined_points(
-    image: NDArray[np.uint8], region: NDArray[np.bool_], points: Points
-) -> NDArray[np.uint8]:
-    return draw_points(outline(image, region), points)
-
-
-def _masked_points(
-    image: NDArray[np.uint8], mask: NDArray[np.bool_], points: Points
-) -> NDArray[np.uint8]:
-    return draw_points(mask_overlay(image, mask), points)
-
-
-def _masked_boxes(
-    image: NDArray[np.uint8], mask: NDArray[np.bool_], boxes: NDArray[np.float32]
-) -> NDArray[np.uint8]:
-    return draw_boxes(mask_overlay(image, mask), boxes)
-
-
-_EQUATIONS = {"M1": 9, "M2": 10, "M3": 12}
-
-
-def _peak(values: NDArray[np.floating[Any]]) -> str:
-    """The highest value and its place: "0.83 at (120, 44)"."""
-    row, column = np.unravel_index(int(np.argmax(values)), values.shape)
-    return f"{values[row, column]:.2f} at ({column}, {row})"
-
-
-def _share(mask: NDArray[np.bool_]) -> str:
-    """Pixels and their share: "512 px (1.2 %)"."""
-    area = int(np.count_nonzero(mask))
-    return f"{area} px ({100 * area / mask.size:.1f} %)"
-
-
-def _threshold_words(settings: Settings) -> str:
-    return {
-        "absolute": f"{settings.threshold:.2f}",
-        "relative": f"{settings.threshold:.2f} of the map's maximum",
-        "quantile": f"the {settings.threshold:.2f} quantile of the map",
-        "otsu": "Otsu's threshold",
-    }[settings.threshold_mode]
-
-
-def _region_caption(result: Result) -> str:
-    words = _threshold_words(result.settings)
-    if not result.region.any():
-        asked = "SAM is asked about your clicks alone" if len(result.points) else "SAM is not asked"
-        return f"Eqs 1 and 3: nothing of the map is above {words}, so {asked}."
-    pieces = cv2.connectedComponents(result.region.view(np.uint8))[0] - 1
-    kernel = kernel_size_in_photo(result.settings, *result.region.shape)
-    return (
-        f"Eqs 1 and 3: {_share(result.region)} in {_count(pieces, 'piece')} of the map are above "
-        f"{words}; dilated by {kernel} px ({result.settings.kernel_shape}), it leaves the hatched "
-        f"ring of {_share(result.ring)}."
-    )
-
-
-def _points_caption(points: Points) -> str:
-    clicks = points.source.count("click")
-    from_map, from_ring = points.source.count("map"), points.source.count("ring")
-    text = (
-        f"Eqs 2 and 7: {_count(from_map, 'positive point')} (+) where the map is highest in the "
-        f"region, {_count(from_ring, 'negative point')} (−) where SAM's features in the ring "
-        "differ most from it"
-    )
-    return text + (f"; {_count(clicks, 'click')} of yours in squares." if clicks else ".")
-
-
-def _box_caption(boxes: NDArray[np.floating[Any]]) -> str:
-    sizes = [f"{x1 - x0:.0f} × {y1 - y0:.0f} px" for x0, y0, x1, y1 in boxes[:3]]
-    more = f" and {len(boxes) - 3} more" if len(boxes) > 3 else ""
-    count = _count(len(boxes), "tight box", "tight boxes")
-    return f"Eq. 11: {count} around M2: {', '.join(sizes)}{more}."
-
-
-def _step_caption(step: CascadeStep, result: Result) -> str:
-    prompts = f" from {step.prompts}" if step.prompts else ""
-    kept = " This mask was kept." if step.name in result.winner.split(", ") else ""
-    return (
-        f"Eq. {_EQUATIONS.get(step.name, 12)}: SAM draws {_share(step.mask)}{prompts}, "
-        f"with a predicted IoU of {step.score:.2f}.{kept}"
-    )
-
-
-def _fusion_caption(result: Result) -> str:
-    weight = result.settings.fusion_weight
-    names = [name for name in result.winner.split(", ") if name != "region"]
-    mask = f"SAM's mask ({', '.join(names) or 'not kept'})"
-    how = {
-        "weighted": f"{weight:.2f} × {mask}, as far as it is trusted, + {1 - weight:.2f} × Map_a",
-        "mask": f"{mask} alone, as far as it is trusted",
-        "map": "Map_a alone",
-    }[result.settings.fusion]
-    instead = ""
-    if "region" in result.winner:
-        instead = " In the final mask a region stands for itself where SAM's mask left it."
-    return f"The score map is {how}.{instead} {result.verdict}"
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
+def area(picture: NDArray[np.uint8], layer: Area) -> NDArray[np.uint8]:
+    """A copy with a mask drawn in its style."""
+    mask, width = layer.mask, line_width(picture.shape)
+    if layer.style == "hatch":
+        rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
+        hatch = mask & ((rows + columns) % (6 * width) < 3 * width)
+        return _tint(_tint(picture, mask, RING_COLOUR, 0.25), hatch, RING_COLOUR, 0.6)
+    opacity = {"fill": 0.35, "faint": 0.15, "line": 0.0}[layer.style]
+    return outline(_tint(picture, mask, MASK_COLOUR, opacity) if opacity else picture, mask)
 
 
 def _shift(point: tuple[int, int], right: int, down: int) -> tuple[int, int]:

@@ -8,23 +8,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-import typing
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
+from zsas.declare import Setting
 from zsas.models import PUBLISHED, ModelChoice, parse_weights, presets
-from zsas.settings import Knob, Settings, knobs
-
-PANELS = {
-    "localize": "Anomaly map",
-    "points": "Region and points (eqs 1-8)",
-    "cascade": "Cascade (eqs 9-12)",
-    "fusion": "Fusion",
-    "verdict": "Verdict",
-}
+from zsas.settings import Settings, all_groups, all_settings
 
 
 class PrecisionName(StrEnum):
@@ -117,13 +109,15 @@ GpusPerWorker = Annotated[
 Command = Callable[..., None]
 
 
-def flag_of(knob: Knob) -> str:
+def flag_of(setting: Setting) -> str:
     """The flag of a setting: "--k-positive", and "--object" for the object name."""
-    return "--object" if knob.name == "object_name" else "--" + knob.name.replace("_", "-")
+    return "--object" if setting.name == "object_name" else "--" + setting.name.replace("_", "-")
 
 
 def with_settings(command: Command) -> Command:
     """Give a command a flag for every setting; it receives them all as one argument `settings`.
+
+    A flag that is not given leaves its setting to the system.
 
     Args:
         command: A function with a parameter `settings: Settings` beside its own.
@@ -132,8 +126,7 @@ def with_settings(command: Command) -> Command:
         A function of the same name and help whose signature has the flags instead of `settings`.
         Calling it with a value out of range raises the `ZsasError` of `Settings`.
     """
-    hints = typing.get_type_hints(Settings)
-    flags = [_flag(knob.name, hints[knob.name], _option(knob)) for knob in knobs()]
+    flags = [_flag(one.name, _annotation(one), _option(one)) for one in all_settings()]
     return _replaced(command, "settings", flags, lambda values: Settings(**values))
 
 
@@ -219,16 +212,33 @@ def _parameters(command: Command) -> list[inspect.Parameter]:
     return found
 
 
-def _option(knob: Knob) -> Any:
-    flag = flag_of(knob)
-    names = f"{flag}/--no-{flag[2:]}" if knob.type is bool else flag
-    text = knob.help
-    if knob.type in (int, float):
-        text += f" ({knob.range_text}{' ' + knob.unit if knob.unit else ''})"
+def _annotation(setting: Setting) -> Any:
+    """Type of the flag: choices are an enumeration, which typer lists in the help."""
+    if setting.choices:
+        enumeration: Any = StrEnum  # called with names that no type checker can know
+        return enumeration(setting.name, {word: word for word in setting.choices}) | None
+    return setting.type | None
+
+
+def _option(setting: Setting) -> Any:
+    flag = flag_of(setting)
+    names = f"{flag}/--no-{flag[2:]}" if setting.type is bool else flag
+    text = setting.help
+    if setting.type in (int, float):
+        text += f" ({setting.range_text}{' ' + setting.unit if setting.unit else ''})"
+    text += f" [default: {shown(setting.default)}]"
     return typer.Option(
-        knob.default,
+        None,
         names,
         help=text,
-        metavar="" if knob.type is bool else None,
-        rich_help_panel=PANELS[knob.group],
+        show_default=False,
+        metavar="" if setting.type is bool else None,
+        rich_help_panel=next(g.title for g in all_groups() if g.key == setting.group),
     )
+
+
+def shown(value: Any) -> str:
+    """A setting's value in words: "on", "0.5", "empty"."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, (int, float)) else value or "empty"

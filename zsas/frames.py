@@ -193,9 +193,3 @@ def pieces_of_mask(mask: NDArray[np.bool_]) -> list[tuple[Window, NDArray[np.boo
         inside = labels[y : y + height, x : x + width] == label
         pieces.append(((left + x, top + y, left + x + width, top + y + height), inside))
     return pieces
-
-
-def box_of_mask(mask: NDArray[np.bool_]) -> NDArray[np.float32] | None:
-    """Tight box of a mask, eq. 11: (x0, y0, x1, y1) in pixels, x1 and y1 exclusive; None for an empty mask."""
-    window = window_of_mask(mask)
-    return None if window is None else np.array(window, np.float32)

@@ -1,80 +1,30 @@
-"""What one decision returns: every stage kept, and a lossless export of it.
+"""What one decision returns: every stage kept.
 
 Coordinates are (x, y) in pixels of the original image. Arrays of a `Result` are for reading only.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from zsas import draw
-from zsas.errors import ZsasError
 from zsas.frames import pieces_of_mask
-from zsas.settings import Settings
+from zsas.prompts import Points
+from zsas.stages import Stage
 
+if TYPE_CHECKING:
+    from zsas.settings import Settings
 
-@dataclass(frozen=True)
-class Points:
-    """The point prompts P = Concat(P_h, P_l) of eq. 8, and a person's clicks.
+FORMAT = 2
+"""Version of `Result.to_dict`; docs/results.md says what each changed."""
 
-    Attributes:
-        xy: float32, shape = (n, 2), (x, y) in original pixels.
-        labels: int, shape = (n,), 1 for positive and 0 for negative.
-        source: Where each point comes from: "map" (eq. 2), "ring" (eq. 7) or "click" (a person).
-    """
-
-    xy: NDArray[np.float32]
-    labels: NDArray[np.integer[Any]]
-    source: tuple[str, ...]
-
-    @classmethod
-    def none(cls) -> Points:
-        """No points at all."""
-        return cls(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), ())
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def positives(self) -> int:
-        """How many points are positive."""
-        return int(np.count_nonzero(self.labels == 1))
-
-    @property
-    def negatives(self) -> int:
-        """How many points are negative."""
-        return int(np.count_nonzero(self.labels == 0))
-
-
-@dataclass(frozen=True)
-class CascadeStep:
-    """One call of SAM's mask decoder (eqs 9, 10 and 12), merged over the regions it was made for.
-
-    Attributes:
-        name: "M1", "M2" or "M3".
-        mask: bool, shape = (H, W), the highest-scored mask in the original frame.
-        score: SAM's predicted IoU in [0, 1]; the mean where several regions were decoded.
-        box: float32, shape = (4,), xyxy, x1 and y1 exclusive, that was part of the prompt, or None.
-        prompts: The prompts in words, for example "6 points, box, logits of M2".
-    """
-
-    name: str
-    mask: NDArray[np.bool_]
-    score: float
-    box: NDArray[np.float32] | None = None
-    prompts: str = ""
+Verdict = Literal["normal", "unsure", "anomalous"]
 
 
 @dataclass(frozen=True)
@@ -113,67 +63,62 @@ class Region:
 
 @dataclass(frozen=True)
 class Result:
-    """One image decided, with every stage of the method.
+    """One image decided, with every stage of the system.
 
     Attributes:
         image: uint8 RGB, shape = (H, W, 3).
         anomaly_map: float32, shape = (H, W), Map_a in [0, 1].
-        region: bool, shape = (H, W), the extreme region S_a.
-        ring: bool, shape = (H, W), N_a of eq. 3.
-        points: P of eq. 8.
-        steps: The cascade, in order; empty where nothing was above the threshold.
-        box: float32, shape = (n, 4), xyxy in original pixels, x1 and y1 exclusive, the boxes of eq. 11.
-        winner: What the final mask is made of: names of steps, "region" where a mask was not kept
-            (`Settings.agreement`), joined by ", "; "" where there was no cascade.
-        mask: bool, shape = (H, W), the final mask.
         score_map: float32, shape = (H, W), [0, 1].
-        image_score: [0, 1].
-        anomalous: The verdict.
+        mask: bool, shape = (H, W), the final mask.
+        image_score: How anomalous the image is as a whole, [0, 1].
         regions: Connected pieces of `mask`, the most anomalous first.
+        stages: What was found on the way, in order; a stage that had nothing to do is left out.
+        points: P of eq. 8 and a person's clicks; none where the system has no point prompts.
+        provenance: What the mask is made of: names of stages, "region" where the region itself stands in it.
         settings: The settings of this decision.
-        preset: Name of the preset, or the ids of the two models.
-        localizer: Which localizer made the map.
+        models: What ran: preset, localizer, refiner, and what the localizer was made from.
         versions: Package name to version.
-        timings: Stage to seconds.
+        timings: Seconds: "encode" the localizer's encoder and "sam" SAM's, 0 where the encoding was there already, and
+            each stage by name.
     """
 
     image: NDArray[np.uint8]
     anomaly_map: NDArray[np.float32]
-    region: NDArray[np.bool_]
-    ring: NDArray[np.bool_]
-    points: Points
-    steps: tuple[CascadeStep, ...]
-    box: NDArray[np.float32]
-    winner: str
-    mask: NDArray[np.bool_]
     score_map: NDArray[np.float32]
+    mask: NDArray[np.bool_]
     image_score: float
-    anomalous: bool
     regions: tuple[Region, ...]
+    stages: tuple[Stage, ...]
+    points: Points
+    provenance: tuple[str, ...]
     settings: Settings
-    preset: str
-    localizer: str
+    models: Mapping[str, Any]
     versions: Mapping[str, str]
     timings: Mapping[str, float]
 
     @property
-    def verdict(self) -> str:
-        """One sentence: normal or anomalous, the score, the threshold and what was found."""
-        score, threshold = self.score_and_threshold
-        return f"{self.word}: score {score}, threshold {threshold}, {self.found}."
+    def anomalous(self) -> bool:
+        """Whether the image score reaches the limit."""
+        return self.image_score >= self.settings.verdict_threshold
 
     @property
-    def word(self) -> str:
-        """The verdict in one word: "Anomalous" or "Normal"."""
-        return "Anomalous" if self.anomalous else "Normal"
+    def verdict(self) -> Verdict:
+        """The verdict in one word."""
+        return "anomalous" if self.anomalous else "normal"
 
     @property
-    def score_and_threshold(self) -> tuple[str, str]:
-        """Image score and verdict threshold as text, with as many digits as tell them apart."""
-        score, threshold = self.image_score, self.settings.verdict_threshold
-        look_equal = f"{score:.2f}" == f"{threshold:.2f}"
-        digits = 4 if look_equal and score != threshold else 2
-        return f"{score:.{digits}f}", f"{threshold:.{digits}f}"
+    def sentence(self) -> str:
+        """The verdict as a sentence: the score, the limit and what was found."""
+        score, limit = self.score_and_limit
+        return f"{self.verdict.capitalize()}: score {score}, limit {limit}, {self.found}."
+
+    @property
+    def score_and_limit(self) -> tuple[str, str]:
+        """Image score and limit as text, with as many digits as tell them apart."""
+        score, limit = self.image_score, self.settings.verdict_threshold
+        look_equal = f"{score:.2f}" == f"{limit:.2f}"
+        digits = 4 if look_equal and score != limit else 2
+        return f"{score:.{digits}f}", f"{limit:.{digits}f}"
 
     @property
     def found(self) -> str:
@@ -182,14 +127,22 @@ class Result:
         regions = f"{count} region{'' if count == 1 else 's'}"
         if count:
             return regions if self.anomalous else f"{regions} marked, too weak for the verdict"
-        return "no region left in the mask" if self.region.any() else "nothing above the threshold"
+        region = self.stage("region_and_ring")
+        marked = region is not None and region.mask is not None and region.mask.any()
+        return "no region left in the mask" if marked else "nothing above the marking level"
+
+    def stage(self, name: str) -> Stage | None:
+        """The stage of that name, or None if it had nothing to do."""
+        return next((stage for stage in self.stages if stage.name == name), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """The result without its pixel arrays, as JSON types."""
+        """The result without its pixel arrays, as JSON types; docs/results.md describes each entry."""
         height, width = self.mask.shape
         return {
+            "format": FORMAT,
             "verdict": self.verdict,
             "anomalous": bool(self.anomalous),
+            "sentence": self.sentence,
             "image_score": _number(self.image_score),
             "width": width,
             "height": height,
@@ -200,76 +153,24 @@ class Result:
                     self.points.xy, self.points.labels, self.points.source, strict=True
                 )
             ],
-            "boxes": [[_number(value) for value in box] for box in self.box],
-            "steps": [
+            "stages": [
                 {
-                    "name": step.name,
-                    "score": _number(step.score),
-                    "area": int(np.count_nonzero(step.mask)),
-                    "prompts": step.prompts,
+                    "name": stage.name,
+                    "title": stage.spec.title,
+                    "symbol": stage.spec.symbol,
+                    "equations": stage.spec.equations,
+                    "caption": stage.caption,
+                    **stage.data,
                 }
-                for step in self.steps
+                for stage in self.stages
             ],
-            "winner": self.winner,
+            "provenance": list(self.provenance),
+            "system": self.settings.system,
             "settings": self.settings.to_dict(),
-            "preset": self.preset,
-            "localizer": self.localizer,
+            "models": dict(self.models),
             "versions": dict(self.versions),
             "timings": {name: _number(seconds) for name, seconds in self.timings.items()},
         }
-
-    def save(
-        self, folder: str | Path, stages: bool = False, stem: str | None = None
-    ) -> dict[str, Path]:
-        """Write the result without loss.
-
-        Files: `mask.png` (uint8, 0 or 255, original size), `score.png` (uint16, 65535 is a score of
-        1), `overlay.png`, `result.json` and, on demand, `stages/01_anomaly_map.png` and so on. All
-        files are complete under a temporary name before the first gets its own, so an interrupted
-        call leaves nothing or whole files. Pictures of stages of an earlier result are taken away.
-
-        Args:
-            folder: Made if it is missing.
-            stages: Write the pictures of the stages too.
-            stem: Put before each name: "gear" gives `gear_mask.png` and `gear_stages/`.
-
-        Returns:
-            "mask", "score", "overlay", "json" and each stage's name to the file written.
-
-        Raises:
-            ZsasError: If the folder cannot be written to.
-        """
-        folder = Path(folder)
-        prefix = f"{stem}_" if stem else ""
-        stage_folder = folder / f"{prefix}stages"
-        score = np.rint(np.clip(self.score_map, 0, 1) * 65535).astype(np.uint16)
-        files: dict[str, tuple[Path, bytes]] = {
-            "mask": (folder / f"{prefix}mask.png", _png(self.mask.astype(np.uint8) * 255)),
-            "score": (folder / f"{prefix}score.png", _png(score)),
-            "overlay": (
-                folder / f"{prefix}overlay.png",
-                _png(draw.mask_overlay(self.image, self.mask)),
-            ),
-        }
-        if stages:
-            for number, stage in enumerate(draw.stages(self), start=1):
-                path = stage_folder / f"{number:02d}_{draw.STAGE_FILES[stage.name]}.png"
-                files[stage.name] = (path, _png(stage.image))
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-        files["json"] = (folder / f"{prefix}result.json", (text + "\n").encode())
-        try:
-            _write_all(list(files.values()))
-            written = {path for path, _ in files.values()}
-            for name in draw.STAGE_FILES.values():
-                for old in stage_folder.glob(f"[0-9][0-9]_{name}.png"):
-                    if old not in written:
-                        old.unlink()
-        except OSError as error:
-            raise ZsasError(
-                f"The result cannot be written to {folder} ({error.strerror or error}); "
-                "choose a folder that can be written to."
-            ) from None
-        return {name: path for name, (path, _) in files.items()}
 
 
 def find_regions(mask: NDArray[np.bool_], score_map: NDArray[np.float32]) -> tuple[Region, ...]:
@@ -321,30 +222,3 @@ def _number(value: float) -> float | None:
     """A plain float of six decimals; JSON knows no NaN and no infinity."""
     value = float(value)
     return round(value, 6) if math.isfinite(value) else None
-
-
-def _png(array: NDArray[Any]) -> bytes:
-    """PNG of a grey array (uint8 or uint16) or an RGB one (uint8)."""
-    if array.ndim == 3:
-        array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".png", array)[1].tobytes()
-
-
-def _write_all(files: list[tuple[Path, bytes]]) -> None:
-    """Write all files under temporary names beside their own, then move them there."""
-    waiting: list[tuple[Path, Path]] = []
-    try:
-        for path, content in files:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Not `tempfile`, whose files only their owner may read: some network drives refuse to change that.
-            temporary = path.parent / f".{uuid.uuid4().hex}.part"
-            waiting.append((temporary, path))
-            with temporary.open("xb") as stream:
-                stream.write(content)
-        while waiting:
-            temporary, path = waiting[0]
-            os.replace(temporary, path)
-            waiting.pop(0)
-    finally:
-        for temporary, _ in waiting:
-            temporary.unlink(missing_ok=True)

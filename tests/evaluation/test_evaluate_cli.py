@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from tests.helpers.datasets import write_folder
 from tests.helpers.models import small_segmenter
 from zsas.cli import app
-from zsas.pipeline import Segmenter
+from zsas.segmenter import Segmenter
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_wrong_sweeps_are_one_sentence(text, message):
 def test_every_image_is_encoded_once_whatever_is_compared(data, tmp_path, conditions):
     segmenter = small_segmenter()
     results = measured(segmenter, data, tmp_path, conditions)
-    assert segmenter.photos_encoded == {"clip": len(data), "sam": len(data)}
+    assert segmenter.images_encoded == {"localizer": len(data), "sam": len(data)}
     assert [row["name"] for row in results["table"]] == [c.name for c in conditions]
 
 
@@ -136,7 +136,7 @@ def test_a_mean_is_over_the_categories_that_have_the_figure():
 def test_conditions_decided_together_equal_conditions_decided_alone(data, segmenter):
     encoding = segmenter.encode(data.samples[3].load_image())
     settings = [c.settings for c in plan(SETTINGS, ["kernel", "cascade"])]
-    for one, together in zip(settings, run.decide(segmenter, encoding, settings), strict=True):
+    for one, together in zip(settings, segmenter.segment_each(encoding, settings), strict=True):
         alone = segmenter.segment(encoding, one)
         assert np.array_equal(alone.mask, together.mask)
         assert np.array_equal(alone.score_map, together.score_map)
@@ -148,7 +148,7 @@ def test_the_answer_of_sam_is_asked_once(data, segmenter, monkeypatch):
     monkeypatch.setattr(segmenter.sam, "decode", lambda f, p: asked.extend(p) or decode(f, p))
     encoding = segmenter.encode(data.samples[3].load_image())
     one = SETTINGS.replace(max_regions=1)
-    list(run.decide(segmenter, encoding, [one.replace(steps=steps) for steps in (1, 2, 3)]))
+    list(segmenter.segment_each(encoding, [one.replace(steps=n) for n in (1, 2, 3)]))
     assert len(asked) == 3
 
 
@@ -191,7 +191,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(data, tmp_path, monkeypatch
             measured(segmenter, data, tmp_path / f"cut{stop}", conditions, progress=progress)
         again = small_segmenter()
         results = measured(again, data, tmp_path / f"cut{stop}", conditions)
-        assert segmenter.photos_encoded["sam"] + again.photos_encoded["sam"] == len(data)
+        assert segmenter.images_encoded["sam"] + again.images_encoded["sam"] == len(data)
         assert results == whole
 
 
@@ -241,7 +241,7 @@ def test_a_killed_process_loses_at_most_the_image_it_was_at(tmp_path):
     assert 5 <= kept < len(data)
     segmenter = small_segmenter()
     results = measured(segmenter, data, tmp_path / "run", conditions)
-    assert segmenter.photos_encoded["sam"] == len(data) - kept
+    assert segmenter.images_encoded["sam"] == len(data) - kept
     assert results == measured(small_segmenter(), data, tmp_path / "fresh", conditions)
 
 
@@ -278,10 +278,10 @@ def test_a_failure_is_tried_again_and_replaced(tmp_path, monkeypatch):
     run.evaluate(segmenter, data, conditions, store)
     for path, content in zip(broken, whole, strict=True):
         path.write_bytes(content)
-    encoded = segmenter.photos_encoded["sam"]
+    encoded = segmenter.images_encoded["sam"]
     store = Store(tmp_path / "run", {}, len(conditions))
     run.evaluate(segmenter, data, conditions, store)
-    assert segmenter.photos_encoded["sam"] - encoded == 2
+    assert segmenter.images_encoded["sam"] - encoded == 2
     results = write_report(store, data, conditions, {"side": 0})
     assert not results["unreadable"]
     assert results["images"] == len(data)

@@ -1,167 +1,190 @@
-"""A segmenter without models: dark spots are anomalies. Fast, repeatable, and it counts what it encodes."""
+"""A segmenter without models: dark spots are anomalies. Fast, repeatable, and it counts what it encodes.
+
+It is the real engine with a stand-in for the localizer and one for SAM, so that stages, settings and results are real.
+"""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from zsas.result import CascadeStep, Points, Result, find_regions
+from zsas.cancellation import Cancelled, raise_if_cancelled
+from zsas.frames import SamFrame
+from zsas.localizers.base import Context, Localizer, Scored, map_stage
+from zsas.models import ModelChoice
+from zsas.prompts import Click, Masks, Prompt
+from zsas.result import Result
+from zsas.segmenter import Encoding, Segmenter
 from zsas.settings import Settings
-from zsas.stopping import Stopped, heed
-from zsas.ui.engine import SegmenterLike
+from zsas.stages import Stage
+
+GRID = 256
+"""Side of the stand-in's logit grid."""
 
 
 @dataclass(frozen=True)
-class FakeEncoding:
-    """What a real encoding has, as far as the page looks at it."""
+class Darkness:
+    """How dark each pixel is, float32 (H, W) in [0, 1]: what a real encoding has, as far as the page looks at it."""
 
-    image: NDArray[np.uint8]
-    patches: NDArray[np.float32]
-    sam: NDArray[np.float32]
-    localizer: str = "fake"
+    map: NDArray[np.float32]
+
+    @property
+    def nbytes(self) -> int:
+        return self.map.nbytes
+
+    def to(self, device: object) -> Self:
+        return self
 
 
-@dataclass
-class FakeSegmenter:
-    """Deterministic stand-in for `zsas.pipeline.Segmenter`.
+class DarkSpots(Localizer):
+    """A stand-in under the name of the linear layers, which `auto` takes first."""
+
+    name = "linear"
+    title = "dark spots"
+
+    def __init__(self, fake: FakeSegmenter) -> None:
+        self.fake = fake
+
+    @classmethod
+    def load(cls, models: Any) -> Self:
+        raise AssertionError("it is made, not loaded")
+
+    def encode(self, images: Sequence[NDArray[np.uint8]], values: Any) -> list[Darkness]:
+        try:
+            for _ in range(20 * len(images)):  # as many blocks
+                raise_if_cancelled()
+                time.sleep(self.fake.seconds / 20)
+        except Cancelled:
+            self.fake.interrupted += 1
+            raise
+        return [Darkness(darkness(image)) for image in images]
+
+    def score(self, features: Darkness, values: Any, context: Context) -> Scored:
+        evidence = {"map": float(features.map.max())}
+        return Scored(features.map, evidence, (map_stage(features.map, "How dark it is"),))
+
+
+def darkness(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    return (1 - grey).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class DarkFeatures:
+    """Stands for SAM's features: the darkness on the logit grid."""
+
+    dark: NDArray[np.float32]
+    frame: SamFrame
+
+    @property
+    def valid(self) -> NDArray[np.float32]:
+        rows, columns = self.frame.grid_hw
+        cells = cv2.resize(self.dark, (64, 64), interpolation=cv2.INTER_AREA)[:rows, :columns]
+        return np.stack([cells, 1 - cells]).astype(np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        return self.dark.nbytes
+
+    def to(self, device: object) -> Self:
+        return self
+
+
+class FakeSam:
+    """Draws the dark piece under each positive point, and a disc around it; no disc around a negative one."""
+
+    device = "cpu"
+
+    def encode(self, images: Sequence[NDArray[np.uint8]]) -> list[DarkFeatures]:
+        return [self._features(image) for image in images]
+
+    def _features(self, image: NDArray[np.uint8]) -> DarkFeatures:
+        frame = SamFrame(image.shape[0], image.shape[1])
+        rows, columns = (max(1, n * GRID // frame.side) for n in frame.resized_hw)
+        dark = np.zeros((GRID, GRID), np.float32)
+        dark[:rows, :columns] = cv2.resize(darkness(image), (columns, rows))
+        return DarkFeatures(dark, frame)
+
+    def decode(self, features: DarkFeatures, prompts: Sequence[Prompt]) -> list[Masks]:
+        return [self._answer(features, prompt) for prompt in prompts]
+
+    def _answer(self, features: DarkFeatures, prompt: Prompt) -> Masks:
+        _, pieces = cv2.connectedComponents((features.dark > 0.5).astype(np.uint8))
+        cells = features.frame.points_to_frame(prompt.points) * GRID / features.frame.side
+        mask = np.zeros((GRID, GRID), np.uint8)
+        for (x, y), label in sorted(
+            zip(cells.tolist(), prompt.labels.tolist(), strict=True), key=lambda pair: -pair[1]
+        ):
+            centre = (min(round(x), GRID - 1), min(round(y), GRID - 1))
+            if label and pieces[centre[1], centre[0]]:
+                mask[pieces == pieces[centre[1], centre[0]]] = 1
+            cv2.circle(mask, centre, 6 if label else 2, int(label), -1)
+        logits = np.where(mask, 8, -8).astype(np.float32)
+        round_number = 1 + (prompt.logits is not None) + (prompt.box is not None)
+        iou = np.array([0.8 + 0.05 * round_number, 0, 0], np.float32)
+        return Masks(np.stack([logits] * 3), iou)
+
+
+class _NoModels:
+    """Stands for `zsas.models.Models`."""
+
+    device = "cpu"
+
+    def __init__(self, preset: str) -> None:
+        self.choice = ModelChoice(preset)
+        self.sam = FakeSam()
+
+    def weights(self, localizer: str) -> None:
+        return None
+
+
+class FakeSegmenter(Segmenter):
+    """Deterministic stand-in.
 
     Attributes:
-        preset: Name.
-        seconds: How long encoding a photo takes.
-        encoded: How many photos have been encoded.
+        seconds: How long encoding an image takes.
+        stage_seconds: How long each stage takes where they are looked at one by one.
         finished: How many runs of `stages` came to their end.
         interrupted: How many encodings ended early because nobody wanted them any more.
     """
 
-    preset: str = "tiny"
-    seconds: float = 0.0
-    stage_seconds: float = 0.0
-    encoded: int = 0
-    finished: int = 0
-    interrupted: int = 0
-    _known: set[int] = field(default_factory=set)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(
+        self, preset: str = "tiny", seconds: float = 0.0, stage_seconds: float = 0.0
+    ) -> None:
+        super().__init__(_NoModels(preset), localizers=[DarkSpots(self)])  # type: ignore[arg-type]
+        self.seconds, self.stage_seconds = seconds, stage_seconds
+        self.finished = self.interrupted = 0
 
-    def encode(self, image: NDArray[np.uint8], settings: Settings | None = None) -> FakeEncoding:
-        key = hash(image.tobytes())
-        with self._lock:
-            new = key not in self._known
-            self._known.add(key)
-            self.encoded += new
-        try:
-            for _ in range(20 if new else 0):  # as many blocks
-                heed()
-                time.sleep(self.seconds / 20)
-        except Stopped:
-            self.interrupted += 1
-            self._known.discard(key)
-            raise
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
-        return FakeEncoding(image, 1 - grey, np.zeros(1, np.float32))
+    @property
+    def encoded(self) -> int:
+        """How many images have been encoded."""
+        return self.images_encoded["localizer"]
 
     def segment(
-        self, encoding: FakeEncoding, settings: Settings | None = None, clicks: Sequence[Any] = ()
+        self, source: Any, settings: Settings | None = None, clicks: Sequence[Click] = ()
     ) -> Result:
-        *_, (_, result) = self.stages(encoding, settings, clicks, quick=True)
+        *_, result = super().stages(source, settings, clicks)
+        assert isinstance(result, Result)
         return result
 
     def stages(
         self,
-        source: Any,
+        source: Encoding | Any,
         settings: Settings | None = None,
-        clicks: Sequence[Any] = (),
-        quick: bool = False,
-    ) -> Iterator[tuple[str, Result]]:
-        settings = settings or Settings()
-        encoding = source if isinstance(source, FakeEncoding) else self.encode(source, settings)
-        image, heat = encoding.image, encoding.patches
-        empty = np.zeros(heat.shape, bool)
-        score = float(heat.max())
-        result = Result(
-            image=image, anomaly_map=heat, region=empty, ring=empty, points=Points.none(), steps=(),
-            box=np.zeros((0, 4), np.float32), winner="", mask=empty, score_map=heat, image_score=score,
-            anomalous=score >= settings.verdict_threshold, regions=(), settings=settings, preset=self.preset,
-            localizer="fake", versions={"zsas": "test"}, timings={"clip": 0.01, "map": 0.001},
-        )  # fmt: skip
-        pause = (lambda: None) if quick else (lambda: time.sleep(self.stage_seconds))
-        pause()
-        yield "map", result
-        region = heat >= settings.threshold
-        size = settings.kernel_size
-        shape = {
-            "ellipse": cv2.MORPH_ELLIPSE,
-            "rectangle": cv2.MORPH_RECT,
-            "cross": cv2.MORPH_CROSS,
-        }
-        kernel = cv2.getStructuringElement(shape[settings.kernel_shape], (size, size))
-        ring = cv2.dilate(region.astype(np.uint8), kernel).astype(bool) & ~region
-        result = replace(result, region=region, ring=ring)
-        pause()
-        yield "region", result
-        if region.any() or any(label == 1 for _, _, label in clicks):
-            points = _points(heat, region, ring, settings, clicks)
-            result = replace(result, points=points)
-            yield "points", result
-            mask = _clicked(region, clicks)
-            for number in range(1, settings.steps + 1):
-                if number == 3:
-                    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
-                    result = replace(result, box=np.array([[x, y, x + w, y + h]], np.float32))
-                    yield "box", result
-                pause()
-                step = CascadeStep(
-                    f"M{number}", mask, 0.8 + 0.05 * number, prompts=f"{len(points)} points"
-                )
-                result = replace(result, steps=(*result.steps, step), winner=f"M{number}")
-                yield f"m{number}", result
-            score_map = np.clip(0.5 * mask + 0.5 * heat, 0, 1).astype(np.float32)
-            if settings.fusion == "map":
-                score_map = heat
-            result = replace(
-                result, mask=mask, score_map=score_map, regions=find_regions(mask, score_map)
-            )
-        if not quick:
-            self.finished += 1
-        yield "fused", result
-
-
-def _points(
-    heat: NDArray[np.float32],
-    region: NDArray[np.bool_],
-    ring: NDArray[np.bool_],
-    settings: Settings,
-    clicks: Any,
-) -> Points:
-    rows: list[tuple[float, float, int, str]] = []
-    if region.any():
-        order = np.argsort(-np.where(region, heat, -1), axis=None)[
-            : 400 * settings.k_positive : 400
-        ]
-        rows += [(float(i % heat.shape[1]), float(i // heat.shape[1]), 1, "map") for i in order]
-    around = np.flatnonzero(ring)
-    if len(around):
-        rows += [
-            (float(i % heat.shape[1]), float(i // heat.shape[1]), 0, "ring")
-            for i in around[:: max(1, len(around) // settings.k_negative)][: settings.k_negative]
-        ]
-    rows += [(x, y, label, "click") for x, y, label in clicks]
-    xy = np.array([row[:2] for row in rows], np.float32).reshape(-1, 2)
-    return Points(xy, np.array([row[2] for row in rows], np.int64), tuple(row[3] for row in rows))
-
-
-def _clicked(region: NDArray[np.bool_], clicks: Any) -> NDArray[np.bool_]:
-    """The region, with a disc around each positive click and without one around each negative."""
-    mask = region.astype(np.uint8)
-    for x, y, label in clicks:
-        cv2.circle(mask, (round(x), round(y)), max(6, max(mask.shape) // 16), int(label == 1), -1)
-    return mask.astype(bool)
+        clicks: Sequence[Click] = (),
+    ) -> Iterator[Stage | Result]:
+        for step in super().stages(source, settings, clicks):
+            if isinstance(step, Result):
+                self.finished += 1
+            else:
+                time.sleep(self.stage_seconds)
+            yield step
 
 
 def photo(seed: int = 0, size: tuple[int, int] = (240, 320)) -> NDArray[np.uint8]:
@@ -174,8 +197,3 @@ def photo(seed: int = 0, size: tuple[int, int] = (240, 320)) -> NDArray[np.uint8
         centre = (int(rng.integers(40, width - 40)), int(rng.integers(40, height - 40)))
         cv2.circle(image, centre, int(rng.integers(12, 24)), (30, 25, 20), -1)
     return image
-
-
-def _stands_in(fake: FakeSegmenter) -> SegmenterLike:
-    """Checked by mypy: the stand-in has what the page needs of a segmenter."""
-    return fake

@@ -13,7 +13,7 @@ from tests.helpers.models import small_sam
 from zsas import models
 from zsas.errors import ZsasError
 from zsas.models import hub, repository
-from zsas.pipeline import Segmenter
+from zsas.segmenter import Segmenter
 
 
 @pytest.mark.parametrize("offline", [True, False])

@@ -14,7 +14,9 @@ from tests.helpers.models import small_backbone
 from zsas.datasets.load import load_dataset
 from zsas.errors import ZsasError
 from zsas.evaluation.identity import leakage
-from zsas.localizers.linear import LinearLocalizer, read_adapter
+from zsas.localizers.adapter import read_adapter
+from zsas.localizers.linear import Linear
+from zsas.settings import Settings
 from zsas.training import adapters
 from zsas.training.adapters import Recipe, Tokens, margins, quarters, train
 from zsas.training.losses import dice_loss, focal_loss
@@ -73,8 +75,8 @@ def test_training_lowers_the_loss_and_writes_an_adapter_that_fits(data, tmp_path
     adapter = read_adapter(path)
     assert adapter.card.trained_on == "parts"
     assert adapter.card.blocks == (2, 4, 6, 8)
-    localizer = LinearLocalizer(clip, adapter)
-    (features,) = localizer.encode([data.samples[0].load_image()], 64)
+    localizer = Linear(clip, adapter)
+    (features,) = localizer.encode([data.samples[0].load_image()], Settings())
     assert features.layers.shape == (1, 4, 4, 4, clip.projection)
     card = (tmp_path / "README.md").read_text()
     assert "base_model: small-clip" in card

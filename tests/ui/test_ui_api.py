@@ -22,7 +22,7 @@ from PIL import Image
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.images import png
 from tests.helpers.page import Served
-from zsas.settings import Settings, knobs
+from zsas.settings import Settings, all_settings
 from zsas.ui import snippets
 
 pytestmark = pytest.mark.browser
@@ -91,7 +91,7 @@ def test_only_the_two_endpoints_are_offered_and_they_are_described(served: Serve
     assert info["unnamed_endpoints"] == {}
     for endpoint in info["named_endpoints"].values():
         names = [parameter["parameter_name"] for parameter in endpoint["parameters"]]
-        assert names[1:] == ["preset", *(knob.name for knob in knobs())]
+        assert names[1:] == ["preset", *(setting.name for setting in all_settings())]
         assert endpoint["parameters"][1]["parameter_default"] == ""
         assert len(endpoint["description"]) > 40
 
@@ -117,8 +117,8 @@ def test_a_real_mcp_client_finds_and_calls_the_tool(served: Served, photo_file: 
     tool = next(tool for tool in tools if tool.name == "segment")
     assert "what is wrong on one photo" in tool.description
     schema = tool.inputSchema["properties"]
-    for knob in knobs():
-        assert knob.help[:20] in schema[knob.name]["description"]
+    for setting in all_settings():
+        assert setting.help[:20] in schema[setting.name]["description"]
     assert tool.inputSchema["required"] == ["image"]
     assert "Anomalous" in answer.content[0].text
     assert any(part.type == "image" for part in answer.content)

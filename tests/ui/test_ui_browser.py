@@ -40,7 +40,7 @@ def verdict(page: Page) -> str:
 
 def set_slider(page: Page, name: str, value: float) -> None:
     """Move a slider as a person does: the value changes and the thumb is let go."""
-    page.locator(f"#knob-{name} input[type=range]").evaluate(
+    page.locator(f"#setting-{name} input[type=range]").evaluate(
         """(slider, value) => {
           const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set;
           set.call(slider, value);
@@ -86,10 +86,10 @@ def test_an_example_runs_at_once_and_shows_every_stage(tab: Tab) -> None:
     page.wait_for_selector("#zs-verdict .zs-meter")
     assert "Anomalous" in verdict(page)
     assert page.locator("#zs-gallery [data-stage]").evaluate_all("f => f.map(x => x.dataset.stage)") == [
-        "map", "region", "points", "m1", "m2", "box", "m3", "fused",
+        "anomaly_map", "region_and_ring", "points", "m1", "m2", "box", "m3", "fused",
     ]  # fmt: skip
-    assert "Eq. 11" in page.inner_text('[data-stage="box"]')
-    assert page.input_value("#knob-object_name input, #knob-object_name textarea") == "plate"
+    assert "eq. 11" in page.inner_text('[data-stage="box"]')
+    assert page.input_value("#setting-object_name input, #setting-object_name textarea") == "plate"
     assert parse_qs(urlsplit(page.url).query)["example"] == ["two-spots"]
     assert tab.complaints == []
 
@@ -117,7 +117,9 @@ def test_a_quick_visitor_keeps_the_chosen_photo(tab: Tab) -> None:
     expect(tab.page.locator("#zs-viewer")).to_be_visible()
     expect(tab.page.locator("#zs-upload")).to_be_hidden()
     expect(tab.page.locator("#zs-verdict")).to_contain_text("Anomalous")
-    assert tab.page.input_value("#knob-object_name input, #knob-object_name textarea") == "plate"
+    assert (
+        tab.page.input_value("#setting-object_name input, #setting-object_name textarea") == "plate"
+    )
     assert parse_qs(urlsplit(tab.page.url).query)["example"] == ["two-spots"]
 
 
@@ -177,7 +179,7 @@ def test_a_slider_decides_again_without_an_encoder(tab: Tab, served: Served) -> 
     page.click("#zs-reset")
     page.wait_for_function("() => !new URLSearchParams(location.search).has('threshold')")
     assert regions_path(page) == before
-    assert page.input_value("#knob-threshold input[type=range]") == "0.55"
+    assert page.input_value("#setting-threshold input[type=range]") == "0.55"
     assert served.encoded == encoded
 
 
@@ -189,7 +191,7 @@ def test_a_link_shows_the_same_view_again(tab: Tab, browser: Browser, served: Se
     page.wait_for_function("() => new URLSearchParams(location.search).has('points')")
     with new_tab(browser, served.url, viewport={"width": 1280, "height": 900}) as other:
         again = other.result("?" + urlsplit(page.url).query)
-        assert again.input_value("#knob-k_positive input[type=range]") == "5"
+        assert again.input_value("#setting-k_positive input[type=range]") == "5"
         assert regions_path(again) == regions_path(page)
         assert again.locator("#zs-main [data-click]").count() == 1
 
@@ -199,8 +201,8 @@ def test_a_wrong_address_is_explained_and_ignored(tab: Tab) -> None:
     expect(page.locator(".toast-body, [data-testid=toast-body]").first).to_contain_text(
         "threshold is 7.0"
     )
-    assert page.input_value("#knob-threshold input[type=range]") == "0.55"
-    assert page.input_value("#knob-kernel_size input[type=range]") == "31"
+    assert page.input_value("#setting-threshold input[type=range]") == "0.55"
+    assert page.input_value("#setting-kernel_size input[type=range]") == "31"
 
 
 def test_clicks_add_and_remove_points_and_change_the_mask(tab: Tab, served: Served) -> None:
@@ -245,7 +247,7 @@ def test_the_photo_does_not_take_the_keyboard_back(tab: Tab) -> None:
     page.focus("#zs-main")
     page.keyboard.press("ArrowLeft")
     page.click(".zs-brand p")
-    page.focus("#knob-threshold input[type=number]")
+    page.focus("#setting-threshold input[type=number]")
     set_slider(page, "threshold", 0.95)
     wait_for_query(page, "threshold", "0.95")
     page.wait_for_timeout(500)
@@ -319,7 +321,7 @@ def test_a_row_of_the_table_lights_up_its_region(tab: Tab) -> None:
 
 def test_colours_are_on_a_fixed_scale_unless_the_page_says_otherwise(tab: Tab) -> None:
     page = tab.result()
-    bar = page.locator('[data-stage="map"] .zs-bar')
+    bar = page.locator('[data-stage="anomaly_map"] .zs-bar')
     expect(bar).to_have_text(re.compile(r"0\.00\s*1\.00\s*fixed scale"))
     page.check("#zs-scaled input")
     expect(bar).to_contain_text("scaled to this photo")
@@ -446,7 +448,7 @@ def test_a_point_during_the_run_of_a_link_counts_and_so_does_a_reset(
     page.wait_for_selector("#zs-verdict .zs-meter")
     expect(page.locator("#zs-main [data-click]")).to_have_count(1)
     page.wait_for_function("!new URLSearchParams(location.search).has('kernel_size')")
-    assert page.input_value("#knob-kernel_size input[type=range]") == "25"
+    assert page.input_value("#setting-kernel_size input[type=range]") == "25"
 
 
 def test_the_second_of_two_quick_choices_is_shown(
@@ -489,10 +491,10 @@ def test_stop_cancels_a_run(tab: Tab, served: Served) -> None:
         page.goto(f"{served.url}/?example=two-spots")
         expect(page.locator("#zs-verdict .zs-busy")).to_contain_text("Stage 1 of 8")
         page.click("#zs-stop")
-        expect(page.locator("#zs-verdict")).to_contain_text("Stopped")
+        expect(page.locator("#zs-verdict")).to_contain_text("Cancelled")
         page.click("#zs-stop")
         page.wait_for_timeout(3000)
-        expect(page.locator("#zs-verdict")).to_contain_text("Stopped")
+        expect(page.locator("#zs-verdict")).to_contain_text("Cancelled")
         assert slow.finished == finished
         slow.stage_seconds = 0.02
         page.click("#zs-run")
@@ -516,7 +518,7 @@ def test_an_encoding_under_way_ends_too(
             expect(page.locator("#zs-verdict")).to_contain_text("Encoding the photo")
             if way == "stop":
                 page.click("#zs-stop")
-                expect(page.locator("#zs-verdict")).to_contain_text("Stopped")
+                expect(page.locator("#zs-verdict")).to_contain_text("Cancelled")
         for _ in range(1200):  # a closed tab is noticed at gradio's next heartbeat
             if slow.interrupted > interrupted:
                 break
@@ -543,7 +545,7 @@ def test_stop_ends_a_batch_and_packs_what_is_done(tab: Tab, served: Served) -> N
         status = page.locator("#zs-batch [role=status]")
         expect(status).to_contain_text(re.compile("[1-9] of 20 done"))
         page.click("#zs-stop-all")
-        expect(status).to_contain_text("Stopped: ")
+        expect(status).to_contain_text("Cancelled: ")
         rows = page.locator("#zs-batch tbody tr").count()
         assert 1 <= rows < 20
         with zipfile.ZipFile(io.BytesIO(downloaded(page, "#zs-archive"))) as archive:

@@ -329,7 +329,7 @@ def test_a_terminated_server_leaves_no_file_of_a_visitor(tmp_path: Path) -> None
 def test_the_environment_names_an_adapter_for_presets_without_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from zsas.pipeline import Segmenter
+    from zsas.segmenter import Segmenter
 
     monkeypatch.setattr(
         Segmenter, "from_preset", lambda preset, adapter=None, **_: (preset, adapter)
@@ -346,7 +346,7 @@ def test_the_environment_names_an_adapter_for_presets_without_their_own(
 def test_segmenters_share_the_memory_that_the_environment_gives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from zsas.pipeline import Segmenter
+    from zsas.segmenter import Segmenter
 
     monkeypatch.setattr(Segmenter, "from_preset", lambda *_, cache_bytes, **__: cache_bytes)
     monkeypatch.setenv("ZSAS_CACHE_MB", "128")

@@ -28,11 +28,11 @@ from tests.helpers import ROOT
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.images import png
 from tests.helpers.results import make_result
+from zsas.cancellation import cancellable
 from zsas.errors import ZsasError
 from zsas.images import load_image, read_mask
 from zsas.result import find_regions
-from zsas.settings import Settings, knobs
-from zsas.stopping import heeding
+from zsas.settings import Settings, all_settings
 from zsas.ui import batch, controls, drawing, export, gpu, screen, views
 from zsas.ui.engine import Engine
 from zsas.ui.examples import Examples
@@ -89,11 +89,11 @@ def test_a_wrong_parameter_is_left_out_with_a_sentence(query: dict[str, str]) ->
 
 
 def test_there_is_a_control_for_each_knob_with_its_own_range() -> None:
-    for knob in knobs():
-        component = controls.control(knob)
-        assert component.value == knob.default
-        if knob.low is not None:
-            assert (component.minimum, component.maximum) == (knob.low, knob.high)
+    for setting in all_settings():
+        component = controls.control(setting)
+        assert component.value == setting.default
+        if setting.low is not None:
+            assert (component.minimum, component.maximum) == (setting.low, setting.high)
 
 
 # Clicks
@@ -361,9 +361,9 @@ def test_a_member_of_a_zip_is_copied_in_pieces(
 
 def test_a_batch_can_be_stopped_while_it_unpacks(tmp_path: Path, engine: Engine) -> None:
     path = packed(tmp_path / "p.zip", ("a.png", png(photo(2))), ("b.png", png(photo(3))))
-    steps = list(heeding(batch.run(engine, [path], "tiny", Settings()), lambda: True))
+    steps = list(cancellable(batch.run(engine, [path], "tiny", Settings()), lambda: True))
     assert steps == [batch.Progress((), 1, stopped=True)]
-    assert "Stopped" in batch.table(steps[0])
+    assert "Cancelled" in batch.table(steps[0])
 
 
 def test_unpacked_photos_do_not_outlive_the_batch(tmp_path: Path, engine: Engine) -> None:
@@ -544,7 +544,7 @@ def test_the_front_matter_of_the_readme_is_valid() -> None:
 
 
 def test_the_verdict_says_all_that_the_result_says() -> None:
-    result = make_result(anomalous=False, image_score=0.2)
+    result = make_result(image_score=0.2)
     assert result.found == "1 region marked, too weak for the verdict"
     text = views.verdict(result)
     assert "1 region marked, too weak for the verdict" in text

@@ -20,12 +20,13 @@ from tiny.synthetic.dataset import write_once
 from tiny.synthetic.defects import PHRASES
 from zsas import Segmenter, Settings
 from zsas.backbones.sam import Prompt
+from zsas.backbones.text import TEMPLATES
 from zsas.datasets.load import load_dataset
 from zsas.evaluation.conditions import plan
 from zsas.evaluation.run import measure_and_report
-from zsas.localizers import anomaly_map
+from zsas.localizers.linear import Linear
+from zsas.localizers.patches import text_map
 from zsas.models import ModelChoice
-from zsas.text import TEMPLATES
 
 SEED = 7_000_000
 """Seed of the images measured on; no training uses it."""
@@ -137,12 +138,13 @@ def defect_types(segmenter: Segmenter, count: int) -> dict[str, float]:
     """Mean map value on stains and scratches for sentences that name stains or scratches."""
     found: dict[str, list[float]] = {}
     localizer = segmenter.localizer(Settings())
+    assert isinstance(localizer, Linear)
     for i in range(count):
         shown = ("stain", "scratch")[i % 2]
         made = scene.make_image(
             SEED + 900_000 + i, families=scene.TRAIN_FAMILIES, defect_types=[shown], anomalous=True
         )
-        encoding = segmenter.encode(made.image)
+        (features,) = localizer.encode([made.image], Settings())
         normal = segmenter.clip.state_vectors(made.name)[0]
         for said in ("stain", "scratch"):
             lines = [
@@ -153,8 +155,8 @@ def defect_types(segmenter: Segmenter, count: int) -> dict[str, float]:
             mean = segmenter.clip.encode_sentences(lines).mean(dim=0)
             states = normal.new_empty(2, len(normal))
             states[0], states[1] = normal, mean / mean.norm()
-            anomaly = anomaly_map(encoding.patches, states, localizer.scale)
-            small = encoding.patches.resolution * np.array(made.mask.shape) // made.mask.shape
+            anomaly = text_map(features, states, localizer.card.scale)
+            small = features.resolution * np.array(made.mask.shape) // made.mask.shape
             grid = np.ix_(*(np.linspace(0, side - 1, 256).astype(int) for side in small))
             mask = made.mask[
                 np.ix_(*(np.linspace(0, n - 1, 256).astype(int) for n in made.mask.shape))

@@ -15,7 +15,7 @@ from pathlib import Path
 from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
-from zsas.text import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES
+from zsas.backbones.text import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 

@@ -18,10 +18,11 @@ from PIL import Image
 from torch import Tensor
 
 from zsas.backbones.sam_decoder import MaskDecoder
+from zsas.cancellation import raise_if_cancelled
 from zsas.device import Precision, encoder_dtype
 from zsas.errors import ZsasError
 from zsas.frames import SamFrame
-from zsas.stopping import heed
+from zsas.prompts import Masks, Prompt
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 """Mean of SAM's training pixels, RGB in [0, 255]."""
@@ -57,36 +58,6 @@ class SamFeatures:
     def nbytes(self) -> int:
         """Memory of the features in bytes."""
         return self.embedding.nbytes
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One question to the mask decoder.
-
-    Attributes:
-        points: (x, y) in photo pixels, float32 (n, 2).
-        labels: 1 for positive and 0 for negative points, int64 (n,).
-        box: (x0, y0, x1, y1) in image pixels, x1 and y1 exclusive, float32 (4,), or None.
-        logits: Low-resolution logits of an earlier answer, float32 (4 g, 4 g), or None.
-    """
-
-    points: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    box: NDArray[np.float32] | None = None
-    logits: NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True)
-class Masks:
-    """The decoder's three answers to one prompt.
-
-    Attributes:
-        logits: Low-resolution logits of the padded square, float32 (3, 4 g, 4 g); a mask is where they exceed 0.
-        iou: The decoder's own estimate of each mask's IoU, float32 (3,).
-    """
-
-    logits: NDArray[np.float32]
-    iou: NDArray[np.float32]
 
 
 class SamNetwork(Protocol):
@@ -195,9 +166,9 @@ class Sam:
         if first.box is not None:
             boxes = stacked(
                 [
-                    # SAM's corners are pixel centres: the exclusive ones move one pixel inwards.
+                    # SAM wants the centres of the outermost pixels.
                     frame.points_to_frame(
-                        (p.box - np.array([0, 0, 1, 1], np.float32)).reshape(2, 2)
+                        p.box.reshape(2, 2) - np.array([[0, 0], [1, 1]], np.float32)
                     ).reshape(4)
                     for p in prompts
                     if p.box is not None
@@ -221,7 +192,7 @@ class TransformersSam:
         self.dtype = encoder_dtype(device, precision)
         self.model.vision_encoder.to(self.dtype)
         for layer in self.model.vision_encoder.layers:
-            layer.register_forward_pre_hook(heed)
+            layer.register_forward_pre_hook(raise_if_cancelled)
         vision = model.config.vision_config
         self.side: int = vision.image_size
         self.stride: int = vision.patch_size
@@ -257,7 +228,7 @@ class MetaSam:
         self.dtype = encoder_dtype(device, precision)
         self.model.image_encoder.to(self.dtype)
         for block in self.model.image_encoder.blocks:
-            block.register_forward_pre_hook(heed)
+            block.register_forward_pre_hook(raise_if_cancelled)
         self.side: int = model.image_encoder.img_size
         self.stride: int = self.side // model.prompt_encoder.image_embedding_size[0]
 

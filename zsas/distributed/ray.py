@@ -21,7 +21,7 @@ from zsas.errors import ZsasError, reason
 
 if TYPE_CHECKING:
     from zsas.models import ModelChoice
-    from zsas.pipeline import Segmenter
+    from zsas.segmenter import Segmenter
 
     Load = Callable[[], Segmenter]
 

@@ -12,7 +12,7 @@ from zsas.settings import Settings
 
 if TYPE_CHECKING:
     from zsas.distributed.ray import Load
-    from zsas.pipeline import Segmenter
+    from zsas.segmenter import Segmenter
 
 
 @dataclass(frozen=True)

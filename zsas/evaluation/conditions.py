@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zsas.errors import ZsasError
-from zsas.settings import Settings, knobs
+from zsas.settings import Settings, all_settings
 
 MAP_ALONE = "CLIP map alone"
 MASK_ALONE = "mask alone"
@@ -81,7 +81,7 @@ def parse_sweep(texts: Iterable[str]) -> dict[str, list[Any]]:
     Raises:
         ZsasError: If a text is not name=v1,v2, the name is no setting, or a value is out of its range.
     """
-    known = {knob.name: knob for knob in knobs()}
+    known = {setting.name: setting for setting in all_settings()}
     found: dict[str, list[Any]] = {}
     for text in texts:
         name, equals, values = text.partition("=")
@@ -90,8 +90,8 @@ def parse_sweep(texts: Iterable[str]) -> dict[str, list[Any]]:
             raise ZsasError(
                 f"The sweep {text!r} must read name=v1,v2, where the name is one of {', '.join(known)}."
             )
-        knob = known[name]
+        setting = known[name]
         for value in (part.strip() for part in values.split(",")):
-            changed = Settings().replace(**{name: knob.parse(value)})
+            changed = Settings().replace(**{name: setting.parse(value)})
             found.setdefault(name, []).append(getattr(changed, name))
     return found

@@ -13,7 +13,7 @@ from zsas.evaluation.records import Record, Store
 if TYPE_CHECKING:
     from zsas.datasets.samples import Dataset, Sample
     from zsas.distributed.ray import Load
-    from zsas.pipeline import Segmenter
+    from zsas.segmenter import Segmenter
 
 
 @dataclass(frozen=True)

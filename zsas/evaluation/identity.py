@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -13,7 +12,8 @@ from zsas import __version__
 from zsas.datasets.hub import MVTEC_CATEGORIES, VISA_CATEGORIES
 from zsas.datasets.samples import Dataset, File, Sample, Source
 from zsas.evaluation.conditions import Condition
-from zsas.pipeline import Segmenter
+from zsas.segmenter import Segmenter
+from zsas.settings import Settings
 
 
 def identity(
@@ -36,7 +36,9 @@ def identity_of_data(
         "split": dataset.split,
         "images": len(dataset),
         "keys": digest_of_samples(dataset),
-        "conditions": [asdict(condition) for condition in conditions],
+        "conditions": [
+            {"name": one.name, "settings": one.settings.to_dict()} for one in conditions
+        ],
         "side": side,
     }
 
@@ -47,24 +49,23 @@ def describe(segmenter: Segmenter, conditions: Sequence[Condition]) -> dict[str,
         "preset": segmenter.preset,
         "precision": str(segmenter.clip.dtype).removeprefix("torch."),
         "device": str(segmenter.clip.device),
-        "weights": fingerprint(segmenter),
+        "weights": fingerprint(segmenter, [condition.settings for condition in conditions]),
     }
-    for name in sorted({segmenter.localizer(c.settings).name for c in conditions}):
-        localizer = segmenter.localizers[name]
-        card = getattr(localizer, "card", None)
-        facts[name] = asdict(card) if card else {"resolution": localizer.resolution}
+    for condition in conditions:
+        localizer = segmenter.localizer(condition.settings)
+        facts[localizer.name] = dict(localizer.describe())
     return facts
 
 
-def fingerprint(segmenter: Segmenter) -> str:
-    """Digest of every weight of a segmenter; see `digest_of_weights`."""
+def fingerprint(segmenter: Segmenter, settings: Sequence[Settings]) -> str:
+    """Digest of every weight that runs with some settings; see `digest_of_weights`."""
     weights: list[torch.Tensor] = []
     for holder in (segmenter.clip, segmenter.sam.network):
         for part in vars(holder).values():
             weights += part.state_dict().values() if isinstance(part, torch.nn.Module) else ()
-    for localizer in segmenter.localizers.values():
-        adapter = getattr(localizer, "adapter", None)
-        weights += (*adapter.weights, *adapter.biases) if adapter else ()
+    for name in sorted({segmenter.localizer(one).name for one in settings}):
+        localizer = next(x for one in settings if (x := segmenter.localizer(one)).name == name)
+        weights += localizer.tensors()
     return digest_of_weights(weights)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas import draw
-from zsas.backbones.sam import Masks, Prompt, SamFeatures
 from zsas.bulk import load
 from zsas.datasets.samples import Dataset, Sample
 from zsas.device import default_batch, keep_freed_memory
@@ -24,9 +20,8 @@ from zsas.evaluation.conditions import Condition
 from zsas.evaluation.metrics import Truth
 from zsas.evaluation.records import Outcome, Record, Store
 from zsas.models import ModelChoice
-from zsas.pipeline import Encoding, Segmenter
 from zsas.result import Result
-from zsas.settings import Settings
+from zsas.segmenter import Segmenter
 
 STRIP_HEIGHT = 200
 CACHE_BYTES, CACHE_BYTES_PER_IMAGE = 250_000_000, 50_000_000
@@ -161,13 +156,12 @@ def measure(
         encodings = segmenter.encode_batch([image for _, image, _ in readable], settings)
         for (sample, _, mask), encoding in zip(readable, encodings, strict=True):
             named = [
-                replace(
-                    conditions[i].settings,
-                    object_name=conditions[i].settings.object_name or sample.object_name,
+                conditions[i].settings.replace(
+                    object_name=conditions[i].settings.object_name or sample.object_name
                 )
                 for i in group
             ]
-            for i, result in zip(group, decide(segmenter, encoding, named), strict=True):
+            for i, result in zip(group, segmenter.segment_each(encoding, named), strict=True):
                 outcomes[sample.key][i] = _outcome(result, mask, truths[sample.key], side)
                 if i == len(conditions) - 1:
                     strips[sample.key] = strip(result, mask)
@@ -181,47 +175,6 @@ def measure(
             strip=strips[sample.key],
         )
     return [records[sample.key] for sample in samples]
-
-
-def decide(
-    segmenter: Segmenter, encoding: Encoding, settings: Sequence[Settings]
-) -> Iterator[Result]:
-    """One result for each of some settings that share the encoding, in their order.
-
-    Conditions often ask SAM the same question: the first steps of a longer cascade, or another kernel
-    that leads to the same points. Each question is put once.
-    """
-    remembering = copy.copy(segmenter)
-    remembering.sam = _Remembering(segmenter.sam)  # type: ignore[assignment]
-    for one in settings:
-        yield remembering.segment(encoding, one)
-
-
-class _Remembering:
-    """A `Sam` that remembers its answers about one photo."""
-
-    def __init__(self, sam: Any) -> None:
-        self._sam = sam
-        self._answers: dict[bytes, Masks] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sam, name)
-
-    def decode(self, features: SamFeatures, prompts: Sequence[Prompt]) -> list[Masks]:
-        keys = [_question(prompt) for prompt in prompts]
-        new = {key: p for key, p in zip(keys, prompts, strict=True) if key not in self._answers}
-        if new:
-            answers = self._sam.decode(features, list(new.values()))
-            self._answers.update(zip(new, answers, strict=True))
-        return [self._answers[key] for key in keys]
-
-
-def _question(prompt: Prompt) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for array in (prompt.points, prompt.labels, prompt.box, prompt.logits):
-        digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
-        digest.update(b"|")
-    return digest.digest()
 
 
 def _by_encoding(conditions: Sequence[Condition]) -> list[list[int]]:

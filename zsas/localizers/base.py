@@ -1,104 +1,233 @@
-"""What every localizer is: images in, patch features out; features and two text vectors in, Map_a out."""
+"""What every localizer is: image → features (seconds), features → anomaly map and image score (milliseconds)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+
+from zsas.declare import SettingsGroup, Values, setting
+from zsas.stages import HeatMap, Stage, StageSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from zsas.backbones.session import SamSession
+    from zsas.models import Models, Role
+
+TOP_FRACTION = 0.001
+"""Fraction of the pixels with the highest scores whose mean stands for the map in the image score."""
+
+MAP = StageSpec(
+    "anomaly_map",
+    "Anomaly map",
+    "Map_a",
+    "",
+    "How anomalous each place looks to the localizer, before anything is decided.",
+)
 
 
 @dataclass(frozen=True)
-class PatchFeatures:
-    """One photo as a localizer sees it, before any words: what an encoding keeps.
+class MapSettings(SettingsGroup, key="map", title="Anomaly map"):
+    """How the anomaly map is made; every localizer that compares an image with words reads it."""
 
-    Attributes:
-        layers: L2-normalised patch features in the space of the text vectors, by looks at the photo and layers,
-            fp16 (K, L, g, g, D); fp16 is storage only, every sum is in fp32.
-        image: L2-normalised image embedding, fp32 (D,).
-        resolution: Side of the CLIP frame in pixels.
-    """
+    object_name: str = setting(
+        "",
+        "Object",
+        'What is on the image, for the text prompts; empty means the word "object".',
+    )
+    resolution: int = setting(
+        0,
+        "CLIP input size",
+        "Side of the square that CLIP looks at, rounded down to whole patches.",
+        low=0,
+        high=1036,
+        step=2,
+        unit="px",
+        encoding=True,
+        zero="the localizer's own",
+        floor=112,
+    )
+    blur: float = setting(
+        4.0,
+        "Map blur",
+        "Gaussian blur of the anomaly map, as a standard deviation in a 518 px square.",
+        low=0.0,
+        high=32.0,
+        step=0.5,
+        unit="px at 518",
+        symbol="σ",
+    )
 
-    layers: Tensor
-    image: Tensor
-    resolution: int
 
-    def to(self, device: torch.device | str) -> PatchFeatures:
-        """These features on another device; themselves where they are there already."""
-        if self.layers.device == torch.device(device):
-            return self
-        return PatchFeatures(self.layers.to(device), self.image.to(device), self.resolution)
+@dataclass(frozen=True)
+class VerdictSettings(SettingsGroup, key="verdict", title="Verdict"):
+    """Image score → verdict; read by the engine, whatever the system."""
+
+    image_weight: float = setting(
+        0.3,
+        "Image-level CLIP score, weight",
+        "Weight of CLIP's zero-shot score for the whole image in the image score; the rest is the mean of the "
+        "highest thousandth of the anomaly map.",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+    )
+    verdict_threshold: float = setting(
+        0.7,
+        "Limit",
+        'Image score from which the verdict is "anomalous".',
+        low=0.0,
+        high=1.0,
+        step=0.01,
+    )
+
+
+class Features(Protocol):
+    """What a localizer keeps of one image; opaque to everybody else."""
 
     @property
     def nbytes(self) -> int:
-        """Memory of the tensors in bytes."""
-        return self.layers.nbytes + self.image.nbytes
+        """Memory in bytes."""
+        ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """These features on another device; themselves where they are there already."""
+        ...
 
 
-class Localizer(Protocol):
-    """Finds the place: image → Map_a."""
+@dataclass(frozen=True)
+class Scored:
+    """What a localizer makes of one image.
+
+    Attributes:
+        map: Map_a in the image's frame, float32 (H, W), in [0, 1]; read-only.
+        evidence: Opinions on the image as a whole, by name, for `Localizer.image_score`.
+        stages: The localizer's stages; the anomaly map is the last one.
+    """
+
+    map: NDArray[np.float32]
+    evidence: Mapping[str, float]
+    stages: tuple[Stage, ...]
 
     @property
-    def name(self) -> str:
-        """`linear` or `training_free`, as in `Settings.localizer`."""
-        ...
-
-    @property
-    def scale(self) -> float:
-        """Factor on the cosines before the softmax."""
-        ...
-
-    @property
-    def resolution(self) -> int:
-        """Side of the CLIP frame this localizer was made for."""
-        ...
-
-    def encode(self, images: Sequence[NDArray[np.uint8]], resolution: int) -> list[PatchFeatures]:
-        """Patch features of RGB photos, uint8 (H, W, 3); the only costly step."""
-        ...
+    def nbytes(self) -> int:
+        """Memory of the maps in bytes."""
+        layers = {id(x): x for stage in self.stages for x in stage.layers}
+        extra = [x.values.nbytes for x in layers.values() if isinstance(x, HeatMap)]
+        return max(self.map.nbytes, sum(extra))
 
 
-@torch.inference_mode()
-def anomaly_map(
-    features: PatchFeatures, states: Tensor, scale: float, blur: float = 0.0
-) -> NDArray[np.float32]:
-    """Map_a in the CLIP frame.
+@dataclass(frozen=True)
+class Context:
+    """What a localizer may look at beside the features of the image.
 
-    Per layer: scale × cosine with the two text vectors, bilinear to the frame on the logits, softmax over
-    {sound, defective}, the defective channel; then the mean over the layers. Where there are several looks, a layer's
-    logits are those of their mean probability, patch by patch.
+    Attributes:
+        image: uint8 RGB (H, W, 3).
+        sam: SAM on this image; encodes it on first use.
+        references: Features of images of normal parts, made by the same localizer with the same settings.
+        batch: Features of the other images of an unlabelled batch.
+    """
+
+    image: NDArray[np.uint8]
+    sam: SamSession
+    references: Sequence[Any] = ()
+    batch: Sequence[Any] = ()
+
+
+class Localizer(ABC):
+    """Finds the place: image → Map_a.
+
+    Class attributes are its declaration:
+        name: Identifier.
+        title: A few words.
+        roles: Models that it needs, by role.
+        settings: Groups of settings that it reads.
+        stages: Stages that it shows.
+        weights: Whether it needs a file of learned weights of its own (`--weights NAME=FILE`).
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    roles: ClassVar[tuple[Role, ...]] = ("clip",)
+    settings: ClassVar[tuple[type[SettingsGroup], ...]] = (MapSettings,)
+    stages: ClassVar[tuple[StageSpec, ...]] = (MAP,)
+    weights: ClassVar[bool] = False
+
+    @classmethod
+    def available(cls, models: Models) -> bool:
+        """Whether the weights that it needs are at hand; a system of several localizers takes the first that is."""
+        return True
+
+    @classmethod
+    def check(cls, models: Models) -> None:
+        """Read its own small files of weights, before any model is fetched.
+
+        Raises:
+            ZsasError: If they are damaged.
+        """
+        if cls.weights:
+            models.weights(cls.name)
+
+    @classmethod
+    @abstractmethod
+    def load(cls, models: Models) -> Self:
+        """The localizer on loaded models.
+
+        Raises:
+            ZsasError: If a model or its weights cannot be had, or do not fit together.
+        """
+
+    @abstractmethod
+    def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[Any]:
+        """Features of RGB images, uint8 (H, W, 3), of any sizes; the only costly step."""
+
+    @abstractmethod
+    def score(self, features: Any, values: Values, context: Context) -> Scored:
+        """Anomaly map and opinions on the whole image; text, references and neighbours enter here."""
+
+    def image_score(self, evidence: Mapping[str, float], values: Values) -> float:
+        """How anomalous the image is as a whole, in [0, 1]: no setting that only marks regions moves it.
+
+        Args:
+            evidence: From `score`: `map`, the mean of the highest `TOP_FRACTION` of Map_a, and `clip`, CLIP's
+                zero-shot answer for the whole image, both in [0, 1].
+            values: `image_weight`, the weight of the latter.
+        """
+        weight = values.of(VerdictSettings).image_weight if "clip" in evidence else 0.0
+        return (1.0 - weight) * evidence["map"] + weight * evidence.get("clip", 0.0)
+
+    def resolution(self, values: Values) -> int:
+        """Side of the square that its backbone looks at with these settings, in pixels; 0 where it has none."""
+        return 0
+
+    def describe(self) -> Mapping[str, Any]:
+        """What it was made from, as JSON types: its card, resolution, what it was trained on."""
+        return {}
+
+    def tensors(self) -> Sequence[torch.Tensor]:
+        """Its learned weights, for the fingerprint of a run."""
+        return ()
+
+
+def top_mean(anomaly_map: NDArray[np.float32]) -> float:
+    """Mean of the highest `TOP_FRACTION` of a map, at least of one pixel."""
+    count = max(1, round(anomaly_map.size * TOP_FRACTION))
+    return float(np.partition(anomaly_map.ravel(), -count)[-count:].mean())
+
+
+def map_stage(anomaly_map: NDArray[np.float32], how: str) -> Stage:
+    """The stage of an anomaly map in the image's frame.
 
     Args:
-        features: Of one photo.
-        states: The two text vectors, sound and defective, (2, D).
-        scale: Factor on the cosines.
-        blur: Standard deviation of a Gaussian blur, in pixels of a 518 px square; 0 for none.
-
-    Returns:
-        float32 (R, R) in [0, 1].
+        anomaly_map: float32 (H, W), in [0, 1].
+        how: One clause that says how it was made, as "CLIP compares each patch with words".
     """
-    # A softmax over two logits is the sigmoid of their difference, so one channel is enough.
-    difference = scale * (
-        features.layers.float() @ (states[1] - states[0]).to(features.layers.device)
-    )
-    logits = difference[0]
-    if len(difference) > 1:
-        logits = torch.logit(difference.sigmoid().mean(0), eps=1e-6)
-    side = features.resolution
-    logits = F.interpolate(logits[:, None], size=(side, side), mode="bilinear")
-    values = logits.sigmoid().mean(dim=(0, 1)).cpu().numpy()
-    if blur > 0:
-        values = cv2.GaussianBlur(values, (0, 0), blur * side / 518)
-    return np.clip(values, 0.0, 1.0)
-
-
-def image_probability(features: PatchFeatures, states: Tensor, logit_scale: float) -> float:
-    """CLIP's own zero-shot answer for the whole photo: the defective share of a softmax, in [0, 1]."""
-    difference = logit_scale * (states[1] - states[0]).to(features.image.device) @ features.image
-    return float(difference.sigmoid())
+    row, column = np.unravel_index(int(np.argmax(anomaly_map)), anomaly_map.shape)
+    peak = float(anomaly_map[row, column])
+    caption = f"{how}: Map_a runs from {anomaly_map.min():.2f} to {peak:.2f} at ({column}, {row})."
+    return Stage(MAP, caption, (HeatMap(anomaly_map),), {"peak": round(peak, 6)})

@@ -284,14 +284,14 @@ def made_for(weights: Path) -> str:
 def load_clip(
     source: str, *, name: str, wanted_for: str, device: torch.device, precision: Precision
 ) -> Any:
-    """The CLIP backbone from a folder or the Hub, as `zsas.clip.ClipBackbone`.
+    """The CLIP backbone from a folder or the Hub, as `zsas.backbones.clip.ClipBackbone`.
 
     Raises:
         ZsasError: If it cannot be had, or its tokenizer does not fit it.
     """
     from transformers import CLIPModel, CLIPTokenizer
 
-    from zsas.clip import ClipBackbone
+    from zsas.backbones.clip import ClipBackbone
 
     folder = folder_of(source, FILES["clip"], wanted_for)
     model = from_folder(CLIPModel, folder)

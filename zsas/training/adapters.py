@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from zsas import __version__
-from zsas.clip import ClipBackbone
+from zsas.backbones.clip import ClipBackbone
+from zsas.backbones.text import ENSEMBLE
 from zsas.datasets.samples import Dataset, Sample
 from zsas.errors import ZsasError
 from zsas.evaluation.identity import digest_of_samples, digest_of_weights
 from zsas.evaluation.metrics import PixelCounts, Truth, pixel_metrics
-from zsas.localizers.linear import Adapter, AdapterCard
-from zsas.text import ENSEMBLE
+from zsas.localizers.adapter import Adapter, AdapterCard
 from zsas.training.checkpoint import CurveLog, load_checkpoint, plot_curves, save_checkpoint
 from zsas.training.losses import dice_loss, focal_loss
 
@@ -125,7 +125,7 @@ class Tokens:
             pixels = self.clip.pixels(
                 [self.samples[i].load_image() for i in missing], self.recipe.resolution
             )
-            seen = self.clip.look(pixels, blocks=self.blocks)
+            seen = self.clip.forward_vision(pixels, blocks=self.blocks)
             tokens = torch.stack([seen.blocks[block] for block in self.blocks], dim=1)
             for i, row in zip(missing, tokens.half().cpu().numpy(), strict=True):
                 fresh[i] = row

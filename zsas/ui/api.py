@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zsas.errors import ZsasError
-from zsas.settings import knobs
+from zsas.settings import all_settings
 from zsas.ui import batch, export
 from zsas.ui.controls import settings_from
 from zsas.ui.engine import Engine
@@ -80,14 +80,14 @@ def _described(
 ) -> Callable[..., Any]:
     """Give a function the signature and docstring that Gradio and MCP read its schema from."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    names = [first, "preset", *(knob.name for knob in knobs())]
+    names = [first, "preset", *(setting.name for setting in all_settings())]
     lines = [f"        {first}: {first_help}"]
     lines.append(
         "        preset: tiny runs anywhere; base and paper need their weights; empty or left out, what is running."
     )
-    for knob in knobs():
-        unit = f", {knob.unit}" if knob.unit else ""
-        lines.append(f"        {knob.name}: {knob.help} Allowed: {knob.range_text}{unit}.")
+    for setting in all_settings():
+        unit = f", {setting.unit}" if setting.unit else ""
+        lines.append(f"        {setting.name}: {setting.help} Allowed: {setting.range_text}{unit}.")
     function.__signature__ = inspect.Signature([inspect.Parameter(n, kind) for n in names])  # type: ignore[attr-defined]
     function.__doc__ = (
         f"{summary}\n\n    Args:\n"

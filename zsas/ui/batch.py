@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.bulk import unique_names, walk
+from zsas.cancellation import Cancelled, raise_if_cancelled
 from zsas.errors import ZsasError
+from zsas.export import save
 from zsas.images import load_image
 from zsas.result import Result
 from zsas.settings import Settings
-from zsas.stopping import Stopped, heed
 from zsas.ui import export, gpu
 from zsas.ui.engine import Engine
 
@@ -90,7 +91,7 @@ def unpack(paths: Sequence[str | Path], folder: Path) -> list[tuple[str, Path | 
 
     Raises:
         ZsasError: If there is nothing at all, or more than `MAX_FILES`.
-        Stopped: If nobody waits for it any more.
+        Cancelled: If nobody waits for it any more.
     """
     found: list[tuple[str, Path | None, str]] = []
     room = MAX_UNPACKED
@@ -138,7 +139,7 @@ def _extract(
     try:
         with archive.open(member) as source, target.open("wb") as file:
             while chunk := source.read(_CHUNK):
-                heed()
+                raise_if_cancelled()
                 size += len(chunk)
                 if size > room:
                     trouble = f"{packed} unpacks to more than 2 GB; split it."
@@ -157,7 +158,7 @@ def run(
 ) -> Iterator[Progress]:
     """Decide on each file in turn; a file that fails becomes a line that says why.
 
-    When it is stopped (:mod:`zsas.stopping`), what was finished by then is packed all the same.
+    When it is stopped (:mod:`zsas.cancellation`), what was finished by then is packed all the same.
 
     Raises:
         ZsasError: If there is nothing to do or the preset cannot be loaded.
@@ -172,7 +173,7 @@ def run(
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as unpacked:
         try:
             files = unpack(paths, Path(unpacked))
-        except Stopped:
+        except Cancelled:
             yield Progress((), len(paths), stopped=True)
             return
         yield Progress((), len(files))
@@ -184,12 +185,12 @@ def run(
                     line = Line(name, error=answer.replace(str(path), Path(name).name))
                 else:
                     line = _line(name, answer, stem)
-                    answer.save(inside, stem=stem)
+                    save(answer, inside, stem=stem)
                     coco.add(name, answer, stem)
                 lines.append(line)
                 os.utime(folder)  # else a batch of more than an hour would look forgotten
                 yield Progress(tuple(lines), len(files))
-        except Stopped:
+        except Cancelled:
             stopped = True
     _write_summary(inside, lines, coco)
     archive = export.zip_folder(inside, folder / "zsas-results.zip") if lines else None
@@ -202,7 +203,7 @@ def _plain_name(name: str) -> str:
 
 
 def _read(job: tuple[tuple[str, Path | None, str], str]) -> NDArray[np.uint8]:
-    heed()
+    raise_if_cancelled()
     (_, path, trouble), _ = job
     if path is None:
         raise ZsasError(trouble)
@@ -223,7 +224,7 @@ def _decider(
 def _line(name: str, result: Result, stem: str) -> Line:
     return Line(
         name,
-        "anomalous" if result.anomalous else "normal",
+        result.verdict,
         round(result.image_score, 4),
         len(result.regions),
         int(result.mask.sum()),
@@ -296,7 +297,7 @@ def table(progress: Progress) -> str:
     anomalous = sum(line.verdict == "anomalous" for line in progress.lines)
     words = f"{done} of {total} done"
     if progress.stopped or progress.archive is not None:
-        share = f"Stopped: {words}" if progress.stopped else f"{total} done"
+        share = f"Cancelled: {words}" if progress.stopped else f"{total} done"
         words = (
             f"{share}: {anomalous} anomalous, {done - anomalous - bad} normal, {bad} not readable"
         )

@@ -134,7 +134,10 @@ def _figure(row: Row) -> str:
     result = row.result
     parts = [drawing.PHOTO]
     if result.settings.fusion == "map":
-        parts += [drawing.heat(result.score_map), drawing.area(result.region, "zs-mask zs-line")]
+        parts.append(drawing.heat(result.score_map))
+        region = result.stage("region_and_ring")
+        if region is not None and region.mask is not None:
+            parts.append(drawing.area(region.mask, "zs-mask zs-line"))
     else:
         parts.append(drawing.area(result.mask))
     label = f"{row.title}: {len(result.regions)} regions, {int(result.mask.sum())} pixels"

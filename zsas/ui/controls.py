@@ -7,39 +7,41 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
+from zsas.declare import Setting
 from zsas.errors import ZsasError
-from zsas.settings import Knob, Settings, knobs
+from zsas.settings import RENAMED, Settings, all_settings
 from zsas.ui.gradio_internals import gr
 
-GROUPS = {
-    "localize": "Anomaly map",
-    "points": "Region and points",
-    "cascade": "Cascade",
-    "fusion": "Fusion",
-    "verdict": "Verdict",
-}
-NAMES = tuple(knob.name for knob in knobs())
+
+def names() -> tuple[str, ...]:
+    """Names of all settings, in the order of their controls."""
+    return tuple(setting.name for setting in all_settings())
 
 
-def control(knob: Knob) -> Any:
-    """The Gradio component for one knob."""
-    label = f"{knob.label} · {knob.symbol}" if knob.symbol else knob.label
-    info = f"{knob.help} ({knob.unit})" if knob.unit else knob.help
+def control(setting: Setting) -> Any:
+    """The Gradio component for one setting."""
+    label = f"{setting.label} · {setting.symbol}" if setting.symbol else setting.label
+    info = f"{setting.help} ({setting.unit})" if setting.unit else setting.help
     common: dict[str, Any] = {
         "label": _typeset(label),
         "info": _typeset(info),
-        "elem_id": f"knob-{knob.name}",
+        "elem_id": f"setting-{setting.name}",
     }
-    if knob.choices:
-        return gr.Dropdown(list(knob.choices), value=knob.default, filterable=False, **common)
-    if knob.type is bool:
-        return gr.Checkbox(value=knob.default, **common)
-    if knob.type is str:
-        return gr.Textbox(value=knob.default, max_lines=1, **common)
-    assert knob.low is not None
-    assert knob.high is not None
+    if setting.choices:
+        return gr.Dropdown(list(setting.choices), value=setting.default, filterable=False, **common)
+    if setting.type is bool:
+        return gr.Checkbox(value=setting.default, **common)
+    if setting.type is str:
+        return gr.Textbox(value=setting.default, max_lines=1, **common)
+    assert setting.low is not None
+    assert setting.high is not None
     return gr.Slider(
-        knob.low, knob.high, value=knob.default, step=knob.step, buttons=["reset"], **common
+        setting.low,
+        setting.high,
+        value=setting.default,
+        step=setting.step,
+        buttons=["reset"],
+        **common,
     )
 
 
@@ -49,24 +51,25 @@ def _typeset(text: str) -> str:
 
 
 def settings_from(values: Sequence[Any]) -> Settings:
-    """Settings from the values of all controls in the order of `NAMES`.
+    """Settings from the values of all controls in the order of `names`.
 
     Raises:
         gr.Error: With the sentence of the `ZsasError`, for a value out of range.
     """
     try:
-        return Settings.from_dict(dict(zip(NAMES, values, strict=True)))
+        return Settings.from_dict(dict(zip(names(), values, strict=True)))
     except ZsasError as error:
         raise gr.Error(str(error), print_exception=False) from None
 
 
 def to_query(settings: Settings, **others: str) -> str:
-    """The settings that differ from their defaults, and other non-empty pairs, as a query string."""
+    """The settings that differ from their system's defaults, and other non-empty pairs, as a query string."""
     pairs = {key: value for key, value in others.items() if value}
-    for knob in knobs():
-        value = getattr(settings, knob.name)
-        if value != knob.default:
-            pairs[knob.name] = (
+    usual = Settings(system=settings.system)
+    for setting in all_settings():
+        value = getattr(settings, setting.name)
+        if value != getattr(usual if setting.name != "system" else Settings(), setting.name):
+            pairs[setting.name] = (
                 f"{value:g}"
                 if isinstance(value, float)
                 else str(value).lower()
@@ -82,11 +85,13 @@ def from_query(query: Mapping[str, str]) -> tuple[Settings, list[str]]:
     Parameters that are no settings are left alone, because a URL carries other things as well.
     """
     settings, refused = Settings(), []
-    for knob in knobs():
-        if knob.name not in query:
+    known = {setting.name: setting for setting in all_settings()}
+    for name in (*known, *(old for old in RENAMED if old in query)):
+        if name not in query:
             continue
         try:
-            settings = settings.replace(**{knob.name: knob.parse(query[knob.name])})
+            value = known[name].parse(query[name]) if name in known else query[name]
+            settings = settings.replace(**{name: value})
         except ZsasError as error:
             refused.append(str(error))
     return settings, refused

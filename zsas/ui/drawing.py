@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas import draw
-from zsas.result import Points, Region
+from zsas.prompts import Points
+from zsas.result import Region
+from zsas.stages import Area, Boxes, HeatMap, Layer, PointMarks, Stage
 
 PHOTO_SIDE = 1280
 MAP_SIDE = 320
@@ -213,3 +215,24 @@ def box_marks(boxes: NDArray[np.float32]) -> str:
         shape = f'x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}"'
         pieces.append(f'<rect class="zs-edge" {shape}/><rect class="zs-box" {shape}/>')
     return "".join(pieces)
+
+
+_AREA_CLASS = {"fill": "zs-mask", "faint": "zs-mask zs-faint", "line": "zs-mask zs-line"}
+
+
+def layers(stage: Stage, shape: Sequence[int], *, scaled: bool = False) -> list[str]:
+    """The pieces of SVG of a stage over the image, from below; see `zsas.draw.stage` for its picture as a file."""
+    return [PHOTO, *(_layer(layer, shape, scaled) for layer in stage.layers)]
+
+
+def _layer(layer: Layer, shape: Sequence[int], scaled: bool) -> str:
+    if isinstance(layer, HeatMap):
+        return heat(layer.values, scaled=scaled)
+    if isinstance(layer, PointMarks):
+        return point_marks(layer.points, shape, 1.7)
+    if isinstance(layer, Boxes):
+        return box_marks(layer.xyxy)
+    assert isinstance(layer, Area)
+    if layer.style == "hatch":
+        return f'<path class="zs-ring" fill-rule="evenodd" d="{path_of(layer.mask)}"/>'
+    return area(layer.mask, _AREA_CLASS[layer.style])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,17 +15,9 @@ from zsas.images import digest
 from zsas.models import PRESETS
 from zsas.result import Result
 from zsas.settings import Settings
+from zsas.stages import Stage
 from zsas.ui import gpu
 from zsas.ui.visitor import Click
-
-
-class Sized(Protocol):
-    """A part of an encoding."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory."""
-        ...
 
 
 class EncodingLike(Protocol):
@@ -38,13 +29,8 @@ class EncodingLike(Protocol):
         ...
 
     @property
-    def patches(self) -> Sized:
-        """What CLIP gave."""
-        ...
-
-    @property
-    def sam(self) -> Sized:
-        """What SAM gave."""
+    def nbytes(self) -> int:
+        """Bytes of memory."""
         ...
 
 
@@ -55,31 +41,19 @@ class SegmenterLike(Protocol):
         """An `EncodingLike` of an image; seconds on a CPU."""
         ...
 
+    def begin(self, image: NDArray[np.uint8], settings: Settings) -> Any:
+        """The same with what the anomaly map needs; the rest is added to it when it is first needed."""
+        ...
+
     def segment(self, encoding: Any, settings: Settings, clicks: Sequence[Click]) -> Result:
         """The result of an encoded image; milliseconds."""
         ...
 
     def stages(
         self, source: Any, settings: Settings, clicks: Sequence[Click]
-    ) -> Iterator[tuple[str, Result]]:
-        """(name, result so far) after each stage, of an encoding, or of an image that is encoded on the way."""
+    ) -> Iterator[Stage | Result]:
+        """The stages of an encoding as they are found, then the result."""
         ...
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """An encoding that knows its bytes."""
-
-    encoding: EncodingLike
-
-    @property
-    def nbytes(self) -> int:
-        parts: tuple[Sized, ...] = (
-            self.encoding.image,
-            self.encoding.patches,
-            self.encoding.sam,
-        )
-        return sum(int(part.nbytes) for part in parts)
 
 
 class Engine:
@@ -113,7 +87,7 @@ class Engine:
         self._load, self._fallback = load, fallback
         self._loading: threading.Thread | None = None
         self._locks = {name: threading.Lock() for name in PRESETS}
-        self._encodings: ByteBudgetCache[_Kept] = ByteBudgetCache(budget)
+        self._encodings: ByteBudgetCache[EncodingLike] = ByteBudgetCache(budget)
         self._images: ByteBudgetCache[NDArray[np.uint8]] = ByteBudgetCache(budget // 2)
         self._newest: dict[str, tuple[Any, Any]] = {}
         self._visited = threading.Event()
@@ -197,8 +171,7 @@ class Engine:
         newest, encoding = self._newest.get("encoding", (None, None))
         if slot == newest:
             return encoding
-        kept = self._encodings.get(slot)
-        return None if kept is None else kept.encoding
+        return self._encodings.get(slot)
 
     def encode(self, preset: str, image: str, settings: Settings) -> Any:
         """The encoding of an image, computed where it is not known; seconds on a CPU.
@@ -211,10 +184,13 @@ class Engine:
             pixels = self._image_or_say_so(image)
             self.segmenter(preset)
             encoding = gpu.encode(preset, pixels, settings)
-            slot = (preset, image, settings.encoding_key)
-            self._encodings.put(slot, _Kept(encoding))
-            self._newest["encoding"] = (slot, encoding)
+            self._keep(preset, image, settings, encoding)
         return encoding
+
+    def _keep(self, preset: str, image: str, settings: Settings, encoding: EncodingLike) -> None:
+        slot = (preset, image, settings.encoding_key)
+        self._encodings.put(slot, encoding)
+        self._newest["encoding"] = (slot, encoding)
 
     def decide(
         self, preset: str, encoding: Any, settings: Settings, clicks: tuple[Click, ...] = ()
@@ -225,20 +201,21 @@ class Engine:
 
     def stages(
         self, preset: str, image: str, settings: Settings, clicks: tuple[Click, ...] = ()
-    ) -> Iterator[tuple[str, Result]]:
-        """(name, result so far) after each stage, encoding the image on the way where it is not known.
+    ) -> Iterator[Stage | Result]:
+        """The stages as they are found, then the result; the image is encoded on the way where it is not known.
 
         Raises:
             ZsasError: If the image was let go or the preset cannot be loaded.
         """
         self.segmenter(preset)
-        known = self.known(preset, image, settings) is not None
+        encoding = self.known(preset, image, settings)
         # What a ZeroGPU's process encodes on the way is gone after the call, so there it is encoded first.
-        first = known or gpu.ZERO
-        source = self.encode(preset, image, settings) if first else self._image_or_say_so(image)
-        yield from gpu.stages(preset, source, settings, clicks)
-        if not known:
-            self.encode(preset, image, settings)
+        if encoding is None and gpu.ZERO:
+            encoding = self.encode(preset, image, settings)
+        elif encoding is None:
+            encoding = gpu.SEGMENTERS[preset].begin(self._image_or_say_so(image), settings)
+        yield from gpu.stages(preset, encoding, settings, clicks)
+        self._keep(preset, image, settings, encoding)  # once more: SAM's features have joined it
 
     def _image_or_say_so(self, key: str) -> NDArray[np.uint8]:
         image = self.image(key)

@@ -15,6 +15,7 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
+from zsas.export import save
 from zsas.result import Result
 
 try:
@@ -97,7 +98,7 @@ def save_all(result: Result, name: str) -> dict[str, Path]:
     stem = stem_of(name)
     folder = new_folder()
     inside = folder / stem
-    files = result.save(inside, stages=True, stem=stem)
+    files = save(result, inside, stages=True, stem=stem)
     kept = {key: files[key] for key in ("mask", "score", "overlay", "json")}
     kept["zip"] = zip_folder(inside, folder / f"{stem}.zip")
     return kept

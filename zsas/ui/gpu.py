@@ -65,8 +65,6 @@ def decide(preset: str, encoding: Any, settings: Settings, clicks: Sequence[Any]
 
 
 @_gpu(_for_decide)
-def stages(
-    preset: str, source: Any, settings: Settings, clicks: Sequence[Any]
-) -> Iterator[tuple[str, Any]]:
-    """(name, result so far) after each stage; `source` is an encoding, or a photo that is encoded on the way."""
+def stages(preset: str, source: Any, settings: Settings, clicks: Sequence[Any]) -> Iterator[Any]:
+    """The stages of an encoding as they are found, then the result."""
     yield from SEGMENTERS[preset].stages(source, settings, clicks)

@@ -1,4 +1,4 @@
-"""What stands on the page, and where: photo on the left, verdict and knobs on the right, tabs below."""
+"""What stands on the page, and where: photo on the left, verdict and settings on the right, tabs below."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from zsas.models import PRESETS
-from zsas.settings import knobs
-from zsas.ui import snippets, views
-from zsas.ui.controls import GROUPS, NAMES, control
+from zsas.settings import all_groups, all_settings
+from zsas.ui import screen, snippets, views
+from zsas.ui.controls import control, names
 from zsas.ui.engine import Engine
 from zsas.ui.examples import Examples
 from zsas.ui.gradio_internals import gr
@@ -83,8 +83,8 @@ class Side:
 
     @property
     def settings(self) -> list[Any]:
-        """The controls in the order of `NAMES`."""
-        return [self.controls[name] for name in NAMES]
+        """The controls in the order of `names()`."""
+        return [self.controls[name] for name in names()]
 
 
 @dataclass(frozen=True)
@@ -232,17 +232,19 @@ def _side() -> Side:
     verdict = html(views.welcome(), elem_id="zs-verdict")
     regions = html("", elem_id="zs-regions", js_on_load=script("regions"))
     facts = html("", elem_id="zs-facts")
-    controls: dict[str, Any] = {"object_name": control(knob_named("object_name"))}
+    controls: dict[str, Any] = {"object_name": control(setting_named("object_name"))}
     with gr.Row(elem_id="zs-actions"):
         run = gr.Button("Run", variant="primary", elem_id="zs-run")
         stop = gr.Button("Stop", elem_id="zs-stop")
-    for knob in sorted((k for k in knobs() if k.front), key=lambda k: k.name != "threshold"):
-        controls[knob.name] = control(knob)
-    for group, title in GROUPS.items():
-        with gr.Accordion(title, open=False):
-            for knob in knobs():
-                if knob.group == group and knob.name not in controls:
-                    controls[knob.name] = control(knob)
+    for setting in sorted(
+        (k for k in all_settings() if k.front), key=lambda k: k.name != "threshold"
+    ):
+        controls[setting.name] = control(setting)
+    for group in all_groups():
+        with gr.Accordion(group.title, open=False):
+            for setting in all_settings():
+                if setting.group == group.key and setting.name not in controls:
+                    controls[setting.name] = control(setting)
     scaled = gr.Checkbox(
         False,
         label="Stretch colours to this photo",
@@ -256,7 +258,7 @@ def _side() -> Side:
             html_template='<button type="button" class="zs-link">Copy link</button>',
             elem_id="zs-link",
             js_on_load=script("link"),
-            names=",".join((*NAMES, "example", "preset", "points")),
+            names=",".join((*names(), "example", "preset", "points")),
         )
     return Side(verdict, regions, facts, controls, run, stop, scaled, reset, link)
 
@@ -264,7 +266,9 @@ def _side() -> Side:
 def _tabs() -> Tabs:
     with gr.Tabs(elem_id="zs-tabs"):
         with gr.Tab("Why", id="why") as why:
-            gallery = html(views.no_stages(), elem_id="zs-gallery", js_on_load=script("gallery"))
+            gallery = html(
+                screen.closed().gallery, elem_id="zs-gallery", js_on_load=script("gallery")
+            )
         with gr.Tab("Before and after", id="slider") as slider_tab:
             slider = gr.ImageSlider(
                 label="Photo and result",
@@ -375,9 +379,9 @@ def _codes() -> list[Any]:
     ]
 
 
-def knob_named(name: str) -> Any:
-    """The knob of a setting."""
-    return next(knob for knob in knobs() if knob.name == name)
+def setting_named(name: str) -> Any:
+    """The setting of a setting."""
+    return next(setting for setting in all_settings() if setting.name == name)
 
 
 def html(value: str, **options: Any) -> gr.HTML:

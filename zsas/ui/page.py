@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zsas.models import PRESETS
 from zsas.ui import api
-from zsas.ui.controls import NAMES
+from zsas.ui.controls import names
 from zsas.ui.engine import Engine
 from zsas.ui.events.batch import BatchEvents
 from zsas.ui.events.compare import CompareEvents
@@ -41,7 +41,7 @@ def build(engine: Engine, examples: Examples) -> gr.Blocks:
 def _endpoints(site: Site) -> None:
     """The two named endpoints, each behind a button that nobody sees."""
     settings = site.parts.side.settings
-    assert len(settings) == len(NAMES)
+    assert len(settings) == len(names())
     with gr.Column(visible=False):
         image = UploadedImage(label="image", type="filepath", image_mode=None)
         files = UploadedFiles(label="files", file_count="multiple", type="filepath")

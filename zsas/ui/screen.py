@@ -10,6 +10,8 @@ from typing import Any
 from zsas.errors import ZsasError
 from zsas.result import Result
 from zsas.settings import Settings
+from zsas.stages import Stage, StageSpec
+from zsas.systems import system_named
 from zsas.ui import views
 from zsas.ui.controls import to_query
 from zsas.ui.engine import Engine
@@ -45,6 +47,11 @@ class Screen:
         return self.outputs()[1:]
 
 
+def stages_of(settings: Settings) -> tuple[StageSpec, ...]:
+    """The stages that the chosen system can show, in order."""
+    return system_named(settings.system, refiner=settings.refiner).stages
+
+
 def open_image(engine: Engine, path: str) -> Session:
     """Take in an uploaded file.
 
@@ -73,13 +80,19 @@ def opened(engine: Engine, session: Session, verdict: str = "") -> Screen:
         session,
         viewer="" if image is None else views.bare_photo(image.shape),
         verdict=verdict or views.busy("Looking at the photo"),
-        gallery=views.no_stages(None if image is None else image.shape),
+        gallery=views.gallery(
+            stages_of(Settings()), (), None if image is None else image.shape, coming=True
+        ),
     )
 
 
 def closed() -> Screen:
     """The screen without a photo."""
-    return Screen(Session(), verdict=views.welcome(), gallery=views.no_stages())
+    return Screen(
+        Session(),
+        verdict=views.welcome(),
+        gallery=views.gallery(stages_of(Settings()), (), None, coming=True),
+    )
 
 
 def run(
@@ -95,16 +108,24 @@ def run(
     yield dataclasses.replace(started, verdict=views.busy("Encoding the photo"))
     try:
         result = None
-        for name, result in engine.stages(preset, session.image, settings, session.clicks):
-            if name == "fused":
-                continue  # shown below, when the photo's encoding is kept for the next decision
-            upto = views.ORDER[name]
-            title = views.STAGES[upto][1].lower()
+        found: list[Stage] = []
+        declared = stages_of(settings)
+        image = engine.image(session.image)
+        for step in engine.stages(preset, session.image, settings, session.clicks):
+            if isinstance(step, Result):
+                result = step
+                continue
+            if step.spec == declared[-1]:
+                continue  # shown below, with the verdict
+            found.append(step)
+            assert image is not None
+            number = declared.index(step.spec) + 1
+            title = step.spec.title.lower()
             yield Screen(
                 session,
-                viewer=views.viewer(result, scaled=scaled, upto=upto),
-                verdict=views.busy(f"Stage {upto + 1} of {len(views.STAGES)}: {title}"),
-                gallery=views.stages(result, scaled=scaled, upto=upto),
+                viewer=views.viewer(image.shape, found, scaled=scaled),
+                verdict=views.busy(f"Stage {number} of {len(declared)}: {title}"),
+                gallery=views.gallery(declared, found, image.shape, scaled=scaled, coming=True),
             )
     except ZsasError as error:
         yield opened(engine, session, views.sorry(str(error)))
@@ -136,10 +157,12 @@ def decided(result: Result, session: Session, preset: str, scaled: bool) -> Scre
     clicks = ";".join(f"{x:.0f},{y:.0f},{label}" for x, y, label in session.clicks)
     return Screen(
         session,
-        viewer=views.viewer(result, scaled=scaled),
+        viewer=views.viewer(result.image.shape, result.stages, result, scaled=scaled),
         verdict=views.verdict(result),
         regions=views.regions(result),
-        gallery=views.stages(result, scaled=scaled),
+        gallery=views.gallery(
+            stages_of(result.settings), result.stages, result.image.shape, scaled=scaled
+        ),
         facts=views.facts(result),
         link=to_query(
             result.settings,

@@ -63,7 +63,7 @@ def load_segmenter(preset: str) -> Any:
     Its own cache holds maps, and encodings only on their way to the engine, which keeps them.
     """
     from zsas.device import keep_freed_memory
-    from zsas.pipeline import Segmenter
+    from zsas.segmenter import Segmenter
 
     keep_freed_memory()
     adapter = None

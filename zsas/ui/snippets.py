@@ -13,7 +13,7 @@ answer, mask, score_map, overlay, everything = client.predict(
     threshold=0.4,
     api_name="/segment",
 )
-print(answer["verdict"])
+print(answer["sentence"])
 for region in answer["regions"]:
     print(region["box"], region["score"])
 print(mask)  # a PNG in a temporary folder

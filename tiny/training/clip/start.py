@@ -17,7 +17,7 @@ from tiny.training.clip.model import TrainModel, load_model, vision_tokens
 from tiny.training.clip.recipe import PATCH, SCALE, Recipe
 from tiny.training.clip.tasks import Sentences, normalise
 from tiny.training.tokenizer import NOUNS, sentences, train_tokenizer
-from zsas.text import DEFAULT_OBJECT
+from zsas.backbones.text import DEFAULT_OBJECT
 
 
 def build(

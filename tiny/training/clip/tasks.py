@@ -16,8 +16,8 @@ from transformers import CLIPTokenizer
 from tiny.training.cache import Batch, DatasetCache
 from tiny.training.clip.recipe import PATCH, Recipe
 from tiny.training.tokenizer import NOUNS
-from zsas.clip import PIXEL_MEAN, PIXEL_STD
-from zsas.text import DEFAULT_OBJECT, TEMPLATES, prompt_sentences
+from zsas.backbones.clip import PIXEL_MEAN, PIXEL_STD
+from zsas.backbones.text import DEFAULT_OBJECT, TEMPLATES, prompt_sentences
 
 
 class Sentences:

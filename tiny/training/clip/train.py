@@ -27,9 +27,9 @@ from tiny.training.clip.start import build, start_from_clip
 from tiny.training.clip.stream import TaskStream, stage_at
 from tiny.training.clip.tasks import Sentences, Task
 from tiny.training.tokenizer import load_tokenizer
+from zsas.backbones.text import ENSEMBLE
 from zsas.errors import ZsasError
-from zsas.localizers.linear import Adapter, AdapterCard
-from zsas.text import ENSEMBLE
+from zsas.localizers.adapter import Adapter, AdapterCard
 from zsas.training.checkpoint import CurveLog, load_checkpoint, plot_curves, save_checkpoint
 
 BACKBONE = "zsas/tiny"
@@ -287,7 +287,7 @@ def export(
         trained_categories=TRAIN_FAMILIES,
         text_ensemble=ENSEMBLE,
         scale=SCALE,
-        looks=TTA_VIEWS,
+        views=TTA_VIEWS,
     )
     Adapter(
         card,

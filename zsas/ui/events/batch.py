@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from zsas.cancellation import cancellable
 from zsas.errors import ZsasError
-from zsas.stopping import heeding
 from zsas.ui import batch, views
 from zsas.ui.controls import settings_from
 from zsas.ui.events.site import HEAVY, HIDDEN, LIGHT, Site
@@ -49,7 +49,7 @@ class BatchEvents:
             yield note("Reading the files."), gr.DownloadButton(visible=False)
             steps = batch.run(self.site.engine, files or [], preset, settings_from(values))
             visit = self.site.visit(request)
-            for progress in heeding(steps, lambda: visit.stopped):
+            for progress in cancellable(steps, lambda: visit.stopped):
                 ready = gr.skip()
                 if progress.archive is not None:
                     ready = gr.DownloadButton(value=str(progress.archive), visible=True)

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from zsas.cancellation import Cancelled, until_cancelled
 from zsas.errors import ZsasError
 from zsas.images import read_mask
-from zsas.stopping import Stopped, until_stopped
 from zsas.ui import compare
 from zsas.ui.controls import settings_from
 from zsas.ui.events.site import HEAVY, HIDDEN, LIGHT, Site
@@ -61,8 +61,8 @@ class CompareEvents:
             elif example is not None:
                 mask = example.truth()
             steps = compare.compare(engine, session, preset, settings_from(values), mask)
-            with contextlib.suppress(Stopped):
-                yield from until_stopped(steps, self.site.visit(request).unwanted())
+            with contextlib.suppress(Cancelled):
+                yield from until_cancelled(steps, self.site.visit(request).unwanted())
         except ZsasError as error:
             text = str(error).replace(truth, "The mask") if truth else str(error)
             raise gr.Error(text, print_exception=False) from None

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from zsas.cancellation import Cancelled, until_cancelled
 from zsas.errors import ZsasError
-from zsas.settings import Settings, knobs
-from zsas.stopping import Stopped, until_stopped
+from zsas.settings import Settings, all_settings
 from zsas.ui import drawing, export, screen, views
-from zsas.ui.controls import NAMES, settings_from
+from zsas.ui.controls import names, settings_from
 from zsas.ui.events.site import HEAVY, HIDDEN, LATEST, LIGHT, LINE, SPEAKING, Site
 from zsas.ui.gradio_internals import events_in_line, gr
 from zsas.ui.layout import DOWNLOADS, TAKE, engine_line, note, plain, status_line
@@ -53,11 +53,20 @@ class ImageEvents:
     def _wire_settings(self) -> None:
         parts = self.site.parts
         side, head = parts.side, parts.head
-        encoding = [side.controls[knob.name] for knob in knobs() if knob.encoding]
+        system = side.controls["system"]
+        encoding = [
+            side.controls[one.name]
+            for one in all_settings()
+            if one.encoding and one.name != "system"
+        ]
         name = side.controls["object_name"]
-        others = [side.controls[knob.name] for knob in knobs() if not knob.encoding]
+        others = [side.controls[setting.name] for setting in all_settings() if not setting.encoding]
         again = [side.run.click, name.submit, *(control.input for control in encoding)]
         self.run_after(gr.on(again, self._join, [parts.session], side.verdict, **LIGHT))
+        chosen = system.input(
+            self._take_system, [system, side.controls["object_name"]], side.settings, **LIGHT
+        )
+        self.run_after(chosen.success(self._join, [parts.session], side.verdict, **LIGHT))
         self.run_after(
             head.preset.input(
                 self._switch,
@@ -111,6 +120,11 @@ class ImageEvents:
         )
 
     # What the events call
+
+    def _take_system(self, system: str, object_name: str) -> list[Any]:
+        """A system's own defaults in all controls; what the image shows stays."""
+        settings = Settings(system=system, object_name=object_name)
+        return [getattr(settings, name) for name in names()]
 
     def showing(self, session: Session) -> tuple[Any, ...]:
         """The values for `Parts.opened`, with an image or without."""
@@ -197,9 +211,9 @@ class ImageEvents:
         steps = screen.run(engine, session, preset, settings_from(values), scaled)
         visit.running, visit.late = True, False
         try:
-            for shown in until_stopped(steps, visit.unwanted()):
+            for shown in until_cancelled(steps, visit.unwanted()):
                 yield shown.drawn()
-        except Stopped:
+        except Cancelled:
             # Whatever else the visitor turned to draws itself. A generator without any item would empty its outputs.
             verdict = self._stopped_verdict(session)
             yield (
@@ -232,7 +246,7 @@ class ImageEvents:
 
     def _reset(self) -> tuple[Any, ...]:
         settings = Settings()
-        return tuple(getattr(settings, name) for name in NAMES)
+        return tuple(getattr(settings, name) for name in names())
 
     def _switch(
         self, preset: str, session: Session, request: gr.Request
@@ -260,7 +274,7 @@ class ImageEvents:
     def _stopped_verdict(self, session: Session) -> str:
         if not session.image:
             return views.welcome()
-        return views.waiting("Stopped", "Press Run to start again.")
+        return views.waiting("Cancelled", "Press Run to start again.")
 
     def _refresh(
         self, tab: str, session: Session, preset: str, scaled: bool, *values: Any
@@ -282,7 +296,7 @@ class ImageEvents:
         ]
         height, width = result.mask.shape
         words = note(
-            f"{plain(result.verdict)} All files are {width} × {height} px and lossless; "
+            f"{plain(result.sentence)} All files are {width} × {height} px and lossless; "
             "in the 16-bit score map 65535 is a score of 1."
         )
         return (gr.skip(), words, *buttons)

@@ -7,7 +7,7 @@ from typing import Any
 
 from zsas.models import PRESETS
 from zsas.ui import screen, snippets
-from zsas.ui.controls import NAMES, from_query
+from zsas.ui.controls import from_query, names
 from zsas.ui.events.image import ImageEvents
 from zsas.ui.events.site import HIDDEN, LIGHT, SPEAKING, Site
 from zsas.ui.gradio_internals import forget_values, gr, uncover
@@ -63,7 +63,7 @@ class VisitEvents:
             assert image is not None
             clicks = screen.parse_points(query.get("points", ""), image.shape)
             session = dataclasses.replace(session, clicks=clicks)
-        values = [getattr(settings, name) for name in NAMES]
+        values = [getattr(settings, name) for name in names()]
         return (*self.image.showing(session), preset, examples.html(session.example), *values)
 
     def _complain(self, request: gr.Request) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.helpers.models import small_segmenter
+from zsas.cancellation import Cancelled, raise_if_cancelled, until_cancelled
 from zsas.settings import Settings
-from zsas.stopping import Stopped, heed, until_stopped
 
 
 def test_an_encoding_ends_between_two_blocks_and_leaves_nothing_half_done(photo):
@@ -18,14 +18,14 @@ def test_an_encoding_ends_between_two_blocks_and_leaves_nothing_half_done(photo)
         asked.append(1)
         return len(asked) == 3
 
-    with pytest.raises(Stopped):
-        list(until_stopped(segmenter.stages(photo, Settings()), stop))
+    with pytest.raises(Cancelled):
+        list(until_cancelled(segmenter.stages(photo, Settings()), stop))
     assert len(asked) == 3
-    assert segmenter.photos_encoded == {"clip": 0, "sam": 0}
+    assert segmenter.images_encoded == {"localizer": 0, "sam": 0}
     assert segmenter.encode(photo).key  # and later work of the same thread is not stopped
 
 
-def test_sams_blocks_heed_it_too(photo):
+def test_sams_blocks_can_be_cancelled_too(photo):
     segmenter = small_segmenter()
     blocks = segmenter.clip.depth
     asked = []
@@ -34,18 +34,18 @@ def test_sams_blocks_heed_it_too(photo):
         asked.append(1)
         return len(asked) == blocks + 4  # two more steps: the map and the region
 
-    with pytest.raises(Stopped):
-        list(until_stopped(segmenter.stages(photo, Settings()), stop))
-    assert segmenter.photos_encoded == {"clip": 1, "sam": 0}
+    with pytest.raises(Cancelled):
+        list(until_cancelled(segmenter.stages(photo, Settings()), stop))
+    assert segmenter.images_encoded == {"localizer": 1, "sam": 0}
 
 
 def test_what_nobody_stops_comes_whole_even_from_several_threads():
     def steps() -> Iterator[int]:
         for number in range(4):
-            heed()
+            raise_if_cancelled()
             yield number
 
-    wanted = until_stopped(steps(), lambda: False)
+    wanted = until_cancelled(steps(), lambda: False)
     found: list[int] = []
     for _ in range(4):
         thread = threading.Thread(target=lambda: found.append(next(wanted)))

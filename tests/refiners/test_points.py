@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from zsas.frames import SamFrame
-from zsas.points import (
-    extreme_region,
-    kernel_size_in_photo,
+from zsas.refiners.base import extreme_region
+from zsas.refiners.points import (
+    PointSettings,
+    kernel_size_in_image,
     point_prompts,
     ring_similarity,
     spaced_top_points,
     surrounding_ring,
 )
-from zsas.settings import Settings
 
 HEAT = np.array(
     [
@@ -39,7 +39,7 @@ HEAT = np.array(
     ],
 )
 def test_the_extreme_region_follows_the_threshold_mode(mode, threshold, count):
-    region = extreme_region(HEAT, Settings(threshold=threshold, threshold_mode=mode))
+    region = extreme_region(HEAT, threshold, mode)
     assert region.dtype == bool
     assert region.sum() == count
 
@@ -47,7 +47,7 @@ def test_the_extreme_region_follows_the_threshold_mode(mode, threshold, count):
 @pytest.mark.parametrize("mode", ["quantile", "otsu", "absolute"])
 def test_a_map_without_contrast_has_no_extreme_region(mode):
     flat = np.full((5, 5), 0.3, np.float32)
-    assert not extreme_region(flat, Settings(threshold_mode=mode)).any()
+    assert not extreme_region(flat, 0.55, mode).any()
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,10 @@ def test_a_cross_is_opencvs():
         assert np.array_equal(surrounding_ring(region, "cross", size), wanted)
 
 
-def test_kernel_sizes_follow_the_reference_side():
-    assert kernel_size_in_photo(Settings(kernel_size=25), 2048, 1000) == 50
-    assert kernel_size_in_photo(Settings(kernel_size=25, reference_side=0), 2048, 1000) == 25
-    assert kernel_size_in_photo(Settings(kernel_size=25), 32, 32) == 3
+def test_kernel_sizes_follow_the_reference_size():
+    assert kernel_size_in_image(25, 1024, 2048, 1000) == 50
+    assert kernel_size_in_image(25, 0, 2048, 1000) == 25
+    assert kernel_size_in_image(25, 1024, 32, 32) == 3
 
 
 def test_points_at_a_distance_keep_it():
@@ -177,8 +177,8 @@ def _points_of_a_hill(side: int, spacing: float, mode: str, reference: int) -> n
     """Positive points, best first, on a hill in the middle of a square photo, its shape the same at every size."""
     y, x = (np.mgrid[:side, :side] + 0.5) / side - 0.5
     heat = np.exp(-8 * (x**2 + 1.1 * y**2)).astype(np.float32)
-    settings = Settings(
-        k_positive=4, negatives=False, spacing=spacing, spacing_mode=mode, reference_side=reference
+    settings = PointSettings(
+        k_positive=4, negatives=False, spacing=spacing, spacing_mode=mode, reference_size=reference
     )
     frame = SamFrame(side, side, side=128, stride=16)
     region = heat > 0.3
@@ -210,7 +210,7 @@ def test_positives_are_hot_and_negatives_differ():
     heat[50:70, 40:60] = np.linspace(0.6, 0.9, 20)
     region = heat > 0.5
     ring = surrounding_ring(region, "rectangle", 31)
-    settings = Settings(k_positive=2, k_negative=2, spacing=10, reference_side=0)
+    settings = PointSettings(k_positive=2, k_negative=2, spacing=10, reference_size=0)
     points, labels = point_prompts(heat, region, ring, _two_sided_features(frame), frame, settings)
     assert labels.tolist() == [1, 1, 0, 0]
     assert all(region[int(y), int(x)] for x, y in points[:2])
@@ -222,12 +222,14 @@ def test_negatives_can_be_switched_off_and_an_empty_region_has_no_points():
     frame = SamFrame(64, 64, side=128, stride=16)
     features = np.ones((2, 8, 8), np.float32)
     region = np.zeros((64, 64), bool)
-    nothing, no_labels = point_prompts(HEAT_64, region, region, features, frame, Settings())
+    nothing, no_labels = point_prompts(HEAT_64, region, region, features, frame, PointSettings())
     assert nothing.shape == (0, 2)
     assert no_labels.shape == (0,)
     region[10:20, 10:20] = True
     ring = surrounding_ring(region, "ellipse", 5)
-    _, labels = point_prompts(HEAT_64, region, ring, features, frame, Settings(negatives=False))
+    _, labels = point_prompts(
+        HEAT_64, region, ring, features, frame, PointSettings(negatives=False)
+    )
     assert set(labels.tolist()) == {1}
 
 
@@ -235,7 +237,7 @@ def test_a_region_that_fills_the_photo_has_positives_only():
     frame = SamFrame(64, 64, side=128, stride=16)
     everything = np.ones((64, 64), bool)
     features = np.ones((2, 8, 8), np.float32)
-    _, labels = point_prompts(HEAT_64, everything, ~everything, features, frame, Settings())
+    _, labels = point_prompts(HEAT_64, everything, ~everything, features, frame, PointSettings())
     assert labels.tolist() == [1, 1, 1]
 
 

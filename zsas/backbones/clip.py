@@ -22,9 +22,9 @@ from torch import Tensor
 from transformers import CLIPModel
 from transformers.activations import ACT2FN
 
+from zsas.backbones.text import prompt_sentences
+from zsas.cancellation import raise_if_cancelled
 from zsas.device import Precision, encoder_dtype
-from zsas.stopping import heed
-from zsas.text import prompt_sentences
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 """Mean of CLIP's training pixels, RGB in [0, 1]."""
@@ -37,7 +37,7 @@ _OBJECTS_KEPT = 256
 
 @dataclass(frozen=True)
 class VisionOutput:
-    """What one walk through the vision tower gives, for a batch of B images on a g × g patch grid.
+    """What a forward pass of the vision tower gives, for a batch of B images on a g × g patch grid.
 
     Attributes:
         blocks: Patch tokens after each asked block, block number → (B, g · g, width); the class token is dropped and
@@ -78,7 +78,7 @@ class ClipBackbone:
         self.model.vision_model.to(self.dtype)
         self.model.visual_projection.to(self.dtype)
         for layer in self.model.vision_model.encoder.layers:
-            layer.self_attn.register_forward_pre_hook(heed)
+            layer.self_attn.register_forward_pre_hook(raise_if_cancelled)
         self.tokenizer = tokenizer
         self.sentences_encoded = 0
         self._states: LRUCache[tuple[str, str], Tensor] = LRUCache(_OBJECTS_KEPT)
@@ -115,10 +115,10 @@ class ClipBackbone:
         return float(self.model.logit_scale.exp())
 
     def pixels(self, images: Sequence[NDArray[np.uint8]], resolution: int) -> Tensor:
-        """Photos squeezed to the CLIP frame and normalised.
+        """Images squeezed to the CLIP frame and normalised.
 
         Args:
-            images: RGB photos, uint8 (H, W, 3), of any sizes.
+            images: RGB images, uint8 (H, W, 3), of any sizes.
             resolution: Side of the square in pixels; rounded down to whole patches.
 
         Returns:
@@ -136,8 +136,51 @@ class ClipBackbone:
         std = torch.tensor(PIXEL_STD, device=self.device).view(1, 3, 1, 1)
         return ((pixels - mean) / std).to(self.dtype)
 
+    # The vision tower in steps, for localizers that read it in the middle.
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Patches, class token and positions before the first norm: (B, 3, R, R) → (B, 1 + g · g, width).
+
+        Positions are resized to the grid bicubically.
+        """
+        return self.model.vision_model.embeddings(pixels, interpolate_pos_encoding=True)
+
+    def pre_norm(self, tokens: Tensor) -> Tensor:
+        """The norm between the embeddings and the first block."""
+        return self.model.vision_model.pre_layrnorm(tokens)
+
+    @property
+    def layers(self) -> Sequence[Any]:
+        """The blocks of the vision tower, from the first."""
+        return self.model.vision_model.encoder.layers
+
+    def block(self, layer: Any, tokens: Tensor, activation: str | None = None) -> Tensor:
+        """One whole block: attention and MLP, each with its residual.
+
+        Args:
+            layer: One of `layers`.
+            tokens: (B, n, width).
+            activation: Run the MLP with this activation (`gelu`, `quick_gelu`) instead of the config's.
+        """
+        act = ACT2FN[activation or self.activation]
+        tokens = tokens + layer.self_attn(layer.layer_norm1(tokens))[0]
+        return tokens + layer.mlp.fc2(act(layer.mlp.fc1(layer.layer_norm2(tokens))))
+
+    def vv_attention(self, layer: Any, tokens: Tensor) -> Tensor:
+        """A block's attention output with weights softmax(V Vᵀ / √d), without residual or MLP."""
+        attention = layer.self_attn
+        values = attention.v_proj(layer.layer_norm1(tokens))
+        batch, length, width = values.shape
+        heads = values.view(batch, length, attention.num_heads, -1).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(heads, heads, heads)
+        return attention.out_proj(mixed.transpose(1, 2).reshape(batch, length, width))
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Final norm and projection to the space that images and sentences share: (…, width) → (…, projection)."""
+        return self.model.visual_projection(self.model.vision_model.post_layernorm(tokens))
+
     @torch.inference_mode()
-    def look(
+    def forward_vision(
         self,
         pixels: Tensor,
         *,
@@ -145,38 +188,31 @@ class ClipBackbone:
         vv_blocks: int = 0,
         activation: str | None = None,
     ) -> VisionOutput:
-        """One walk through the vision tower.
+        """Forward pass of the vision tower.
 
         Args:
-            pixels: (B, 3, R, R) from `pixels`; positions are resized to the grid bicubically.
+            pixels: (B, 3, R, R) from `pixels`.
             blocks: Numbers of the blocks, counted from 1, whose output is kept.
             vv_blocks: In how many of the last blocks the V-V stream runs; 0 leaves it out. It starts as a copy of
-                the tokens and adds, block by block, the attention output with weights softmax(V Vᵀ / √d) instead of
-                softmax(Q Kᵀ / √d), without the MLP; the main stream stays as it is.
-            activation: Run the MLPs with this activation (`gelu`, `quick_gelu`) instead of the config's, for
-                adapters that were trained so.
+                the tokens and adds, block by block, the V-V attention output; the main stream stays as it is.
+            activation: Run the MLPs with this activation instead of the config's, for adapters that were trained so.
 
         Returns:
             The kept tokens, the V-V stream if asked for, and the image embedding.
         """
-        vision = self.model.vision_model
-        tokens = vision.pre_layrnorm(vision.embeddings(pixels, interpolate_pos_encoding=True))
-        act = ACT2FN[activation or self.activation]
+        tokens = self.pre_norm(self.embed(pixels))
         kept: dict[int, Tensor] = {}
         stream: Tensor | None = None
-        for number, layer in enumerate(vision.encoder.layers, start=1):
+        for number, layer in enumerate(self.layers, start=1):
             if vv_blocks and number > self.depth - vv_blocks:
                 stream = tokens if stream is None else stream
-                stream = stream + _vv_attention(layer, tokens)
-            tokens = tokens + layer.self_attn(layer.layer_norm1(tokens))[0]
-            tokens = tokens + layer.mlp.fc2(act(layer.mlp.fc1(layer.layer_norm2(tokens))))
+                stream = stream + self.vv_attention(layer, tokens)
+            tokens = self.block(layer, tokens, activation)
             if number in blocks:
                 kept[number] = tokens[:, 1:]
-        image = self.model.visual_projection(vision.post_layernorm(tokens[:, 0]))
-        vv = None
-        if stream is not None:
-            vv = self.model.visual_projection(vision.post_layernorm(stream[:, 1:]))
-        return VisionOutput(kept, vv, F.normalize(image.float(), dim=-1))
+        image = F.normalize(self.project(tokens[:, 0]).float(), dim=-1)
+        vv = None if stream is None else self.project(stream[:, 1:])
+        return VisionOutput(kept, vv, image)
 
     @torch.inference_mode()
     def encode_sentences(self, sentences: Sequence[str], activation: str | None = None) -> Tensor:
@@ -184,7 +220,7 @@ class ClipBackbone:
 
         Args:
             sentences: Any number of them.
-            activation: As in `look`: where it is another than the vision tower's own, the text tower is run with it
+            activation: As in `block`: where it is another than the vision tower's own, the text tower is run with it
                 too.
         """
         tower = self._text_tower(activation or self.activation)
@@ -219,7 +255,7 @@ class ClipBackbone:
         return tower
 
     def state_vectors(self, object_name: str, activation: str | None = None) -> Tensor:
-        """The two text vectors of an object, sound and defective: fp32 (2, projection), L2-normalised.
+        """The two text vectors of an object, normal and anomalous: fp32 (2, projection), L2-normalised.
 
         Each is the mean of its normalised sentences, normalised again. Kept per object name and activation, which is
         that of `encode_sentences`.
@@ -236,13 +272,3 @@ class ClipBackbone:
         with self._lock:
             self._states[key] = vectors
         return vectors
-
-
-def _vv_attention(layer: Any, tokens: Tensor) -> Tensor:
-    """Output of a block's attention with values in the place of queries and keys."""
-    attention = layer.self_attn
-    values = attention.v_proj(layer.layer_norm1(tokens))
-    batch, length, width = values.shape
-    heads = values.view(batch, length, attention.num_heads, -1).transpose(1, 2)
-    mixed = F.scaled_dot_product_attention(heads, heads, heads)
-    return attention.out_proj(mixed.transpose(1, 2).reshape(batch, length, width))

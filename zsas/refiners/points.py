@@ -1,51 +1,108 @@
 """PPG: positive points from CLIP, negative points from SAM's features, equations 1 to 8.
 
-Pure functions on arrays. Maps, masks and points are in the frame of the original photo; features are SAM's valid
+Pure functions on arrays. Maps, masks and points are in the frame of the original image; features are SAM's valid
 grid cells (see `zsas.frames`).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from zsas.declare import SettingsGroup, setting
 from zsas.frames import SamFrame, Window, reference_scale, window_of_mask
-from zsas.settings import KernelShape, Settings, Similarity, SpacingMode
+
+SpacingMode = Literal["distance", "stride"]
+KernelShape = Literal["ellipse", "rectangle", "cross"]
+Similarity = Literal["mean", "nearest"]
+
+
+@dataclass(frozen=True)
+class PointSettings(SettingsGroup, key="points", title="Region and points"):
+    """Region → ring → point prompts."""
+
+    k_positive: int = setting(
+        3,
+        "k positive",
+        "How many positive points are taken where the map is highest in the region.",
+        low=1,
+        high=20,
+        step=1,
+        symbol="k, P_h",
+        front=True,
+    )
+    k_negative: int = setting(
+        3,
+        "k negative",
+        "How many negative points are taken from the ring, where SAM's features differ most from the region's.",
+        low=1,
+        high=20,
+        step=1,
+        symbol="k, P_l",
+    )
+    negatives: bool = setting(True, "Negative points", "Use negative points.", symbol="P_l")
+    spacing: float = setting(
+        400.0,
+        "Point spacing",
+        "How far apart points of one label are kept; read as the spacing mode says.",
+        low=0.0,
+        high=2000.0,
+        step=10.0,
+        unit="px at the reference size",
+        symbol="400",
+    )
+    spacing_mode: SpacingMode = setting(
+        "stride",
+        "Spacing mode",
+        "Spacing is a distance between points, or a stride in the list of pixels ranked by score.",
+        symbol="400",
+    )
+    similarity: Similarity = setting(
+        "mean",
+        "Similarity",
+        "Each ring cell is compared with the mean feature of the region, or with the nearest of its features.",
+        symbol="Map_s",
+    )
+    kernel_shape: KernelShape = setting(
+        "ellipse",
+        "Kernel shape",
+        "Shape of the dilation that makes the ring around the region.",
+        symbol="N_a",
+    )
+    kernel_size: int = setting(
+        25,
+        "Kernel size",
+        "Width and height of the dilation that makes the ring around the region.",
+        low=3,
+        high=151,
+        step=1,
+        unit="px at the reference size",
+        symbol="N_a",
+        front=True,
+    )
+    reference_size: int = setting(
+        1024,
+        "Reference size",
+        "Spacing and kernel are pixels of the image scaled to this longest side.",
+        low=0,
+        high=4096,
+        step=1,
+        unit="px",
+        zero="the image's own pixels",
+        floor=64,
+    )
+
 
 _SHAPES: dict[KernelShape, int] = {
     "ellipse": cv2.MORPH_ELLIPSE,
     "rectangle": cv2.MORPH_RECT,
 }
 _LARGEST_ELLIPSE = 64
-"""Larger ones, in pixels, are discs of exact distance; below it OpenCV's own kernel is as quick."""
-
-
-def extreme_region(anomaly_map: NDArray[np.float32], settings: Settings) -> NDArray[np.bool_]:
-    """S_a: where Map_a lies above the threshold.
-
-    Args:
-        anomaly_map: Map_a, shape (H, W), in [0, 1].
-        settings: `threshold` and `threshold_mode` are read: the threshold is a value of the map (absolute), a share
-            of its maximum (relative), a quantile of its pixels, or Otsu's.
-
-    Returns:
-        S_a, bool (H, W). A map without contrast has no region under `quantile` and `otsu`.
-    """
-    level = settings.threshold
-    if settings.threshold_mode == "absolute":
-        return anomaly_map > level if level < 1.0 else anomaly_map >= 1.0
-    high = float(anomaly_map.max())
-    low = float(anomaly_map.min())
-    if settings.threshold_mode == "relative":
-        return (anomaly_map >= level * high) & (anomaly_map > 0)
-    if high - low < 1e-6:
-        return np.zeros(anomaly_map.shape, bool)
-    if settings.threshold_mode == "quantile":
-        return anomaly_map > np.quantile(anomaly_map, level)
-    grey = np.round((anomaly_map - low) / (high - low) * 255).astype(np.uint8)
-    otsu, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    return grey > otsu
+"""Larger kernels, in pixels, are discs of exact distance; below it OpenCV's own kernel is as quick."""
 
 
 def surrounding_ring(region: NDArray[np.bool_], shape: KernelShape, size: int) -> NDArray[np.bool_]:
@@ -54,10 +111,10 @@ def surrounding_ring(region: NDArray[np.bool_], shape: KernelShape, size: int) -
     Args:
         region: S_a, bool (H, W).
         shape: Kernel shape.
-        size: Kernel width and height in photo pixels, at least 1.
+        size: Kernel width and height in image pixels, at least 1.
 
     Returns:
-        N_a, bool (H, W); empty if the region is empty or fills the photo.
+        N_a, bool (H, W); empty if the region is empty or fills the image.
     """
     ring = np.zeros(region.shape, bool)
     window = window_of_mask(region, margin=size)
@@ -81,10 +138,9 @@ def _dilated(inside: NDArray[np.uint8], shape: KernelShape, size: int) -> NDArra
     return np.asarray(cv2.dilate(inside, kernel) > 0)
 
 
-def kernel_size_in_photo(settings: Settings, height: int, width: int) -> int:
-    """The kernel size in photo pixels, at least 3 so that a ring exists."""
-    scale = reference_scale(height, width, settings.reference_side)
-    return max(3, round(settings.kernel_size * scale))
+def kernel_size_in_image(kernel_size: int, reference_size: int, height: int, width: int) -> int:
+    """The kernel size in image pixels, at least 3 so that a ring exists."""
+    return max(3, round(kernel_size * reference_scale(height, width, reference_size)))
 
 
 def spaced_top_points(
@@ -146,13 +202,13 @@ def ring_similarity(
     Args:
         features: F, SAM's features of the valid cells, float32 (C, *frame.grid_hw).
         region: S_a, bool (H, W), not empty.
-        frame: The photo's geometry.
+        frame: The image's geometry.
         similarity: `mean`: with the mean of the L2-normalised features over S_a. `nearest`: with the most similar
             one among the cells that S_a covers by half, or most.
-        window: Part of the photo wanted; all of it if None.
+        window: Part of the image wanted; all of it if None.
 
     Returns:
-        Map_s of the photo's pixels, or the window's, float32, in [-1, 1].
+        Map_s of the image's pixels, or the window's, float32, in [-1, 1].
     """
     channels = features.shape[0]
     flat = features.reshape(channels, -1)
@@ -177,7 +233,7 @@ def point_prompts(
     ring: NDArray[np.bool_],
     features: NDArray[np.float32],
     frame: SamFrame,
-    settings: Settings,
+    settings: PointSettings,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """P = Concat(P_h, P_l), eqs 1 to 8.
 
@@ -186,11 +242,11 @@ def point_prompts(
         region: S_a or one component of it, bool (H, W).
         ring: N_a around `region`, bool (H, W).
         features: SAM's valid feature cells, float32 (C, *frame.grid_hw).
-        frame: The photo's geometry.
+        frame: The image's geometry.
         settings: k, spacing, similarity and whether negatives are used.
 
     Returns:
-        Points (x, y) in photo pixels, float32 (n, 2), and labels int64 (n,), 1 positive and 0 negative; both empty
+        Points (x, y) in image pixels, float32 (n, 2), and labels int64 (n,), 1 positive and 0 negative; both empty
         if the region is.
     """
     window = window_of_mask(region | ring)
@@ -199,7 +255,7 @@ def point_prompts(
     x0, y0, x1, y1 = window
     part = np.s_[y0:y1, x0:x1]
     height, width = anomaly_map.shape
-    scale = reference_scale(height, width, settings.reference_side)
+    scale = reference_scale(height, width, settings.reference_size)
     # A stride counts pixels in a list, so it grows with the area; a distance with the side.
     spacing = settings.spacing * (scale**2 if settings.spacing_mode == "stride" else scale)
     # Eqs 1 and 2: R_a is Map_a inside S_a, P_h its k highest pixels.

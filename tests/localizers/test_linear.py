@@ -12,32 +12,34 @@ from safetensors.torch import save_file
 from tests.helpers.models import (
     CPU,
     LetterTokenizer,
+    ReadyModels,
     small_adapter,
     small_backbone,
     small_clip,
     small_sam,
 )
+from zsas.backbones.clip import ClipBackbone
 from zsas.backbones.sam import Sam, TransformersSam
-from zsas.clip import ClipBackbone
 from zsas.errors import ZsasError
-from zsas.localizers import PatchFeatures, anomaly_map, image_probability
-from zsas.localizers.linear import Adapter, LinearLocalizer, read_adapter
-from zsas.localizers.training_free import TrainingFreeLocalizer
-from zsas.pipeline import Segmenter
+from zsas.localizers.adapter import Adapter, read_adapter
+from zsas.localizers.linear import Linear
+from zsas.localizers.patches import PatchFeatures, image_probability, text_map
+from zsas.localizers.vv import VV
+from zsas.segmenter import Segmenter
 from zsas.settings import Settings
 
 STATES = torch.eye(2)
 
 
 def features(pattern: list[list[float]], resolution: int = 4) -> PatchFeatures:
-    """One layer whose patches point to "defective" (1), to "sound" (0) or in between."""
+    """One layer whose patches point to "anomalous" (1), to "normal" (0) or in between."""
     angle = torch.tensor(pattern) * torch.pi / 2
     layer = torch.stack([torch.cos(angle), torch.sin(angle)], dim=-1)
     return PatchFeatures(layer[None, None], torch.tensor([0.0, 1.0]), resolution)
 
 
-def test_the_map_is_the_defective_share_of_a_softmax():
-    values = anomaly_map(features([[0, 1], [0.5, 0]], resolution=2), STATES, scale=2.0)
+def test_the_map_is_the_anomalous_part_of_a_softmax():
+    values = text_map(features([[0, 1], [0.5, 0]], resolution=2), STATES, scale=2.0)
     sure = 1 / (1 + np.exp(-2.0))
     np.testing.assert_allclose(values, [[1 - sure, sure], [0.5, 1 - sure]], atol=1e-3)
 
@@ -46,33 +48,31 @@ def test_layers_are_averaged_after_the_softmax():
     one = features([[0.0]], 1)
     other = features([[1.0]], 1)
     both = PatchFeatures(torch.cat([one.layers, other.layers], 1), one.image, 1)
-    values = anomaly_map(both, STATES, 3.0)
-    mean = (anomaly_map(one, STATES, 3.0) + anomaly_map(other, STATES, 3.0)) / 2
+    values = text_map(both, STATES, 3.0)
+    mean = (text_map(one, STATES, 3.0) + text_map(other, STATES, 3.0)) / 2
     np.testing.assert_allclose(values, mean, atol=1e-6)
 
 
-def test_looks_are_averaged_as_probabilities_patch_by_patch():
+def test_views_are_averaged_as_probabilities_patch_by_patch():
     sure, unsure = (
         features(pattern, resolution=2) for pattern in ([[0, 1], [1, 0]], [[0.5] * 2] * 2)
     )
     both = PatchFeatures(torch.cat([sure.layers, unsure.layers]), sure.image, 2)
-    values = anomaly_map(both, STATES, 6.0)
-    mean = (anomaly_map(sure, STATES, 6.0) + anomaly_map(unsure, STATES, 6.0)) / 2
+    values = text_map(both, STATES, 6.0)
+    mean = (text_map(sure, STATES, 6.0) + text_map(unsure, STATES, 6.0)) / 2
     np.testing.assert_allclose(values, mean, atol=1e-5)
     features_mean = PatchFeatures(both.layers.mean(0, keepdim=True), sure.image, 2)
-    assert np.abs(values - anomaly_map(features_mean, STATES, 6.0)).max() > 0.1
+    assert np.abs(values - text_map(features_mean, STATES, 6.0)).max() > 0.1
     # Enlarged, it is still the logits of that mean that are interpolated.
     wide = PatchFeatures(both.layers, sure.image, 8)
     logit = np.log(values / (1 - values))
     quarter = 0.625 * logit[0, 0] + 0.375 * logit[0, 1]
-    assert anomaly_map(wide, STATES, 6.0)[0, 3] == pytest.approx(
-        1 / (1 + np.exp(-quarter)), abs=1e-4
-    )
+    assert text_map(wide, STATES, 6.0)[0, 3] == pytest.approx(1 / (1 + np.exp(-quarter)), abs=1e-4)
 
 
 def test_logits_are_interpolated_before_the_softmax():
     """Half way between logits −20 and 20 the map is 0.5; interpolated probabilities would be too, a quarter way not."""
-    values = anomaly_map(features([[0, 1]] * 2, resolution=8), STATES, scale=20.0)
+    values = text_map(features([[0, 1]] * 2, resolution=8), STATES, scale=20.0)
     assert values[0, 2] < 0.01
     assert values[0, 5] > 0.99
 
@@ -80,8 +80,8 @@ def test_logits_are_interpolated_before_the_softmax():
 def test_blur_is_in_pixels_of_a_518_square():
     spot = torch.zeros(7, 7)
     spot[3, 3] = 1
-    sharp = anomaly_map(features(spot.tolist(), resolution=70), STATES, 10.0)
-    soft = anomaly_map(features(spot.tolist(), resolution=70), STATES, 10.0, blur=40.0)
+    sharp = text_map(features(spot.tolist(), resolution=70), STATES, 10.0)
+    soft = text_map(features(spot.tolist(), resolution=70), STATES, 10.0, blur=40.0)
     assert soft.max() < sharp.max()
     assert soft.sum() == pytest.approx(sharp.sum(), rel=0.05)
 
@@ -110,7 +110,7 @@ def test_an_adapter_survives_the_file_with_its_card(tmp_path):
 def test_an_adapter_for_another_backbone_is_refused(card, sentence):
     clip = small_backbone()
     with pytest.raises(ZsasError, match=sentence):
-        LinearLocalizer(clip, small_adapter(clip, **card))
+        Linear(clip, small_adapter(clip, **card))
 
 
 @pytest.mark.parametrize(
@@ -126,17 +126,17 @@ def test_an_adapter_of_a_folder_is_taken_where_its_shapes_fit(made_for, loaded, 
     clip = small_backbone()
     clip.name = loaded
     with caplog.at_level(logging.WARNING, "zsas"):
-        LinearLocalizer(clip, small_adapter(clip, backbone=made_for))
+        Linear(clip, small_adapter(clip, backbone=made_for))
     assert made_for in caplog.text
     assert loaded in caplog.text
     adapter = small_adapter(clip, backbone=made_for, blocks=(2, 4, 6, 9))
     with pytest.raises(ZsasError, match="reads blocks"):
-        LinearLocalizer(clip, adapter)
+        Linear(clip, adapter)
     adapter = small_adapter(clip, backbone=made_for)
     for shape in ((clip.projection, clip.width + 16), (clip.projection + 8, clip.width)):
         weights = tuple(torch.zeros(shape) for _ in adapter.weights)
         with pytest.raises(ZsasError, match="needs layers of shape"):
-            LinearLocalizer(clip, Adapter(adapter.card, weights, adapter.biases))
+            Linear(clip, Adapter(adapter.card, weights, adapter.biases))
 
 
 def test_the_same_folder_written_in_another_way_is_the_same(tmp_path, monkeypatch, caplog):
@@ -144,14 +144,14 @@ def test_the_same_folder_written_in_another_way_is_the_same(tmp_path, monkeypatc
     clip = small_backbone()
     clip.name = str(tmp_path / "x")
     with caplog.at_level(logging.WARNING, "zsas"):
-        LinearLocalizer(clip, small_adapter(clip, backbone="./x"))
+        Linear(clip, small_adapter(clip, backbone="./x"))
     assert caplog.text == ""
 
 
 def test_sentences_other_than_ours_are_said_and_taken(caplog):
     clip = small_backbone()
     with caplog.at_level(logging.WARNING, "zsas"):
-        LinearLocalizer(clip, small_adapter(clip, text_ensemble="april-gan"))
+        Linear(clip, small_adapter(clip, text_ensemble="april-gan"))
     assert "trained against the sentences april-gan" in caplog.text
 
 
@@ -167,7 +167,7 @@ def test_a_map_is_made_with_the_adapters_activation_in_both_towers(photo):
     maps = []
     for clip in (asked, own):
         adapter = small_adapter(clip, activation="gelu")
-        segmenter = Segmenter(clip, sam, {"linear": LinearLocalizer(clip, adapter)}, preset="small")
+        segmenter = Segmenter(ReadyModels(clip, sam), localizers=[Linear(clip, adapter)])
         maps.append(segmenter.anomaly_map(segmenter.encode(photo), Settings()))
     np.testing.assert_allclose(*maps, atol=1e-5)
 
@@ -176,36 +176,49 @@ def test_an_adapters_activation_is_honoured():
     clip = small_backbone()
     photo = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     quick, plain = (
-        LinearLocalizer(clip, small_adapter(clip, activation=name)).encode([photo], 64)[0]
+        Linear(clip, small_adapter(clip, activation=name)).encode([photo], Settings())[0]
         for name in ("quick_gelu", "gelu")
     )
     assert (quick.layers - plain.layers).abs().max() > 1e-4
 
 
-def test_an_adapter_may_look_more_than_once(tmp_path):
+def test_an_adapter_may_have_several_views(tmp_path):
     clip = small_backbone()
-    adapter = small_adapter(clip, looks=((1.0, False), (1.0, True)))
+    adapter = small_adapter(clip, views=((1.0, False), (1.0, True)))
     adapter.save(tmp_path / "adapter.safetensors")
     assert read_adapter(tmp_path / "adapter.safetensors").card == adapter.card
-    localizer = LinearLocalizer(clip, adapter)
-    photo = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    seen, mirrored = localizer.encode([photo, np.ascontiguousarray(photo[:, ::-1])], 64)
+
+
+def encoded(image: np.ndarray, **card: object) -> PatchFeatures:
+    """An image through layers with this card, in a frame of 64 px."""
+    clip = small_backbone()
+    localizer = Linear(clip, small_adapter(clip, **{"resolution": 64, **card}))
+    return localizer.encode([np.ascontiguousarray(image)], Settings())[0]
+
+
+NOISE = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+
+
+def test_a_mirrored_view_is_turned_back():
+    views = ((1.0, False), (1.0, True))
+    seen, mirrored = encoded(NOISE, views=views), encoded(NOISE[:, ::-1], views=views)
     states = torch.nn.functional.normalize(torch.randn(2, seen.layers.shape[-1]), dim=-1)
-    maps = [anomaly_map(features, states, scale=10.0) for features in (seen, mirrored)]
+    maps = [text_map(features, states, scale=10.0) for features in (seen, mirrored)]
     np.testing.assert_allclose(maps[0], maps[1][:, ::-1], atol=2e-3)
     torch.testing.assert_close(seen.image, mirrored.image, atol=1e-5, rtol=0)
-    once = LinearLocalizer(clip, small_adapter(clip)).encode([photo], 64)[0]
-    (turned,) = LinearLocalizer(clip, small_adapter(clip)).encode([photo[:, ::-1].copy()], 64)
-    plain = torch.cat([once.layers, turned.layers.flip(3)]).float()
-    torch.testing.assert_close(seen.layers.float(), plain, atol=1e-3, rtol=0)
-    assert np.abs(anomaly_map(once, states, scale=10.0) - maps[0]).max() > 0.01
-    coarse = LinearLocalizer(clip, small_adapter(clip, looks=((1.0, False), (0.5, False))))
-    (smaller,) = LinearLocalizer(clip, small_adapter(clip)).encode([photo], 32)
-    (both,) = coarse.encode([photo], 64)
+    plain = torch.cat([encoded(NOISE).layers, encoded(NOISE[:, ::-1]).layers.flip(3)])
+    torch.testing.assert_close(seen.layers.float(), plain.float(), atol=1e-3, rtol=0)
+
+
+def test_views_of_other_sizes_meet_on_the_grid_of_the_first():
+    both, smaller = (
+        encoded(NOISE, views=((1.0, False), (0.5, False))),
+        encoded(NOISE, resolution=32),
+    )
     assert both.resolution == 64
     first, spread = both.layers.float()
-    torch.testing.assert_close(first, once.layers[0].float(), atol=1e-3, rtol=0)
-    assert smaller.layers.shape[2] < spread.shape[1] == once.layers.shape[2]
+    torch.testing.assert_close(first, encoded(NOISE).layers[0].float(), atol=1e-3, rtol=0)
+    assert smaller.layers.shape[2] < spread.shape[1] == first.shape[1]
     torch.testing.assert_close(
         spread.mean((1, 2)), smaller.layers[0].float().mean((1, 2)), atol=0.02, rtol=0
     )
@@ -215,7 +228,7 @@ def test_an_adapter_whose_card_cannot_be_is_refused(tmp_path):
     adapter = small_adapter(small_backbone())
     tensors = {f"fc.{i}.weight": weight for i, weight in enumerate(adapter.weights)}
     for name, value in (
-        ("looks", "[]"), ("looks", "[[0, false]]"), ("blocks", "[]"), ("blocks", "[0, 2]"),
+        ("views", "[]"), ("views", "[[0, false]]"), ("blocks", "[]"), ("blocks", "[0, 2]"),
         ("activation", "loud"),
     ):  # fmt: skip
         save_file(
@@ -278,19 +291,15 @@ def test_a_missing_layer_is_named(tmp_path):
         read_adapter(tmp_path / "a.safetensors")
 
 
-@pytest.mark.parametrize("kind", ["linear", "training_free"])
+@pytest.mark.parametrize("kind", ["linear", "vv"])
 def test_a_batch_of_different_sizes_gives_what_each_photo_gives_alone(kind):
     clip = small_backbone()
-    localizer = (
-        TrainingFreeLocalizer(clip)
-        if kind == "training_free"
-        else LinearLocalizer(clip, small_adapter(clip))
-    )
+    localizer = VV(clip) if kind == "vv" else Linear(clip, small_adapter(clip))
     rng = np.random.default_rng(0)
     photos = [rng.integers(0, 255, (h, w, 3), dtype=np.uint8) for h, w in ((60, 90), (33, 20))]
-    together = localizer.encode(photos, 128)
+    together = localizer.encode(photos, Settings(resolution=128))
     for photo, found in zip(photos, together, strict=True):
-        (alone,) = localizer.encode([photo], 128)
+        (alone,) = localizer.encode([photo], Settings(resolution=128))
         difference = (found.layers.float() - alone.layers.float()).abs().max()
         assert difference <= 1e-3  # one unit of the fp16 they are kept in
         torch.testing.assert_close(found.image, alone.image, atol=1e-4, rtol=0)
@@ -299,21 +308,20 @@ def test_a_batch_of_different_sizes_gives_what_each_photo_gives_alone(kind):
 def test_training_free_compares_the_vv_stream():
     clip = small_backbone()
     photo = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    (found,) = TrainingFreeLocalizer(clip).encode([photo], 64)
-    stream = clip.look(clip.pixels([photo], 64), vv_blocks=6).vv
+    (found,) = VV(clip).encode([photo], Settings(resolution=128))
+    stream = clip.forward_vision(clip.pixels([photo], 128), vv_blocks=6).vv
     expected = torch.nn.functional.normalize(stream[0], dim=-1)
     torch.testing.assert_close(
         found.layers[0, 0].float().flatten(0, 1), expected, atol=1e-3, rtol=0
     )
 
 
-def test_each_localizer_has_its_own_scale_and_resolution():
+def test_each_localizer_has_its_own_resolution():
     clip = small_backbone()
-    linear = LinearLocalizer(clip, small_adapter(clip, scale=12.5, resolution=96))
-    assert (linear.scale, linear.resolution) == (12.5, 96)
-    free = TrainingFreeLocalizer(clip)
-    assert free.scale == pytest.approx(float(clip.model.logit_scale.exp()))
-    assert free.resolution == 512  # 518, rounded to patches of 16
+    linear = Linear(clip, small_adapter(clip, resolution=96))
+    assert linear.resolution(Settings()) == 96
+    assert VV(clip).resolution(Settings()) == 512  # 518, rounded to patches of 16
+    assert linear.resolution(Settings(resolution=256)) == 256
 
 
 def test_the_blurs_width_is_in_pixels_of_a_518_square():
@@ -322,7 +330,7 @@ def test_the_blurs_width_is_in_pixels_of_a_518_square():
     across = np.arange(70) - 34.5
 
     def spread(blur: float) -> float:
-        values = anomaly_map(features(spot.tolist(), resolution=70), STATES, 10.0, blur=blur)
+        values = text_map(features(spot.tolist(), resolution=70), STATES, 10.0, blur=blur)
         profile = (values - values.min()).sum(0)
         return float((profile * across**2).sum() / profile.sum())
 
@@ -336,7 +344,7 @@ def test_april_gans_layers_are_stamped_as_they_were_trained(tmp_path, caplog):
     torch.save({"trainable_linearlayer": layers}, path)
     card = read_adapter(path).card
     assert (card.resolution, card.scale, card.text_ensemble) == (518, 100.0, "april-gan")
-    assert card.looks == ((1.0, False),)
+    assert card.views == ((1.0, False),)
 
 
 @pytest.mark.parametrize("content", [[1, 2], None, {"fc.0.weight": 5}, torch.zeros(2)])
@@ -353,4 +361,4 @@ def test_a_backbones_name_is_looked_up_where_nobody_may_look(monkeypatch):
     clip = small_backbone()
     monkeypatch.setattr(os, "stat", refuse)
     monkeypatch.setattr(Path, "is_file", refuse)
-    assert LinearLocalizer(clip, small_adapter(clip)).card.backbone == clip.name
+    assert Linear(clip, small_adapter(clip)).card.backbone == clip.name

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from tests.helpers.models import CPU, LetterTokenizer, small_backbone, small_clip
-from zsas.clip import PIXEL_MEAN, PIXEL_STD, ClipBackbone
-from zsas.pipeline import Segmenter
-from zsas.text import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES, prompt_sentences
+from zsas.backbones.clip import PIXEL_MEAN, PIXEL_STD, ClipBackbone
+from zsas.backbones.text import ABNORMAL_STATES, NORMAL_STATES, TEMPLATES, prompt_sentences
+from zsas.segmenter import Segmenter
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def noise():
 def test_the_walk_gives_what_transformers_gives(clip, noise):
     """Same hidden states and same image embedding as the library's own forward pass."""
     pixels = clip.pixels([noise], 96)
-    seen = clip.look(pixels, blocks=(3, 8))
+    seen = clip.forward_vision(pixels, blocks=(3, 8))
     output = clip.model.vision_model(
         pixels, interpolate_pos_encoding=True, output_hidden_states=True
     )
@@ -38,8 +38,8 @@ def test_the_walk_gives_what_transformers_gives(clip, noise):
 def test_the_main_stream_does_not_notice_the_vv_stream(clip, noise):
     pixels = clip.pixels([noise], 96)
     torch.testing.assert_close(
-        clip.look(pixels, vv_blocks=3, blocks=(8,)).blocks[8],
-        clip.look(pixels, blocks=(8,)).blocks[8],
+        clip.forward_vision(pixels, vv_blocks=3, blocks=(8,)).blocks[8],
+        clip.forward_vision(pixels, blocks=(8,)).blocks[8],
     )
 
 
@@ -60,17 +60,19 @@ def test_the_vv_stream_adds_value_attention_and_skips_the_mlp(clip, noise, count
         stream = stream + layer.self_attn.out_proj(mixed)
     norm = clip.model.vision_model.post_layernorm
     expected = clip.model.visual_projection(norm(stream[:, 1:]))
-    found = clip.look(pixels, vv_blocks=count).vv
+    found = clip.forward_vision(pixels, vv_blocks=count).vv
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_an_activation_can_be_asked_for(clip, noise):
     pixels = clip.pixels([noise], 64)
-    quick = clip.look(pixels, blocks=(8,)).blocks[8]
+    quick = clip.forward_vision(pixels, blocks=(8,)).blocks[8]
     torch.testing.assert_close(
-        quick, clip.look(pixels, blocks=(8,), activation="quick_gelu").blocks[8]
+        quick, clip.forward_vision(pixels, blocks=(8,), activation="quick_gelu").blocks[8]
     )
-    assert (quick - clip.look(pixels, blocks=(8,), activation="gelu").blocks[8]).abs().max() > 1e-4
+    assert (
+        quick - clip.forward_vision(pixels, blocks=(8,), activation="gelu").blocks[8]
+    ).abs().max() > 1e-4
     assert clip.activation == "quick_gelu"
 
 

@@ -1,0 +1,74 @@
+"""SAM on one image: encoded on first use, asked as often as wanted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.prompts import Masks, Prompt
+
+if TYPE_CHECKING:
+    from zsas.backbones.sam import Sam, SamFeatures
+    from zsas.frames import SamFrame
+
+
+class SamSession:
+    """SAM on one image, for the length of one or several decisions.
+
+    Args:
+        sam: The model; a function, since many decisions never need it.
+        features: Gives the image's features; called once, on first use.
+        remember: Keep every answer: conditions of an evaluation often ask the same question.
+    """
+
+    def __init__(
+        self,
+        sam: Callable[[], Sam],
+        features: Callable[[], SamFeatures],
+        *,
+        remember: bool = False,
+    ) -> None:
+        self._sam = sam
+        self._make = features
+        self._features: SamFeatures | None = None
+        self._answers: dict[bytes, Masks] | None = {} if remember else None
+
+    @property
+    def features(self) -> SamFeatures:
+        """F of eq. 4, for the decoder."""
+        if self._features is None:
+            self._features = self._make()
+        return self._features
+
+    @property
+    def frame(self) -> SamFrame:
+        """The image's geometry in SAM."""
+        return self.features.frame
+
+    @property
+    def valid(self) -> NDArray[np.float32]:
+        """F of eq. 4: the cells that show image rather than padding, float32 (C, *frame.grid_hw)."""
+        return self.features.valid
+
+    def decode(self, prompts: Sequence[Prompt]) -> list[Masks]:
+        """Dec of eqs 9, 10 and 12 for several prompts; see `zsas.backbones.sam.Sam.decode`."""
+        if self._answers is None:
+            return self._sam().decode(self.features, prompts)
+        keys = [_question(prompt) for prompt in prompts]
+        new = {key: p for key, p in zip(keys, prompts, strict=True) if key not in self._answers}
+        if new:
+            answers = self._sam().decode(self.features, list(new.values()))
+            self._answers.update(zip(new, answers, strict=True))
+        return [self._answers[key] for key in keys]
+
+
+def _question(prompt: Prompt) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (prompt.points, prompt.labels, prompt.box, prompt.logits):
+        digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+        digest.update(b"|")
+    return digest.digest()

@@ -1,0 +1,219 @@
+"""How components declare their settings: once, with default, range, unit, symbol and help, beside what reads them.
+
+A component lists its settings as a frozen dataclass derived from `SettingsGroup`, each field made with `setting`.
+Flags, sliders, the HTTP schema and `docs/settings.md` are made from these declarations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+import typing
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+from zsas.errors import ZsasError
+
+MAX_TEXT = 80
+"""Longest text value in characters."""
+
+_SWITCH = {
+    **dict.fromkeys(("true", "on", "yes", "1"), True),
+    **dict.fromkeys(("false", "off", "no", "0"), False),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a person needs to know about one setting.
+
+    Attributes:
+        name: Name in `Settings`, of the flag and of the HTTP field.
+        label: Short name for a slider.
+        help: One sentence.
+        default: Default value; a system may have one of its own.
+        type: `bool`, `int`, `float` or `str`.
+        low: Smallest value, inclusive; None where there is no range.
+        high: Largest value, inclusive; None where there is no range.
+        step: Slider step.
+        unit: Unit of the value, "" for a pure number.
+        symbol: The paper's symbol, "" where the paper has none.
+        choices: Allowed words, empty for numbers and free text.
+        group: Key of the group it belongs to.
+        front: True for the settings that a page shows unfolded.
+        encoding: True if a change needs the encoders again; all others only decide again.
+        zero: What 0 means where 0 lies outside the range proper, "" where it has no meaning of its own.
+        floor: Smallest value other than 0 where `zero` is set.
+    """
+
+    name: str
+    label: str
+    help: str
+    default: Any
+    type: type
+    low: float | None
+    high: float | None
+    step: float | None
+    unit: str
+    symbol: str
+    choices: tuple[str, ...]
+    group: str
+    front: bool
+    encoding: bool
+    zero: str = ""
+    floor: float = 0.0
+
+    def parse(self, text: str) -> Any:
+        """The value that a text means; the text itself where it means none, which `checked` then refuses."""
+        if self.type is bool:
+            return _SWITCH.get(text.strip().lower(), text)
+        if self.type is str:
+            return text
+        try:
+            number = float(text.strip().replace(",", ".") if text.count(",") == 1 else text)
+        except ValueError:
+            return text
+        return int(number) if self.type is int and number.is_integer() else number
+
+    @property
+    def range_text(self) -> str:
+        """The allowed values in words: "0 to 1", "ellipse, rectangle or cross", "on or off"."""
+        if self.choices:
+            return " or ".join(filter(None, (", ".join(self.choices[:-1]), self.choices[-1])))
+        if self.type is bool:
+            return "on or off"
+        if self.type is str:
+            return f"text of at most {MAX_TEXT} characters"
+        if self.zero:
+            return f"0 ({self.zero}) or {self.floor:g} to {self.high:g}"
+        return f"{self.low:g} to {self.high:g}"
+
+    def checked(self, value: Any) -> Any:
+        """The value in the setting's own type.
+
+        Raises:
+            ZsasError: One sentence that names setting, value and range.
+        """
+        wrong = ZsasError(f"{self.name} is {value!r}, but it must be {self.range_text}.")
+        if self.choices:
+            if not isinstance(value, str) or value not in self.choices:
+                raise wrong
+            return value
+        if self.type is str:
+            if not isinstance(value, str) or len(value) > MAX_TEXT:
+                raise wrong
+            return " ".join(value.split())
+        if self.type is bool:
+            if value is None or hasattr(value, "__len__") or value not in (0, 1):
+                raise wrong
+            return bool(value)
+        return self._checked_number(value, wrong)
+
+    def _checked_number(self, value: Any, wrong: ZsasError) -> Any:
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise wrong
+        assert self.low is not None
+        assert self.high is not None
+        try:
+            number = float(value)
+        except OverflowError:
+            raise wrong from None
+        if not self.low <= number <= self.high or (self.zero and 0 < number < self.floor):
+            raise wrong
+        if self.type is float:
+            return number
+        if not number.is_integer():
+            raise ZsasError(
+                f"{self.name} is {value!r}, but it must be a whole number, {self.range_text}."
+            )
+        return int(number)
+
+
+def setting(
+    default: Any,
+    label: str,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    step: float | None = None,
+    unit: str = "",
+    symbol: str = "",
+    front: bool = False,
+    encoding: bool = False,
+    zero: str = "",
+    floor: float = 0.0,
+) -> Any:
+    """A field of a `SettingsGroup`; see `Setting` for what the arguments mean."""
+    return dataclasses.field(
+        default=default,
+        metadata={
+            "label": label,
+            "help": help,
+            "low": low,
+            "high": high,
+            "step": step,
+            "unit": unit,
+            "symbol": symbol,
+            "front": front,
+            "encoding": encoding,
+            "zero": zero,
+            "floor": floor,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class SettingsGroup:
+    """Base of the settings of one component or of one concern that components share.
+
+    A subclass is a frozen dataclass whose fields are made with `setting`; `key` and `title` are given in its class
+    statement: `class PointSettings(SettingsGroup, key="points", title="Region and points")`.
+    """
+
+    key: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+
+    def __init_subclass__(cls, key: str = "", title: str = "") -> None:
+        super().__init_subclass__()
+        cls.key, cls.title = key, title
+
+
+Group = TypeVar("Group", bound=SettingsGroup)
+
+
+class Values(Protocol):
+    """The settings of one decision, as components see them."""
+
+    def of(self, group: type[Group]) -> Group:
+        """The values of one group."""
+        ...
+
+
+def declared(group: type[SettingsGroup]) -> tuple[Setting, ...]:
+    """The declarations of a group, in order."""
+    if group not in _DECLARED:
+        _DECLARED[group] = _read(group)
+    return _DECLARED[group]
+
+
+_DECLARED: dict[type[SettingsGroup], tuple[Setting, ...]] = {}
+
+
+def _read(group: type[SettingsGroup]) -> tuple[Setting, ...]:
+    hints = typing.get_type_hints(group)
+    found = []
+    for field in dataclasses.fields(group):
+        hint = hints[field.name]
+        choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+        found.append(
+            Setting(
+                name=field.name,
+                default=field.default,
+                type=str if choices else hint,
+                choices=choices,
+                group=group.key,
+                **field.metadata,
+            )
+        )
+    return tuple(found)

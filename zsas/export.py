@@ -1,0 +1,83 @@
+"""Results as files, without loss."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas import draw
+from zsas.errors import ZsasError
+from zsas.files import write_all
+from zsas.result import Result
+
+_STAGE_FILE = re.compile(r"[0-9]{2}_[a-z0-9_]+\.png")
+
+
+def save(
+    result: Result, folder: str | Path, *, stages: bool = False, stem: str | None = None
+) -> dict[str, Path]:
+    """Write a result.
+
+    Files: `mask.png` (uint8, 0 or 255, original size), `score.png` (uint16, 65535 is a score of 1), `overlay.png`,
+    `result.json` and, on demand, `stages/01_anomaly_map.png` and so on. All files are complete under a temporary name
+    before the first gets its own, so an interrupted call leaves nothing or whole files. Pictures of stages of an
+    earlier result are taken away.
+
+    Args:
+        result: What is written.
+        folder: Made if it is missing.
+        stages: Write the pictures of the stages too.
+        stem: Put before each name: "gear" gives `gear_mask.png` and `gear_stages/`.
+
+    Returns:
+        "mask", "score", "overlay", "json" and each stage's name to the file written.
+
+    Raises:
+        ZsasError: If the folder cannot be written to.
+    """
+    folder = Path(folder)
+    prefix = f"{stem}_" if stem else ""
+    stage_folder = folder / f"{prefix}stages"
+    pictures: dict[str, NDArray[Any]] = {
+        "mask": result.mask.astype(np.uint8) * 255,
+        "score": np.rint(np.clip(result.score_map, 0, 1) * 65535).astype(np.uint16),
+        "overlay": draw.mask_overlay(result.image, result.mask),
+    }
+    files: dict[str, tuple[Path, bytes]] = {
+        name: (folder / f"{prefix}{name}.png", png(array)) for name, array in pictures.items()
+    }
+    for number, stage in enumerate(result.stages if stages else (), start=1):
+        path = stage_folder / f"{number:02d}_{stage.name}.png"
+        files[stage.name] = (path, png(draw.stage(result.image, stage)))
+    files["json"] = (folder / f"{prefix}result.json", json_bytes(result))
+    try:
+        write_all(dict(files.values()))
+        written = {path for path, _ in files.values()}
+        for old in stage_folder.glob("*.png"):
+            if _STAGE_FILE.fullmatch(old.name) and old not in written:
+                old.unlink()
+    except OSError as error:
+        raise ZsasError(
+            f"The result cannot be written to {folder} ({error.strerror or error}); "
+            "choose a folder that can be written to."
+        ) from None
+    return {name: path for name, (path, _) in files.items()}
+
+
+def json_bytes(result: Result) -> bytes:
+    """`result.json`, UTF-8."""
+    text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
+
+
+def png(array: NDArray[Any]) -> bytes:
+    """PNG of a grey array (uint8 or uint16) or an RGB one (uint8)."""
+    if array.ndim == 3:
+        array = cv2.cvtColor(array, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", array)[1].tobytes()

@@ -1,0 +1,177 @@
+"""Adapters: small files of trained layers for a CLIP, with a card that says what they were made for.
+
+Ours are safetensors files with the card as metadata. APRIL-GAN's released `.pth` files are read too and stamped with
+what is known of them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zsas.errors import ZsasError
+from zsas.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AdapterCard:
+    """What an adapter was made for and from.
+
+    Attributes:
+        backbone: Hub id or preset name of the CLIP it belongs to.
+        blocks: Blocks whose tokens it reads, counted from 1.
+        resolution: Side of the CLIP frame that it is made for, pixels.
+        activation: Activation of the vision tower in training.
+        trained_on: Name of the data set it saw, for example `mvtec`.
+        trained_categories: Categories of it that it saw; empty where they are not known.
+        text_ensemble: Name of the sentences it was trained against.
+        scale: Factor on the cosines in training.
+        views: Test-time augmentation: for each view the fraction of the resolution, and whether the image is mirrored.
+            The first gives the patch grid, on which the probabilities of all are averaged; several cost as much time
+            and memory as they are and make a small tower surer and sharper.
+    """
+
+    backbone: str
+    blocks: tuple[int, ...]
+    resolution: int
+    activation: str
+    trained_on: str
+    text_ensemble: str
+    scale: float = 100.0
+    views: tuple[tuple[float, bool], ...] = ((1.0, False),)
+    trained_categories: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        from transformers.activations import ACT2FN
+
+        if not self.views or any(fraction <= 0 for fraction, _ in self.views):
+            raise ValueError("views")
+        if not self.blocks or min(self.blocks) < 1:
+            raise ValueError("blocks")
+        if self.activation not in ACT2FN:
+            raise ValueError("activation")
+
+    def to_metadata(self) -> dict[str, str]:
+        """As safetensors metadata: text values, numbers as JSON."""
+        return {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str], path: Path) -> AdapterCard:
+        """The reverse of `to_metadata`.
+
+        Raises:
+            ZsasError: If an entry is missing or is not of its type.
+        """
+        try:
+            return cls(
+                backbone=metadata["backbone"],
+                blocks=tuple(int(block) for block in json.loads(metadata["blocks"])),
+                resolution=int(metadata["resolution"]),
+                activation=metadata["activation"],
+                trained_on=metadata["trained_on"],
+                text_ensemble=metadata["text_ensemble"],
+                scale=float(metadata.get("scale", 100.0)),
+                views=tuple(
+                    (float(fraction), bool(mirrored))
+                    for fraction, mirrored in json.loads(
+                        metadata.get("views") or metadata.get("looks") or "[[1, false]]"
+                    )
+                ),
+                trained_categories=tuple(json.loads(metadata.get("trained_categories", "[]"))),
+            )
+        except (KeyError, TypeError, ValueError) as wrong:
+            raise ZsasError(
+                f"{path.name} is no adapter of ours: its metadata lacks or garbles {wrong}; it needs "
+                "backbone, blocks, resolution, activation, trained_on and text_ensemble."
+            ) from None
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Linear layers with their card.
+
+    Attributes:
+        card: What they were made for.
+        weights: One matrix a block, fp32 (D, width).
+        biases: One vector a block, fp32 (D,).
+    """
+
+    card: AdapterCard
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file, tensors `fc.N.weight` and `fc.N.bias`, the card as metadata."""
+        from safetensors.torch import save_file
+
+        tensors = {f"fc.{i}.weight": weight.contiguous() for i, weight in enumerate(self.weights)}
+        tensors |= {f"fc.{i}.bias": bias.contiguous() for i, bias in enumerate(self.biases)}
+        save_file(tensors, path, metadata=self.card.to_metadata())
+
+
+def read_adapter(path: Path) -> Adapter:
+    """Read our safetensors file, or one of APRIL-GAN's `.pth` files.
+
+    Raises:
+        ZsasError: If the file is neither, or lacks a layer.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ZsasError(
+            f"There is no adapter file {path}; name a .safetensors or APRIL-GAN .pth file."
+        )
+    if path.suffix == ".pth":
+        return _read_april_gan(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            card = AdapterCard.from_metadata(file.metadata() or {}, path)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError:
+        raise ZsasError(
+            f"{path.name} cannot be read as safetensors; it is damaged or of another kind."
+        ) from None
+    return _adapter(card, tensors, path)
+
+
+def _read_april_gan(path: Path) -> Adapter:
+    """The released layers: one key `trainable_linearlayer`, trained on plain-GELU towers of ViT-L/14-336."""
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = {name: value.float() for name, value in content["trainable_linearlayer"].items()}
+    except Exception:  # torch raises half a dozen kinds for damaged or unsafe files
+        raise ZsasError(
+            f"{path.name} cannot be read: expected APRIL-GAN's file with the single key trainable_linearlayer "
+            "and nothing but tensors in it."
+        ) from None
+    # A released file is named after the data set it was trained on (its training runs after the one they test).
+    trained_on = next((word for word in ("mvtec", "visa") if word in path.stem.lower()), "unknown")
+    card = AdapterCard(
+        backbone="openai/clip-vit-large-patch14-336",
+        blocks=(6, 12, 18, 24),
+        resolution=518,
+        activation="gelu",
+        trained_on=trained_on,
+        text_ensemble="april-gan",
+    )
+    return _adapter(card, tensors, path)
+
+
+def _adapter(card: AdapterCard, tensors: dict[str, Tensor], path: Path) -> Adapter:
+    try:
+        weights = tuple(tensors[f"fc.{i}.weight"].float() for i in range(len(card.blocks)))
+        biases = tuple(tensors[f"fc.{i}.bias"].float() for i in range(len(card.blocks)))
+    except KeyError as missing:
+        raise ZsasError(
+            f"{path.name} lacks the tensor {missing}; expected a weight and a bias for each of the "
+            f"{len(card.blocks)} blocks {card.blocks}."
+        ) from None
+    return Adapter(card, weights, biases)

@@ -1,0 +1,69 @@
+"""Map_a without any training: V-V attention in CLIP's last blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.declare import Values
+from zsas.lazy import F
+from zsas.localizers.base import Context, Localizer, MapSettings, Scored
+from zsas.localizers.patches import PatchFeatures, score_by_text
+
+if TYPE_CHECKING:
+    from zsas.backbones.clip import ClipBackbone
+    from zsas.models import Models
+
+VV_BLOCKS = 6
+"""How many of the last blocks carry the V-V stream (our choice, as in CLIP Surgery)."""
+
+
+class VV(Localizer):
+    """The V-V stream of the last blocks, projected and compared with the two text vectors."""
+
+    name = "vv"
+    title = "V-V attention, no training"
+
+    def __init__(self, clip: ClipBackbone) -> None:
+        self.clip = clip
+
+    @classmethod
+    def load(cls, models: Models) -> Self:
+        """See `Localizer.load`."""
+        return cls(models.clip)
+
+    def resolution(self, values: Values) -> int:
+        """37 × 37 patches for a patch of 14 px; the same 518 px, rounded to patches, for other models."""
+        own = round(518 / self.clip.patch) * self.clip.patch
+        return values.of(MapSettings).resolution or own
+
+    def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[PatchFeatures]:
+        """Patch features of RGB images, one view and one layer each; see `Localizer.encode`."""
+        pixels = self.clip.pixels(images, self.resolution(values))
+        seen = self.clip.forward_vision(pixels, vv_blocks=min(VV_BLOCKS, self.clip.depth))
+        assert seen.vv is not None
+        grid = pixels.shape[-1] // self.clip.patch
+        tokens = F.normalize(seen.vv.float(), dim=-1).unflatten(1, (grid, grid)).half()
+        return [
+            PatchFeatures(tokens[i].clone()[None, None], seen.image[i], pixels.shape[-1])
+            for i in range(len(images))
+        ]
+
+    def score(self, features: PatchFeatures, values: Values, context: Context) -> Scored:
+        """See `Localizer.score`."""
+        return score_by_text(
+            features,
+            self.clip.state_vectors(values.of(MapSettings).object_name),
+            scale=self.clip.logit_scale,
+            logit_scale=self.clip.logit_scale,
+            values=values,
+            context=context,
+            how="CLIP compares each patch with words for normal and damaged (V-V attention)",
+        )
+
+    def describe(self) -> Mapping[str, Any]:
+        """Its number of V-V blocks."""
+        return {"vv_blocks": min(VV_BLOCKS, self.clip.depth)}

@@ -1,0 +1,74 @@
+"""What SAM is asked and what it answers, and the points of a decision: plain arrays in pixels of the original image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Click = tuple[float, float, int]
+"""A person's point: x, y in image pixels, label 1 for "this is anomalous" and 0 for "this is normal"."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """The point prompts P = Concat(P_h, P_l) of eq. 8, and a person's clicks.
+
+    Attributes:
+        xy: float32, shape = (n, 2), (x, y) in original pixels.
+        labels: int64, shape = (n,), 1 for positive and 0 for negative.
+        source: Where each point comes from: "map" (eq. 2), "ring" (eq. 7) or "click" (a person).
+    """
+
+    xy: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    source: tuple[str, ...]
+
+    @classmethod
+    def none(cls) -> Points:
+        """No points at all."""
+        return cls(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), ())
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def positives(self) -> int:
+        """How many points are positive."""
+        return int(np.count_nonzero(self.labels == 1))
+
+    @property
+    def negatives(self) -> int:
+        """How many points are negative."""
+        return int(np.count_nonzero(self.labels == 0))
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question to the mask decoder.
+
+    Attributes:
+        points: (x, y) in image pixels, float32 (n, 2).
+        labels: 1 for positive and 0 for negative points, int64 (n,).
+        box: XYXY in image pixels, x1 and y1 exclusive, float32 (4,), or None.
+        logits: Low-resolution logits of an earlier answer, float32 (h, w) in the decoder's own frame, or None.
+    """
+
+    points: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    box: NDArray[np.float32] | None = None
+    logits: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The decoder's three answers to one prompt.
+
+    Attributes:
+        logits: Low-resolution logits in the decoder's own frame, float32 (3, h, w); a mask is where they exceed 0.
+        iou: The decoder's own estimate of each mask's IoU, float32 (3,).
+    """
+
+    logits: NDArray[np.float32]
+    iou: NDArray[np.float32]

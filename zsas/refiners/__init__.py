@@ -1,0 +1,1 @@
+"""Refiners: Map_a → mask, one file a method behind one protocol."""

@@ -1,0 +1,188 @@
+"""What every refiner is: anomaly map in, mask and score map out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.declare import SettingsGroup, Values, setting
+from zsas.prompts import Click, Points
+from zsas.stages import Area, HeatMap, Stage, StageSpec
+
+if TYPE_CHECKING:
+    from zsas.backbones.session import SamSession
+    from zsas.localizers.base import Scored
+    from zsas.models import Role
+
+ThresholdMode = Literal["absolute", "relative", "quantile", "otsu"]
+Fusion = Literal["weighted", "mask", "map"]
+
+FUSED = StageSpec(
+    "fused", "Score map", "result", "", "Mask and anomaly map together make the score map."
+)
+
+
+@dataclass(frozen=True)
+class MarkSettings(SettingsGroup, key="mark", title="Marking"):
+    """Anomaly map → region."""
+
+    threshold: float = setting(
+        0.55,
+        "Marking level",
+        "Where the anomaly map becomes the extreme region S_a; read as the threshold mode says.",
+        low=0.0,
+        high=1.0,
+        step=0.01,
+        symbol="S_a",
+        front=True,
+    )
+    threshold_mode: ThresholdMode = setting(
+        "absolute",
+        "Marking level is",
+        "The marking level is a value of the map, a fraction of its maximum, a quantile of its pixels, or found by "
+        "Otsu's method (the number then has no effect).",
+        symbol="S_a",
+    )
+
+
+@dataclass(frozen=True)
+class FusionSettings(SettingsGroup, key="fusion", title="Fusion"):
+    """Masks and map → score map."""
+
+    fusion: Fusion = setting(
+        "weighted",
+        "Fusion",
+        "The score map is a weighted mean of mask and anomaly map, SAM's mask alone, or the anomaly map alone.",
+    )
+    fusion_weight: float = setting(
+        0.5,
+        "Mask weight",
+        "Weight of SAM's mask in the weighted score map; the rest is the anomaly map.",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+    )
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What a refiner decides.
+
+    Attributes:
+        mask: bool, shape = (H, W), the final mask.
+        score_map: float32, shape = (H, W), in [0, 1].
+        stage: The last stage: score map and mask.
+        points: All point prompts.
+        provenance: What the mask is made of: names of stages, "region" where the region itself stands in it.
+    """
+
+    mask: NDArray[np.bool_]
+    score_map: NDArray[np.float32]
+    stage: Stage
+    points: Points
+    provenance: tuple[str, ...] = ()
+
+
+class Refiner(ABC):
+    """Finds the edge: Map_a → mask.
+
+    Class attributes are its declaration; see `zsas.localizers.base.Localizer`.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    roles: ClassVar[tuple[Role, ...]] = ()
+    settings: ClassVar[tuple[type[SettingsGroup], ...]] = (MarkSettings,)
+    stages: ClassVar[tuple[StageSpec, ...]] = (FUSED,)
+
+    @abstractmethod
+    def refine(
+        self, scored: Scored, sam: SamSession, values: Values, clicks: Sequence[Click]
+    ) -> Iterator[Stage | Refined]:
+        """The stages as they are found, then the decision.
+
+        Args:
+            scored: The localizer's map.
+            sam: SAM on the image; encodes it on first use.
+            values: The settings.
+            clicks: A person's points.
+        """
+
+
+def extreme_region(
+    anomaly_map: NDArray[np.float32], level: float, mode: ThresholdMode
+) -> NDArray[np.bool_]:
+    """S_a: where Map_a lies above the marking level.
+
+    Args:
+        anomaly_map: Map_a, shape (H, W), in [0, 1].
+        level: In [0, 1], read as `mode` says.
+        mode: The level is a value of the map (absolute), a fraction of its maximum (relative), a quantile of its
+            pixels, or Otsu's.
+
+    Returns:
+        S_a, bool (H, W). A map without contrast has no region under `quantile` and `otsu`.
+    """
+    if mode == "absolute":
+        return anomaly_map > level if level < 1.0 else anomaly_map >= 1.0
+    high = float(anomaly_map.max())
+    low = float(anomaly_map.min())
+    if mode == "relative":
+        return (anomaly_map >= level * high) & (anomaly_map > 0)
+    if high - low < 1e-6:
+        return np.zeros(anomaly_map.shape, bool)
+    if mode == "quantile":
+        return anomaly_map > np.quantile(anomaly_map, level)
+    grey = np.round((anomaly_map - low) / (high - low) * 255).astype(np.uint8)
+    otsu, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return grey > otsu
+
+
+def pixel_of(click: Sequence[float], shape: tuple[int, ...]) -> tuple[int, int]:
+    """Row and column of a click, moved into the image."""
+    return (
+        min(max(round(float(click[1])), 0), shape[0] - 1),
+        min(max(round(float(click[0])), 0), shape[1] - 1),
+    )
+
+
+def level_words(mark: MarkSettings) -> str:
+    """The marking level in words."""
+    return {
+        "absolute": f"{mark.threshold:.2f}",
+        "relative": f"{mark.threshold:.2f} of the map's maximum",
+        "quantile": f"the {mark.threshold:.2f} quantile of the map",
+        "otsu": "Otsu's level",
+    }[mark.threshold_mode]
+
+
+def fuse(
+    anomaly_map: NDArray[np.float32], soft: NDArray[np.float32], fusion: Fusion, weight: float
+) -> NDArray[np.float32]:
+    """The score map: a weighted mean of SAM's soft mask and the anomaly map, or one of the two.
+
+    The paper reports AUROC and AP, which need a continuous map, but does not say how its masks become one; this is our
+    choice, measured in `docs/benchmark.md`.
+
+    Args:
+        anomaly_map: Map_a, float32 (H, W), in [0, 1].
+        soft: SAM's masks as one map, float32 (H, W), in [0, 1].
+        fusion: Which of the three.
+        weight: Weight of the soft mask in the weighted mean.
+
+    Returns:
+        float32 (H, W) in [0, 1].
+    """
+    weight = {"map": 0.0, "mask": 1.0, "weighted": weight}[fusion]
+    return cv2.addWeighted(anomaly_map, 1.0 - weight, soft, weight, 0.0)
+
+
+def fused_stage(score_map: NDArray[np.float32], mask: NDArray[np.bool_], caption: str) -> Stage:
+    """The last stage: the score map in colours with the outlined mask."""
+    return Stage(FUSED, caption, (HeatMap(score_map), Area(mask, "line")))

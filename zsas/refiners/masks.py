@@ -1,0 +1,141 @@
+"""Masks of SAM as arrays: from logits to image pixels, their boxes, overlaps and union. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.frames import SamFrame, Window, pieces_of_mask, window_of_mask
+from zsas.prompts import Click
+from zsas.refiners.base import pixel_of
+
+_SOFT_EDGE = 6.0
+"""Logits below minus this count as 0: a probability under 0.25 %."""
+
+CUT_FRACTION = 0.01
+"""Radius that a negative click cuts out of a mask a person has asked for, as a fraction of the longest side."""
+
+
+def mask_in_window(
+    logits: NDArray[np.float32], frame: SamFrame
+) -> tuple[Window | None, NDArray[np.bool_] | None]:
+    """The mask of some logits, made only where it can be: its window and bool mask; None, None if empty."""
+    window = frame.window_of_cells(logits > 0)
+    if window is None:
+        return None, None
+    mask = frame.grid_to_photo(logits, window) > 0
+    return (window, mask) if mask.any() else (None, None)
+
+
+def box_of_window(window: Window, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Tight box of a mask that is not empty, given in a window: float32 XYXY in image pixels, x1 and y1 exclusive."""
+    inner = window_of_mask(mask)
+    assert inner is not None
+    x0, y0, *_ = window
+    return np.array([x0 + inner[0], y0 + inner[1], x0 + inner[2], y0 + inner[3]], np.float32)
+
+
+def union(whole: NDArray[np.bool_], window: Window | None, mask: NDArray[np.bool_] | None) -> None:
+    """Add a mask that is given in a window to a mask of the image, in place; nothing where it is empty."""
+    if window is not None and mask is not None:
+        x0, y0, x1, y1 = window
+        whole[y0:y1, x0:x1] |= mask
+
+
+def overlap(window: Window, mask: NDArray[np.bool_], region: NDArray[np.bool_]) -> float:
+    """Fraction of a mask, given in a window, that lies inside a region of the image, bool (H, W)."""
+    x0, y0, x1, y1 = window
+    return float(np.count_nonzero(mask & region[y0:y1, x0:x1]) / np.count_nonzero(mask))
+
+
+def cut_clicks(
+    mask: NDArray[np.bool_], clicks: Sequence[Click], *, pieces: bool = True
+) -> NDArray[np.bool_]:
+    """A mask that holds no pixel under a negative click.
+
+    Args:
+        mask: bool (H, W).
+        clicks: A person's points.
+        pieces: The whole connected piece under a negative click goes, unless a positive one lies in it as well; then,
+            or if False, a disc of `CUT_FRACTION` goes.
+    """
+    negative = [pixel_of(click, mask.shape) for click in clicks if click[2] == 0]
+    if not any(mask[pixel] for pixel in negative):
+        return mask
+    positive = [pixel_of(click, mask.shape) for click in clicks if click[2] == 1]
+    mask = mask.copy()
+    radius = max(1, round(CUT_FRACTION * max(mask.shape)))
+    for (x0, y0, x1, y1), inside in pieces_of_mask(mask):
+
+        def lies_in(pixel: tuple[int, int]) -> bool:
+            row, column = pixel
+            in_window = y0 <= row < y1 and x0 <= column < x1  # noqa: B023
+            return bool(in_window and inside[row - y0, column - x0])  # noqa: B023
+
+        hit = [pixel for pixel in negative if lies_in(pixel)]
+        if hit and pieces and not any(lies_in(pixel) for pixel in positive):
+            mask[y0:y1, x0:x1] &= ~inside
+        elif hit:
+            discs = np.zeros(mask.shape, np.uint8)
+            for row, column in hit:
+                cv2.circle(discs, (column, row), radius, 1, -1)
+            mask &= discs == 0
+    return mask
+
+
+def soft_mask(
+    masks: Sequence[tuple[NDArray[np.float32], float]], frame: SamFrame
+) -> NDArray[np.float32]:
+    """SAM's masks of several regions as one map.
+
+    Each mask's probability (sigmoid of its logits) is multiplied by the confidence in it; the maximum is taken where
+    masks overlap.
+
+    Args:
+        masks: Low-resolution logits, and the confidence in them, in [0, 1].
+        frame: The image's geometry.
+
+    Returns:
+        float32 (H, W) in [0, 1].
+    """
+    merged = np.zeros((frame.height, frame.width), np.float32)
+    for logits, confidence in masks:
+        window = frame.window_of_cells(logits > -_SOFT_EDGE)
+        if window is None:
+            continue
+        x0, y0, x1, y1 = window
+        odds = frame.grid_to_photo(-logits, window)
+        np.exp(np.clip(odds, -30, 30, out=odds), out=odds)
+        part = merged[y0:y1, x0:x1]
+        np.maximum(part, np.float32(confidence) / (1 + odds), out=part)
+    return merged
+
+
+def separate_regions(
+    region: NDArray[np.bool_], anomaly_map: NDArray[np.float32], at_most: int
+) -> list[NDArray[np.bool_]]:
+    """The connected pieces of S_a (8 neighbours), the one with the highest pixel first.
+
+    Args:
+        region: S_a, bool (H, W).
+        anomaly_map: Map_a, float32 (H, W).
+        at_most: How many pieces are returned.
+
+    Returns:
+        Bool masks (H, W); none for an empty region.
+    """
+    pieces = pieces_of_mask(region)
+
+    def peak_and_area(piece: tuple[Window, NDArray[np.bool_]]) -> tuple[float, int]:
+        (x0, y0, x1, y1), inside = piece
+        return float(anomaly_map[y0:y1, x0:x1][inside].max()), int(inside.sum())
+
+    found = []
+    for (x0, y0, x1, y1), inside in sorted(pieces, key=peak_and_area, reverse=True)[:at_most]:
+        whole = np.zeros(region.shape, bool)
+        whole[y0:y1, x0:x1] = inside
+        found.append(whole)
+    return found

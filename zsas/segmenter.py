@@ -1,0 +1,492 @@
+"""The engine: encode an image once, decide often. It knows no system by name.
+
+Encoding costs seconds on a CPU and depends on the image; everything after it costs milliseconds and depends on the
+settings. A changed setting therefore never runs an encoder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas import __version__
+from zsas.backbones.session import SamSession
+from zsas.cache import ByteBudgetCache
+from zsas.declare import declared
+from zsas.errors import ZsasError
+from zsas.images import ImageSource, digest, load_image
+from zsas.lazy import torch
+from zsas.localizers.base import Context, Features, Localizer, Scored
+from zsas.models import ModelChoice, Models
+from zsas.prompts import Click
+from zsas.refiners.base import Refined, Refiner
+from zsas.result import Result, find_regions
+from zsas.settings import Settings
+from zsas.stages import Stage
+from zsas.systems import localizers as registered_localizers
+from zsas.systems import system_named
+
+if TYPE_CHECKING:
+    from zsas.backbones.clip import ClipBackbone
+    from zsas.backbones.sam import Sam, SamFeatures
+    from zsas.device import Precision
+
+ENCODING_BYTES = 1_000_000_000
+"""Default budget of the cache of encodings and maps."""
+
+
+@dataclass
+class Encoding:
+    """One image after its encoders: all that deciding needs.
+
+    Attributes:
+        key: Digest of the image's pixels.
+        image: The image, uint8 RGB (H, W, 3).
+        features: What the localizer keeps of it.
+        made_by: Models, localizer and encoding settings that made it; it is refused where others are asked for.
+        sam: SAM's features, F of eq. 4; None until a refiner, or `Segmenter.encode`, asks for them.
+        timings: Seconds of each encoder, 0 where it came from the cache.
+    """
+
+    key: str
+    image: NDArray[np.uint8]
+    features: Features
+    made_by: tuple[Any, ...]
+    sam: SamFeatures | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of image and features in bytes."""
+        sam = self.sam.nbytes if self.sam is not None else 0
+        return self.image.nbytes + self.features.nbytes + sam
+
+    def to(self, device: torch.device | str) -> Encoding:
+        """This encoding with its features on another device: "cpu" to send it to another process."""
+        sam = self.sam.to(device) if self.sam is not None else None
+        return replace(self, features=self.features.to(device), sam=sam)
+
+
+class Segmenter:
+    """Zero-shot anomaly segmentation: encode an image once, decide often.
+
+    Args:
+        models: The backbones, loaded by role on first need.
+        localizers: Localizers that are loaded already; others are loaded from `models` when they are asked for.
+        cache_bytes: Budget of the cache of encodings and maps.
+
+    Example:
+        >>> segmenter = Segmenter.from_preset("tiny")                                # doctest: +SKIP
+        >>> encoding = segmenter.encode("image.png")                                 # doctest: +SKIP
+        >>> result = segmenter.segment(encoding, Settings(threshold=0.4))            # doctest: +SKIP
+        >>> print(result.sentence)                                                   # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        *,
+        localizers: Iterable[Localizer] = (),
+        cache_bytes: int = ENCODING_BYTES,
+    ) -> None:
+        self.models = models
+        self.cache: ByteBudgetCache[Any] = ByteBudgetCache(cache_bytes)
+        self.images_encoded = {"localizer": 0, "sam": 0}
+        self._localizers = {localizer.name: localizer for localizer in localizers}
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._models_key = json.dumps(models.choice.to_dict(), sort_keys=True)
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | None = None,
+        *,
+        clip: str | Path | None = None,
+        sam: str | Path | None = None,
+        adapter: str | Path | None = None,
+        weights: Mapping[str, str | Path] | None = None,
+        device: str | None = None,
+        precision: Precision = "auto",
+        cache_bytes: int = ENCODING_BYTES,
+    ) -> Segmenter:
+        """Load a preset, with any of its parts replaced.
+
+        Args:
+            preset: Name of a preset; `paper` where there is a GPU and `tiny` elsewhere if None.
+            clip: Another CLIP: Hub id or folder; an `adapter.safetensors` in the folder is used with it.
+            sam: Another SAM: Hub id, folder, or one of Meta's `.pth` files.
+            adapter: Linear layers for the CLIP: a safetensors file, an APRIL-GAN `.pth` file, or
+                `april-gan:mvtec` / `april-gan:visa` for the published ones.
+            weights: Files of learned weights by localizer, as {"anomalyclip": "prompts.safetensors"}.
+            device: `cpu`, `cuda`, `mps`; the best there is if None.
+            precision: Number format of the encoders: `auto` (bf16 where the hardware has it), `fp32` or `bf16`.
+            cache_bytes: Budget of the cache.
+
+        Raises:
+            ZsasError: If a model cannot be had or an adapter does not fit.
+        """
+        files = {name: str(file) for name, file in (weights or {}).items()}
+        if adapter:
+            files["linear"] = str(adapter)
+        own_clip, own_sam = (str(source) if source else None for source in (clip, sam))
+        choice = ModelChoice(preset, own_clip, own_sam, files, device, precision)
+        return cls.from_choice(choice, cache_bytes=cache_bytes)
+
+    @classmethod
+    def from_choice(
+        cls,
+        choice: ModelChoice,
+        *,
+        settings: Settings | None = None,
+        cache_bytes: int = ENCODING_BYTES,
+    ) -> Segmenter:
+        """Load the models of a choice.
+
+        Args:
+            choice: Which models, and how.
+            settings: Whose system is loaded now; another one is loaded when it is first asked for.
+            cache_bytes: Budget of the cache.
+
+        Raises:
+            ZsasError: If a model cannot be had or weights do not fit.
+        """
+        settings = settings or Settings()
+        readers = {name for name, kind in registered_localizers().items() if kind.weights}
+        unknown = sorted(set(choice.weights) - readers)
+        if unknown:
+            raise ZsasError(
+                f"There is no localizer {unknown[0]!r} with weights; name {', '.join(sorted(readers))}."
+            )
+        models = Models(choice)
+        # What is wrong is said before anything is fetched.
+        models.check()
+        system = system_named(settings.system, refiner=settings.refiner)
+        for kind in system.localizers:
+            kind.check(models)
+        models.load(*system.roles)
+        segmenter = cls(models, cache_bytes=cache_bytes)
+        segmenter.localizer(settings)
+        return segmenter
+
+    @property
+    def preset(self) -> str:
+        """Name of the preset, or of the models that replace its parts."""
+        return self.models.choice.name
+
+    @property
+    def clip(self) -> ClipBackbone:
+        """The CLIP of the preset."""
+        return self.models.clip
+
+    @property
+    def sam(self) -> Sam:
+        """SAM."""
+        return self.models.sam
+
+    def localizer(self, settings: Settings) -> Localizer:
+        """The localizer that runs with these settings: the first of the system's that the models can run.
+
+        Raises:
+            ZsasError: If the models lack what the system needs.
+        """
+        candidates = system_named(settings.system).localizers
+        with self._lock:
+            kind = next((k for k in candidates if self._can_run(k)), candidates[-1])
+            if kind.name not in self._localizers:
+                self._localizers[kind.name] = kind.load(self.models)
+            return self._localizers[kind.name]
+
+    def _can_run(self, kind: type[Localizer]) -> bool:
+        return kind.name in self._localizers or kind.available(self.models)
+
+    def refiner(self, settings: Settings) -> Refiner:
+        """The refiner that runs with these settings."""
+        return system_named(settings.system, refiner=settings.refiner).refiner()
+
+    def describe(self, settings: Settings) -> dict[str, Any]:
+        """What runs with these settings, as JSON types."""
+        localizer = self.localizer(settings)
+        return {
+            "preset": self.preset,
+            "localizer": localizer.name,
+            "refiner": self.refiner(settings).name,
+            localizer.name: dict(localizer.describe()),
+        }
+
+    # Encoding: seconds, depends on the image.
+
+    def begin(self, image: ImageSource, settings: Settings | None = None) -> Encoding:
+        """The localizer's features of one image; SAM encodes it when a refiner asks, and the encoding keeps that too.
+
+        Args:
+            image: Path, PIL image or RGB array; see `zsas.images.load_image`.
+            settings: Those that need the encoders again are read.
+        """
+        return self._begin_batch([image], settings or Settings())[0]
+
+    def encode(self, image: ImageSource, settings: Settings | None = None) -> Encoding:
+        """All encoders on one image; kept by content, so that the same image is encoded once. See `begin`."""
+        return self.encode_batch([image], settings)[0]
+
+    def encode_batch(
+        self, images: Sequence[ImageSource], settings: Settings | None = None
+    ) -> list[Encoding]:
+        """All encoders on several images of any sizes, each in one batch; see `encode`."""
+        settings = settings or Settings()
+        encodings = self._begin_batch(images, settings)
+        if encodings and "sam" in system_named(settings.system, refiner=settings.refiner).roles:
+            self._encode_sam(encodings)
+        return encodings
+
+    def _begin_batch(self, images: Sequence[ImageSource], settings: Settings) -> list[Encoding]:
+        self._check_process()
+        if not images:
+            return []
+        arrays = [load_image(image) for image in images]
+        keys = [digest(array) for array in arrays]
+        localizer, made_by = self.localizer(settings), self._made_by(settings)
+        found, seconds = self._encoded(
+            "localizer",
+            arrays,
+            [(key, *made_by) for key in keys],
+            lambda missing: localizer.encode(missing, settings),
+        )
+        return [
+            Encoding(key, array, features, made_by, timings={"encode": seconds / len(images)})
+            for key, array, features in zip(keys, arrays, found, strict=True)
+        ]
+
+    def _encode_sam(self, encodings: Sequence[Encoding]) -> None:
+        """SAM's features into the encodings that lack them."""
+        waiting = [encoding for encoding in encodings if encoding.sam is None]
+        if not waiting:
+            return
+        found, seconds = self._encoded(
+            "sam",
+            [encoding.image for encoding in waiting],
+            [("sam", encoding.key) for encoding in waiting],
+            lambda missing: self.sam.encode(missing),
+        )
+        for encoding, features in zip(waiting, found, strict=True):
+            encoding.sam = features
+            encoding.timings["sam"] = seconds / len(waiting)
+
+    def _encoded(
+        self, encoder: str, images: list[NDArray[np.uint8]], slots: list[Any], encode: Any
+    ) -> tuple[list[Any], float]:
+        """What an encoder gives for some images, from the cache where it is there, and the seconds it took."""
+        found = {slot: self.cache.get(slot) for slot in slots}
+        missing = {
+            slot: image for slot, image in zip(slots, images, strict=True) if found[slot] is None
+        }
+        started = time.perf_counter()
+        if missing:
+            with torch.inference_mode():
+                encoded = encode(list(missing.values()))
+            for slot, value in zip(missing, encoded, strict=True):
+                found[slot] = value
+                self.cache.put(slot, value)
+            self.images_encoded[encoder] += len(missing)
+        seconds = time.perf_counter() - started if missing else 0.0
+        return [found[slot] for slot in slots], seconds
+
+    def _made_by(self, settings: Settings) -> tuple[Any, ...]:
+        """Models, localizer and the values that need its encoder again."""
+        localizer = self.localizer(settings)
+        values = [
+            getattr(settings, setting.name)
+            for group in localizer.settings
+            for setting in declared(group)
+            if setting.encoding
+        ]
+        return (self._models_key, localizer.name, localizer.resolution(settings), *values)
+
+    # Deciding: milliseconds, depends on the settings.
+
+    def segment(
+        self,
+        source: Encoding | ImageSource,
+        settings: Settings | None = None,
+        clicks: Sequence[Click] = (),
+    ) -> Result:
+        """Decide on an image; an `Encoding` of it needs no encoder any more.
+
+        Args:
+            source: From `encode` or `begin` with the same encoding settings, or an image.
+            settings: All settings.
+            clicks: A person's points, (x, y, label) in image pixels, added to the automatic ones.
+
+        Returns:
+            The result with every stage.
+        """
+        *_, result = self.stages(source, settings, clicks)
+        assert isinstance(result, Result)
+        return result
+
+    __call__ = segment
+
+    def segment_each(self, encoding: Encoding, settings: Sequence[Settings]) -> Iterator[Result]:
+        """One result for each of some settings that share the encoding, in their order.
+
+        Conditions of an evaluation often ask SAM the same question: the first steps of a longer cascade, or another
+        kernel that leads to the same points. Each question is put once.
+        """
+        session = self._session(encoding, remember=True)
+        for one in settings:
+            *_, result = self._decide(encoding, one, (), session)
+            assert isinstance(result, Result)
+            yield result
+
+    def anomaly_map(self, encoding: Encoding, settings: Settings) -> NDArray[np.float32]:
+        """Map_a of an encoded image in its own frame, float32 (H, W), in [0, 1]."""
+        return self._score(encoding, settings, self._session(encoding)).map
+
+    def stages(
+        self,
+        source: Encoding | ImageSource,
+        settings: Settings | None = None,
+        clicks: Sequence[Click] = (),
+    ) -> Iterator[Stage | Result]:
+        """The stages as they are found, and the result at the end.
+
+        Stages that a setting switches off, or that have nothing to do, are left out.
+
+        Args:
+            source: An encoding, or an image, which is then encoded on the way: its map is there before SAM begins.
+            settings: All settings.
+            clicks: A person's points, (x, y, label) in image pixels.
+        """
+        settings = settings or Settings()
+        _check_clicks(clicks)
+        encoding = source if isinstance(source, Encoding) else self.begin(source, settings)
+        yield from self._decide(encoding, settings, clicks, self._session(encoding))
+
+    def _session(self, encoding: Encoding, *, remember: bool = False) -> SamSession:
+        def features() -> SamFeatures:
+            self._encode_sam([encoding])
+            assert encoding.sam is not None
+            return encoding.sam.to(self.sam.device)
+
+        return SamSession(lambda: self.sam, features, remember=remember)
+
+    def _score(self, encoding: Encoding, settings: Settings, session: SamSession) -> Scored:
+        """Map and evidence, kept while the localizer's own few settings stay the same."""
+        self._check_process()
+        localizer, made_by = self.localizer(settings), self._made_by(settings)
+        if encoding.made_by != made_by:
+            raise ZsasError(
+                "The image was encoded with other models, another system or another resolution than are asked for "
+                "now; encode it again."
+            )
+        context = Context(encoding.image, session)
+        values = [
+            getattr(settings, s.name) for group in localizer.settings for s in declared(group)
+        ]
+        features = encoding.features.to(self.models.device)
+
+        def make() -> Scored:
+            with torch.inference_mode():
+                return localizer.score(features, settings, context)
+
+        return self.cache.get_or_make(("map", encoding.key, *made_by, *values), make)
+
+    def _decide(
+        self,
+        encoding: Encoding,
+        settings: Settings,
+        clicks: Sequence[Click],
+        session: SamSession,
+    ) -> Iterator[Stage | Result]:
+        clock = _Clock(encoding)
+        scored = self._score(encoding, settings, session)
+        refiner = self.refiner(settings)
+        found: list[Stage] = []
+        refined: Refined | None = None
+        for step in chain(scored.stages, refiner.refine(scored, session, settings, clicks)):
+            if isinstance(step, Refined):
+                refined = step
+                break
+            clock.lap(step.name)
+            found.append(step)
+            yield step
+            clock.restart()
+        assert refined is not None
+        regions = find_regions(refined.mask, refined.score_map)
+        clock.lap(refined.stage.name)
+        found.append(refined.stage)
+        yield refined.stage
+        yield Result(
+            image=encoding.image,
+            anomaly_map=scored.map,
+            score_map=refined.score_map,
+            mask=refined.mask,
+            image_score=self.localizer(settings).image_score(scored.evidence, settings),
+            regions=regions,
+            stages=tuple(found),
+            points=refined.points,
+            provenance=refined.provenance,
+            settings=settings,
+            models=self.describe(settings),
+            versions=dict(_versions()),
+            timings={**encoding.timings, **clock.seconds},
+        )
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise ZsasError(
+                "These models were loaded before the process was forked, and PyTorch's threads do not survive a fork; "
+                "load them in the child, or start it with the method 'spawn'."
+            )
+
+
+def _check_clicks(clicks: Sequence[Click]) -> None:
+    for click in clicks:
+        if not np.isfinite(click[:2]).all() or click[2] not in (0, 1):
+            raise ZsasError(
+                f"A click is {click!r}, but it must be x and y in image pixels and a label, 1 for what is anomalous "
+                "or 0 for what is normal."
+            )
+
+
+class _Clock:
+    """Seconds of each stage, without those that SAM's encoder takes on the way."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.seconds: dict[str, float] = {}
+        self._encoding = encoding
+        self.restart()
+
+    def restart(self) -> None:
+        self._since = time.perf_counter()
+        self._sam_is_there = self._encoding.sam is not None
+
+    def lap(self, stage: str) -> None:
+        spent = time.perf_counter() - self._since
+        if not self._sam_is_there and self._encoding.sam is not None:
+            spent -= self._encoding.timings["sam"]
+        self.seconds[stage] = max(0.0, spent)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    found = {"zsas": __version__}
+    for package in ("torch", "transformers", "numpy", "opencv-python-headless", "pillow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,147 @@
+"""The registry: a system pairs a localizer (image → anomaly map) with a refiner (anomaly map → mask) in one line.
+
+The engine, the interfaces and the docs know no system by name; whatever is added to `SYSTEMS` appears in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from zsas.declare import Setting, SettingsGroup, declared, setting
+from zsas.errors import ZsasError
+from zsas.localizers.base import Localizer, VerdictSettings
+from zsas.localizers.linear import Linear
+from zsas.localizers.vv import VV
+from zsas.models.presets import Role
+from zsas.refiners.base import Refiner
+from zsas.refiners.cascade import Cascade
+from zsas.refiners.none import NoRefiner
+from zsas.stages import StageSpec
+
+
+@dataclass(frozen=True)
+class SystemSettings(SettingsGroup, key="system", title="System"):
+    """Which system runs."""
+
+    system: str = setting(
+        "auto",
+        "System",
+        "Which method makes the anomaly map and the mask; auto takes trained linear layers wherever some fit the "
+        "loaded CLIP, V-V attention elsewhere, and the cascade after either.",
+        encoding=True,
+    )
+    refiner: str = setting(
+        "own",
+        "Refiner",
+        "What turns the anomaly map into a mask: the system's own way, or another one.",
+    )
+
+
+Part = type[Localizer] | type[Refiner]
+
+
+@dataclass(frozen=True)
+class System:
+    """One line of the registry.
+
+    Attributes:
+        title: What it is, in a few words.
+        localizers: Ways to the anomaly map; the first that the loaded models can run is taken.
+        refiner: Way from the map to the mask.
+        paper: Citation key of its paper: an arXiv number, "" where there is none.
+        defaults: Values of settings that differ from their own defaults.
+    """
+
+    title: str
+    localizers: tuple[type[Localizer], ...]
+    refiner: type[Refiner]
+    paper: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Its localizers and its refiner."""
+        return (*self.localizers, self.refiner)
+
+    @property
+    def settings_groups(self) -> tuple[type[SettingsGroup], ...]:
+        """The groups that it reads, each once, in the order of the stages."""
+        groups = [group for part in self.parts for group in part.settings]
+        return tuple(dict.fromkeys((SystemSettings, *groups, VerdictSettings)))
+
+    @property
+    def stages(self) -> tuple[StageSpec, ...]:
+        """The stages that it can show, in order."""
+        return tuple(dict.fromkeys(stage for part in self.parts for stage in part.stages))
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The models that it needs, by role."""
+        return tuple(dict.fromkeys(role for part in self.parts for role in part.roles))
+
+
+_PAPERS_OWN = {"prompting": "joint", "min_overlap": 0.0}
+"""Eqs 1 to 12 as printed: all points in one prompt, every mask kept."""
+
+SYSTEMS: dict[str, System] = {
+    "auto": System("The paper's method as tuned here", (Linear, VV), Cascade, "2510.11028"),
+    "paper": System("The paper's method as printed", (Linear,), Cascade, "2510.11028", _PAPERS_OWN),
+    "vv": System("V-V attention, no training, with the cascade", (VV,), Cascade),
+    "april-gan": System("APRIL-GAN", (Linear,), NoRefiner, "2305.17382"),
+}
+
+OWN_REFINER = "own"
+
+
+def refiners() -> dict[str, type[Refiner]]:
+    """All refiners of the registry by name."""
+    return {system.refiner.name: system.refiner for system in SYSTEMS.values()}
+
+
+def localizers() -> dict[str, type[Localizer]]:
+    """All localizers of the registry by name."""
+    return {part.name: part for system in SYSTEMS.values() for part in system.localizers}
+
+
+def system_named(name: str, refiner: str = OWN_REFINER) -> System:
+    """The system of that name, with another refiner if one is named.
+
+    Raises:
+        ZsasError: If there is no such system or refiner.
+    """
+    if name not in SYSTEMS:
+        raise ZsasError(f"There is no system {name!r}; choose {', '.join(SYSTEMS)}.")
+    system = SYSTEMS[name]
+    if refiner == OWN_REFINER:
+        return system
+    if refiner not in refiners():
+        raise ZsasError(f"There is no refiner {refiner!r}; choose {', '.join(refiners())}.")
+    return replace(system, refiner=refiners()[refiner])
+
+
+def settings_groups() -> tuple[type[SettingsGroup], ...]:
+    """The settings groups of all systems, each once: map first, verdict last."""
+    parts: list[Part] = [*localizers().values(), *refiners().values()]
+    groups = [group for part in parts for group in part.settings]
+    return tuple(dict.fromkeys((SystemSettings, *groups, VerdictSettings)))
+
+
+def with_choices(one: Setting) -> Setting:
+    """A declaration with the choices that only the registry knows."""
+    if one.name == "system":
+        return replace(one, choices=tuple(SYSTEMS))
+    if one.name == "refiner":
+        return replace(one, choices=(OWN_REFINER, *refiners()))
+    return one
+
+
+def title_of_group(key: str) -> str:
+    """Title of the settings group with that key."""
+    return next(group.title for group in settings_groups() if group.key == key)
+
+
+def declared_in(system: System) -> tuple[Setting, ...]:
+    """All settings that a system reads."""
+    return tuple(with_choices(s) for group in system.settings_groups for s in declared(group))

@@ -268,15 +268,12 @@ class TestHub:
             damaged.load_mask((6, 8))
 
     def test_a_download_that_breaks_off_is_one_sentence(self, monkeypatch):
-        class Broken(Exception):
-            pass
-
         def break_off(*_, **__):
-            raise Broken("the line is dead")
+            raise ZsasError("The line is dead.")
 
-        monkeypatch.setattr(hub, "_hub_answers", lambda: True)
-        monkeypatch.setattr("huggingface_hub.hf_hub_download", break_off)
-        with pytest.raises(ZsasError, match="the line is dead"):
+        monkeypatch.setattr(hub, "_hub_is_silent", lambda: "")
+        monkeypatch.setattr(hub, "repo_files", break_off)
+        with pytest.raises(ZsasError, match="The line is dead"):
             load_dataset("mvtec", revision="not-in-any-cache")
 
     def test_a_sample_of_the_hub_is_found_on_another_machine(self, hub):
@@ -303,7 +300,7 @@ class TestHub:
         assert [name for _, name, _ in asked] == ["data/candle.test-00000-of-00001.parquet"]
 
     def test_out_of_reach_is_one_sentence(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(hub, "_hub_answers", lambda: False)
+        monkeypatch.setattr(hub, "_hub_is_silent", lambda: "the Hub cannot be reached")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         with pytest.raises(ZsasError, match="give its folder with --root"):
             load_dataset("mvtec", revision="not-in-any-cache")

@@ -1,4 +1,4 @@
-"""`zsas models` and `zsas models fetch`."""
+"""`zsas models`, `zsas models fetch` and `zsas models convert`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from zsas.models import presets
+from zsas.models import PUBLISHED, presets
 
 app = typer.Typer(help="List the presets, or fetch the weights of one.")
 
@@ -45,22 +45,37 @@ def list_models(context: typer.Context) -> None:
 
 
 @app.command("fetch")
-def fetch_model(preset: Annotated[str, typer.Argument(help=f"{presets.names()}.")]) -> None:
-    """Download the weights of a preset, so that it works without a network afterwards."""
-    from zsas.models import fetch, is_here, preset_named
+def fetch_model(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help=f"{presets.names()}, or published weights: {', '.join(PUBLISHED)}.",
+            metavar="PRESET_OR_WEIGHTS",
+        ),
+    ],
+) -> None:
+    """Download the models of a preset, or published weights, so that they work without a network afterwards."""
+    from zsas.models import fetch, is_here, preset_named, weights_file
 
-    chosen = preset_named(preset)
+    if ":" in name:
+        print(f"{name} is here now: {weights_file(name)}")
+        return
+    chosen = preset_named(name)
     if is_here(chosen):
-        print(f"{preset} is already here.")
+        print(f"{name} is already here.")
         return
     fetch(chosen)
-    print(f"{preset} is here now.")
+    print(f"{name} is here now.")
 
 
 @app.command("convert")
 def convert_model(
-    file: Annotated[
-        Path, typer.Argument(help="open_clip's .safetensors or .pt file.", dir_okay=False)
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="open_clip's .safetensors or .pt file, or a repository on the Hub with one.",
+            metavar="FILE",
+        ),
     ],
     out: Annotated[
         Path, typer.Option(help="Folder to write, for --clip.", metavar="DIR", file_okay=False)
@@ -81,8 +96,9 @@ def convert_model(
 ) -> None:
     """Convert a CLIP from open_clip's format into a folder that --clip takes."""
     from zsas.models.convert import convert
+    from zsas.models.hub import open_clip_file
 
-    made = convert(file, out, activation=activation, tokenizer=tokenizer)
+    made = convert(open_clip_file(source), out, activation=activation, tokenizer=tokenizer)
     print(f"{out} is a CLIP with the activation {made.activation} now: use it with --clip {out}.")
     if made.note:
         print(made.note)

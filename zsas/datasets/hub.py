@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from zsas.datasets.samples import LICENCES, Dataset, File, Sample, Source, Split, object_name
-from zsas.errors import ZsasError, reason
-from zsas.models.repository import probe
+from zsas.errors import ZsasError
+from zsas.models.repository import probe, repo_files
 
 HUB = {"mvtec": "Voxel51/mvtec-ad", "visa": "BrachioLab/visa"}
 MVTEC_CATEGORIES = (
@@ -195,24 +195,17 @@ def _cells(path: Path, column: str) -> list[bytes]:
 
 def _hub_file(repo: str, name: str, revision: str | None) -> Path:
     """A file of a data set on the Hub, from the cache or downloaded (and continued after a break)."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import try_to_load_from_cache
 
+    cached = try_to_load_from_cache(repo, name, repo_type="dataset", revision=revision)
+    if isinstance(cached, str):
+        return Path(cached)
     try:
-        # Without the network the library would retry each file for half a minute; the cache is enough.
-        return Path(
-            hf_hub_download(
-                repo,
-                name,
-                repo_type="dataset",
-                revision=revision,
-                local_files_only=not _hub_answers(),
-            )
-        )
-    except LocalEntryNotFoundError:
-        why = "it does not answer and the file is not in the cache"
-    except Exception as error:  # the client raises errors of several libraries
-        why = reason(error)
+        why = _hub_is_silent()
+        if not why:
+            return repo_files(repo, [name], repo_type="dataset", revision=revision)[0]
+    except ZsasError as error:
+        why = str(error).rstrip(".")
     raise ZsasError(
         f"{name} of {repo} cannot be had from the Hugging Face Hub ({why}); "
         "check the network, or download the data set and give its folder with --root."
@@ -220,6 +213,7 @@ def _hub_file(repo: str, name: str, revision: str | None) -> Path:
 
 
 @functools.lru_cache(maxsize=1)
-def _hub_answers() -> bool:
-    """One quick question to the Hub in the life of a process."""
-    return not isinstance(probe(""), str)
+def _hub_is_silent() -> str:
+    """One quick question to the Hub in the life of a process: why it cannot be reached, "" if it can."""
+    answer = probe("")
+    return answer if isinstance(answer, str) else ""

@@ -155,20 +155,43 @@ def _parts(index: Path) -> set[str]:
         return {index.name + " is damaged"}
 
 
-def _snapshot(repo: str, patterns: Sequence[str]) -> Path:
+def _snapshot(
+    repo: str, patterns: Sequence[str], weights_files: Sequence[str] = WEIGHTS_FILES
+) -> Path:
     """The folder of a model repository with the files of these patterns and its weights."""
     from huggingface_hub import HfApi
 
     info = ask(repo, lambda: HfApi().model_info(repo, timeout=download.CONNECT_SECONDS))
     listed = [sibling.rfilename for sibling in info.siblings or ()]
     names = [name for name in listed if any(fnmatch.fnmatch(name, one) for one in patterns)]
-    weights = next((name for name in WEIGHTS_FILES if name in listed), None)
+    weights = next((name for name in weights_files if name in listed), None)
     if weights is None:
         raise ZsasError(
-            f"The repository {repo} holds neither {SAFE} nor {PICKLED}; name one with weights for transformers."
+            f"The repository {repo} holds none of {', '.join(weights_files)}; name one that does."
         )
     folder = repo_files(repo, [*names, weights], commit=info.sha)[0].parent
     parts = sorted(_parts(folder / weights))
     if parts:
         repo_files(repo, parts, commit=info.sha)
     return folder
+
+
+def open_clip_file(source: str) -> Path:
+    """open_clip's file of weights: a path, or that of a repository on the Hub, with config and tokenizer beside it.
+
+    Raises:
+        ZsasError: If a repository cannot be had. A path is not looked at.
+    """
+    path = Path(os.path.expanduser(source))
+    file = path.exists() or path.suffix in (".pt", ".pth", ".bin", ".safetensors")
+    if file or source.startswith((".", "/", "~")) or source.count("/") != 1:
+        return path
+    weights = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+    files = ("open_clip_config.json", "tokenizer*", "vocab.json", "merges.txt")
+    why = unreachable(source, "open_clip_config.json")
+    if why:
+        raise ZsasError(
+            f"The weights of {source} cannot be fetched from the Hugging Face Hub: {why}."
+        )
+    folder = _snapshot(source, files, weights)
+    return next(folder / name for name in weights if (folder / name).is_file())

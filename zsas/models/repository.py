@@ -84,11 +84,11 @@ def _within(seconds: float, question: Callable[[], T]) -> T:
     return answer  # type: ignore[return-value]
 
 
-def unreachable(source: str) -> str:
+def unreachable(source: str, file: str = "config.json") -> str:
     """Why a model's repository cannot be had now, in words that follow "and"; empty if it can or may be."""
     from huggingface_hub import constants
 
-    answer = probe(f"{source}/resolve/main/config.json")
+    answer = probe(f"{source}/resolve/main/{file}")
     if isinstance(answer, str):
         return answer
     # A server that is busy now gets its second chance from the download.
@@ -187,6 +187,8 @@ def _files_into(
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
     heads = {}
+    if not _harmless(*names):
+        raise ZsasError(f"{repo} names files outside its own folder, which are not fetched.")
     for name in names:
         url = hf_hub_url(repo, name, repo_type=repo_type, revision=commit or revision)
 

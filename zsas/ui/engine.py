@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from zsas.cache import ByteBudgetCache
 from zsas.errors import ZsasError
 from zsas.images import digest
-from zsas.models import PRESETS
+from zsas.models import PRESETS, fetching
 from zsas.result import Result
 from zsas.settings import Settings
 from zsas.stages import Stage
@@ -228,4 +228,6 @@ class Engine:
         """One sentence on which preset runs, is being loaded, or cannot be had."""
         if self.running:
             return self.problem or f"{self.running} is ready."
-        return self.problem or f"Loading {self.default}; the page can be used meanwhile."
+        wait = "the page can be used meanwhile."
+        fetched = fetching().rstrip(".")
+        return self.problem or f"{fetched or f'Loading {self.default}'}; {wait}"

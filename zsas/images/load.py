@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import logging
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +33,7 @@ from zsas.images.raster import (
     ReadInfo,
     ReadOptions,
     check_size,
+    damaged,
     not_read,
 )
 
@@ -102,7 +104,20 @@ def decode(source: ImageSource, options: ReadOptions, name: str) -> tuple[str, R
     if isinstance(source, Image.Image):
         return name, _from_pil(source, options, name)
     with opened(source, name) as content:
-        return content.name, _reader(content).decode(content, options)
+        return content.name, _decoded(content, options)
+
+
+def _decoded(content: Content, options: ReadOptions) -> Raster:
+    reader = _reader(content)
+    try:
+        return reader.decode(content, options)
+    except ZsasError:
+        raise
+    except MemoryError:
+        raise ZsasError(f"{content.name} is too large for the memory; make it smaller.") from None
+    except Exception:  # a foreign file can make a decoder raise anything, in any of its parts
+        logging.getLogger("zsas").debug("%s", content.name, exc_info=True)
+        raise damaged(content.name) from None
 
 
 def _reader(content: Content) -> Any:
@@ -155,7 +170,7 @@ def _from_pil(image: Image.Image, options: ReadOptions, name: str) -> Raster:
             with opened(stream, name) as content:
                 found = content.format
                 if found is not None and found.reader:
-                    return _reader(content).decode(content, options)
+                    return _decoded(content, options)
     raster = pillow.raster_of(pillow.decoded(image, name), name)
     raster.format = image.format or "PIL image"
     return raster

@@ -34,7 +34,10 @@ def decode(content: Content, options: ReadOptions) -> Raster:
     data = content.read()
     if found.name == "WebP":
         _check_webp(data, options.max_pixels, content.name)
-    two = _two_colours(data) if found.pillow in (("BMP",), ("DIB",)) else 0
+    two = 0
+    if found.pillow in (("BMP",), ("DIB",)):
+        _check_bitmap(data, content.name)
+        two = _two_colours(data)
     if two:
         data = data[:two] + b"\xfe" + data[two + 1 :]
     with header(data, found.pillow, options.max_pixels, content.name) as image:
@@ -185,7 +188,9 @@ def _palette(image: Image.Image) -> Raster:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(0x0112, 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return int(image.getexif().get(0x0112, 1))
     except Exception:  # unreadable EXIF says nothing about the rotation
         return 1
 
@@ -234,6 +239,16 @@ def _deep_png(data: bytes, image: Image.Image, name: str) -> Raster:
     ).turned(_orientation(image))
 
 
+def _check_bitmap(data: bytes, name: str) -> None:
+    """Refuse a bitmap whose palette reaches into its pixels, where each reader takes other colours."""
+    size, bits = (int.from_bytes(data[at : at + 2], "little") for at in (14, 28))
+    if data[:2] != b"BM" or size < 40 or bits > 8:
+        return
+    colours = int.from_bytes(data[46:50], "little") or 2**bits
+    if int.from_bytes(data[10:14], "little") < 14 + size + 4 * min(colours, 2**bits):
+        raise damaged(name)
+
+
 def _two_colours(data: bytes) -> int:
     """Where the white of a palette of black and white begins, in a bitmap of 4 or 8 bits; 0 where there is none.
 
@@ -242,7 +257,7 @@ def _two_colours(data: bytes) -> int:
     start = 14 if data[:2] == b"BM" else 0
     size, bits = (int.from_bytes(data[at : at + 2], "little") for at in (start, start + 14))
     colours = int.from_bytes(data[start + 32 : start + 36], "little")
-    masks = 12 if size == 40 and data[start + 16] == 3 else 0
+    masks = 12 if size == 40 and data[start + 16 : start + 17] == b"\3" else 0
     entries = start + size + masks
     if size < 40 or bits not in (4, 8) or colours != 2:
         return 0

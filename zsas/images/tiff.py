@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import re
@@ -22,6 +23,7 @@ from zsas.images.raster import (
     check_size,
     damaged,
     not_read,
+    turn,
 )
 
 # What it logs about broken tags is either refused here or does not matter.
@@ -61,6 +63,8 @@ def decode(content: Content, options: ReadOptions) -> Raster:
 
             return raw.decode(content, options)
         _check(page, options, content.size, name)
+        if page.compression in (2, 3, 4):
+            _check_fax(content, page, name)
         raster = _raster(page, _values(page, name), options.bits, name)
         raster.page, raster.pages = max(1, options.page), len(pages)
         if len(pages) == 1 and len(tif.pages) > 1:
@@ -127,9 +131,33 @@ def _is_aside(page: Any) -> bool:
     return bool(page.is_reduced or page.is_mask or page.photometric == 4 or old == 2)
 
 
+_TYPES = {
+    **dict.fromkeys((258, 259, 262, 266, 274, 277, 284, 317, 338, 339), (3, 4)),
+    **dict.fromkeys((256, 257, 273, 278, 279, 322, 323, 324, 325), (3, 4, 16)),
+    320: (3,),
+}
+"""Types (short, long, long of 64 bits) of the tags that decide about pixels."""
+
+
+def _check_tags(page: Any, name: str) -> None:
+    """Refuse tags that stand twice or have a type they cannot have: readers make different values of them."""
+    for code, types in _TYPES.items():
+        tags = page.tags.getall(code) or ()
+        if len(tags) > 1 or any(int(tag.dtype) not in types for tag in tags):
+            raise damaged(name)
+    for code, values in ((266, (1, 2)), (284, (1, 2)), (274, range(1, 9)), (317, (1, 2, 3))):
+        value = page.tags.valueof(code, values[0])
+        if not isinstance(value, int) or value not in values:
+            raise not_read(name, f"has the value {value} in its tag {code}")
+    bits = page.tags.get(258)
+    if bits is not None and bits.count not in (1, page.samplesperpixel):
+        raise damaged(name)
+
+
 def _check(page: Any, options: ReadOptions, size: int, name: str) -> None:
     """Refuse before decoding: too large, out of the file, or of a kind that is not read."""
     check_size(page.imagelength, page.imagewidth, options.max_pixels, name)
+    _check_tags(page, name)
     if page.imagedepth > 1 or page.tiledepth > 1:
         raise not_read(name, "is a volume of several layers in one page")
     samples = page.samplesperpixel
@@ -181,6 +209,23 @@ def _values(page: Any, name: str) -> NDArray[Any]:
     if values.dtype.byteorder not in "=|":
         values = values.astype(values.dtype.newbyteorder("="))
     return values[..., 0] if values.shape[2] == 1 else values
+
+
+def _check_fax(content: Content, page: Any, name: str) -> None:
+    """Refuse fax codes of which two decoders make different pixels; they carry no check of their own."""
+    from PIL import Image
+
+    content.stream.seek(0)
+    with Image.open(io.BytesIO(content.read()), formats=["TIFF"]) as image:
+        while image.tell() < page.index and image.tell() + 1 < image.n_frames:  # type: ignore[attr-defined]
+            image.seek(image.tell() + 1)
+        other = np.asarray(image.convert("1"))
+    mine = page.asarray(maxworkers=1).astype(bool)
+    same = turn(mine if page.photometric else ~mine, _orientation(page))
+    if other.shape not in (mine.shape, same.shape) or not any(
+        np.array_equal(other, each) for each in (same, mine, ~mine)
+    ):
+        raise damaged(name)
 
 
 def _check_jpegs(page: Any, name: str) -> None:
@@ -357,7 +402,7 @@ def _set_float_range(raster: Raster, page: Any, name: str) -> None:
 
 
 def _palette(page: Any, name: str) -> NDArray[np.uint8]:
-    if page.colormap is None:
+    if page.colormap is None or page.colormap.size != 3 * 2 ** int(page.bitspersample):
         raise damaged(name)
     colours = np.asarray(page.colormap).astype(np.uint32).T
     if 0 < colours.max() < 256:  # written with 8 bits, against the specification

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from zsas.cli import models, segment, serve, settings
+from zsas.cli import models, segment, serve, settings, watch
 from zsas.cli.root import app, delegate, main
 
 app.command()(segment.segment)
 app.add_typer(models.app, name="models")
 app.command("serve")(serve.serve)
+app.command()(watch.watch)
 app.command("settings")(settings.print_settings)
 delegate("evaluate", "zsas.cli.evaluate", "Measure on a data set, with the paper's ablations.")
 delegate("train", "zsas.training.cli", "Train the linear layers of a localizer.")

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from zsas.errors import ZsasError
 from zsas.models import default_preset, preset_named
-from zsas.ui import export
+from zsas.ui import export, rest
 from zsas.ui.engine import Engine
 from zsas.ui.examples import Examples
 from zsas.ui.gpu import ZERO
@@ -127,7 +127,16 @@ def launch(
     if ZERO:  # a ZeroGPU wants the models in memory before its first call
         engine.start_here()
     blocked = [os.getcwd()]
-    wanted = {**LAUNCH, "blocked_paths": blocked, "theme": theme(), "css": css(), **options}
+    routes = [*LAUNCH["app_kwargs"]["routes"], *rest.routes(engine)]
+    app = {**LAUNCH["app_kwargs"], "routes": routes}
+    wanted = {
+        **LAUNCH,
+        "app_kwargs": app,
+        "blocked_paths": blocked,
+        "theme": theme(),
+        "css": css(),
+        **options,
+    }
     block = not wanted.pop("prevent_thread_lock", False)
     page.launch(prevent_thread_lock=True, **wanted)
     engine.start(HEAD_START)

@@ -1,0 +1,260 @@
+"""A folder is watched: each image once, when it is whole, and nothing twice after a restart."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers.results import make_result, normal_result
+from zsas.bulk import Output
+from zsas.errors import ZsasError
+from zsas.settings import Settings
+from zsas.watch import AuditLog, Part, Timing, Watcher, is_being_written
+
+QUICK = Timing(poll=0.01, settle=0.1, patience=0.4)
+
+
+class Line:
+    """A watched folder, and what was examined in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder, self.out = root / "camera", root / "out"
+        self.folder.mkdir()
+        self.examined = 0
+
+    def examine(self, image: Any) -> Any:
+        self.examined += 1
+        if (image[0, 0] == [255, 0, 0]).all():
+            raise RuntimeError("out of memory")
+        return normal_result() if image.mean() < 50 else make_result(*image.shape[:2])
+
+    def watcher(self, timing: Timing = QUICK) -> Watcher:
+        log = AuditLog(self.out / "audit.jsonl")
+        return Watcher(self.folder, self.examine, Settings(), Output(self.out), log, timing)
+
+    def once(self) -> list[Part]:
+        return list(self.watcher().run(once=True))
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.out / "audit.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Line:
+    return Line(tmp_path)
+
+
+def image(path: Path, grey: int = 200, size: tuple[int, int] = (80, 60)) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    Image.new("RGB", size, (grey,) * 3).save(path)
+    return path
+
+
+def test_a_line_says_what_was_decided_on_what_and_how(line: Line) -> None:
+    image(line.folder / "a.png")
+    image(line.folder / "shift" / "b.png", 10)
+    first, second = line.once()
+    assert [(p.file, p.word, p.verdict) for p in (first, second)] == [
+        ("a.png", "NOK", "anomalous"),
+        ("shift/b.png", "OK", "normal"),
+    ]
+    written = line.lines()[0]
+    assert set(written) == {
+        *("word", "file", "digest", "stamp", "name", "verdict", "score", "limit", "settings"),
+        *("models", "versions", "time", "latency"),
+    }
+    assert len(written["digest"]) == 64
+    assert (line.out / "a" / "mask.png").is_file()
+    assert (line.out / "shift" / "b" / "result.json").is_file()
+
+
+def test_a_restart_repeats_nothing(line: Line) -> None:
+    image(line.folder / "a.png")
+    line.once()
+    image(line.folder / "b.png", 210)
+    assert [part.file for part in line.once()] == ["b.png"]
+    os.utime(line.folder / "a.png")  # touched, not changed
+    assert line.once() == []
+    assert line.examined == 2
+
+
+def test_a_copy_is_not_examined_and_told_like_the_first(line: Line) -> None:
+    image(line.folder / "a.png")
+    (line.folder / "b.png").write_bytes((line.folder / "a.png").read_bytes())
+    os.utime(line.folder / "a.png", (1, 1))
+    _, copy = line.once()
+    assert (copy.file, copy.copy_of, copy.word) == ("b.png", "a.png", "NOK")
+    assert line.examined == 1
+
+
+def test_another_image_under_the_old_name_is_another_part(line: Line) -> None:
+    image(line.folder / "latest.png")
+    line.once()
+    image(line.folder / "latest.png", 10)
+    (part,) = line.once()
+    assert (part.file, part.name, part.word) == ("latest.png", "latest_2", "OK")
+
+
+def test_what_cannot_be_examined_is_nok_with_a_sentence(line: Line) -> None:
+    (line.folder / "a.png").write_bytes(b"no image")
+    (line.folder / "b.png").write_bytes(b"")
+    Image.new("RGB", (80, 60), "red").save(line.folder / "c.png")
+    parts = {part.file: part for part in line.once()}
+    assert all(part.word == "NOK" for part in parts.values())
+    assert parts["a.png"].error.startswith("a.png is not an image")
+    assert "empty" in parts["b.png"].error
+    assert "could not be segmented (RuntimeError: out of memory)" in parts["c.png"].error
+    assert line.once() == []  # a restart does not repeat these either
+
+
+def test_hidden_and_other_files_and_results_are_left_alone(line: Line) -> None:
+    for name in (".a.png", "notes.txt", "a.png.part", ".hidden/b.png"):
+        image(line.folder / "x.png").rename(line.folder / "y.png")
+        (line.folder / name).parent.mkdir(exist_ok=True)
+        (line.folder / "y.png").rename(line.folder / name)
+    line.out = line.folder / "out"
+    assert line.once() == []
+    image(line.folder / "a.png")
+    assert len(line.once()) == 1
+    assert line.once() == []  # masks lie below the folder now
+
+
+@pytest.fixture
+def running(line: Line) -> Iterator[Callable[[int], list[Part]]]:
+    """Watches in a thread; gives the parts once there are as many as asked for."""
+    parts: list[Part] = []
+    ended = threading.Event()
+
+    def collect() -> None:
+        for part in line.watcher().run(ended.is_set):
+            parts.append(part)
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+
+    def wait(count: int) -> list[Part]:
+        until = time.monotonic() + 10
+        while len(parts) < count and time.monotonic() < until:
+            time.sleep(0.01)
+        return list(parts)
+
+    yield wait
+    ended.set()
+    thread.join()
+
+
+def test_a_half_written_file_waits_until_it_is_whole(line: Line, running: Any) -> None:
+    whole = image(line.folder.parent / "whole.bmp").read_bytes()
+    with (line.folder / "a.bmp").open("wb") as stream:
+        for start in range(0, len(whole), len(whole) // 8):
+            stream.write(whole[start : start + len(whole) // 8])
+            stream.flush()
+            time.sleep(0.05)
+    (part,) = running(1)
+    assert (part.error, line.examined) == ("", 1)
+    assert part.latency < 2
+
+
+def test_a_file_whose_writer_pauses_and_comes_back_is_examined_once(
+    line: Line, running: Any
+) -> None:
+    whole = image(line.folder.parent / "whole.png").read_bytes()
+    path = line.folder / "a.png"
+    path.write_bytes(whole[:100])
+    time.sleep(0.2)  # closed, and not whole
+    with path.open("ab") as stream:
+        stream.write(whole[100:])
+    (part,) = running(1)
+    assert part.error == ""
+
+
+def test_a_file_that_is_renamed_into_the_folder_is_examined_at_once(
+    line: Line, running: Any
+) -> None:
+    image(line.folder.parent / "elsewhere.png").rename(line.folder / "a.png")
+    (part,) = running(1)
+    assert part.file == "a.png"
+    assert part.latency < 1
+
+
+def test_whoever_writes_is_seen(tmp_path: Path) -> None:
+    path = image(tmp_path / "a.png")
+    if is_being_written(path) is None:
+        pytest.skip("this file system grants no leases")
+    with path.open("ab"):
+        assert is_being_written(path)
+    assert is_being_written(path) is False
+
+
+def test_a_log_that_a_kill_has_cut_is_gone_on_with(line: Line) -> None:
+    image(line.folder / "a.png")
+    line.once()
+    log = line.out / "audit.jsonl"
+    log.write_bytes(log.read_bytes() + b'{"file": "half')
+    image(line.folder / "b.png", 210)
+    assert [part.file for part in line.once()] == ["b.png"]
+    assert json.loads(log.read_text().splitlines()[-1])["file"] == "b.png"
+
+
+def test_a_log_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ZsasError, match="cannot be written"):
+        AuditLog(tmp_path / "file" / "audit.jsonl")
+
+
+@pytest.mark.slow
+def test_the_command_tells_a_program_and_a_server_and_ends_by_sigterm(tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    teller = tmp_path / "tell.py"
+    teller.write_text(
+        f"import sys; open({str(tmp_path / 'told.txt')!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')"
+    )
+    command = [sys.executable, "-m", "zsas", "watch", str(folder), "--out", str(tmp_path / "out")]
+    command += ["--run", f"{sys.executable} {teller}", "--preset", "tiny"]
+    command += ["--post", f"http://127.0.0.1:{server.server_port}/part"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "watching" in process.stderr.readline()
+    noise = np.random.default_rng(0).integers(0, 255, (96, 96, 3), np.uint8)
+    Image.fromarray(noise).save(folder / "part one.png")
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    assert "part one.png: " in said
+    assert "limit 0.70" in said
+    until = time.monotonic() + 20
+    while not told and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert "1 images" in process.stderr.read()
+    server.shutdown()
+    word = said.split(": ")[1].split(",")[0]
+    assert [one["word"] for one in told] == [word]
+    assert (tmp_path / "told.txt").read_text() == f"{word} {folder / 'part one.png'}\n"

@@ -1,0 +1,225 @@
+"""One call over plain HTTP, without a page: what is answered, and what is refused in which words."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+from starlette.applications import Starlette
+
+from tests.helpers.fake import FakeSegmenter, photo
+from tests.helpers.images import png
+from zsas.errors import ZsasError
+from zsas.settings import Settings, knobs
+from zsas.ui import rest
+from zsas.ui.engine import Engine
+from zsas.ui.openapi import document
+
+IMAGE = png(photo(4))
+
+
+def load(preset: str) -> FakeSegmenter:
+    if preset == "paper":
+        raise ZsasError("The preset paper needs the Hub, which cannot be reached; use tiny.")
+    return FakeSegmenter(preset)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A server with the plain interface alone, and a segmenter without models."""
+    app = Starlette(routes=rest.routes(Engine(load, "tiny")))  # type: ignore[arg-type]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{port}/api/v1"
+    server.should_exit = True
+    thread.join()
+
+
+def post(address: str, image: bytes | None = IMAGE, **fields: str) -> httpx.Response:
+    files: dict[str, Any] = {name: (None, value) for name, value in fields.items()}
+    if image is not None:
+        files["image"] = ("plate.png", image, "image/png")
+    return httpx.post(f"{address}/segment", files=files, timeout=60)
+
+
+def test_the_answer_is_what_result_json_holds(address: str) -> None:
+    answer = post(address, threshold="0.4", negatives="off", object_name="steel plate")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["file"] == "plate.png"
+    assert body["anomalous"] is True
+    assert body["regions"]
+    expected = Settings(threshold=0.4, negatives=False, object_name="steel plate")
+    assert body["settings"] == expected.to_dict()
+
+
+def test_mask_and_score_come_as_base64_or_as_links(address: str) -> None:
+    inside = post(address, files="mask, score").json()["files"]
+    assert set(inside) == {"mask", "score"}
+    links = post(address, files="mask,score", files_as="links").json()["files"]
+    for name, text in inside.items():
+        data = base64.b64decode(text)
+        linked = httpx.get(address.removesuffix("/api/v1") + links[name])
+        assert (linked.status_code, linked.content) == (200, data)
+        assert linked.headers["content-type"] == "image/png"
+        pixels = np.asarray(Image.open(io.BytesIO(data)))
+        assert pixels.shape == photo(4).shape[:2]
+        assert pixels.dtype == (np.uint8 if name == "mask" else np.uint16)
+    assert httpx.get(f"{address}/files/none/mask.png").status_code == 404
+    token = links["mask"].split("/")[-2]
+    assert httpx.get(f"{address}/files/{token}/result.json").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "parameter", "words"),
+    [
+        ({"threshold": "0,4"}, "threshold", "must be a number, 0 to 1; write a point: 0.4"),
+        ({"threshold": "high"}, "threshold", "threshold is high, but it must be a number, 0 to 1"),
+        ({"threshold": "7"}, "threshold", "0 to 1"),
+        ({"threshold": "nan"}, "threshold", "0 to 1"),
+        ({"threshold": "9" * 5000}, "threshold", "0 to 1"),
+        ({"k_positive": "2.5"}, "k_positive", "whole number"),
+        ({"k_positive": "true"}, "k_positive", "must be a number, 1 to 20"),
+        ({"negatives": "perhaps"}, "negatives", "true or false"),
+        ({"fusion": "sideways"}, "fusion", "weighted, mask or map"),
+        ({"object_name": "x" * 99}, "object_name", "at most 80 characters"),
+        ({"no_such": "1"}, "no_such", "There is no setting 'no_such'; the settings are"),
+        ({"preset": "huge"}, "preset", "preset is huge, but it must be"),
+        ({"files": "mask,world"}, "files", "must be some of mask, score, overlay"),
+        ({"files_as": "zip"}, "files_as", "must be base64 or links"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_that_names_the_parameter(
+    address: str, fields: dict[str, str], parameter: str, words: str
+) -> None:
+    answer = post(address, **fields)
+    assert answer.status_code == 422
+    body = answer.json()
+    assert body["parameter"] == parameter
+    assert words in body["error"]
+    assert len(body["error"]) < 500
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"threshold": " 0.4 "}, {"threshold": "4e-1"}, {"threshold": ""}, {"k_positive": "3.0"}],
+)
+def test_a_number_may_be_text(address: str, fields: dict[str, str]) -> None:
+    assert post(address, **fields).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("image", "status", "words"),
+    [
+        (None, 422, 'one file in its field "image"'),
+        (b"", 422, "empty"),
+        (b"no image", 422, "not an image"),
+        (IMAGE[:900], 422, "cut off"),
+        (b"x" * (2 * 2**20 + 1), 413, "At most 2 MB"),
+    ],
+)
+def test_a_wrong_image_is_one_sentence(
+    address: str,
+    image: bytes | None,
+    status: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rest, "MOST_BYTES", 2 * 2**20)
+    answer = post(address, image, preset="tiny")
+    assert answer.status_code == status
+    assert words in answer.json()["error"]
+
+
+def test_what_is_no_form_is_refused(address: str) -> None:
+    url = f"{address}/segment"
+    assert httpx.post(url, json={"image": "x"}).status_code == 415
+    assert httpx.post(url, content=IMAGE).status_code == 415
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    assert httpx.post(url, content=b"--x\r\nnonsense", headers=form).status_code in (400, 422)
+    assert httpx.post(url, content=b"", headers={"content-type": "multipart/form-data"}).json()
+    assert httpx.get(url).status_code == 405
+    twice = [("image", ("a.png", IMAGE)), ("image", ("b.png", IMAGE))]
+    assert "it has 2" in httpx.post(url, files=twice).json()["error"]
+
+
+def test_a_preset_that_cannot_be_had_is_said_with_a_time_to_come_back(address: str) -> None:
+    answer = post(address, preset="paper")
+    assert answer.status_code == 503
+    assert "cannot be reached" in answer.json()["error"]
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_full_line_is_said(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest, "MOST_WAITING", 0)
+    answer = post(address)
+    assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+
+
+@pytest.mark.slow
+def test_curl_needs_one_call(address: str, tmp_path: Any) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not here")
+    (tmp_path / "part.png").write_bytes(IMAGE)
+    command = ["curl", "-sS", "-F", f"image=@{tmp_path / 'part.png'}", "-F", "threshold=0.4"]
+    done = subprocess.run([*command, f"{address}/segment"], capture_output=True, check=True)
+    assert json.loads(done.stdout)["settings"]["threshold"] == 0.4
+
+
+def test_the_document_names_every_setting(address: str) -> None:
+    found = httpx.get(f"{address}/openapi.json").json()
+    assert found == json.loads(json.dumps(document()))
+    form = found["paths"]["/api/v1/segment"]["post"]["requestBody"]["content"]
+    fields = form["multipart/form-data"]["schema"]["properties"]
+    assert {knob.name for knob in knobs()} <= set(fields)
+    page = httpx.get(f"{address}/docs").text
+    assert all(f"<code>{knob.name}</code>" in page for knob in knobs())
+
+
+@pytest.mark.slow
+def test_no_made_up_request_is_answered_with_500(address: str) -> None:
+    schemathesis = pytest.importorskip("schemathesis")
+    from hypothesis import HealthCheck, given, settings
+    from schemathesis import checks
+
+    wanted = [
+        checks.content_type_conformance,
+        checks.response_schema_conformance,
+        checks.status_code_conformance,
+    ]
+    schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
+    for operation in schema.get_all_operations():
+
+        @settings(
+            max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        )
+        @given(case=operation.ok().as_strategy())
+        def check(case: Any) -> None:
+            if case.method == "POST" and hash(str(case.body)) % 2:
+                case.body["image"] = (
+                    IMAGE  # made-up bytes are no image, and would hide what comes after
+                )
+            answer = case.call(timeout=60)
+            assert answer.status_code != 500
+            case.validate_response(answer, checks=wanted)
+
+        check()

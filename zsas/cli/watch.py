@@ -1,0 +1,173 @@
+"""`zsas watch`."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zsas import flags
+from zsas.cli.root import complain, say, say_json
+from zsas.settings import Settings
+
+if TYPE_CHECKING:
+    from zsas.models import ModelChoice
+    from zsas.watch import Part
+
+TELL_SECONDS = 10.0
+
+
+@flags.with_settings
+@flags.with_models
+def watch(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder in which images appear.", metavar="DIR", file_okay=False),
+    ],
+    settings: Settings,
+    choice: ModelChoice,
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for the results and the log.", metavar="DIR", file_okay=False),
+    ],
+    log: Annotated[
+        Path | None,
+        typer.Option(help="Audit log, one line of JSON a part; audit.jsonl in --out by default."),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(help="Command that is called with OK or NOK and the file.", metavar="COMMAND"),
+    ] = None,
+    post: Annotated[
+        str | None,
+        typer.Option(help="Address that the line of the log is posted to.", metavar="URL"),
+    ] = None,
+    stages: Annotated[
+        bool, typer.Option("--stages", metavar="", help="Write a picture of every stage.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print the lines of the log on stdout.")
+    ] = False,
+    settle: Annotated[
+        float,
+        typer.Option(
+            help="Seconds without a change after which a file is complete, where the system does not say who writes.",
+            min=0,
+        ),
+    ] = 0.5,
+    once: Annotated[
+        bool, typer.Option("--once", metavar="", help="End when all that is there is examined.")
+    ] = False,
+) -> None:
+    """Examine each image of a folder once, as soon as it is completely written.
+
+    Each image gets a folder in --out, as with `zsas segment`, and a line in the audit log: file, digest, verdict,
+    score, limit, settings, versions, time, latency. Started again it goes on where it stopped. End it with Ctrl+C
+    or SIGTERM.
+    """
+    from zsas.bulk import Output, load
+    from zsas.errors import ZsasError
+    from zsas.watch import AuditLog, Timing, Watcher
+
+    if not folder.is_dir():
+        raise ZsasError(f"There is no folder {folder} to watch; make it first.")
+    if post is not None and not post.startswith(("http://", "https://")):
+        raise typer.BadParameter("--post needs an address that begins with http:// or https://")
+    audit = AuditLog(log or out / "audit.jsonl")
+    segmenter = load(choice, cache_bytes=0)
+    import numpy as np
+
+    from zsas.device import keep_freed_memory
+
+    keep_freed_memory()
+    segmenter(
+        np.full((64, 64, 3), 128, np.uint8), settings
+    )  # the first image should not wait for the first use
+    output = Output(out, stages=stages)
+    watcher = Watcher(
+        folder,
+        lambda image: segmenter(image, settings),
+        settings,
+        output,
+        audit,
+        Timing(settle=settle),
+    )
+    ended: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: ended.append(received))
+    print(f"zsas: watching {folder}; results in {out}.", file=sys.stderr, flush=True)
+    parts: list[tuple[str, float]] = []
+    try:
+        for part in watcher.run(lambda: bool(ended), once):
+            parts.append((part.word, part.latency))
+            if json:
+                say_json(part.to_dict(), sys.stdout)
+            else:
+                say(_sentence(part), sys.stdout)
+            for tell in _tellers(run, post):
+                tell(folder, part)
+    finally:
+        audit.close()
+        _sum_up(parts)
+
+
+def _sentence(part: Part) -> str:
+    if part.error:
+        return f"{part.file}: {part.word}, {part.error}"
+    copy = f", a copy of {part.copy_of}" if part.copy_of else ""
+    return (
+        f"{part.file}: {part.word}, score {part.score:.2f}, limit {part.limit:.2f}{copy}, "
+        f"{part.latency:.2f} s after it was written."
+    )
+
+
+def _sum_up(parts: list[tuple[str, float]]) -> None:
+    if not parts:
+        return
+    bad = sum(word == "NOK" for word, _ in parts)
+    seconds = [latency for _, latency in parts]
+    print(
+        f"zsas: {len(parts)} images, {bad} NOK; latency {statistics.median(seconds):.2f} s in the middle, "
+        f"{max(seconds):.2f} s at most.",
+        file=sys.stderr,
+    )
+
+
+def _tellers(run: str | None, post: str | None) -> list[Callable[[Path, Part], None]]:
+    """What tells others of a part; that it could not is a complaint, and the next part goes on."""
+    tellers: list[Callable[[Path, Part], None]] = []
+    if run is not None:
+        tellers.append(lambda folder, part: _call(run, folder, part))
+    if post is not None:
+        tellers.append(lambda _, part: _post(post, part))
+    return tellers
+
+
+def _call(command: str, folder: Path, part: Part) -> None:
+    words = [*shlex.split(command), part.word, str(folder / part.file)]
+    try:
+        done = subprocess.run(words, timeout=TELL_SECONDS, check=False, stdout=sys.stderr)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        complain(f"{words[0]} could not be told of {part.file} ({type(error).__name__}).")
+        return
+    if done.returncode:
+        complain(f"{words[0]} ended with exit code {done.returncode} for {part.file}.")
+
+
+def _post(url: str, part: Part) -> None:
+    import httpx
+
+    try:
+        answer = httpx.post(url, json=part.to_dict(), timeout=TELL_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        complain(f"{url} could not be told of {part.file} ({type(error).__name__}).")
+        return
+    if answer.is_error:
+        complain(f"{url} answered with status {answer.status_code} for {part.file}.")

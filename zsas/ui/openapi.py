@@ -1,0 +1,177 @@
+"""What the plain HTTP interface takes and gives, as an OpenAPI document and as a page; made from the settings."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from zsas import __version__
+from zsas.models import PRESETS
+from zsas.settings import knobs
+
+ROOT = "/api/v1"
+FILES = ("mask", "score", "overlay")
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document, version 3.1."""
+    error = {"$ref": "#/components/schemas/Error"}
+    statuses = {
+        400: "The form cannot be read.",
+        413: "The form is too large.",
+        415: "The request is no multipart form.",
+        422: "The image or a setting is refused; the sentence names it.",
+        503: "The models cannot be had, or the line is full; Retry-After says when to try again.",
+    }
+    answers: dict[str, Any] = {
+        "200": _json("The result.", {"$ref": "#/components/schemas/Result"}),
+        **{str(status): _json(text, error) for status, text in statuses.items()},
+    }
+    token = {"in": "path", "required": True, "schema": {"type": "string"}}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "zsas",
+            "version": __version__,
+            "description": "Zero-shot anomaly segmentation: what is wrong on an image, and where.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": {
+            f"{ROOT}/segment": {
+                "post": {
+                    "operationId": "segment",
+                    "summary": "Examine one image.",
+                    "requestBody": {
+                        "required": True,
+                        "content": {"multipart/form-data": {"schema": _form()}},
+                    },
+                    "responses": answers,
+                }
+            },
+            f"{ROOT}/files/{{token}}/{{name}}": {
+                "get": {
+                    "operationId": "file",
+                    "summary": "A file of an earlier answer, for an hour.",
+                    "parameters": [{"name": "token", **token}, {"name": "name", **token}],
+                    "responses": {
+                        "200": {"description": "The file.", "content": {"image/png": {}}},
+                        "404": _json("It is gone, or never was.", error),
+                    },
+                }
+            },
+        },
+        "components": {"schemas": {"Result": _result(), "Error": _error()}},
+    }
+
+
+def _form() -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "image": {
+            "type": "string",
+            "format": "binary",
+            "description": "The image file: PNG, JPEG, TIFF, BMP, WebP and others.",
+        },
+        "preset": {"enum": ["", *PRESETS], "description": "Which models; what is running without."},
+        "files": {
+            "type": "string",
+            "description": f"Files to be answered as well: some of {', '.join(FILES)}, with commas.",
+            "default": "",
+            "examples": ["mask,score"],
+        },
+        "files_as": {"enum": ["base64", "links"], "default": "base64"},
+    }
+    for knob in knobs():
+        fields[knob.name] = schema_of(knob)
+    return {
+        "type": "object",
+        "properties": fields,
+        "required": ["image"],
+        "additionalProperties": False,
+    }
+
+
+def schema_of(knob: Any) -> dict[str, Any]:
+    """JSON schema of a setting."""
+    kinds = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    found: dict[str, Any] = {"type": kinds[knob.type], "default": knob.default}
+    found["description"] = f"{knob.help}{f' ({knob.unit})' if knob.unit else ''}"
+    if knob.choices:
+        found["enum"] = list(knob.choices)
+    if knob.low is not None:
+        found |= {"minimum": knob.low, "maximum": knob.high}
+    return found
+
+
+def _result() -> dict[str, Any]:
+    number, whole = {"type": ["number", "null"]}, {"type": "integer"}
+    region = {
+        "type": "object",
+        "properties": {
+            "id": whole,
+            "box": {"type": "array", "items": whole, "description": "x0, y0, x1, y1; exclusive."},
+            "area": whole,
+            "score": number,
+            "rle": {"type": "object", "description": "COCO's run-length code."},
+        },
+    }
+    return {
+        "type": "object",
+        "description": "What result.json holds; see docs/results.md.",
+        "properties": {
+            "file": {"type": "string"},
+            "verdict": {"type": "string"},
+            "anomalous": {"type": "boolean"},
+            "image_score": number,
+            "width": whole,
+            "height": whole,
+            "regions": {"type": "array", "items": region},
+            "settings": {"type": "object"},
+            "versions": {"type": "object"},
+            "timings": {"type": "object"},
+            "files": {"type": "object", "additionalProperties": {"type": "string"}},
+        },
+        "required": ["verdict", "anomalous", "image_score", "width", "height", "regions"],
+    }
+
+
+def _error() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "error": {"type": "string", "description": "One sentence for a person."},
+            "parameter": {"type": "string", "description": "The field that is wrong."},
+        },
+        "required": ["error"],
+    }
+
+
+def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def page() -> str:
+    """The document as a page for people, without any script."""
+    form = _form()["properties"]
+    rows = "".join(
+        f"<tr><td><code>{escape(name)}</code></td><td>{escape(_kind(field))}</td>"
+        f"<td>{escape(str(field.get('default', '')))}</td>"
+        f"<td>{escape(field.get('description', ''))}</td></tr>"
+        for name, field in form.items()
+    )
+    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>zsas over HTTP</title>
+<style>body{{font:16px/1.5 system-ui;max-width:70rem;margin:2rem auto;padding:0 1rem}}
+td,th{{text-align:left;vertical-align:top;padding:.3rem .6rem;border-bottom:1px solid #ccc}}
+pre{{background:#eee;padding:1rem;overflow:auto}}</style>
+<h1>POST {ROOT}/segment</h1>
+<p>A form of the type multipart/form-data with one image; the answer is JSON: the result, or
+<code>{{"error": …, "parameter": …}}</code>. The document: <a href="openapi.json">openapi.json</a>.</p>
+<pre>curl -F image=@part.png -F threshold=0.5 -F files=mask http://127.0.0.1:7860{ROOT}/segment</pre>
+<table><tr><th>field<th>values<th>default<th>meaning</tr>{rows}</table></html>"""
+
+
+def _kind(field: dict[str, Any]) -> str:
+    if "enum" in field:
+        return ", ".join(filter(None, field["enum"]))
+    if "minimum" in field:
+        return f"{field['type']}, {field['minimum']:g} to {field['maximum']:g}"
+    return str(field.get("format", field.get("type", "")))

@@ -1,0 +1,280 @@
+"""`POST /api/v1/segment`: one call for machines that speak plain HTTP.
+
+A multipart form with the file field `image` and settings as fields by their names; the answer is what `result.json`
+holds. An error is JSON as well: `{"error": sentence, "parameter": name}` with the status that fits.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import secrets
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from zsas.errors import ZsasError
+from zsas.images import load_image
+from zsas.models import PRESETS
+from zsas.settings import Settings
+from zsas.ui import export
+from zsas.ui.engine import Engine
+from zsas.ui.openapi import FILES, ROOT, document, page
+from zsas.ui.values import WrongValue, read_settings, shortened
+
+MOST_BYTES = 64 * 2**20
+MOST_WAITING = 40
+RETRY_SECONDS = 10
+
+
+class Refused(Exception):
+    """An answer that is no result.
+
+    Attributes:
+        status: Of HTTP.
+        parameter: The field that is wrong, "" where none is.
+    """
+
+    def __init__(self, status: int, sentence: str, parameter: str = "") -> None:
+        super().__init__(sentence)
+        self.status, self.parameter = status, parameter
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A call, read and checked."""
+
+    image: bytes
+    name: str
+    preset: str
+    settings: Settings
+    files: tuple[str, ...]
+    links: bool
+
+
+@dataclass
+class Rest:
+    """The routes of one page."""
+
+    engine: Engine
+    _waiting: int = 0
+    _count: threading.Lock = field(default_factory=threading.Lock)
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+    _links: dict[str, Path] = field(default_factory=dict)
+
+    def routes(self) -> list[Route]:
+        """For the server's app."""
+        return [
+            Route(f"{ROOT}/segment", _answers(self.segment), methods=["POST"]),
+            Route(f"{ROOT}/files/{{token}}/{{name}}", _answers(self.file), methods=["GET"]),
+            Route(f"{ROOT}/openapi.json", _document, methods=["GET"]),
+            Route(f"{ROOT}/docs", _page, methods=["GET"]),
+        ]
+
+    async def segment(self, request: Request) -> Response:
+        """Read the form, wait for the turn, examine, answer."""
+        asked = await self._read(request)
+        with self._count:
+            if self._waiting >= MOST_WAITING:
+                raise Refused(503, "The line is full: too many images wait. Try again in a minute.")
+            self._waiting += 1
+        try:
+            return JSONResponse(await run_in_threadpool(self._examine, asked))
+        finally:
+            with self._count:
+                self._waiting -= 1
+
+    async def file(self, request: Request) -> Response:
+        """A file of an earlier answer."""
+        path = self._links.get(request.path_params["token"])
+        name = request.path_params["name"]
+        file = path / name if path is not None and name in {f"{n}.png" for n in FILES} else None
+        if file is None or not file.is_file():
+            raise Refused(404, "There is no such file any more; files are kept for an hour.")
+        return FileResponse(file, media_type="image/png")
+
+    async def _read(self, request: Request) -> _Asked:
+        async with _form(request) as form:
+            images = form.getlist("image")
+            if len(images) != 1 or not isinstance(images[0], UploadFile):
+                raise Refused(
+                    422,
+                    'The form needs one file in its field "image"'
+                    + ("." if len(images) < 2 else f", but it has {len(images)}."),
+                    "image",
+                )
+            data = await images[0].read()
+            name = images[0].filename or "image"
+            others = _texts(form)
+        preset = others.pop("preset", "") or self.engine.running or self.engine.default
+        if preset not in PRESETS:
+            raise Refused(
+                422,
+                f"preset is {shortened(preset)}, but it must be {', '.join(PRESETS)}.",
+                "preset",
+            )
+        files = _choice_of_files(others.pop("files", ""))
+        form_of = others.pop("files_as", "") or "base64"
+        if form_of not in ("base64", "links"):
+            raise Refused(
+                422,
+                f"files_as is {shortened(form_of)}, but it must be base64 or links.",
+                "files_as",
+            )
+        try:
+            settings = read_settings(others)
+        except WrongValue as error:
+            raise Refused(422, str(error), error.parameter) from None
+        if not data:
+            raise Refused(422, "The image is empty; send a complete image file.", "image")
+        return _Asked(data, name, preset, settings, files, form_of == "links")
+
+    def _examine(self, asked: _Asked) -> dict[str, Any]:
+        try:
+            self.engine.segmenter(asked.preset)
+        except ZsasError as error:
+            raise Refused(503, str(error)) from None
+        try:
+            image = load_image(asked.image)
+        except ZsasError as error:
+            raise Refused(422, str(error), "image") from None
+        try:
+            with self._turn:  # one at a time: the encoders use all cores, and a person's image waits for one at most
+                key = self.engine.keep_image(image)
+                encoding = self.engine.encode(asked.preset, key, asked.settings)
+                result = self.engine.decide(asked.preset, encoding, asked.settings)
+        except ZsasError as error:
+            raise Refused(422, str(error)) from None
+        answer = {"file": asked.name, **result.to_dict()}
+        if asked.files:
+            folder = export.new_folder()
+            result.save(folder)
+            answer["files"] = self._files(folder, asked)
+        return answer
+
+    def _files(self, folder: Path, asked: _Asked) -> dict[str, str]:
+        if asked.links:
+            token = secrets.token_urlsafe(16)
+            self._links[token] = folder
+            while len(self._links) > 10_000:
+                self._links.pop(next(iter(self._links)))
+            return {name: f"{ROOT}/files/{token}/{name}.png" for name in asked.files}
+        return {
+            name: base64.b64encode((folder / f"{name}.png").read_bytes()).decode("ascii")
+            for name in asked.files
+        }
+
+
+def routes(engine: Engine) -> list[Route]:
+    """The plain HTTP interface of a page, for its server's app."""
+    return Rest(engine).routes()
+
+
+def _answers(
+    handler: Callable[[Request], Awaitable[Response]],
+) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint whose refusals and bugs are JSON."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Refused as refused:
+            body = {"error": str(refused)}
+            if refused.parameter:
+                body["parameter"] = refused.parameter
+            headers = {"Retry-After": str(RETRY_SECONDS)} if refused.status == 503 else {}
+            return JSONResponse(body, refused.status, headers)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception:  # a bug, which is ours and not the caller's
+            logging.getLogger("zsas").exception("a call of %s failed", request.url.path)
+            return JSONResponse({"error": "Something failed on the server; see its log."}, 500)
+
+    return endpoint
+
+
+class _form:
+    """The form of a request, closed at the end."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._form: FormData | None = None
+
+    async def __aenter__(self) -> FormData:
+        kind = self._request.headers.get("content-type", "")
+        if kind.partition(";")[0].strip().lower() != "multipart/form-data":
+            raise Refused(
+                415, 'Send a form of the type multipart/form-data with a file in its field "image".'
+            )
+        parser = MultiPartParser(
+            self._request.headers,
+            _counted(self._request.stream()),
+            max_files=4,
+            max_fields=200,
+            max_part_size=64 * 1024,
+        )
+        try:
+            self._form = await parser.parse()
+        except MultiPartException as error:
+            raise Refused(400, f"The form cannot be read: {error.message}") from None
+        except (ValueError, LookupError, AssertionError):
+            raise Refused(400, "The form cannot be read: it is no whole multipart form.") from None
+        return self._form
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._form is not None:
+            await self._form.close()
+
+
+async def _counted(stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    received = 0
+    async for chunk in stream:
+        received += len(chunk)
+        if received > MOST_BYTES:
+            raise Refused(
+                413, f"At most {MOST_BYTES // 2**20} MB are accepted; send a smaller file."
+            )
+        yield chunk
+
+
+def _texts(form: FormData) -> dict[str, str]:
+    """All fields but the image, each given once and as text."""
+    found: dict[str, str] = {}
+    for name, value in form.multi_items():
+        if name == "image":
+            continue
+        if isinstance(value, UploadFile):
+            raise Refused(422, f"{shortened(name)} is a file, but text was expected.", name)
+        if name in found:
+            raise Refused(422, f"{shortened(name)} is given twice; give it once.", name)
+        found[name] = value
+    return found
+
+
+def _choice_of_files(text: str) -> tuple[str, ...]:
+    chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for name in chosen:
+        if name not in FILES:
+            raise Refused(
+                422,
+                f"files is {shortened(text)}, but it must be some of {', '.join(FILES)}.",
+                "files",
+            )
+    return chosen
+
+
+async def _document(_: Request) -> Response:
+    return JSONResponse(document())
+
+
+async def _page(_: Request) -> Response:
+    return HTMLResponse(page())

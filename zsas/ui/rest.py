@@ -26,7 +26,7 @@ from zsas.errors import ZsasError
 from zsas.images import load_image
 from zsas.models import PRESETS
 from zsas.settings import Settings
-from zsas.ui import export
+from zsas.ui import export, gpu
 from zsas.ui.engine import Engine
 from zsas.ui.openapi import FILES, ROOT, document, page
 from zsas.ui.values import WrongValue, read_settings, shortened
@@ -149,8 +149,8 @@ class Rest:
             raise Refused(422, str(error), "image") from None
         try:
             with self._turn:  # one at a time: the encoders use all cores, and a person's image waits for one at most
-                key = self.engine.keep_image(image)
-                encoding = self.engine.encode(asked.preset, key, asked.settings)
+                # Not kept: nobody comes back to it, and the images that others look at would have to go.
+                encoding = gpu.encode(asked.preset, image, asked.settings)
                 result = self.engine.decide(asked.preset, encoding, asked.settings)
         except ZsasError as error:
             raise Refused(422, str(error)) from None

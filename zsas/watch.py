@@ -70,7 +70,7 @@ class Part:
         digest: SHA-256 of its bytes.
         stamp: Size and time, by which a restart knows it.
         name: What its results are called; "" where it failed.
-        verdict: "normal" or "anomalous"; "" where it failed.
+        verdict: "normal", "unsure" or "anomalous"; "" where it failed.
         score, limit: Image score and the threshold of the verdict; None where it failed.
         settings, models, versions: What the result depends on.
         time: When it was decided, ISO 8601 in UTC.
@@ -87,7 +87,7 @@ class Part:
     score: float | None = None
     limit: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    models: str = ""
+    models: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     time: str = ""
     latency: float = 0.0
@@ -96,7 +96,7 @@ class Part:
 
     @property
     def word(self) -> str:
-        """OK for a normal part; NOK for an anomalous one, and for one that could not be examined."""
+        """OK for a normal part; NOK for every other one, and for one that could not be examined."""
         return "OK" if self.verdict == "normal" else "NOK"
 
     def to_dict(self) -> dict[str, Any]:
@@ -315,11 +315,11 @@ class Watcher:
         return replace(
             part,
             name=name,
-            verdict="anomalous" if result.anomalous else "normal",
+            verdict=result.verdict,
             score=facts["image_score"],
             limit=self.settings.verdict_threshold,
             settings=facts["settings"],
-            models=facts["preset"],
+            models=facts["models"],
             versions=facts["versions"],
         )
 

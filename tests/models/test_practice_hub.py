@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
+from zsas.pipeline import Segmenter
 
 from tests.helpers import hub_repos
 from tests.helpers.hub_cache import CLIP, SAM, cached, go_offline
 from zsas import models
 from zsas.errors import ZsasError
 from zsas.models import hub
-from zsas.pipeline import Segmenter
 from zsas.settings import Settings
 
 pytest.importorskip("open_clip")  # whose vocabulary the repositories need

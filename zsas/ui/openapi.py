@@ -6,8 +6,9 @@ from html import escape
 from typing import Any
 
 from zsas import __version__
+from zsas.declare import Setting
 from zsas.models import PRESETS
-from zsas.settings import knobs
+from zsas.settings import all_settings
 
 ROOT = "/api/v1"
 FILES = ("mask", "score", "overlay")
@@ -80,8 +81,8 @@ def _form() -> dict[str, Any]:
         },
         "files_as": {"enum": ["base64", "links"], "default": "base64"},
     }
-    for knob in knobs():
-        fields[knob.name] = schema_of(knob)
+    for setting in all_settings():
+        fields[setting.name] = schema_of(setting)
     return {
         "type": "object",
         "properties": fields,
@@ -90,15 +91,15 @@ def _form() -> dict[str, Any]:
     }
 
 
-def schema_of(knob: Any) -> dict[str, Any]:
+def schema_of(setting: Setting) -> dict[str, Any]:
     """JSON schema of a setting."""
     kinds = {bool: "boolean", int: "integer", float: "number", str: "string"}
-    found: dict[str, Any] = {"type": kinds[knob.type], "default": knob.default}
-    found["description"] = f"{knob.help}{f' ({knob.unit})' if knob.unit else ''}"
-    if knob.choices:
-        found["enum"] = list(knob.choices)
-    if knob.low is not None:
-        found |= {"minimum": knob.low, "maximum": knob.high}
+    found: dict[str, Any] = {"type": kinds[setting.type], "default": setting.default}
+    found["description"] = f"{setting.help}{f' ({setting.unit})' if setting.unit else ''}"
+    if setting.choices:
+        found["enum"] = list(setting.choices)
+    if setting.low is not None:
+        found |= {"minimum": setting.low, "maximum": setting.high}
     return found
 
 
@@ -119,7 +120,9 @@ def _result() -> dict[str, Any]:
         "description": "What result.json holds; see docs/results.md.",
         "properties": {
             "file": {"type": "string"},
-            "verdict": {"type": "string"},
+            "format": {"type": "integer"},
+            "verdict": {"enum": ["normal", "unsure", "anomalous"]},
+            "sentence": {"type": "string"},
             "anomalous": {"type": "boolean"},
             "image_score": number,
             "width": whole,

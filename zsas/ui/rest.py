@@ -23,6 +23,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Route
 
 from zsas.errors import ZsasError
+from zsas.export import save
 from zsas.images import load_image
 from zsas.models import PRESETS
 from zsas.settings import Settings
@@ -157,7 +158,7 @@ class Rest:
         answer = {"file": asked.name, **result.to_dict()}
         if asked.files:
             folder = export.new_folder()
-            result.save(folder)
+            save(result, folder)
             answer["files"] = self._files(folder, asked)
         return answer
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from zsas.declare import Setting
 from zsas.errors import ZsasError
-from zsas.settings import Settings, knobs
+from zsas.settings import Settings, all_settings
 
 MOST_SHOWN = 40
 """Characters of a wrong value that are said again."""
@@ -33,58 +34,40 @@ def read_settings(values: Mapping[str, Any]) -> Settings:
     Raises:
         WrongValue: On a name that is no setting, or a value of a wrong type or out of its range; names the parameter.
     """
-    known = {knob.name: knob for knob in knobs()}
+    known = {setting.name: setting for setting in all_settings()}
     chosen: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
-            raise WrongValue(
-                shortened(name),
-                f"There is no setting {shortened(name)!r}; the settings are {', '.join(known)}.",
-            )
-        knob = known[name]
-        if value is None or (knob.type is not str and value == ""):
+            raise _unknown(name)
+        if value is None or (value == "" and known[name].type is not str):
             continue
-        if isinstance(value, str) and (knob.type is not str or knob.choices):
-            value = _parsed(name, knob, value.strip())
-        elif not isinstance(value, (str, int, float)):
-            raise _refused(name, value, knob.range_text)
-        chosen[name] = value
-        try:
-            Settings.from_dict({name: value})
-        except ZsasError as error:
-            raise WrongValue(name, _short_sentence(str(error), value)) from None
+        chosen[name] = _read(known[name], value)
     try:
-        return Settings.from_dict(chosen)
+        return Settings(**chosen)
     except ZsasError as error:  # values that are right alone may not go together
         raise WrongValue("", str(error)) from None
 
 
-def _parsed(name: str, knob: Any, text: str) -> Any:
-    if knob.choices:
-        return text
-    if knob.type is bool:
-        value = knob.parse(text)
-        if isinstance(value, str):
-            raise _refused(name, text, "true or false")
-        return value
+def _unknown(name: str) -> WrongValue:
     try:
-        return float(text) if len(text) < 400 else _fail()
-    except ValueError:
-        point = text.replace(",", ".", 1)
-        hint = f"; write a point: {point}" if "," in text and _is_number(point) else ""
-        raise _refused(name, text, f"a number, {knob.range_text}{hint}") from None
+        Settings(**{name: None})
+    except ZsasError as error:
+        return WrongValue(name[:MOST_SHOWN], _short(str(error), name))
+    raise AssertionError(name)
 
 
-def _fail() -> float:
-    raise ValueError
-
-
-def _is_number(text: str) -> bool:
+def _read(setting: Setting, value: Any) -> Any:
+    if isinstance(value, str):
+        read = setting.parse(value)
+        if setting.type in (int, float) and isinstance(read, str):
+            raise _refused(setting.name, value, f"a number, {setting.range_text}")
+        value = read
+    elif not isinstance(value, (int, float)):
+        raise _refused(setting.name, value, setting.range_text)
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        return setting.checked(value)
+    except ZsasError as error:
+        raise WrongValue(setting.name, _short(str(error), value)) from None
 
 
 def _refused(name: str, value: Any, wanted: str) -> WrongValue:
@@ -92,13 +75,10 @@ def _refused(name: str, value: Any, wanted: str) -> WrongValue:
 
 
 def shortened(value: Any) -> str:
-    """A value as it is said again: its beginning, where it is long; a text without marks stays without."""
-    text = value if isinstance(value, str) and value.isidentifier() else repr(value)
+    """A value as it is said again: its beginning, where it is long."""
+    text = repr(value)
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 
-def _short_sentence(sentence: str, value: Any) -> str:
-    whole = repr(value)
-    return (
-        sentence.replace(whole, f"{whole[:MOST_SHOWN]}…") if len(whole) > MOST_SHOWN else sentence
-    )
+def _short(sentence: str, value: Any) -> str:
+    return sentence.replace(repr(value), shortened(value))

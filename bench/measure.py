@@ -120,7 +120,8 @@ def full() -> dict[str, float]:
     from zsas.localizers.training_free import TrainingFreeLocalizer
 
     from zsas.backbones.clip import ClipBackbone
-    from zsas.backbones.sam import Sam, TransformersSam
+    from zsas.backbones.sam import Sam
+    from zsas.backbones.sam_families import TransformersSam
     from zsas.device import keep_freed_memory
     from zsas.segmenter import Segmenter
     from zsas.settings import Settings

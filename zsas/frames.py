@@ -4,15 +4,17 @@ Every public coordinate is (x, y) in pixels of the original photo: x to the righ
 pixel at (0, 0). Three other frames exist, and only this file knows how they relate:
 
 - the *CLIP frame*: the photo squeezed to a square of `resolution` pixels, its aspect ratio given up;
-- the *SAM frame*: the photo scaled so that its longest side is `side` (1024), padded to a square at right and bottom;
-- SAM's *feature grid* (one cell per 16 frame pixels) and *logit grid* (four logits per cell side), both of the padded
-  square, so that part of them is padding on photos that are not square.
+- the *SAM frame*: the image in SAM's square of `side` pixels (1024; 1008 for SAM 3). SAM 1 scales the longest side to
+  it and pads at right and bottom; SAM 2 and 3 squash both sides to it;
+- SAM's *feature grid* (one cell per `stride` frame pixels: 16, or 14 for SAM 3) and *logit grid* (four logits per cell
+  side), both of the square, so that part of them is padding where an image that is not square was padded.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -33,38 +35,39 @@ Window = tuple[int, int, int, int]
 """Part of the photo: x0, y0, x1, y1 in pixels, the last two exclusive."""
 
 
+Fit = Literal["pad", "squash"]
+"""How an image is put into SAM's square: scaled and padded (SAM, SAM-HQ), or squashed (SAM 2, SAM 3, EdgeTAM)."""
+
+
 @dataclass(frozen=True)
 class SamFrame:
-    """The geometry of one photo in SAM.
+    """The geometry of one image in SAM.
 
     Attributes:
-        height: Photo height in pixels.
-        width: Photo width in pixels.
-        side: Side of SAM's square input in pixels (1024 for the published models).
-        stride: SAM-frame pixels per feature cell (16).
+        height: Image height in pixels.
+        width: Image width in pixels.
+        side: Side of SAM's square input in pixels (1024 for most published models).
+        stride: SAM-frame pixels per feature cell (16 for most).
+        fit: How the image is put into the square.
     """
 
     height: int
     width: int
     side: int = 1024
     stride: int = 16
-
-    @property
-    def scale(self) -> float:
-        """SAM-frame pixels per photo pixel, before rounding to whole pixels."""
-        return self.side / max(self.height, self.width)
+    fit: Fit = "pad"
 
     @property
     def resized_hw(self) -> tuple[int, int]:
-        """Height and width of the photo in the SAM frame, before padding; at least one pixel."""
-        return (
-            max(1, int(self.height * self.scale + 0.5)),
-            max(1, int(self.width * self.scale + 0.5)),
-        )
+        """Height and width of the image in the SAM frame, without padding; at least one pixel."""
+        if self.fit == "squash":
+            return self.side, self.side
+        scale = self.side / max(self.height, self.width)
+        return max(1, int(self.height * scale + 0.5)), max(1, int(self.width * scale + 0.5))
 
     @property
     def grid_hw(self) -> tuple[int, int]:
-        """Rows and columns of the feature grid that show photo rather than padding."""
+        """Rows and columns of the feature grid that show image rather than padding."""
         rows, columns = self.resized_hw
         return math.ceil(rows / self.stride), math.ceil(columns / self.stride)
 
@@ -99,7 +102,7 @@ class SamFrame:
         """Bilinear map of a feature or logit grid to the photo.
 
         Args:
-            values: Grid of the whole padded square, shape (n, n), or of its valid feature cells, shape `grid_hw`.
+            values: Grid of the whole square, shape (n, n), or of its valid feature cells, shape `grid_hw`.
             window: Part of the photo wanted; all of it if None.
 
         Returns:
@@ -144,7 +147,7 @@ class SamFrame:
         return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
     def _cells_per_pixel(self, shape: tuple[int, ...]) -> float:
-        """Grid cells per SAM-frame pixel, for a valid feature grid or any grid of the padded square."""
+        """Grid cells per SAM-frame pixel, for a valid feature grid or any grid of the square."""
         return 1.0 / self.stride if shape == self.grid_hw else shape[0] / self.side
 
 

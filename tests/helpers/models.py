@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from transformers import CLIPConfig, CLIPModel, SamConfig, SamModel
 
 from zsas.backbones.clip import ClipBackbone
-from zsas.backbones.sam import Sam, TransformersSam
+from zsas.backbones.sam import Sam
+from zsas.backbones.sam_families import TransformersSam
 from zsas.localizers.adapter import Adapter, AdapterCard
 from zsas.localizers.base import Localizer, Scored, map_stage
 from zsas.localizers.linear import Linear

@@ -19,7 +19,8 @@ from tests.helpers.models import (
     small_sam,
 )
 from zsas.backbones.clip import ClipBackbone
-from zsas.backbones.sam import Sam, TransformersSam
+from zsas.backbones.sam import Sam
+from zsas.backbones.sam_families import TransformersSam
 from zsas.errors import ZsasError
 from zsas.localizers.adapter import Adapter, read_adapter
 from zsas.localizers.linear import Linear

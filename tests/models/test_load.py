@@ -14,7 +14,7 @@ from transformers import CLIPModel, SamModel
 from tests.helpers.meta_sam import meta_model, metas_names
 from tests.helpers.models import CPU, small_clip, small_sam
 from zsas import models
-from zsas.backbones.sam import MetaSam
+from zsas.backbones.sam_meta import MetaSam
 from zsas.errors import ZsasError
 from zsas.models import load as loading
 from zsas.segmenter import Segmenter
@@ -22,7 +22,7 @@ from zsas.settings import Settings
 
 
 def test_an_unknown_preset_or_folder_is_one_sentence(tmp_path):
-    with pytest.raises(ZsasError, match="choose tiny, base or paper"):
+    with pytest.raises(ZsasError, match="choose tiny, light, base or paper"):
         Segmenter.from_preset("huge")
     with pytest.raises(ZsasError, match="There is no folder"):
         Segmenter.from_preset("tiny", sam=str(tmp_path / "none"))
@@ -40,7 +40,7 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path):
 def test_a_local_folder_may_stand_in_for_sam(tmp_path):
     small_sam().save_pretrained(tmp_path / "sam")
     sam = loading.load_sam(str(tmp_path / "sam"), wanted_for="tiny", device=CPU, precision="fp32")
-    assert sam.network.side == 256
+    assert sam.network.input.side == 256
 
 
 def test_one_of_metas_checkpoints_runs_through_the_whole_path(monkeypatch, tmp_path, photo):
@@ -57,7 +57,7 @@ def test_one_of_metas_checkpoints_runs_through_the_whole_path(monkeypatch, tmp_p
         model.load_state_dict(metas_names(ours))
         return model
 
-    monkeypatch.setattr("zsas.backbones.sam.load_meta_checkpoint", load)
+    monkeypatch.setattr("zsas.backbones.sam_meta.load_meta_checkpoint", load)
     monkeypatch.setattr("zsas.models.hub.unreachable", lambda _: pytest.fail("the Hub was asked"))
     segmenter = Segmenter.from_preset("tiny", sam=str(checkpoint), precision="fp32")
     assert isinstance(segmenter.sam.network, MetaSam)

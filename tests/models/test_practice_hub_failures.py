@@ -227,7 +227,7 @@ def test_a_cache_without_links_has_copies(base, monkeypatch, tmp_path):
     monkeypatch.setattr(Path, "symlink_to", refuse)
     folder = hub.folder_of(SAM, SAM_FILES, "base")
     assert not (folder / "model.safetensors").is_symlink()
-    assert models.Models(models.ModelChoice("base", device="cpu")).sam.network.side == 256
+    assert models.Models(models.ModelChoice("base", device="cpu")).sam.network.input.side == 256
 
 
 def test_a_cache_of_an_older_client_is_used_as_it_is(base, monkeypatch, tmp_path):

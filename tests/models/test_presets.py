@@ -16,13 +16,17 @@ from zsas.models import presets
 
 
 def test_the_presets_are_the_designs():
-    assert list(models.PRESETS) == ["tiny", "base", "paper"]
-    _, base, paper = models.PRESETS.values()
+    assert list(models.PRESETS) == ["tiny", "light", "base", "paper"]
+    _, light, base, paper = models.PRESETS.values()
     assert paper.roles == {
         "clip": "openai/clip-vit-large-patch14-336",
         "sam": "facebook/sam-vit-huge",
     }
     assert base.roles == {"clip": "openai/clip-vit-base-patch16", "sam": "facebook/sam-vit-base"}
+    assert light.roles == {
+        "clip": "openai/clip-vit-base-patch16",
+        "sam": "facebook/sam2.1-hiera-tiny",
+    }
     assert models.PRESETS["tiny"].bundled
     assert not paper.bundled
     assert models.is_here(models.PRESETS["tiny"])
@@ -46,7 +50,7 @@ def test_the_environment_names_the_default_everywhere(monkeypatch):
     assert models.ModelChoice().named().preset == "base"
     monkeypatch.setenv("ZSAS_PRESET", "huge")
     with pytest.raises(
-        ZsasError, match="ZSAS_PRESET is 'huge', but it must be tiny, base or paper"
+        ZsasError, match="ZSAS_PRESET is 'huge', but it must be tiny, light, base or paper"
     ):
         models.default_preset()
 
@@ -198,7 +202,7 @@ def test_nobody_else_lists_the_presets():
     import re
 
     root = Path(models.__file__).parents[1]
-    listing = re.compile(r"paper, base|tiny, base|\"tiny\", \"base\"|base or tiny")
+    listing = re.compile(r"light, base|tiny, light|\"tiny\", \"light\"|base or tiny")
     found = [
         str(file.relative_to(root))
         for file in root.rglob("*.py")

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 from tiny.synthetic import scene
 from zsas import Segmenter, Settings
-from zsas.backbones.sam import Prompt
 from zsas.models import WEIGHTS
+from zsas.prompts import Prompt
 
 pytestmark = pytest.mark.slow
 

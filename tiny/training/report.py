@@ -19,7 +19,6 @@ from tiny.synthetic import scene
 from tiny.synthetic.dataset import write_once
 from tiny.synthetic.defects import PHRASES
 from zsas import Segmenter, Settings
-from zsas.backbones.sam import Prompt
 from zsas.backbones.text import TEMPLATES
 from zsas.datasets.load import load_dataset
 from zsas.evaluation.conditions import plan
@@ -27,6 +26,7 @@ from zsas.evaluation.run import measure_and_report
 from zsas.localizers.linear import Linear
 from zsas.localizers.patches import text_map
 from zsas.models import ModelChoice
+from zsas.prompts import Prompt
 
 SEED = 7_000_000
 """Seed of the images measured on; no training uses it."""

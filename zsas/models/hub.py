@@ -24,7 +24,7 @@ WEIGHTS_FILES = (SAFE, f"{SAFE}.index.json", PICKLED, f"{PICKLED}.index.json")
 
 FILES: dict[Role, tuple[str, ...]] = {
     "clip": ("config.json", "tokenizer*", "vocab.json", "merges.txt", "special_tokens_map.json"),
-    "sam": ("config.json",),
+    "sam": ("config.json", "preprocessor_config.json", "processor_config.json"),
     "detector": ("config.json", "tokenizer*", "vocab.txt", "special_tokens_map.json"),
     "features": ("config.json",),
     "saliency": ("config.json",),

@@ -318,21 +318,49 @@ def load_sam(source: str, *, wanted_for: str, device: torch.device, precision: P
     Raises:
         ZsasError: If it cannot be had.
     """
-    from zsas.backbones.sam import MetaSam, Sam, TransformersSam, load_meta_checkpoint
+    from zsas.backbones.sam import Sam
 
     if is_checkpoint(source):
         checkpoint = Path(os.path.expanduser(source))
         if not checkpoint.is_file():
             raise ZsasError(f"There is no SAM checkpoint {source}.")
+        from zsas.backbones.sam_meta import MetaSam, load_meta_checkpoint
+
         return Sam(MetaSam(load_meta_checkpoint(checkpoint), device, precision), device)
-    from transformers import SamModel
+    from zsas.backbones.sam_families import FAMILIES, network_for, sam_class
 
-    model = from_folder(SamModel, folder_of(source, FILES["sam"], wanted_for))
-    return Sam(TransformersSam(model, device, precision), device)
+    folder = folder_of(source, FILES["sam"], wanted_for)
+    found = _model_type(folder)
+    kind = sam_class(found)
+    key_mapping = FAMILIES[kind.__name__].key_mapping
+    model = from_folder(kind, folder, model_type=found, key_mapping=key_mapping)
+    return Sam(network_for(model, device, precision, folder), device)
 
 
-def from_folder(kind: Any, folder: Path) -> Any:
+def _model_type(folder: Path) -> str:
+    """What a model's config says it is.
+
+    Raises:
+        ZsasError: If the config cannot be read.
+    """
+    try:
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
+    except (OSError, ValueError, LookupError, TypeError) as wrong:
+        raise ZsasError(
+            f"The config.json in {folder} does not say what model it is of ({reason(wrong)}); fetch it again."
+        ) from None
+
+
+def from_folder(
+    kind: Any, folder: Path, model_type: str = "", key_mapping: dict[str, str] | None = None
+) -> Any:
     """A model whose weights all come from the folder.
+
+    Args:
+        kind: transformers' class.
+        folder: With config and weights.
+        model_type: What its config must say; that of the class if empty.
+        key_mapping: Patterns of weight names and what they become, beside the library's own.
 
     Raises:
         ZsasError: If the folder holds another kind of model, or weights are missing or of other shapes.
@@ -344,9 +372,10 @@ def from_folder(kind: Any, folder: Path) -> Any:
     logging.disable_progress_bar()  # seconds at most, and it would break into our own output
     logging.set_verbosity_error()  # its table of odd weights: ours is one sentence
     safe = (weights_in(folder) or SAFE).startswith(SAFE)
+    model_type = model_type or kind.config_class.model_type
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-        if found == kind.config_class.model_type:
+        if found == model_type:
             model, report = kind.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -356,6 +385,7 @@ def from_folder(kind: Any, folder: Path) -> Any:
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,  # so that they are reported, as missing ones are
                 output_loading_info=True,
+                key_mapping=key_mapping,
             )
     except (
         Exception
@@ -367,10 +397,10 @@ def from_folder(kind: Any, folder: Path) -> Any:
         logging.set_verbosity(verbosity)
         if bars:  # the Hub's downloads share the switch
             logging.enable_progress_bar()
-    if found != kind.config_class.model_type:
+    if found != model_type:
         raise ZsasError(
             f"The model in {folder} is of the type {found!r}, but one of the type "
-            f"{kind.config_class.model_type!r} is needed here; name another folder or Hub id."
+            f"{model_type!r} is needed here; name another folder or Hub id."
         )
     # The library fills these with random numbers and goes on. What it can derive from other weights (tied ones, as
     # SAM's second positional embedding) it does not report.

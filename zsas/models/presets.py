@@ -73,6 +73,12 @@ PRESETS: dict[str, Preset] = {
             clip_name="zsas/tiny",
         ),
         Preset(
+            "light",
+            {"clip": "openai/clip-vit-base-patch16", "sam": "facebook/sam2.1-hiera-tiny"},
+            755_000_000,
+            "the quickest published models, for a small CPU with network",
+        ),
+        Preset(
             "base",
             {"clip": "openai/clip-vit-base-patch16", "sam": "facebook/sam-vit-base"},
             975_000_000,

@@ -22,6 +22,7 @@ from zsas.bulk import Output, plan
 from zsas.cli import app
 from zsas.docs import settings_page
 from zsas.errors import ZsasError
+from zsas.images import ReadImage
 from zsas.settings import Settings
 
 Run = Callable[..., Result]
@@ -43,7 +44,8 @@ class StandIn:
     def seen(cls) -> int:
         return sum(cls.batches)
 
-    def encode_batch(self, images: list[NDArray[np.uint8]], settings: Settings) -> Any:
+    def encode_batch(self, read: list[ReadImage], settings: Settings) -> Any:
+        images = [each.pixels for each in read]
         type(self).batches.append(len(images))
         if len(images) > 1 and any((image[0, 0] == [255, 0, 0]).all() for image in images):
             raise RuntimeError("out of memory")

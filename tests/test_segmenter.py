@@ -54,7 +54,8 @@ def test_a_result_has_every_stage_in_the_images_frame(segmenter, photo):
     assert (result.points.xy >= 0).all()
     assert (result.points.xy < [160, 120]).all()
     assert result.models["localizer"] == "linear"
-    packages = {"torch", "transformers", "numpy", "opencv-python-headless", "pillow"}
+    readers = {"pillow", "tifffile", "imagecodecs", "pillow-heif"}
+    packages = {"torch", "transformers", "numpy", "opencv-python-headless", *readers}
     assert set(result.versions) == {"zsas", *packages}
     assert set(result.timings) == {"encode", "sam", *STAGES}
     again = segmenter(photo, HOT)

@@ -20,22 +20,28 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from zsas.cancellation import Cancelled
 from zsas.errors import ZsasError, reason
 from zsas.extras import require
-from zsas.images import SUFFIXES, Scan, is_result, load_image, scan_images
+from zsas.images import (
+    SUFFIXES,
+    ReadImage,
+    ReadOptions,
+    Scan,
+    is_result,
+    read_image,
+    scan_images,
+)
 from zsas.models import ModelChoice, Models
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from zsas.result import Result
     from zsas.rows import Rows
     from zsas.segmenter import Segmenter
 
-    Photo = NDArray[np.uint8]
 
 Format = Literal["folders", "table"]
 Item = TypeVar("Item")
+Photo = TypeVar("Photo")
+"""An image as it was read: pixels, or a `ReadImage`."""
 
 _OWN_FILES = ("result.json", "results.jsonl", "run.json")
 
@@ -65,14 +71,44 @@ class Job:
     """One image to be examined.
 
     Attributes:
-        image: Path or address.
+        image: Path or address; with `#page=3` behind it where pages are images of their own.
         name: What its files are called below the output folder; no other image has it, whatever the case of letters.
         stamp: Size and time of the file, so that another image under the same path is noticed; "" where unknown.
+        page: See `Reading`.
+        bits: See `Reading`.
     """
 
     image: str
     name: str
     stamp: str = ""
+    page: int = 0
+    bits: int = 0
+
+    @property
+    def file(self) -> str:
+        """The path or address without the page."""
+        return self.image.removesuffix(_page_mark(self.page)) if self.page else self.image
+
+
+def _page_mark(page: int) -> str:
+    return f"#page={page}"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What files are read how; see `zsas.images.ReadOptions`.
+
+    Attributes:
+        page: The page or frame, from 1; 0 for the first; "all" for each, as an image of its own.
+        bits: Bits that are used of values of more than 8; 0 for what the file says.
+    """
+
+    page: int | Literal["all"] = 0
+    bits: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """What stands in a run's identity; nothing where files are read as usual."""
+        return {} if self == Reading() else {"reading": asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -177,7 +213,7 @@ def plan(
     Raises:
         ZsasError: If there is no image at all, or a folder or address cannot be listed.
     """
-    return _jobs(_listed(sources, output, Scan()), known or {})
+    return _jobs(_listed(sources, output, Scan()), known or {}, Reading())
 
 
 def _listed(sources: Sequence[str], output: Output, scan: Scan) -> dict[str, tuple[str, str]]:
@@ -197,11 +233,46 @@ def _listed(sources: Sequence[str], output: Output, scan: Scan) -> dict[str, tup
     return found
 
 
-def _jobs(found: Mapping[str, tuple[str, str]], known: Mapping[str, str]) -> list[Job]:
+def _jobs(
+    found: Mapping[str, tuple[str, str]], known: Mapping[str, str], reading: Reading
+) -> list[Job]:
+    if reading.page == "all":
+        return _all_pages(found, known, reading)
     new = [image for image in found if image not in known]
     fresh = unique_names([found[image][0] for image in new], known.values())
     names = {**known, **dict(zip(new, fresh, strict=True))}
-    return [Job(image, names[image], stamp) for image, (_, stamp) in found.items()]
+    return [
+        Job(image, names[image], stamp, reading.page, reading.bits)
+        for image, (_, stamp) in found.items()
+    ]
+
+
+def _all_pages(
+    found: Mapping[str, tuple[str, str]], known: Mapping[str, str], reading: Reading
+) -> list[Job]:
+    """A job for each page of each file that has several."""
+    pages: dict[str, int] = {}
+    parts: dict[str, tuple[str, str]] = {}
+    for image, (name, stamp) in found.items():
+        number = _pages_of(image)
+        for page in range(1, number + 1) if number > 1 else (0,):
+            key = image + _page_mark(page) if page else image
+            path = PurePosixPath(name)
+            named = str(path.with_name(f"{path.stem}_p{page}{path.suffix}")) if page else name
+            parts[key], pages[key] = (named, stamp), page
+    jobs = _jobs(parts, known, Reading())
+    return [replace(job, page=pages[job.image], bits=reading.bits) for job in jobs]
+
+
+def _pages_of(image: str) -> int:
+    """Pages of a file; 1 of what cannot be read, which is said when it is examined."""
+    from zsas.datasets.folders import place
+    from zsas.images import count_pages
+
+    try:
+        return count_pages(place(image))
+    except ZsasError:
+        return 1
 
 
 def _near(source: str, output: Output, scan: Scan) -> Iterator[tuple[str, str, str, bool]]:
@@ -318,7 +389,11 @@ def load(choice: ModelChoice, cache_bytes: int) -> Segmenter:
 
 
 def prepare(
-    sources: Sequence[str], output: Output, settings: Settings, choice: ModelChoice
+    sources: Sequence[str],
+    output: Output,
+    settings: Settings,
+    choice: ModelChoice,
+    reading: Reading | None = None,
 ) -> Work:
     """List the images and find what an earlier call has done; no model is loaded.
 
@@ -327,25 +402,27 @@ def prepare(
         output: Where results go.
         settings: Of the whole run.
         choice: The models; on which device they run may change between calls.
+        reading: Pages and bits.
 
     Raises:
         ZsasError: If there is no image, or the folder cannot be written to or holds a table of another run.
     """
+    reading = reading or Reading()
     model = replace(choice.named(), device=None).to_dict()
-    identity = {"settings": settings.to_dict(), "model": model}
+    identity = {"settings": settings.to_dict(), "model": model, **reading.to_dict()}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     # Listed before the folder is touched: a mistyped source leaves nothing behind.
     scan = Scan()
     found = _listed(sources, output, scan)
     if output.folder is None:
-        jobs = _jobs(found, {})
+        jobs = _jobs(found, {}, reading)
         return Work(jobs, jobs, None, digest, scan)
     if output.format == "table":
         require("tables")
     from zsas.rows import open_rows
 
     rows = open_rows(output, identity, digest)
-    jobs = _jobs(found, rows.names)
+    jobs = _jobs(found, rows.names, reading)
     return Work(jobs, [job for job in jobs if not rows.has(job)], rows, digest, scan)
 
 
@@ -434,11 +511,11 @@ def examine(
         batch: Images encoded together.
     """
 
-    def decide(images: list[Photo]) -> list[Result]:
+    def decide(images: list[ReadImage]) -> list[Result]:
         encodings = segmenter.encode_batch(images, settings)
         return [segmenter.segment(encoding, settings) for encoding in encodings]
 
-    for job, answer in walk(jobs, read_image, decide, batch):
+    for job, answer in walk(jobs, read_job, decide, batch):
         yield (
             Row.failed(job, _named(answer, job))
             if isinstance(answer, str)
@@ -446,7 +523,7 @@ def examine(
         )
 
 
-def read_image(job: Job) -> Photo:
+def read_job(job: Job) -> ReadImage:
     """The image of a job, on disk or at an address.
 
     Raises:
@@ -454,7 +531,7 @@ def read_image(job: Job) -> Photo:
     """
     from zsas.datasets.folders import place
 
-    return load_image(place(job.image))
+    return read_image(place(job.file), ReadOptions(page=job.page, bits=job.bits))
 
 
 def _named(sentence: str, job: Job) -> str:

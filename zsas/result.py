@@ -19,6 +19,7 @@ from zsas.prompts import Points
 from zsas.stages import Stage
 
 if TYPE_CHECKING:
+    from zsas.images import ReadInfo
     from zsas.settings import Settings
 
 FORMAT = 2
@@ -80,6 +81,7 @@ class Result:
         versions: Package name to version.
         timings: Seconds: "encode" the localizer's encoder and "sam" SAM's, 0 where the encoding was there already, and
             each stage by name.
+        input: What was read: format, page, bits, and what a person should know of them.
     """
 
     image: NDArray[np.uint8]
@@ -95,6 +97,7 @@ class Result:
     models: Mapping[str, Any]
     versions: Mapping[str, str]
     timings: Mapping[str, float]
+    input: ReadInfo | None = None
 
     @property
     def anomalous(self) -> bool:
@@ -146,6 +149,7 @@ class Result:
             "image_score": _number(self.image_score),
             "width": width,
             "height": height,
+            "input": self.input.to_dict() if self.input is not None else None,
             "regions": [region.to_dict() for region in self.regions],
             "points": [
                 {"x": _number(x), "y": _number(y), "label": int(label), "source": source}

@@ -26,7 +26,7 @@ from zsas.backbones.session import SamSession
 from zsas.cache import ByteBudgetCache
 from zsas.declare import declared
 from zsas.errors import ZsasError
-from zsas.images import ImageSource, digest, load_image
+from zsas.images import ImageSource, ReadInfo, digest, read_image
 from zsas.lazy import torch
 from zsas.localizers.base import Context, Features, Localizer, Scored
 from zsas.models import ModelChoice, Models
@@ -58,6 +58,7 @@ class Encoding:
         made_by: Models, localizer and encoding settings that made it; it is refused where others are asked for.
         sam: SAM's features, F of eq. 4; None until a refiner, or `Segmenter.encode`, asks for them.
         timings: Seconds of each encoder, 0 where it came from the cache.
+        input: What was read: format, page, bits, notes.
     """
 
     key: str
@@ -66,6 +67,7 @@ class Encoding:
     made_by: tuple[Any, ...]
     sam: SamFeatures | None = None
     timings: dict[str, float] = field(default_factory=dict)
+    input: ReadInfo | None = None
 
     @property
     def nbytes(self) -> int:
@@ -232,7 +234,8 @@ class Segmenter:
         """The localizer's features of one image; SAM encodes it when a refiner asks, and the encoding keeps that too.
 
         Args:
-            image: Path, PIL image or RGB array; see `zsas.images.load_image`.
+            image: Path, PIL image or RGB array; see `zsas.images.load_image`. `zsas.images.read_image` reads a page of
+                a stack, or values of so many bits, and what it gives can be passed here.
             settings: Those that need the encoders again are read.
         """
         return self._begin_batch([image], settings or Settings())[0]
@@ -255,7 +258,8 @@ class Segmenter:
         self._check_process()
         if not images:
             return []
-        arrays = [load_image(image) for image in images]
+        reads = [read_image(image) for image in images]
+        arrays = [read.pixels for read in reads]
         keys = [digest(array) for array in arrays]
         localizer, made_by = self.localizer(settings), self._made_by(settings)
         found, seconds = self._encoded(
@@ -265,8 +269,15 @@ class Segmenter:
             lambda missing: localizer.encode(missing, settings),
         )
         return [
-            Encoding(key, array, features, made_by, timings={"encode": seconds / len(images)})
-            for key, array, features in zip(keys, arrays, found, strict=True)
+            Encoding(
+                key,
+                read.pixels,
+                features,
+                made_by,
+                timings={"encode": seconds / len(images)},
+                input=read.info,
+            )
+            for key, read, features in zip(keys, reads, found, strict=True)
         ]
 
     def _encode_sam(self, encodings: Sequence[Encoding]) -> None:
@@ -442,6 +453,7 @@ class Segmenter:
             models=self.describe(settings),
             versions=dict(_versions()),
             timings={**encoding.timings, **clock.seconds},
+            input=encoding.input,
         )
 
     def _check_process(self) -> None:
@@ -484,7 +496,10 @@ class _Clock:
 def _versions() -> dict[str, str]:
     """Versions of what a result depends on."""
     found = {"zsas": __version__}
-    for package in ("torch", "transformers", "numpy", "opencv-python-headless", "pillow"):
+    for package in (
+        *("torch", "transformers", "numpy", "opencv-python-headless"),
+        *("pillow", "tifffile", "imagecodecs", "pillow-heif"),
+    ):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -64,6 +64,23 @@ def segment(
         bool,
         typer.Option("--json", metavar="", help="Print one line of JSON for each image on stdout."),
     ] = False,
+    page: Annotated[
+        str,
+        typer.Option(
+            help="The page or frame of files with several, from 1; all for each, as an image of its own.",
+            metavar="NUMBER|all",
+            show_default="the first",
+        ),
+    ] = "0",
+    bits: Annotated[
+        int,
+        typer.Option(
+            help="Bits that a camera uses of values of 16, such as 12.",
+            min=0,
+            max=32,
+            show_default="by the file",
+        ),
+    ] = 0,
     fail_on: Annotated[
         Finding | None,
         typer.Option(help="End with exit code 1 where an image is anomalous, for scripts."),
@@ -86,10 +103,13 @@ def segment(
         raise typer.BadParameter("--format table writes files: say where with --out DIR")
     if not all(images):
         raise typer.BadParameter("an image or folder has an empty name")
-    from zsas.bulk import Output, prepare
+    if page != "all" and not page.isdecimal():
+        raise typer.BadParameter(f"--page is a number from 1, or all, not {page!r}")
+    from zsas.bulk import Output, Reading, prepare
 
     output = Output(out.absolute() if out and cluster else out, format.value, stages)
-    work = prepare(images, output, settings, choice)
+    reading = Reading("all" if page == "all" else int(page), bits)
+    work = prepare(images, output, settings, choice, reading)
     rows = _rows(work, settings, choice, output, batch, cluster)
     stdout = sys.stdout
     # Ray tells of a worker's death on stdout, which belongs to the results.

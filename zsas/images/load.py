@@ -37,7 +37,7 @@ from zsas.images.raster import (
     not_read,
 )
 
-ImageSource = str | Path | FarFile | bytes | BinaryIO | Image.Image | NDArray[Any]
+ImageSource = str | Path | FarFile | bytes | BinaryIO | Image.Image | NDArray[Any] | ReadImage
 """What an image may come as; see `load_image`."""
 
 
@@ -61,11 +61,13 @@ def load_image(
 
 
 def read_image(source: ImageSource, options: ReadOptions | None = None) -> ReadImage:
-    """An image, and what was read: format, page, bits, notes; see `load_image`.
+    """An image, and what was read: format, page, bits, notes; see `load_image`. One that was read already is itself.
 
     Raises:
         ZsasError: See `load_image`.
     """
+    if isinstance(source, ReadImage):
+        return source
     options = options or ReadOptions()
     name, raster = decode(source, options, "The image")
     pixels, raster = to_rgb(raster, options.bits, name)
@@ -79,7 +81,7 @@ def count_pages(source: ImageSource) -> int:
     Raises:
         ZsasError: If it cannot be read.
     """
-    if isinstance(source, (np.ndarray, Image.Image)):
+    if isinstance(source, (np.ndarray, Image.Image, ReadImage)):
         return 1
     with opened(source, "The image") as content:
         return int(_reader(content).count(content))
@@ -98,6 +100,8 @@ def decode(source: ImageSource, options: ReadOptions, name: str) -> tuple[str, R
     Raises:
         ZsasError: If it cannot be read.
     """
+    if isinstance(source, ReadImage):
+        source = source.pixels
     if isinstance(source, np.ndarray):
         name = f"{name} array" if name == "The image" else name
         return name, _from_array(source, options, name)

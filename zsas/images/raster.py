@@ -71,6 +71,16 @@ class ReadInfo:
             parts.append(f"page {self.page} of {self.pages}")
         return "; ".join([", ".join(parts), *self.notes])
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {
+            "format": self.format,
+            "bits": self.bits,
+            "page": self.page,
+            "pages": self.pages,
+            "notes": list(self.notes),
+        }
+
 
 @dataclass(frozen=True)
 class ReadImage:
@@ -83,6 +93,11 @@ class ReadImage:
 
     pixels: NDArray[np.uint8]
     info: ReadInfo
+
+    @property
+    def nbytes(self) -> int:
+        """Memory in bytes."""
+        return self.pixels.nbytes
 
 
 @dataclass

@@ -63,7 +63,7 @@ def test_without_a_preset_what_is_running_answers(
 ) -> None:
     monkeypatch.setattr(served.engine, "default", "paper")  # and tiny runs instead
     answer, *_ = client.predict(image=handle_file(str(photo_file)), **given, api_name="/segment")
-    assert answer["preset"] == "tiny"
+    assert answer["models"]["preset"] == "tiny"
     rows, _ = client.predict(files=[handle_file(str(photo_file))], **given, api_name="/batch")
     assert [row["error"] for row in rows] == [""]
 

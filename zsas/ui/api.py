@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from zsas.errors import ZsasError
+from zsas.models import PRESETS
 from zsas.settings import all_settings
 from zsas.ui import batch, export
-from zsas.ui.controls import settings_from
+from zsas.ui.calls import preset_of, settings_of
 from zsas.ui.engine import Engine
 from zsas.ui.gradio_internals import gr
 from zsas.ui.upload import load_upload
@@ -24,12 +25,12 @@ def make_segment(engine: Engine) -> Callable[..., tuple[Any, ...]]:
 
     def segment(*values: Any) -> tuple[Any, ...]:
         image, preset, *settings = values
-        chosen = settings_from(settings)
+        chosen = settings_of(settings)
         if image is None:
             raise gr.Error("There is no image; send one.", print_exception=False)
         try:
             photo = engine.keep_image(load_upload(image))
-            preset = preset or engine.running or engine.default
+            preset = preset_of(preset, list(PRESETS), engine.running or engine.default)
             result = engine.decide(preset, engine.encode(preset, photo, chosen), chosen)
             files = export.save_all(result, Path(image).stem)
         except ZsasError as error:
@@ -57,9 +58,9 @@ def make_batch(engine: Engine) -> Callable[..., tuple[Any, ...]]:
 
     def segment_batch(*values: Any) -> tuple[Any, ...]:
         files, preset, *settings = values
-        chosen = settings_from(settings)
+        chosen = settings_of(settings)
         try:
-            preset = preset or engine.running or engine.default
+            preset = preset_of(preset, list(PRESETS), engine.running or engine.default)
             *_, progress = batch.run(engine, files or [], preset, chosen)
         except ZsasError as error:
             raise gr.Error(str(error), print_exception=False) from None
@@ -88,7 +89,11 @@ def _described(
     for setting in all_settings():
         unit = f", {setting.unit}" if setting.unit else ""
         lines.append(f"        {setting.name}: {setting.help} Allowed: {setting.range_text}{unit}.")
-    function.__signature__ = inspect.Signature([inspect.Parameter(n, kind) for n in names])  # type: ignore[attr-defined]
+    # What is left out takes the default of its system; without its first value a call has nothing to do.
+    empty = inspect.Parameter.empty
+    defaults = dict.fromkeys(names, None) | {first: empty, "preset": ""}
+    parameters = [inspect.Parameter(n, kind, default=defaults[n]) for n in names]
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     function.__doc__ = (
         f"{summary}\n\n    Args:\n"
         + "\n".join(lines)

@@ -61,7 +61,7 @@ def document() -> dict[str, Any]:
                 }
             },
         },
-        "components": {"schemas": {"Result": _result(), "Error": _error()}},
+        "components": {"schemas": {"Result": result_schema(), "Error": _error()}},
     }
 
 
@@ -103,7 +103,8 @@ def schema_of(setting: Setting) -> dict[str, Any]:
     return found
 
 
-def _result() -> dict[str, Any]:
+def result_schema() -> dict[str, Any]:
+    """JSON schema of a result."""
     number, whole = {"type": ["number", "null"]}, {"type": "integer"}
     region = {
         "type": "object",

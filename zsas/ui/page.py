@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from zsas.models import PRESETS
+from zsas.settings import all_settings
 from zsas.ui import api
-from zsas.ui.controls import names
+from zsas.ui.calls import Field, field, tolerant
 from zsas.ui.engine import Engine
 from zsas.ui.events.batch import BatchEvents
 from zsas.ui.events.compare import CompareEvents
@@ -35,17 +36,17 @@ def build(engine: Engine, examples: Examples) -> gr.Blocks:
         CompareEvents(site).wire()
         BatchEvents(site).wire()
         _endpoints(site)
-    return blocks
+    return tolerant(blocks)
 
 
 def _endpoints(site: Site) -> None:
     """The two named endpoints, each behind a button that nobody sees."""
-    settings = site.parts.side.settings
-    assert len(settings) == len(names())
     with gr.Column(visible=False):
+        settings = [field(setting) for setting in all_settings()]
         image = UploadedImage(label="image", type="filepath", image_mode=None)
         files = UploadedFiles(label="files", file_count="multiple", type="filepath")
-        preset = gr.Dropdown(["", *PRESETS], value="", label="preset")
+        preset = Field(value="", label="preset")
+        preset.schema = {"type": "string", "enum": ["", *PRESETS], "default": ""}
         answer, rows = gr.JSON(label="result"), gr.JSON(label="rows")
         mask, score, overlay, everything, archive = (
             gr.File(label=name)

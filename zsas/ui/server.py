@@ -12,6 +12,7 @@ from starlette.routing import Route
 from zsas.errors import ZsasError
 from zsas.models import default_preset, preset_named
 from zsas.ui import export, rest
+from zsas.ui.calls import HANDLERS, answer_mcp_in_json
 from zsas.ui.engine import Engine
 from zsas.ui.examples import Examples
 from zsas.ui.gpu import ZERO
@@ -128,7 +129,8 @@ def launch(
         engine.start_here()
     blocked = [os.getcwd()]
     routes = [*LAUNCH["app_kwargs"]["routes"], *rest.routes(engine)]
-    app = {**LAUNCH["app_kwargs"], "routes": routes}
+    app = {**LAUNCH["app_kwargs"], "routes": routes, "exception_handlers": HANDLERS}
+    answer_mcp_in_json()
     wanted = {
         **LAUNCH,
         "app_kwargs": app,

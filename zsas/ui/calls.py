@@ -1,0 +1,249 @@
+"""Calls of the named endpoints by machines, over gradio's protocol and MCP: wrong values are sentences, answers JSON.
+
+Reaches behind gradio's documented interface, as `gradio_internals` does; `tests/ui/test_calls.py` and
+`tests/ui/test_ui_api.py` say what must hold after an update.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gradio.mcp
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from zsas.declare import Setting
+from zsas.errors import ZsasError, reason
+from zsas.settings import Settings, all_settings
+from zsas.ui.gradio_internals import gr, without_stubs
+from zsas.ui.openapi import result_schema, schema_of
+from zsas.ui.values import WrongValue, read_settings, shortened
+
+ENDPOINTS = {"segment": "image", "batch": "files"}
+"""The named endpoints, and what each calls its first value."""
+
+with without_stubs():
+
+    class Field(gr.Textbox):
+        """A value that is taken as it was sent; None where it was not. Its schema is that of a setting."""
+
+        is_template = True
+        schema: Mapping[str, Any] = {"type": "string"}
+
+        def preprocess(self, payload: Any) -> Any:
+            """The value itself."""
+            return payload
+
+        def api_info(self) -> dict[str, Any]:
+            """JSON schema of the value."""
+            return dict(self.schema)
+
+        def example_inputs(self) -> Any:
+            """A value that works."""
+            return self.schema.get("default", "")
+
+
+def field(setting: Setting) -> Field:
+    """The hidden component behind one parameter of the endpoints."""
+    made = Field(label=setting.name)
+    made.schema = schema_of(setting)
+    return made
+
+
+def settings_of(values: Sequence[Any]) -> Settings:
+    """Settings from the values of an endpoint, in the order of their declaration.
+
+    Raises:
+        gr.Error: With a sentence that names the parameter.
+    """
+    names = [setting.name for setting in all_settings()]
+    try:
+        return read_settings(dict(zip(names, values, strict=True)))
+    except WrongValue as error:
+        raise gr.Error(str(error), print_exception=False) from None
+
+
+def preset_of(value: Any, presets: Sequence[str], usual: str) -> str:
+    """The preset of a call.
+
+    Raises:
+        gr.Error: If there is none of that name.
+    """
+    if value is None or value == "":
+        return usual
+    if not isinstance(value, str) or value not in presets:
+        raise gr.Error(
+            f"preset is {shortened(value)}, but it must be {', '.join(presets)}.",
+            print_exception=False,
+        )
+    return value
+
+
+def tolerant(blocks: gr.Blocks) -> gr.Blocks:
+    """The same page, whose endpoints fill in values left out at the end and say in a sentence what is wrong."""
+    preprocess = blocks.preprocess_data
+
+    async def preprocess_data(block_fn: Any, inputs: list[Any], *more: Any, **named: Any) -> Any:
+        first = ENDPOINTS.get(str(block_fn.api_name))
+        if first is None:
+            return await preprocess(block_fn, inputs, *more, **named)
+        wanted = len(block_fn.inputs)
+        if len(inputs) > wanted:
+            raise gr.Error(
+                f"{block_fn.api_name} takes {wanted} values, but {len(inputs)} were sent.",
+                print_exception=False,
+            )
+        inputs = [*inputs, *[None] * (wanted - len(inputs))]
+        try:
+            return await preprocess(block_fn, inputs, *more, **named)
+        except gr.Error:
+            raise
+        except (
+            Exception
+        ) as error:  # pydantic's, gradio's and the file system's, all for a value of another type
+            raise gr.Error(
+                f"{first} is {shortened(inputs[0])}, but it must be an uploaded file: upload it first, then name it as "
+                '{"path": "…", "meta": {"_type": "gradio.FileData"}} '
+                f"({type(error).__name__}).",
+                print_exception=False,
+            ) from None
+
+    blocks.preprocess_data = preprocess_data  # type: ignore[method-assign]
+    return blocks
+
+
+async def refuse_call(request: Request, error: Exception) -> JSONResponse:
+    """What a call by names answers where a name is unknown or missing; gradio lets the exception through."""
+    if "/call/" not in request.url.path:
+        raise error
+    if isinstance(error, KeyError):
+        return JSONResponse(
+            {"error": f"There is no endpoint {reason(error).strip(chr(39))}."}, status_code=404
+        )
+    known = re.search(r"`(\w{1,80})` is not a valid", str(error))
+    if known is not None:
+        names = ", ".join(setting.name for setting in all_settings())
+        sentence = f"There is no parameter {known[1]!r}; the parameters are image or files, preset, {names}."
+        return JSONResponse({"error": sentence, "parameter": known[1]}, status_code=422)
+    missing = re.search(r"required argument: (\w+)", str(error))
+    if missing is None:
+        raise error
+    sentence = f"There is no {missing[1]}; upload it first, then name it in the call."
+    return JSONResponse({"error": sentence, "parameter": missing[1]}, status_code=422)
+
+
+HANDLERS: dict[type[Exception], Callable[..., Any]] = {
+    TypeError: refuse_call,
+    KeyError: refuse_call,
+}
+"""For the server's app."""
+
+
+def _answer_schemas() -> dict[str, dict[str, Any]]:
+    url = {"type": "string", "format": "uri"}
+    result = result_schema()
+    files = {"type": "object", "additionalProperties": url}
+    return {
+        "segment": {
+            **result,
+            "properties": {**result["properties"], "files": files},
+        },
+        "batch": {
+            "type": "object",
+            "properties": {
+                "rows": {"type": "array", "items": {"type": "object"}},
+                "files": files,
+            },
+            "required": ["rows"],
+        },
+    }
+
+
+FILES = {"segment": ("mask", "score", "overlay", "zip"), "batch": ("zip",)}
+
+
+class JsonMcpServer(gradio.mcp.GradioMCPServer):
+    """Gradio's MCP server, whose answers are JSON text and the same as structured content, with a schema."""
+
+    async def _execute_tool_without_progress(self, job: Any) -> list[Any]:
+        result = await run_sync(job.result)
+        return list(result) if isinstance(result, tuple) else [result]
+
+    def postprocess_output_data(self, data: Any, root_url: str) -> list[Any]:
+        """One part or two for each output; a dict or a list is one part of JSON."""
+        parts: list[Any] = []
+        for output in data:
+            if _is_file(output) or not isinstance(output, (dict, list)):
+                parts += super().postprocess_output_data([output], root_url)
+            else:
+                text = json.dumps(output, ensure_ascii=False)
+                parts.append(self.types.TextContent(type="text", text=text))
+        return parts
+
+    def create_mcp_server(self) -> Any:
+        """With schemas of answers, values read as everywhere, and structured content."""
+        server = super().create_mcp_server()
+        types: Any = self.types
+        handlers: Any = server.request_handlers
+        list_tools, call_tool = handlers[types.ListToolsRequest], handlers[types.CallToolRequest]
+
+        async def listed(request: Any) -> Any:
+            answer = await list_tools(request)
+            for tool in answer.root.tools:
+                schema = _answer_schemas().get(self._endpoint(tool.name))
+                tool.outputSchema = schema
+            return answer
+
+        async def called(request: Any) -> Any:
+            endpoint = self._endpoint(request.params.name)
+            try:
+                request.params.arguments = _read_arguments(request.params.arguments or {}, endpoint)
+            except ZsasError as error:
+                text = types.TextContent(type="text", text=str(error))
+                return types.ServerResult(types.CallToolResult(content=[text], isError=True))
+            answer = await call_tool(request)
+            if not answer.root.isError and endpoint in FILES:
+                answer.root.structuredContent = _structured(answer.root.content, endpoint)
+            return answer
+
+        handlers[types.ListToolsRequest], handlers[types.CallToolRequest] = listed, called
+        return server
+
+    def _endpoint(self, tool: str) -> str:
+        return self.tool_to_endpoint.get(tool, "").lstrip("/")
+
+
+def answer_mcp_in_json() -> None:
+    """Let gradio make its MCP server of our class."""
+    gradio.mcp.GradioMCPServer = JsonMcpServer  # type: ignore[misc]
+
+
+def _is_file(output: Any) -> bool:
+    return isinstance(output, dict) and output.get("meta", {}).get("_type") == "gradio.FileData"
+
+
+def _read_arguments(arguments: Mapping[str, Any], endpoint: str) -> dict[str, Any]:
+    """The arguments of a tool with settings in their own types; what was not given stays away."""
+    first = ENDPOINTS.get(endpoint)
+    if first is None:
+        return dict(arguments)
+    others = {first, "preset"}
+    settings = {name: value for name, value in arguments.items() if name not in others}
+    read = read_settings(settings).to_dict()
+    kept = {n: v for n, v in arguments.items() if n in others and v is not None}
+    if first not in kept:
+        raise WrongValue(first, f"There is no {first}; send it as a URL or a data URL.")
+    return kept | {n: read[n] for n, v in settings.items() if v is not None}
+
+
+def _structured(content: Sequence[Any], endpoint: str) -> dict[str, Any]:
+    """The first part as values, and the addresses of the files in the order of the outputs."""
+    values = json.loads(content[0].text)
+    found = [re.search(r"https?://\S+", part.text) for part in content[1:] if part.type == "text"]
+    urls = [match[0] for match in found if match is not None]
+    body = {"rows": values} if endpoint == "batch" else values
+    return {**body, "files": dict(zip(FILES[endpoint], urls, strict=False))}

@@ -125,6 +125,30 @@ def test_a_call_by_names(
     assert words in answer.json()["error"]
 
 
+def test_an_upload_without_a_file_is_a_sentence(http: httpx.Client) -> None:
+    answer = http.post("/upload", files={"files": (None, "text")})
+    assert answer.status_code == 422
+    assert 'field "files"' in answer.json()["error"]
+
+
+@pytest.mark.slow
+def test_no_made_up_call_is_answered_with_500(served: Served) -> None:
+    schemathesis = pytest.importorskip("schemathesis")
+    from hypothesis import HealthCheck, given, settings
+
+    schema = schemathesis.openapi.from_url(f"{served.url}/gradio_api/openapi.json")
+    for path in ("/gradio_api/upload", "/gradio_api/call/v2/segment"):
+
+        @settings(
+            max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        )
+        @given(case=schema[path]["POST"].as_strategy())
+        def check(case: Any) -> None:
+            assert case.call(timeout=60).status_code != 500
+
+        check()
+
+
 def talk(served: Served, *calls: dict[str, Any]) -> list[Any]:
     async def session() -> list[Any]:
         async with (

@@ -21,7 +21,7 @@ from zsas.errors import ZsasError, reason
 from zsas.settings import Settings, all_settings
 from zsas.ui.gradio_internals import gr, without_stubs
 from zsas.ui.openapi import result_schema, schema_of
-from zsas.ui.values import WrongValue, read_settings, shortened
+from zsas.ui.values import MOST_SHOWN, WrongValue, read_settings, shortened
 
 ENDPOINTS = {"segment": "image", "batch": "files"}
 """The named endpoints, and what each calls its first value."""
@@ -118,17 +118,22 @@ def tolerant(blocks: gr.Blocks) -> gr.Blocks:
 
 async def refuse_call(request: Request, error: Exception) -> JSONResponse:
     """What a call by names answers where a name is unknown or missing; gradio lets the exception through."""
+    if request.url.path.endswith("/upload") and not isinstance(error, KeyError):
+        sentence = 'There is no file in the field "files"; send one as multipart/form-data.'
+        return JSONResponse({"error": sentence, "parameter": "files"}, status_code=422)
     if "/call/" not in request.url.path:
         raise error
     if isinstance(error, KeyError):
         return JSONResponse(
             {"error": f"There is no endpoint {reason(error).strip(chr(39))}."}, status_code=404
         )
-    known = re.search(r"`(\w{1,80})` is not a valid", str(error))
-    if known is not None:
+    unknown = re.search(r"`(.*)` is not a valid", str(error), re.DOTALL)
+    if unknown is not None:
         names = ", ".join(setting.name for setting in all_settings())
-        sentence = f"There is no parameter {known[1]!r}; the parameters are image or files, preset, {names}."
-        return JSONResponse({"error": sentence, "parameter": known[1]}, status_code=422)
+        sentence = f"There is no parameter {shortened(unknown[1])}; the parameters are image or files, preset, {names}."
+        return JSONResponse(
+            {"error": sentence, "parameter": unknown[1][:MOST_SHOWN]}, status_code=422
+        )
     missing = re.search(r"required argument: (\w+)", str(error))
     if missing is None:
         raise error
@@ -139,6 +144,7 @@ async def refuse_call(request: Request, error: Exception) -> JSONResponse:
 HANDLERS: dict[type[Exception], Callable[..., Any]] = {
     TypeError: refuse_call,
     KeyError: refuse_call,
+    AttributeError: refuse_call,
 }
 """For the server's app."""
 

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.models import CPU, small_clip, small_segmenter
+from tests.helpers.models import CPU, ReadyModels, small_backbone, small_clip
 from tests.helpers.sams import BUILDERS, as_published, processor, small_model, theirs
 from zsas.backbones.sam import Sam
 from zsas.backbones.sam_families import network_for, read_normalisation, sam_class
 from zsas.errors import ZsasError
+from zsas.localizers.vv import VV
 from zsas.models.load import load_sam
 from zsas.prompts import Prompt
+from zsas.segmenter import Segmenter
 from zsas.settings import Settings
 
 POINTS = np.array([[80, 60], [30, 100], [5, 90]], np.float32)
@@ -89,12 +91,14 @@ def test_batches_and_grouped_prompts_change_nothing(family):
 
 @pytest.mark.parametrize("family", ["sam_hq", "sam2", "sam3_tracker"])
 def test_the_whole_method_runs_with_a_family(family, photo):
-    segmenter = small_segmenter()
-    segmenter.sam = sam_of(small_model(family))
-    result = segmenter(photo, Settings(threshold=0.9, threshold_mode="quantile"))
+    clip = small_backbone()
+    models = ReadyModels(clip, sam_of(small_model(family)))
+    segmenter = Segmenter(models, localizers=[VV(clip)])
+    result = segmenter(photo, Settings(threshold=0.9, threshold_mode="quantile", fusion="mask"))
     assert result.mask.shape == photo.shape[:2]
-    assert [step.name for step in result.steps] == ["M1", "M2", "M3"]
-    assert result.points.labels.tolist().count(0) > 0
+    stages = [stage.spec.name for stage in result.stages]
+    assert {"m1", "m2", "m3"} <= set(stages)
+    assert result.points.negatives > 0
 
 
 def test_frames_of_the_families_differ():

@@ -14,6 +14,7 @@ from zsas.errors import ZsasError
 from zsas.localizers.base import Localizer, VerdictSettings
 from zsas.localizers.linear import Linear
 from zsas.localizers.vv import VV
+from zsas.localizers.winclip import WinClip
 from zsas.models.presets import Role
 from zsas.refiners.base import Refiner
 from zsas.refiners.cascade import Cascade
@@ -85,11 +86,15 @@ class System:
 _PAPERS_OWN = {"prompting": "joint", "min_overlap": 0.0}
 """Eqs 1 to 12 as printed: all points in one prompt, every mask kept."""
 
+_WINCLIP = {"blur": 0.0, "image_weight": 1.0, "threshold": 0.5, "verdict_threshold": 0.5}
+"""No blur; the image score is CLIP's alone."""
+
 SYSTEMS: dict[str, System] = {
     "auto": System("The paper's method as tuned here", (Linear, VV), Cascade, "2510.11028"),
     "paper": System("The paper's method as printed", (Linear,), Cascade, "2510.11028", _PAPERS_OWN),
     "vv": System("V-V attention, no training, with the cascade", (VV,), Cascade),
     "april-gan": System("APRIL-GAN", (Linear,), NoRefiner, "2305.17382"),
+    "winclip": System("WinCLIP", (WinClip,), NoRefiner, "2303.14814", _WINCLIP),
 }
 
 OWN_REFINER = "own"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import CLIPModel
 from transformers.activations import ACT2FN
 
-from zsas.backbones.text import prompt_sentences
+from zsas.backbones.text import ENSEMBLE, prompt_sentences
 from zsas.cancellation import raise_if_cancelled
 from zsas.device import Precision, encoder_dtype
 
@@ -81,7 +81,7 @@ class ClipBackbone:
             layer.self_attn.register_forward_pre_hook(raise_if_cancelled)
         self.tokenizer = tokenizer
         self.sentences_encoded = 0
-        self._states: LRUCache[tuple[str, str], Tensor] = LRUCache(_OBJECTS_KEPT)
+        self._states: LRUCache[Hashable, Tensor] = LRUCache(_OBJECTS_KEPT)
         self._lock = threading.Lock()
 
     @property
@@ -108,6 +108,11 @@ class ClipBackbone:
     def patch(self) -> int:
         """Side of a patch in pixels of the CLIP frame."""
         return self.model.config.vision_config.patch_size
+
+    @property
+    def native_size(self) -> int:
+        """Side of the square that it was trained on, pixels."""
+        return self.model.config.vision_config.image_size
 
     @property
     def logit_scale(self) -> float:
@@ -214,9 +219,13 @@ class ClipBackbone:
         vv = None if stream is None else self.project(stream[:, 1:])
         return VisionOutput(kept, vv, image)
 
-    @torch.inference_mode()
     def encode_sentences(self, sentences: Sequence[str], activation: str | None = None) -> Tensor:
-        """L2-normalised sentence embeddings, fp32 (n, projection); padded to the longest sentence, not to 77.
+        """L2-normalised sentence embeddings, fp32 (n, projection); see `embed_sentences`."""
+        return F.normalize(self.embed_sentences(sentences, activation), dim=-1)
+
+    @torch.inference_mode()
+    def embed_sentences(self, sentences: Sequence[str], activation: str | None = None) -> Tensor:
+        """Sentence embeddings of any length, fp32 (n, projection); padded to the longest sentence, not to 77.
 
         Args:
             sentences: Any number of them.
@@ -238,8 +247,7 @@ class ClipBackbone:
                 input_ids=tokens["input_ids"].to(self.device),
                 attention_mask=tokens["attention_mask"].to(self.device),
             )
-            embedding = self.model.text_projection(output.pooler_output)
-            found.append(F.normalize(embedding.float(), dim=-1))
+            found.append(self.model.text_projection(output.pooler_output).float())
         self.sentences_encoded += len(sentences)
         return torch.cat(found)
 
@@ -260,15 +268,26 @@ class ClipBackbone:
         Each is the mean of its normalised sentences, normalised again. Kept per object name and activation, which is
         that of `encode_sentences`.
         """
-        key = object_name, activation or self.activation
+        activation = activation or self.activation
+        return self.kept_states(
+            (ENSEMBLE, object_name, activation),
+            lambda: [
+                self.encode_sentences(sentences, activation).mean(dim=0)
+                for sentences in prompt_sentences(object_name)
+            ],
+        )
+
+    def kept_states(self, key: Hashable, make: Callable[[], Sequence[Tensor]]) -> Tensor:
+        """Two text vectors, L2-normalised, fp32 (2, projection); made once for a key.
+
+        Args:
+            key: All that they depend on: sentences, object name, way of averaging.
+            make: The two vectors, normal and anomalous, each (projection,), of any length.
+        """
         with self._lock:
             if (known := self._states.get(key)) is not None:
                 return known
-        means = [
-            self.encode_sentences(sentences, activation).mean(dim=0)
-            for sentences in prompt_sentences(object_name)
-        ]
-        vectors = F.normalize(torch.stack(means), dim=-1)
+        vectors = F.normalize(torch.stack(list(make())).float(), dim=-1)
         with self._lock:
             self._states[key] = vectors
         return vectors

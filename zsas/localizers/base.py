@@ -149,6 +149,8 @@ class Localizer(ABC):
         settings: Groups of settings that it reads.
         stages: Stages that it shows.
         weights: Whether it needs a file of learned weights of its own (`--weights NAME=FILE`).
+        backbone: Name of its own paper's CLIP among `zsas.models.presets.BACKBONES`, which takes the place of the
+            preset's under the preset `paper`; "" takes the preset's everywhere.
     """
 
     name: ClassVar[str]
@@ -157,6 +159,7 @@ class Localizer(ABC):
     settings: ClassVar[tuple[type[SettingsGroup], ...]] = (MapSettings,)
     stages: ClassVar[tuple[StageSpec, ...]] = (MAP,)
     weights: ClassVar[bool] = False
+    backbone: ClassVar[str] = ""
 
     @classmethod
     def available(cls, models: Models) -> bool:

@@ -13,6 +13,8 @@ from zsas.declare import Setting, SettingsGroup, declared, setting
 from zsas.errors import ZsasError
 from zsas.localizers.base import Localizer, VerdictSettings
 from zsas.localizers.linear import Linear
+from zsas.localizers.sdp import Sdp
+from zsas.localizers.sdp_plus import SdpPlus
 from zsas.localizers.vv import VV
 from zsas.localizers.winclip import WinClip
 from zsas.models.presets import Role
@@ -89,12 +91,17 @@ _PAPERS_OWN = {"prompting": "joint", "min_overlap": 0.0}
 _WINCLIP = {"blur": 0.0, "image_weight": 1.0, "threshold": 0.5, "verdict_threshold": 0.5}
 """No blur; the image score is CLIP's alone."""
 
+_SDP = {"blur": 8 * 518 / 240, "image_weight": 0.5, "threshold": 0.5, "verdict_threshold": 0.5}
+"""A blur of 8 px at 240; the image score is the mean of CLIP's and the map's."""
+
 SYSTEMS: dict[str, System] = {
     "auto": System("The paper's method as tuned here", (Linear, VV), Cascade, "2510.11028"),
     "paper": System("The paper's method as printed", (Linear,), Cascade, "2510.11028", _PAPERS_OWN),
     "vv": System("V-V attention, no training, with the cascade", (VV,), Cascade),
     "april-gan": System("APRIL-GAN", (Linear,), NoRefiner, "2305.17382"),
     "winclip": System("WinCLIP", (WinClip,), NoRefiner, "2303.14814", _WINCLIP),
+    "sdp": System("SDP (CLIP-AD)", (Sdp,), NoRefiner, "2311.00453", _SDP),
+    "sdp+": System("SDP+ (CLIP-AD)", (SdpPlus,), NoRefiner, "2311.00453", _SDP),
 }
 
 OWN_REFINER = "own"

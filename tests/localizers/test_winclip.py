@@ -34,7 +34,9 @@ def unasked() -> SamSession:
     return SamSession(never, never)  # type: ignore[arg-type]
 
 
-def decided(localizer: WinClip, image: np.ndarray = IMAGE, references: tuple = (), **values: object):
+def decided(
+    localizer: WinClip, image: np.ndarray = IMAGE, references: tuple = (), **values: object
+):
     settings = Settings(system="winclip", **values)
     features = localizer.encode([image], settings)[0]
     return localizer.score(features, settings, Context(image, unasked(), references))

@@ -34,6 +34,8 @@ class AdapterCard:
         views: Test-time augmentation: for each view the fraction of the resolution, and whether the image is mirrored.
             The first gives the patch grid, on which the probabilities of all are averaged; several cost as much time
             and memory as they are and make a small tower surer and sharper.
+        aliased: Whether the layers were trained on tokens to which the next block's attention output had been added
+            already, as the published ones of SDP+ were; see `zsas.localizers.sdp.staged_pass`.
     """
 
     backbone: str
@@ -45,6 +47,7 @@ class AdapterCard:
     scale: float = 100.0
     views: tuple[tuple[float, bool], ...] = ((1.0, False),)
     trained_categories: tuple[str, ...] = ()
+    aliased: bool = False
 
     def __post_init__(self) -> None:
         from transformers.activations import ACT2FN
@@ -86,6 +89,7 @@ class AdapterCard:
                     )
                 ),
                 trained_categories=tuple(json.loads(metadata.get("trained_categories", "[]"))),
+                aliased=bool(json.loads(metadata.get("aliased", "false"))),
             )
         except (KeyError, TypeError, ValueError) as wrong:
             raise ZsasError(
@@ -118,7 +122,7 @@ class Adapter:
 
 
 def read_adapter(path: Path) -> Adapter:
-    """Read our safetensors file, or one of APRIL-GAN's `.pth` files.
+    """Read our safetensors file, or one of the `.pth` files of APRIL-GAN or SDP+.
 
     Raises:
         ZsasError: If the file is neither, or lacks a layer.
@@ -127,10 +131,10 @@ def read_adapter(path: Path) -> Adapter:
 
     if not path.is_file():
         raise ZsasError(
-            f"There is no adapter file {path}; name a .safetensors or APRIL-GAN .pth file."
+            f"There is no adapter file {path}; name a .safetensors file, or a .pth file of APRIL-GAN or SDP+."
         )
     if path.suffix == ".pth":
-        return _read_april_gan(path)
+        return _read_published(path)
     try:
         with safe_open(path, framework="pt") as file:
             card = AdapterCard.from_metadata(file.metadata() or {}, path)
@@ -142,26 +146,39 @@ def read_adapter(path: Path) -> Adapter:
     return _adapter(card, tensors, path)
 
 
-def _read_april_gan(path: Path) -> Adapter:
-    """The released layers: one key `trainable_linearlayer`, trained on plain-GELU towers of ViT-L/14-336."""
+_PUBLISHED: dict[str, dict[str, Any]] = {
+    # Trained on plain-GELU towers of ViT-L/14-336.
+    "trainable_linearlayer": {
+        "backbone": "openai/clip-vit-large-patch14-336",
+        "blocks": (6, 12, 18, 24),
+        "resolution": 518,
+        "text_ensemble": "april-gan",
+    },
+    "linear_layers": {
+        "backbone": "ViT-B-16-plus-240",
+        "blocks": (3, 6, 9, 12),
+        "resolution": 240,
+        "text_ensemble": "clip-ad",
+        "aliased": True,
+    },
+}
+"""What is known of the released layers, by the key in their files: APRIL-GAN's and SDP+'s."""
+
+
+def _read_published(path: Path) -> Adapter:
+    """The released layers of APRIL-GAN or SDP+: a dict with one key, nothing but tensors below it."""
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-        tensors = {name: value.float() for name, value in content["trainable_linearlayer"].items()}
+        key = next(key for key in _PUBLISHED if key in content)
+        tensors = {name: value.float() for name, value in content[key].items()}
     except Exception:  # torch raises half a dozen kinds for damaged or unsafe files
         raise ZsasError(
-            f"{path.name} cannot be read: expected APRIL-GAN's file with the single key trainable_linearlayer "
-            "and nothing but tensors in it."
+            f"{path.name} cannot be read: expected APRIL-GAN's file with the single key trainable_linearlayer, or "
+            "SDP+'s with the key linear_layers, and nothing but tensors in it."
         ) from None
     # A released file is named after the data set it was trained on (its training runs after the one they test).
     trained_on = next((word for word in ("mvtec", "visa") if word in path.stem.lower()), "unknown")
-    card = AdapterCard(
-        backbone="openai/clip-vit-large-patch14-336",
-        blocks=(6, 12, 18, 24),
-        resolution=518,
-        activation="gelu",
-        trained_on=trained_on,
-        text_ensemble="april-gan",
-    )
+    card = AdapterCard(activation="gelu", trained_on=trained_on, **_PUBLISHED[key])
     return _adapter(card, tensors, path)
 
 
@@ -175,3 +192,8 @@ def _adapter(card: AdapterCard, tensors: dict[str, Tensor], path: Path) -> Adapt
             f"{len(card.blocks)} blocks {card.blocks}."
         ) from None
     return Adapter(card, weights, biases)
+
+
+def quarters(depth: int) -> tuple[int, ...]:
+    """The last block of each quarter of the depth: 6, 12, 18, 24 of 24."""
+    return tuple(round(depth * part / 4) for part in (1, 2, 3, 4))

@@ -44,7 +44,7 @@ class Linear(Localizer):
     weights = True
 
     def __init__(self, clip: ClipBackbone, adapter: Adapter) -> None:
-        _check_fit(clip, adapter)
+        check_fit(clip, adapter)
         self.clip = clip
         self.adapter = adapter
         self.card = adapter.card
@@ -137,7 +137,7 @@ class Linear(Localizer):
         return (*self.adapter.weights, *self.adapter.biases)
 
 
-def _check_fit(clip: ClipBackbone, adapter: Adapter) -> None:
+def check_fit(clip: ClipBackbone, adapter: Adapter) -> None:
     """Refuse an adapter of another backbone, and say in the log where names cannot tell."""
     from zsas.backbones.text import ENSEMBLE
 

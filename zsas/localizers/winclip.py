@@ -197,7 +197,7 @@ class WinClip(Localizer):
         return first + layer.mlp(layer.layer_norm2(first))
 
     def states(self, object_name: str) -> Tensor:
-        """The two text vectors, normal and anomalous, fp32 (2, D): means of sentences that are not normalised before."""
+        """The two text vectors, normal and anomalous, fp32 (2, D): means of sentences as long as they come."""
         noun = " ".join(object_name.split()) or "object"
 
         def make() -> list[Tensor]:

@@ -27,7 +27,7 @@ from zsas.datasets.samples import Dataset, Sample
 from zsas.errors import ZsasError
 from zsas.evaluation.identity import digest_of_samples, digest_of_weights
 from zsas.evaluation.metrics import PixelCounts, Truth, pixel_metrics
-from zsas.localizers.adapter import Adapter, AdapterCard
+from zsas.localizers.adapter import Adapter, AdapterCard, quarters
 from zsas.training.checkpoint import CurveLog, load_checkpoint, plot_curves, save_checkpoint
 from zsas.training.losses import dice_loss, focal_loss
 
@@ -145,11 +145,6 @@ def _seen(clip: ClipBackbone, samples: Sequence[Sample]) -> dict[str, str]:
         "weights": digest_of_weights(clip.model.state_dict().values()),
         "keys": digest_of_samples(samples),
     }
-
-
-def quarters(depth: int) -> tuple[int, ...]:
-    """The last block of each quarter of the depth: 6, 12, 18, 24 of 24."""
-    return tuple(round(depth * part / 4) for part in (1, 2, 3, 4))
 
 
 def margins(

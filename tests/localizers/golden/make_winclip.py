@@ -71,7 +71,10 @@ def _anomalib() -> Any:
     sys.modules["anomalib.data"].InferenceBatch = types.SimpleNamespace  # type: ignore[attr-defined]
     base = models / "components" / "base"
     components = types.ModuleType("anomalib.models.components")
-    for file, kind in (("buffer_list", "BufferListMixin"), ("dynamic_buffer", "DynamicBufferMixin")):
+    for file, kind in (
+        ("buffer_list", "BufferListMixin"),
+        ("dynamic_buffer", "DynamicBufferMixin"),
+    ):
         setattr(components, kind, getattr(_module(file, base / f"{file}.py"), kind))
     sys.modules["anomalib.models.components"] = components
     package = "anomalib.models.image.winclip"

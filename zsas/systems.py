@@ -11,6 +11,7 @@ from typing import Any
 
 from zsas.declare import Setting, SettingsGroup, declared, setting
 from zsas.errors import ZsasError
+from zsas.localizers.anomalyclip import AnomalyClip
 from zsas.localizers.base import Localizer, VerdictSettings
 from zsas.localizers.linear import Linear
 from zsas.localizers.sdp import Sdp
@@ -94,6 +95,9 @@ _WINCLIP = {"blur": 0.0, "image_weight": 1.0, "threshold": 0.5, "verdict_thresho
 _SDP = {"blur": 8 * 518 / 240, "image_weight": 0.5, "threshold": 0.5, "verdict_threshold": 0.5}
 """A blur of 8 px at 240; the image score is the mean of CLIP's and the map's."""
 
+_ANOMALYCLIP = {"image_weight": 1.0, "threshold": 0.5, "verdict_threshold": 0.5}
+"""A blur of 4 px at 518, as ours; the image score is CLIP's alone."""
+
 SYSTEMS: dict[str, System] = {
     "auto": System("The paper's method as tuned here", (Linear, VV), Cascade, "2510.11028"),
     "paper": System("The paper's method as printed", (Linear,), Cascade, "2510.11028", _PAPERS_OWN),
@@ -101,6 +105,7 @@ SYSTEMS: dict[str, System] = {
     "april-gan": System("APRIL-GAN", (Linear,), NoRefiner, "2305.17382"),
     "winclip": System("WinCLIP", (WinClip,), NoRefiner, "2303.14814", _WINCLIP),
     "sdp": System("SDP (CLIP-AD)", (Sdp,), NoRefiner, "2311.00453", _SDP),
+    "anomalyclip": System("AnomalyCLIP", (AnomalyClip,), NoRefiner, "2310.18961", _ANOMALYCLIP),
     "sdp+": System("SDP+ (CLIP-AD)", (SdpPlus,), NoRefiner, "2311.00453", _SDP),
 }
 

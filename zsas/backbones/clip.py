@@ -10,7 +10,7 @@ import copy
 import threading
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 """Standard deviation of CLIP's training pixels, RGB in [0, 1]."""
 
+Positions = Literal["bicubic", "bilinear"]
+
 _SENTENCES_AT_ONCE = 128
 _OBJECTS_KEPT = 256
 
@@ -44,11 +46,13 @@ class VisionOutput:
             no norm or projection is applied.
         vv: Projected patch tokens of the V-V stream, (B, g · g, projection), or None if it was not asked for.
         image: Projected class token, L2-normalised, (B, projection), fp32.
+        class_token: The class token after the last block, before norm and projection, (B, width).
     """
 
     blocks: dict[int, Tensor]
     vv: Tensor | None
     image: Tensor
+    class_token: Tensor
 
 
 class ClipBackbone:
@@ -143,12 +147,24 @@ class ClipBackbone:
 
     # The vision tower in steps, for localizers that read it in the middle.
 
-    def embed(self, pixels: Tensor) -> Tensor:
+    def embed(self, pixels: Tensor, positions: Positions = "bicubic") -> Tensor:
         """Patches, class token and positions before the first norm: (B, 3, R, R) → (B, 1 + g · g, width).
 
-        Positions are resized to the grid bicubically.
+        Args:
+            pixels: From `pixels`.
+            positions: How the positions are resized to the grid, where it is not the grid of the training.
         """
-        return self.model.vision_model.embeddings(pixels, interpolate_pos_encoding=True)
+        embeddings = self.model.vision_model.embeddings
+        grid = pixels.shape[-1] // self.patch
+        own = embeddings.image_size // self.patch
+        if positions == "bicubic" or grid == own:
+            return embeddings(pixels, interpolate_pos_encoding=True)
+        table = embeddings.position_embedding.weight
+        square = table[1:].T.reshape(1, self.width, own, own)
+        resized = F.interpolate(square, size=(grid, grid), mode=positions).flatten(2)
+        patches = embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
+        first = (embeddings.class_embedding + table[0]).expand(len(pixels), 1, -1)
+        return torch.cat([first, patches + resized.transpose(1, 2)], dim=1)
 
     def pre_norm(self, tokens: Tensor) -> Tensor:
         """The norm between the embeddings and the first block."""
@@ -192,6 +208,7 @@ class ClipBackbone:
         blocks: Collection[int] = (),
         vv_blocks: int = 0,
         activation: str | None = None,
+        positions: Positions = "bicubic",
     ) -> VisionOutput:
         """Forward pass of the vision tower.
 
@@ -201,11 +218,12 @@ class ClipBackbone:
             vv_blocks: In how many of the last blocks the V-V stream runs; 0 leaves it out. It starts as a copy of
                 the tokens and adds, block by block, the V-V attention output; the main stream stays as it is.
             activation: Run the MLPs with this activation instead of the config's, for adapters that were trained so.
+            positions: See `embed`.
 
         Returns:
             The kept tokens, the V-V stream if asked for, and the image embedding.
         """
-        tokens = self.pre_norm(self.embed(pixels))
+        tokens = self.pre_norm(self.embed(pixels, positions))
         kept: dict[int, Tensor] = {}
         stream: Tensor | None = None
         for number, layer in enumerate(self.layers, start=1):
@@ -217,7 +235,7 @@ class ClipBackbone:
                 kept[number] = tokens[:, 1:]
         image = F.normalize(self.project(tokens[:, 0]).float(), dim=-1)
         vv = None if stream is None else self.project(stream[:, 1:])
-        return VisionOutput(kept, vv, image)
+        return VisionOutput(kept, vv, image, tokens[:, 0])
 
     def encode_sentences(self, sentences: Sequence[str], activation: str | None = None) -> Tensor:
         """L2-normalised sentence embeddings, fp32 (n, projection); see `embed_sentences`."""

@@ -7,15 +7,20 @@ what is known of them.
 from __future__ import annotations
 
 import json
+import logging
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zsas.backbones import text
 from zsas.errors import ZsasError
 from zsas.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from zsas.backbones.clip import ClipBackbone
 
 
 @dataclass(frozen=True)
@@ -197,3 +202,72 @@ def _adapter(card: AdapterCard, tensors: dict[str, Tensor], path: Path) -> Adapt
 def quarters(depth: int) -> tuple[int, ...]:
     """The last block of each quarter of the depth: 6, 12, 18, 24 of 24."""
     return tuple(round(depth * part / 4) for part in (1, 2, 3, 4))
+
+
+def check_fit(clip: ClipBackbone, adapter: Adapter, ensemble: str = "") -> None:
+    """Refuse an adapter of another backbone, and say in the log where names cannot tell.
+
+    Args:
+        clip: The loaded backbone.
+        adapter: The layers.
+        ensemble: Name of the sentences that they are used with; our own of `zsas.backbones.text` if empty.
+
+    Raises:
+        ZsasError: If it was made for another backbone, naming both, or its shapes do not fit.
+    """
+    card = adapter.card
+    ensemble = ensemble or text.ENSEMBLE
+    made_for_another(clip, card.backbone)
+    shape = (clip.projection, clip.width)
+    if (
+        max(card.blocks) > clip.depth
+        or any(tuple(weight.shape) != shape for weight in adapter.weights)
+        or any(tuple(bias.shape) != shape[:1] for bias in adapter.biases)
+    ):
+        raise ZsasError(
+            f"The adapter reads blocks {card.blocks} with layers of shape {tuple(adapter.weights[0].shape)}, "
+            f"but {clip.name} has {clip.depth} blocks and needs layers of shape {shape}."
+        )
+    warn_of_doubt(clip, card.backbone, card.activation)
+    if card.text_ensemble != ensemble:
+        logging.getLogger("zsas").warning(
+            "The adapter was trained against the sentences %s and is used with ours, %s: its maps may be a "
+            "little weaker than its makers'.",
+            card.text_ensemble,
+            ensemble,
+        )
+
+
+def made_for_another(clip: ClipBackbone, backbone: str) -> None:
+    """Refuse learned weights whose backbone has another name; where one of the two is a folder, names say nothing.
+
+    Raises:
+        ZsasError: Naming both.
+    """
+    if backbone != clip.name and _folder(backbone) is None and _folder(clip.name) is None:
+        raise ZsasError(
+            f"The adapter was made for {backbone}, but {clip.name} is loaded; "
+            "use the adapter that belongs to it, or the system vv, which needs none."
+        )
+
+
+def warn_of_doubt(clip: ClipBackbone, backbone: str, activation: str) -> None:
+    """Say in the log that learned weights of another name are used because their shapes fit."""
+    if backbone == clip.name or (_folder(backbone) or backbone) == _folder(clip.name):
+        return
+    other = "" if activation == clip.activation else f", whose activation is {clip.activation}"
+    logging.getLogger("zsas").warning(
+        "The adapter was made for %s with the activation %s and is used with %s%s: their shapes fit, but "
+        "whether they are the same model cannot be seen; if not, its maps mean nothing.",
+        backbone,
+        activation,
+        clip.name,
+        other,
+    )
+
+
+def _folder(backbone: str) -> Path | None:
+    """The folder that the name of a backbone is; None for a Hub id or a preset's name."""
+    path = Path(os.path.expanduser(backbone))
+    looks_so = backbone.startswith((".", "~")) or path.is_absolute() or len(path.parts) > 2
+    return path.resolve() if looks_so or os.path.isfile(path / "config.json") else None

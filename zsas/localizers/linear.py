@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,7 +12,7 @@ from numpy.typing import NDArray
 from zsas.declare import Values
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
-from zsas.localizers.adapter import Adapter, read_adapter
+from zsas.localizers.adapter import Adapter, check_fit, read_adapter
 from zsas.localizers.base import Context, Localizer, MapSettings, Scored
 from zsas.localizers.patches import PatchFeatures, score_by_text
 
@@ -135,56 +132,6 @@ class Linear(Localizer):
     def tensors(self) -> Sequence[Tensor]:
         """The layers."""
         return (*self.adapter.weights, *self.adapter.biases)
-
-
-def check_fit(clip: ClipBackbone, adapter: Adapter) -> None:
-    """Refuse an adapter of another backbone, and say in the log where names cannot tell."""
-    from zsas.backbones.text import ENSEMBLE
-
-    card = adapter.card
-    made_for, loaded = _folder(card.backbone), _folder(clip.name)
-    if card.backbone != clip.name and made_for is None and loaded is None:
-        raise ZsasError(
-            f"The adapter was made for {card.backbone}, but {clip.name} is loaded; "
-            "use the adapter that belongs to it, or the system vv, which needs none."
-        )
-    shape = (clip.projection, clip.width)
-    if (
-        max(card.blocks) > clip.depth
-        or any(tuple(weight.shape) != shape for weight in adapter.weights)
-        or any(tuple(bias.shape) != shape[:1] for bias in adapter.biases)
-    ):
-        raise ZsasError(
-            f"The adapter reads blocks {card.blocks} with layers of shape {tuple(adapter.weights[0].shape)}, "
-            f"but {clip.name} has {clip.depth} blocks and needs layers of shape {shape}."
-        )
-    log = logging.getLogger("zsas")
-    if card.backbone != clip.name and made_for != loaded:
-        activation = (
-            "" if card.activation == clip.activation else f", whose activation is {clip.activation}"
-        )
-        log.warning(
-            "The adapter was made for %s with the activation %s and is used with %s%s: their shapes fit, but "
-            "whether they are the same model cannot be seen; if not, its maps mean nothing.",
-            card.backbone,
-            card.activation,
-            clip.name,
-            activation,
-        )
-    if card.text_ensemble != ENSEMBLE:
-        log.warning(
-            "The adapter was trained against the sentences %s and is used with ours, %s: its maps may be a "
-            "little weaker than its makers'.",
-            card.text_ensemble,
-            ENSEMBLE,
-        )
-
-
-def _folder(backbone: str) -> Path | None:
-    """The folder that the name of a backbone is; None for a Hub id or a preset's name."""
-    path = Path(os.path.expanduser(backbone))
-    looks_so = backbone.startswith((".", "~")) or path.is_absolute() or len(path.parts) > 2
-    return path.resolve() if looks_so or os.path.isfile(path / "config.json") else None
 
 
 def _to_grid(layers: Tensor, grid: int) -> Tensor:

@@ -42,6 +42,9 @@ ANOMALOUS_STATES = (
 TEMPLATES = (*WINCLIP_TEMPLATES, "there is a {} in the picture.", "this is a {} in the picture.")
 """22 as in the published list, 198 + 220 sentences; the wording is ours."""
 
+ENSEMBLE = "zsas-9+10x22"
+"""Name of these sentences; adapters carry it in their metadata."""
+
 MIN_SENTENCES = 15
 """Sentences within the distance that make one a core of a cluster."""
 

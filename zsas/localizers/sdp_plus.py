@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from zsas.declare import Values
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
-from zsas.localizers.adapter import Adapter, quarters, read_adapter
+from zsas.localizers.adapter import Adapter, check_fit, quarters, read_adapter
 from zsas.localizers.base import Context, MapSettings, Scored
-from zsas.localizers.linear import check_fit
-from zsas.localizers.sdp import Sdp, StagedFeatures, staged_pass, two_class_map
+from zsas.localizers.sdp import ENSEMBLE, Sdp, StagedFeatures, staged_pass, two_class_map
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +40,7 @@ class SdpPlus(Sdp):
     weights = True
 
     def __init__(self, clip: ClipBackbone, adapter: Adapter) -> None:
-        check_fit(clip, adapter)
+        check_fit(clip, adapter, ENSEMBLE)
         if adapter.card.blocks != quarters(clip.depth):
             raise ZsasError(
                 f"SDP+ reads the blocks {quarters(clip.depth)} of {clip.name}, but the adapter was trained on "

@@ -1,4 +1,4 @@
-"""The linear layers: they learn, go on after a break as if there had been none, and say what they are."""
+"""What is trained here: it learns, go on after a break as if there had been none, and say what they are."""
 
 from __future__ import annotations
 
@@ -14,11 +14,21 @@ from tests.helpers.models import small_backbone
 from zsas.datasets.load import load_dataset
 from zsas.errors import ZsasError
 from zsas.evaluation.identity import leakage
-from zsas.localizers.adapter import read_adapter
+from zsas.localizers.adapter import quarters, read_adapter
+from zsas.localizers.anomalyclip import AnomalyClip, read_prompts
 from zsas.localizers.linear import Linear
+from zsas.localizers.sdp_plus import SdpPlus
 from zsas.settings import Settings
 from zsas.training import adapters
-from zsas.training.adapters import Recipe, Tokens, margins, quarters, train
+from zsas.training.adapters import Tokens, recipe_for, train
+from zsas.training.learners import (
+    LEARNERS,
+    LearnedPrompts,
+    LinearLayers,
+    Recipe,
+    SdpPlusLayers,
+    margins,
+)
 from zsas.training.losses import dice_loss, focal_loss
 
 pytestmark = pytest.mark.slow
@@ -80,7 +90,7 @@ def test_training_lowers_the_loss_and_writes_an_adapter_that_fits(data, tmp_path
     assert features.layers.shape == (1, 4, 4, 4, clip.projection)
     card = (tmp_path / "README.md").read_text()
     assert "base_model: small-clip" in card
-    assert "Do not judge these layers on parts" in card
+    assert "Do not judge them on parts" in card
     assert leakage(data, {"linear": adapter.card.__dict__})
 
 
@@ -125,20 +135,24 @@ def test_a_resumed_training_equals_an_uninterrupted_one(data, tmp_path):
     assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
 
 
+def tokens_of(samples, folder, budget=10**9, **model):
+    learner = LinearLayers(small_backbone(**model), RECIPE)
+    return Tokens(learner, samples, folder, budget)
+
+
 def test_tokens_are_computed_once_and_kept(data, tmp_path):
-    clip = small_backbone()
-    tokens = Tokens(clip, data.samples, RECIPE, tmp_path, budget=10**9)
+    tokens = tokens_of(data.samples, tmp_path)
     first = tokens.of([0, 5, 2])
-    assert first.shape == (3, 4, 16, clip.width)
+    assert first.shape == (3, 4, 16, 48)
     assert torch.equal(tokens.of([5]), first[1:2])
     assert tokens.encoded == 3
-    again = Tokens(clip, data.samples, RECIPE, tmp_path, budget=10**9)
+    again = tokens_of(data.samples, tmp_path)
     assert torch.equal(again.of([2]), first[2:])
     assert again.encoded == 0
 
 
 def test_without_room_tokens_are_computed_each_time(data, tmp_path):
-    tokens = Tokens(small_backbone(), data.samples, RECIPE, tmp_path / "none", budget=10)
+    tokens = tokens_of(data.samples, tmp_path / "none", budget=10)
     assert torch.equal(tokens.of([1]), tokens.of([1]))
     assert tokens.encoded == 2
     assert not (tmp_path / "none").exists()
@@ -176,14 +190,14 @@ def test_tokens_of_other_weights_or_pictures_are_stale(tmp_path):
     root = write_folder(tmp_path / "parts", per_kind=3)
     samples = load_dataset("folder", root).samples
     cache = tmp_path / "cache"
-    Tokens(small_backbone(), samples, RECIPE, cache, budget=10**9).of([0])
-    other = Tokens(small_backbone(seed=1), samples, RECIPE, cache, budget=10**9)
+    tokens_of(samples, cache).of([0])
+    other = tokens_of(samples, cache, seed=1)
     other.of([0])
     assert other.encoded == 1
     picture = samples[0].image.path
     shown = np.asarray(Image.open(picture))
     Image.fromarray(255 - shown // 2).save(picture, compress_level=0)
-    replaced = Tokens(small_backbone(seed=1), samples, RECIPE, cache, budget=10**9)
+    replaced = tokens_of(samples, cache, seed=1)
     replaced.of([0])
     assert replaced.encoded == 1
     train(small_backbone(), load_dataset("folder", root), tmp_path / "run", RECIPE)
@@ -200,8 +214,86 @@ def test_images_without_ground_truth_are_refused(tmp_path, data):
         train(small_backbone(), load_dataset("flat", tmp_path / "flat"), tmp_path / "out", RECIPE)
 
 
-def test_the_number_of_epochs_follows_the_data_set():
-    assert (adapters.EPOCHS["mvtec"], adapters.EPOCHS["visa"]) == (3, 15)
+def test_recipes_are_the_published_ones():
+    assert [recipe_for("april-gan", name).epochs for name in ("mvtec", "visa", "parts")] == [
+        3,
+        15,
+        15,
+    ]
+    plus = recipe_for("sdp+", "mvtec", batch=None)
+    assert (plus.lr, plus.betas, plus.batch, plus.epochs) == (1e-4, (0.9, 0.999), 8, 5)
+    assert (plus.resolution, plus.seed, plus.shuffle) == (240, 42, False)
+    prompts = recipe_for("anomalyclip", "visa", seed=7)
+    assert (prompts.lr, prompts.betas, prompts.batch, prompts.epochs) == (1e-3, (0.5, 0.999), 8, 15)
+    assert prompts.seed == 7
+    assert LEARNERS["anomalyclip"].recipe.seed == 111
+    with pytest.raises(ZsasError, match="Nothing is trained for the system 'winclip'"):
+        recipe_for("winclip", "mvtec")
+
+
+@pytest.mark.parametrize(
+    ("system", "lr", "learned", "read"),
+    [
+        ("sdp+", 5e-3, 4 * (48 * 24 + 24), lambda clip, path: SdpPlus(clip, read_adapter(path))),
+        (
+            "anomalyclip",
+            2e-2,
+            2 * 12 * 32 + 4 * 32,
+            lambda clip, path: AnomalyClip(clip, read_prompts(path)),
+        ),
+    ],
+)
+def test_other_systems_learn_and_their_files_give_what_was_learned(
+    data, tmp_path, system, lr, learned, read
+):
+    clip = small_backbone()
+    changes = {"epochs": 10, "batch": 4, "resolution": 64, "holdout": 0.2, "lr": lr}
+    recipe = recipe_for(system, "parts", **changes)
+    learner = LEARNERS[system](clip, recipe)
+    assert sum(p.numel() for p in learner.module.parameters()) == learned
+    path = train(clip, data, tmp_path, recipe, system=system)
+    rows = curve(tmp_path)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert 0 <= rows[-1]["validation_auroc"] <= 1
+    localizer = read(clip, path)
+    assert localizer.card.trained_on == "parts"
+    assert leakage(data, {"localizer": system, system: localizer.card.__dict__})
+    last = torch.load(tmp_path / "last.pt", weights_only=True)["layers"]
+    for saved, trained in zip(
+        sorted(localizer.tensors(), key=lambda t: float(t.sum())),
+        sorted(last.values(), key=lambda t: float(t.sum())),
+        strict=True,
+    ):
+        torch.testing.assert_close(saved, trained.cpu())
+    settings = Settings(system=system)
+    assert localizer.encode([data.samples[0].load_image()], settings)[0].nbytes > 0
+    assert f"--system {system}" in (tmp_path / "README.md").read_text()
+
+
+def test_the_prompts_loss_counts_maps_four_times_and_the_image_once(data):
+    clip = small_backbone()
+    learner = LearnedPrompts(clip, recipe_for("anomalyclip", "parts", resolution=64))
+    kept = torch.zeros(1, *learner.kept)  # every cosine 0: all maps are a half
+    mask = torch.zeros(1, 64, 64)
+    mask[:, :32] = 1
+    losses = learner.losses(kept, ["bolt"], mask)
+    assert float(losses.terms["focal"].detach()) == pytest.approx(4 * 0.25 * np.log(2), abs=1e-4)
+    assert float(losses.terms["dice"].detach()) == pytest.approx(4 * 2 * 0.5, abs=1e-3)
+    assert float(losses.terms["image"].detach()) == pytest.approx(np.log(2), abs=1e-5)
+
+
+def test_layers_on_other_blocks_are_refused_where_the_system_has_its_own():
+    clip = small_backbone()
+    with pytest.raises(ZsasError, match="leave the blocks out"):
+        SdpPlusLayers(clip, Recipe(blocks=(1, 2, 3, 4)))
+    with pytest.raises(ZsasError, match="leave the blocks out"):
+        LearnedPrompts(clip, Recipe(blocks=(1,)))
+
+
+def test_another_system_is_not_mixed_in(data, tmp_path):
+    train(small_backbone(), data, tmp_path, RECIPE)
+    with pytest.raises(ZsasError, match="holds a training with another recipe"):
+        train(small_backbone(), data, tmp_path, RECIPE, system="sdp+")
 
 
 @pytest.mark.parametrize(("field", "value"), [("epochs", 0), ("batch", 0), ("holdout", 0.9)])
@@ -216,6 +308,7 @@ def test_an_upload_holds_layers_card_and_curves_and_nothing_else(tmp_path, monke
 
     for name in ("adapter.safetensors", "README.md", "curve.csv", "curve.png", "checkpoint.pt"):
         (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "last.pt").write_bytes(b"x")
     (tmp_path / "tokens").mkdir()
     (tmp_path / "tokens" / "0.safetensors").write_bytes(b"x")
     sent: dict[str, list[str]] = {}

@@ -95,12 +95,12 @@ PUBLISHED = {"mvtec": MVTEC_CATEGORIES, "visa": VISA_CATEGORIES}
 
 
 def leakage(dataset: Dataset, models: Mapping[str, Any]) -> list[str]:
-    """A warning where the adapter in use was trained on the data set it is judged on.
+    """A warning where the weights in use were trained on the data set they are judged on.
 
     A data set has been seen if it bears the name of the one trained on and shares a category with it. A copy under
     another name can only be guessed: at least half of its categories bear names of those trained on.
     """
-    card = models.get("linear", {})
+    card = models.get(models.get("localizer", "linear"), {})
     trained_on = card.get("trained_on", "")
     trained = set(card.get("trained_categories") or PUBLISHED.get(trained_on, ()))
     categories = set(dataset.categories)
@@ -110,11 +110,11 @@ def leakage(dataset: Dataset, models: Mapping[str, Any]) -> list[str]:
     )
     if trained_on == dataset.name and (not trained or categories & trained):
         return [
-            f"The adapter was trained on {trained_on}, the data set it is judged on here: {worthless}"
+            f"The weights were trained on {trained_on}, the data set it is judged on here: {worthless}"
         ]
     if dataset.name not in PUBLISHED and 2 * len(categories & trained) >= len(categories):
         return [
-            f"The adapter was trained on {trained_on}, and most categories here bear names of that data set: if these "
+            f"The weights were trained on {trained_on}, and most categories here bear names of that data set: if these "
             f"are its images, {worthless}"
         ]
     return []

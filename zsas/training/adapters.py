@@ -1,113 +1,96 @@
-"""Trains the linear layers of the linear localizer: the recipe of the paper, which is APRIL-GAN's.
+"""Trains what a system learns on a frozen CLIP: linear layers, or prompts.
 
-CLIP is frozen, so its patch tokens are computed once and kept on disk as far as the budget allows; after
-that a training takes as long as four small matrix products an image. Trained on one data set's test
-split and judged on another's: the adapter remembers which, and `zsas evaluate` warns where they meet.
+What the frozen towers say of an image is computed once and kept on disk as far as the budget allows; after that an
+epoch takes as long as a few small matrix products an image. Trained on one data set's test split and judged on
+another's: the file remembers which, and `zsas evaluate` warns where they meet. `zsas.training.learners` says what is
+learned.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from zsas import __version__
 from zsas.backbones.clip import ClipBackbone
-from zsas.backbones.text import ENSEMBLE
 from zsas.datasets.samples import Dataset, Sample
 from zsas.errors import ZsasError
 from zsas.evaluation.identity import digest_of_samples, digest_of_weights
 from zsas.evaluation.metrics import PixelCounts, Truth, pixel_metrics
-from zsas.localizers.adapter import Adapter, AdapterCard, quarters
+from zsas.systems import system_named
 from zsas.training.checkpoint import CurveLog, load_checkpoint, plot_curves, save_checkpoint
-from zsas.training.losses import dice_loss, focal_loss
+from zsas.training.learners import LEARNERS, Learner, LinearLayers, Losses, Recipe
 
-EPOCHS = {"mvtec": 3, "visa": 15}
-"""Those of APRIL-GAN's training; see docs/method.md for which data set gets which."""
-OTHER_EPOCHS = 15
-COLUMNS = ("epoch", "loss", "focal", "dice", "validation_loss", "validation_auroc", "validation_ap")
+VALIDATION = ("validation_loss", "validation_auroc", "validation_ap")
+CARD_FILES = ("README.md", "curve.csv", "curve.png")
+"""What is uploaded beside the weights."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What decides a training beside its data.
+def recipe_for(system: str, data: str, **changes: Any) -> Recipe:
+    """The published recipe of a system for a data set.
 
-    Attributes:
-        epochs: Passes over the images.
-        batch: Images a step.
-        lr: Adam's step.
-        betas: Adam's averages.
-        resolution: Side of the CLIP frame in pixels.
-        blocks: Blocks that get a linear layer, counted from 1; empty takes every quarter of the depth.
-        scale: Factor on the cosines.
-        holdout: Share of the images kept for the validation curve only; 0 trains on all, as the paper does.
-        seed: Seed of weights and order.
+    Args:
+        system: Name of the system.
+        data: Name of the data set, whose number of epochs it may be.
+        changes: Other values than the recipe's; None keeps the recipe's.
+
+    Raises:
+        ZsasError: If nothing can be trained for the system, or a value is out of range.
     """
+    learner = learner_named(system)
+    given = {name: value for name, value in changes.items() if value is not None}
+    epochs = learner.epochs.get(data, learner.recipe.epochs)
+    return replace(learner.recipe, **{"epochs": epochs, **given})
 
-    epochs: int = OTHER_EPOCHS
-    batch: int = 16
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.5, 0.999)
-    resolution: int = 518
-    blocks: tuple[int, ...] = ()
-    scale: float = 100.0
-    holdout: float = 0.05
-    seed: int = 0
 
-    def __post_init__(self) -> None:
-        for name, low, high in (("epochs", 1, 1000), ("batch", 1, 1024), ("resolution", 32, 2048)):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ZsasError(f"{name} is {value}, but it must be {low} to {high}.")
-        if not 0.0 <= self.holdout <= 0.5:
-            raise ZsasError(
-                f"holdout is {self.holdout}, but it must be a share of the images, 0 to 0.5."
-            )
+def learner_named(system: str) -> type[Learner]:
+    """What can be trained for a system.
+
+    Raises:
+        ZsasError: If there is nothing.
+    """
+    if system not in LEARNERS:
+        raise ZsasError(
+            f"Nothing is trained for the system {system!r}; choose {', '.join(LEARNERS)}."
+        )
+    return LEARNERS[system]
 
 
 class Tokens:
-    """Frozen patch tokens of a data set, computed when first needed and kept on disk.
+    """What the frozen towers say of a data set, computed when first needed and kept on disk.
 
     Args:
-        clip: The backbone.
+        learner: Says what is kept of an image.
         samples: The images.
-        recipe: `resolution` and `blocks` matter.
         folder: Where the file lies; it is taken up again by a later run on the same images.
         budget: Most bytes on disk; a larger data set is encoded anew in every epoch.
     """
 
     def __init__(
-        self,
-        clip: ClipBackbone,
-        samples: Sequence[Sample],
-        recipe: Recipe,
-        folder: Path,
-        budget: int,
+        self, learner: Learner, samples: Sequence[Sample], folder: Path, budget: int
     ) -> None:
-        self.clip, self.samples, self.recipe = clip, samples, recipe
-        self.blocks = recipe.blocks or quarters(clip.depth)
-        self.grid = recipe.resolution // clip.patch
+        self.learner, self.clip, self.samples = learner, learner.clip, samples
         self.encoded = 0
-        shape = (len(samples), len(self.blocks), self.grid * self.grid, clip.width)
+        shape = (len(samples), *learner.kept)
         self.nbytes = 2 * int(np.prod(shape))
         self._kept: NDArray[np.float16] | None = None
         if self.nbytes > budget:
             return
         folder.mkdir(parents=True, exist_ok=True)
         stamp = {
-            "shape": shape,
-            "blocks": self.blocks,
-            "precision": str(clip.dtype),
-            **_seen(clip, samples),
+            "system": learner.system,
+            **learner.stamp,
+            "precision": str(self.clip.dtype),
+            **_seen(self.clip, samples),
         }
         text, path = json.dumps(stamp), folder / "tokens.json"
         whole = all((folder / f"tokens.{end}").is_file() for end in ("json", "f16", "done"))
@@ -118,16 +101,16 @@ class Tokens:
         path.write_text(text)
 
     def of(self, index: Sequence[int]) -> Tensor:
-        """Tokens of some images, fp32 (B, layers, g · g, width), on the backbone's device."""
+        """What is kept of some images, fp32 (B, *kept), on the backbone's device."""
         missing = [i for i in index if self._kept is None or not self._done[i]]
         fresh: dict[int, NDArray[np.float16]] = {}
         if missing:
             pixels = self.clip.pixels(
-                [self.samples[i].load_image() for i in missing], self.recipe.resolution
+                [self.samples[i].load_image() for i in missing], self.learner.side
             )
-            seen = self.clip.forward_vision(pixels, blocks=self.blocks)
-            tokens = torch.stack([seen.blocks[block] for block in self.blocks], dim=1)
-            for i, row in zip(missing, tokens.half().cpu().numpy(), strict=True):
+            with torch.inference_mode():
+                kept = self.learner.keep(pixels).half().cpu().numpy()
+            for i, row in zip(missing, kept, strict=True):
                 fresh[i] = row
                 if self._kept is not None:
                     self._kept[i] = row
@@ -147,63 +130,44 @@ def _seen(clip: ClipBackbone, samples: Sequence[Sample]) -> dict[str, str]:
     }
 
 
-def margins(
-    tokens: Tensor, layers: nn.ModuleList, states: Tensor, side: int, scale: float
-) -> Tensor:
-    """Defective minus sound logit of each layer in the CLIP frame, fp32 (B, layers, side, side).
-
-    Args:
-        tokens: (B, layers, g · g, width).
-        layers: One linear layer each.
-        states: The two text vectors of each image, (B, 2, D).
-        side: Side of the frame in pixels.
-        scale: Factor on the cosines.
-    """
-    grid = round(tokens.shape[2] ** 0.5)
-    difference = (states[:, 1] - states[:, 0])[:, :, None]
-    read = [layer(tokens[:, i]) for i, layer in enumerate(layers)]
-    # The layers may run in bf16; cosines, as where the layers are used, may not.
-    with torch.autocast(tokens.device.type, enabled=False):
-        found = [scale * F.normalize(one.float(), dim=-1) @ difference for one in read]
-        maps = torch.stack([one.squeeze(-1).unflatten(1, (grid, grid)) for one in found], dim=1)
-        return F.interpolate(maps, size=(side, side), mode="bilinear")
-
-
 def train(
     clip: ClipBackbone,
     data: Dataset,
     out: Path,
     recipe: Recipe | None = None,
     *,
+    system: str = LinearLayers.system,
     resume: bool = True,
     cache_bytes: int = 8_000_000_000,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Train the linear layers on a data set and write the adapter with its model card.
+    """Train what a system learns on a data set and write it with its model card.
 
     Args:
         clip: The frozen backbone.
         data: Images with masks; by the recipe the test split of a data set that is not judged on later.
-        out: Folder of the run: `adapter.safetensors`, `README.md`, `curve.csv`, `curve.png`, a checkpoint.
-        recipe: None takes the defaults with the number of epochs for this data set.
+        out: Folder of the run: the weights, `README.md`, `curve.csv`, `curve.png`, a checkpoint.
+        recipe: None takes the published one with the number of epochs for this data set.
+        system: Name of the system.
         resume: Go on from the checkpoint in `out` if there is one.
         cache_bytes: Most bytes of tokens kept on disk.
         progress: Told how many of how many epochs are done.
 
     Returns:
-        Path of the adapter.
+        Path of the weights.
 
     Raises:
         ZsasError: If images lack their ground truth, or `out` holds another training; nothing is written then.
     """
-    recipe = recipe or Recipe(epochs=EPOCHS.get(data.name, OTHER_EPOCHS))
+    recipe = recipe or recipe_for(system, data.name)
     unknown = next((s.key for s in data if s.defective is None), None)
     if not len(data) or unknown:
         raise ZsasError(
             f"Training needs ground truth, but {unknown or 'the data set'} has none; "
-            "give every defective image its mask."
+            "give every anomalous image its mask."
         )
     identity = {
+        "system": system,
         "recipe": json.loads(json.dumps(asdict(recipe))),
         "data": data.name,
         "images": len(data),
@@ -218,86 +182,92 @@ def train(
             "or start anew."
         )
     torch.manual_seed(recipe.seed)
-    tokens = Tokens(clip, data.samples, recipe, out / "cache", cache_bytes)
-    side = tokens.grid * clip.patch
-    if not all(1 <= block <= clip.depth for block in tokens.blocks):
-        raise ZsasError(
-            f"The blocks {tokens.blocks} must be numbers from 1 to {clip.depth}, the depth of {clip.name}."
-        )
-    layers = nn.ModuleList(nn.Linear(clip.width, clip.projection) for _ in tokens.blocks).to(
-        clip.device
-    )
-    optimizer = torch.optim.Adam(layers.parameters(), lr=recipe.lr, betas=recipe.betas)
-    held = _held_out(len(data), recipe.holdout)
-    used = [i for i in range(len(data)) if i not in held]
+    learner = learner_named(system)(clip, recipe)
+    batches = _Batches(learner, data, out / "cache", cache_bytes)
+    optimizer = torch.optim.Adam(learner.module.parameters(), lr=recipe.lr, betas=recipe.betas)
     if going_on:
-        layers.load_state_dict(state["layers"])
+        learner.module.load_state_dict(state["layers"])
         optimizer.load_state_dict(state["optimizer"])
         epoch = state["epoch"]
-    masks: dict[int, NDArray[np.uint8]] = {}
-
-    def mask_of(i: int) -> NDArray[np.float32]:
-        if i not in masks:  # eight pixels a byte: a data set of thousands fits into memory
-            masks[i] = np.packbits(_mask(data.samples[i], side))
-        return np.unpackbits(masks[i], count=side * side).reshape(side, side).astype(np.float32)
-
-    log = CurveLog(out / "curve.csv", COLUMNS, resume=going_on)
+    columns = ("epoch", "loss", *learner.terms, *VALIDATION)
+    log = CurveLog(out / "curve.csv", columns, resume=going_on)
     progress(epoch, recipe.epochs)
-
-    def batch_losses(index: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        states = torch.stack(
-            [clip.state_vectors(data.samples[i].object_name) for i in index]
-        ).clone()
-        mask = torch.from_numpy(np.stack([mask_of(i) for i in index])).to(clip.device)
-        with torch.autocast(clip.device.type, torch.bfloat16, enabled=clip.dtype == torch.bfloat16):
-            margin = margins(tokens.of(index), layers, states, side, recipe.scale)
-        per_layer = range(margin.shape[1])
-        focal = torch.stack([focal_loss(margin[:, i], mask) for i in per_layer]).sum()
-        dice = torch.stack([dice_loss(margin[:, i], mask) for i in per_layer]).sum()
-        return focal, dice, margin, mask
-
     while epoch < recipe.epochs:
-        order = np.random.default_rng([recipe.seed, epoch]).permutation(used).tolist()
-        sums = np.zeros(2)
-        for start in range(0, len(order), recipe.batch):
-            index = order[start : start + recipe.batch]
-            focal, dice, _, _ = batch_losses(index)
-            optimizer.zero_grad()
-            (focal + dice).backward()
-            optimizer.step()
-            sums += len(index) * np.array([float(focal.detach()), float(dice.detach())])
+        row = batches.learn(optimizer, epoch)
         epoch += 1
-        mean = sums / len(order)
-        row = {"epoch": float(epoch), "focal": mean[0], "dice": mean[1], "loss": mean.sum()}
-        log.write(row | _validate(batch_losses, sorted(held), recipe.batch))
-        save_checkpoint(
-            checkpoint,
-            {
-                "identity": identity,
-                "layers": layers.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "epoch": epoch,
-            },
-        )
+        log.write({"epoch": float(epoch), **row} | batches.validate())
+        state = {"identity": identity, "layers": learner.module.state_dict(), "epoch": epoch}
+        save_checkpoint(checkpoint, {**state, "optimizer": optimizer.state_dict()})
         progress(epoch, recipe.epochs)
     plot_curves(out / "curve.csv", out / "curve.png", x="epoch")
-    card = AdapterCard(
-        backbone=clip.name,
-        blocks=tokens.blocks,
-        resolution=side,
-        activation=clip.activation,
-        trained_on=data.name,
-        trained_categories=data.categories,
-        text_ensemble=ENSEMBLE,
-        scale=recipe.scale,
-    )
-    weights = [(layer.weight.detach().cpu(), layer.bias.detach().cpu()) for layer in layers]
-    path = out / "adapter.safetensors"
-    Adapter(card, tuple(w for w, _ in weights), tuple(b for _, b in weights)).save(path)
-    (out / "README.md").write_text(
-        model_card(card, recipe, data, list(log.rows())[-1]), encoding="utf-8"
-    )
+    path = out / learner.file
+    card = learner.save(path, data.name, data.categories)
+    text = model_card(learner, card, data, list(log.rows())[-1])
+    (out / "README.md").write_text(text, encoding="utf-8")
     return path
+
+
+class _Batches:
+    """The images of a training, some of them held out for the validation curve."""
+
+    def __init__(self, learner: Learner, data: Dataset, folder: Path, budget: int) -> None:
+        self.learner, self.samples, self.recipe = learner, data.samples, learner.chosen
+        self.tokens = Tokens(learner, data.samples, folder, budget)
+        self.held = sorted(_held_out(len(data), self.recipe.holdout))
+        self.used = [i for i in range(len(data)) if i not in set(self.held)]
+        self._masks: dict[int, NDArray[np.uint8]] = {}
+
+    def mask_of(self, i: int) -> NDArray[np.float32]:
+        """The mask of an image in the CLIP frame."""
+        side = self.learner.side
+        if i not in self._masks:  # eight pixels a byte: a data set of thousands fits into memory
+            self._masks[i] = np.packbits(_mask(self.samples[i], side))
+        bits = np.unpackbits(self._masks[i], count=side * side)
+        return bits.reshape(side, side).astype(np.float32)
+
+    def _batches(self, order: list[int]) -> list[list[int]]:
+        return [order[i : i + self.recipe.batch] for i in range(0, len(order), self.recipe.batch)]
+
+    def losses(self, index: list[int]) -> tuple[Losses, Tensor]:
+        """Losses of some images, and their masks."""
+        mask = torch.from_numpy(np.stack([self.mask_of(i) for i in index]))
+        mask = mask.to(self.learner.clip.device)
+        objects = [self.samples[i].object_name for i in index]
+        return self.learner.losses(self.tokens.of(index), objects, mask), mask
+
+    def learn(self, optimizer: torch.optim.Optimizer, epoch: int) -> dict[str, float]:
+        """One epoch; the mean of the loss and of its terms."""
+        order = list(self.used)
+        if self.recipe.shuffle:
+            order = np.random.default_rng([self.recipe.seed, epoch]).permutation(order).tolist()
+        sums = dict.fromkeys(("loss", *self.learner.terms), 0.0)
+        for index in self._batches(order):
+            losses, _ = self.losses(index)
+            total = losses.total
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+            for name, value in {"loss": total, **losses.terms}.items():
+                sums[name] += len(index) * float(value.detach())
+        return {name: value / len(order) for name, value in sums.items()}
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Loss and pixel metrics on the images that are not trained on; empty without any."""
+        counts, loss = PixelCounts.empty(), 0.0
+        for index in self._batches(self.held):
+            losses, mask = self.losses(index)
+            loss += len(index) * float(losses.total)
+            for score, truth in zip(
+                losses.maps.cpu().numpy(), mask.cpu().numpy() > 0.5, strict=True
+            ):
+                counts = counts + Truth.of(truth).count(score)
+        if not self.held:
+            return {}
+        metrics = pixel_metrics(counts)
+        return dict(
+            zip(VALIDATION, (loss / len(self.held), metrics.auroc, metrics.ap), strict=True)
+        )
 
 
 def _held_out(count: int, share: float) -> set[int]:
@@ -316,59 +286,39 @@ def _mask(sample: Sample, side: int) -> NDArray[np.uint8]:
     return np.asarray(small, np.uint8)
 
 
-@torch.no_grad()
-def _validate(
-    batch_losses: Callable[[list[int]], tuple[Tensor, Tensor, Tensor, Tensor]],
-    held: list[int],
-    batch: int,
-) -> dict[str, float]:
-    """Loss and pixel metrics on the images that are not trained on; empty without any."""
-    total, loss = PixelCounts.empty(), 0.0
-    for start in range(0, len(held), batch):
-        index = held[start : start + batch]
-        focal, dice, margin, mask = batch_losses(index)
-        loss += len(index) * float(focal + dice)
-        maps = margin.sigmoid().mean(1).cpu().numpy()
-        for score, truth in zip(maps, mask.cpu().numpy() > 0.5, strict=True):
-            total = total + Truth.of(truth).count(score)
-    if not held:
-        return {}
-    metrics = pixel_metrics(total)
-    return {
-        "validation_loss": loss / len(held),
-        "validation_auroc": metrics.auroc,
-        "validation_ap": metrics.ap,
-    }
-
-
-def model_card(card: AdapterCard, recipe: Recipe, data: Dataset, last: dict[str, float]) -> str:
+def model_card(
+    learner: Learner, card: Mapping[str, Any], data: Dataset, last: dict[str, float]
+) -> str:
     """A model card as the Hub shows it."""
     licence = data.licence or "not stated by the data set"
     curves = "\n".join(
         f"| {name} | {value:.4g} |" for name, value in last.items() if value == value
     )
     facts: dict[str, Any] = {
-        **asdict(card),
-        **asdict(recipe),
+        **card,
+        **asdict(learner.chosen),
         "images": len(data),
         "zsas": __version__,
     }
+    numbers = sum(parameter.numel() for parameter in learner.module.parameters())
+    weights = system_named(learner.system).localizers[0].name
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return f"""---
 library_name: zsas
-base_model: {card.backbone}
+base_model: {card["backbone"]}
 pipeline_tag: image-segmentation
 tags: [anomaly-segmentation, zero-shot, clip]
 ---
 
-# Linear layers for zero-shot anomaly maps
+# {learner.what} for zero-shot anomaly maps
 
-{len(card.blocks)} linear layers on frozen patch tokens of `{card.backbone}`, trained on the {data.split} split of
-**{card.trained_on}** with focal and Dice loss (the recipe of arXiv 2510.11028, which is APRIL-GAN's).
+{numbers:,} numbers, trained on the {data.split} split of **{card["trained_on"]}** with
+`{card["backbone"]}` frozen, by the recipe of {learner.paper}.
 
-Use: `zsas segment photo.png --clip {card.backbone} --adapter adapter.safetensors --out results`
+Use: `zsas segment image.png --system {learner.system} --clip {card["backbone"]} \\
+    --weights {weights}={learner.file} --out results`
 
-Do not judge these layers on {card.trained_on}: they have seen it. `zsas evaluate` warns if you do.
+Do not judge them on {card["trained_on"]}: they have seen it. `zsas evaluate` warns if you do.
 Licence of the training images: {licence}.
 
 | | |
@@ -384,7 +334,7 @@ After the last epoch (validation on images of the same data set that were held b
 
 
 def push_to_hub(folder: Path, repo: str) -> str:
-    """Upload adapter, card and curves to a model repository on the Hub; returns its address.
+    """Upload weights, card and curves to a model repository on the Hub; returns its address.
 
     Raises:
         ZsasError: If the Hub refuses or cannot be reached.
@@ -398,8 +348,8 @@ def push_to_hub(folder: Path, repo: str) -> str:
         api.upload_folder(
             repo_id=repo,
             folder_path=folder,
-            allow_patterns=["adapter.safetensors", "README.md", "curve.csv", "curve.png"],
-            commit_message="Linear layers for zero-shot anomaly maps",
+            allow_patterns=[*(one.file for one in LEARNERS.values()), *CARD_FILES],
+            commit_message="Weights for zero-shot anomaly maps",
         )
     except HFValidationError:
         raise ZsasError(f"{repo!r} is no name of a repository; expected owner/name.") from None
@@ -407,7 +357,7 @@ def push_to_hub(folder: Path, repo: str) -> str:
         Exception
     ) as error:  # the client raises errors of three libraries for the same few causes
         raise ZsasError(
-            f"The adapter in {folder} could not be uploaded to {repo} ({type(error).__name__}); "
+            f"The weights in {folder} could not be uploaded to {repo} ({type(error).__name__}); "
             "sign in with `hf auth login`, check the network, and give the same command again."
         ) from None
     return str(address)

@@ -43,12 +43,30 @@ def adapters(
     ] = None,
     preset: Annotated[str, typer.Option(help="Whose CLIP the layers are for.")] = "paper",
     clip: flags.Clip = None,
+    system: Annotated[
+        str,
+        typer.Option(
+            help="Whose weights: april-gan (linear layers, which paper and auto use too), sdp+ or anomalyclip."
+        ),
+    ] = "april-gan",
     epochs: Annotated[
-        int | None, typer.Option(help="By default 3 for mvtec and 15 for everything else.", min=1)
+        int | None,
+        typer.Option(
+            help="By default the recipe's: for april-gan 3 on mvtec and 15 on everything else, 5 for sdp+, 15 for "
+            "anomalyclip.",
+            min=1,
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Images a step.", min=1)] = 16,
-    lr: Annotated[float, typer.Option(help="Adam's step.", min=0)] = 1e-3,
-    resolution: Annotated[int, typer.Option(help="Side of the CLIP frame in pixels.")] = 518,
+    batch: Annotated[
+        int | None, typer.Option(help="Images a step; 16 for april-gan, 8 for the others.", min=1)
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Adam's step; 1e-3, for sdp+ 1e-4.", min=0)
+    ] = None,
+    resolution: Annotated[
+        int | None,
+        typer.Option(help="Side of the CLIP frame in pixels; 518, for sdp+ 240."),
+    ] = None,
     blocks: Annotated[
         str,
         typer.Option(
@@ -58,7 +76,9 @@ def adapters(
     holdout: Annotated[
         float, typer.Option(help="Share of the images for the validation curve; 0 trains on all.")
     ] = 0.05,
-    seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of weights and order; by default the recipe's.")
+    ] = None,
     device: flags.Device = None,
     precision: flags.Precision = flags.PrecisionName.auto,
     cache_gb: Annotated[
@@ -75,7 +95,7 @@ def adapters(
         str | None, typer.Option(help="Upload to this model repository.")
     ] = None,
 ) -> None:
-    """Train the linear layers of the paper's localizer on a data set, with CLIP frozen.
+    """Train what a system learns on a data set, with CLIP frozen: linear layers, or prompts.
 
     Judge them on another data set: train on mvtec to test on visa, and the other way round.
     """
@@ -88,12 +108,14 @@ def adapters(
         numbers = tuple(int(block) for block in blocks.split(",") if block.strip())
     except ValueError:
         raise ZsasError(f"The blocks {blocks!r} must be numbers, as 6,12,18,24.") from None
-    recipe = training.Recipe(
-        epochs=epochs or training.EPOCHS.get(dataset, training.OTHER_EPOCHS),
+    recipe = training.recipe_for(
+        system,
+        dataset,
+        epochs=epochs,
         batch=batch,
         lr=lr,
         resolution=resolution,
-        blocks=numbers,
+        blocks=numbers or None,
         holdout=holdout,
         seed=seed,
     )
@@ -103,6 +125,12 @@ def adapters(
     if data.licence:
         typer.echo(data.licence, err=True)
     path = training.train(
-        models.clip, data, out, recipe, resume=not fresh, cache_bytes=int(cache_gb * 1e9)
+        models.clip,
+        data,
+        out,
+        recipe,
+        system=system,
+        resume=not fresh,
+        cache_bytes=int(cache_gb * 1e9),
     )
     print(training.push_to_hub(out, push_to_hub) if push_to_hub else path)

@@ -1,0 +1,343 @@
+"""What is learned for each system, on a frozen CLIP: what is kept of an image, the losses, the file.
+
+A learner keeps of an image what the frozen towers say of it, so that it is computed once; everything else depends on
+what is being learned.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zsas.backbones.text import ENSEMBLE
+from zsas.errors import ZsasError
+from zsas.localizers import anomalyclip, sdp
+from zsas.localizers.adapter import Adapter, AdapterCard, quarters
+from zsas.settings import Settings
+from zsas.training.losses import dice_loss, focal_loss
+
+if TYPE_CHECKING:
+    from zsas.backbones.clip import ClipBackbone
+
+APRIL_GAN_EPOCHS = {"mvtec": 3, "visa": 15}
+"""Those of APRIL-GAN's training; see docs/method.md for which data set gets which."""
+OTHER_EPOCHS = 15
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides a training beside its data; the defaults are the paper's.
+
+    Attributes:
+        epochs: Passes over the images.
+        batch: Images a step.
+        lr: Adam's step.
+        betas: Adam's averages.
+        resolution: Side of the CLIP frame in pixels.
+        blocks: Blocks that get a linear layer, counted from 1; empty takes every quarter of the depth.
+        scale: Factor on the cosines.
+        holdout: Fraction of the images kept for the validation curve only; 0 trains on all, as the paper does.
+        seed: Seed of weights and order.
+        shuffle: Whether the images come in another order in every epoch.
+    """
+
+    epochs: int = OTHER_EPOCHS
+    batch: int = 16
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.5, 0.999)
+    resolution: int = 518
+    blocks: tuple[int, ...] = ()
+    scale: float = 100.0
+    holdout: float = 0.05
+    seed: int = 0
+    shuffle: bool = True
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("epochs", 1, 1000), ("batch", 1, 1024), ("resolution", 32, 2048)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ZsasError(f"{name} is {value}, but it must be {low} to {high}.")
+        if not 0.0 <= self.holdout <= 0.5:
+            raise ZsasError(
+                f"holdout is {self.holdout}, but it must be a fraction of the images, 0 to 0.5."
+            )
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a learner says of a batch.
+
+    Attributes:
+        terms: Each weighted as it is added, by name.
+        maps: Anomaly maps in the CLIP frame, fp32 (B, side, side), in [0, 1].
+    """
+
+    terms: Mapping[str, Tensor]
+    maps: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of the terms."""
+        return torch.stack(list(self.terms.values())).sum()
+
+
+class Learner(ABC):
+    """What one system learns.
+
+    Class attributes:
+        system: Name of the system, as in `--system`.
+        file: Name of the file that it writes.
+        what: A few words for the model card.
+        paper: Whose recipe it is.
+        terms: Names of its losses.
+        recipe: The published recipe.
+        epochs: Those of the data sets that have others than the recipe's.
+
+    Attributes:
+        module: What is learned.
+        kept: Shape of what is kept of an image.
+    """
+
+    system: ClassVar[str]
+    file: ClassVar[str]
+    what: ClassVar[str]
+    paper: ClassVar[str]
+    terms: ClassVar[tuple[str, ...]]
+    recipe: ClassVar[Recipe]
+    epochs: ClassVar[Mapping[str, int]] = {}
+    module: nn.Module
+    kept: tuple[int, int, int]
+
+    def __init__(self, clip: ClipBackbone, recipe: Recipe) -> None:
+        self.clip = clip
+        self.chosen = recipe
+        self.grid = recipe.resolution // clip.patch
+        self.side = self.grid * clip.patch
+
+    @abstractmethod
+    def keep(self, pixels: Tensor) -> Tensor:
+        """What the frozen towers say of images, (B, *kept).
+
+        Args:
+            pixels: From `ClipBackbone.pixels`.
+        """
+
+    @abstractmethod
+    def losses(self, kept: Tensor, objects: Sequence[str], mask: Tensor) -> Losses:
+        """Losses of a batch.
+
+        Args:
+            kept: fp32 (B, *kept).
+            objects: Name of the object on each image.
+            mask: 1 where anomalous, fp32 (B, side, side).
+        """
+
+    @abstractmethod
+    def save(self, path: Path, trained_on: str, categories: tuple[str, ...]) -> dict[str, Any]:
+        """Write the file; its card, as JSON types."""
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """What `keep` depends on beside the model and the images."""
+        return {"shape": self.kept, "resolution": self.side}
+
+
+class LinearLayers(Learner):
+    """The linear layers of the paper's localizer, which are APRIL-GAN's: one for each of four blocks."""
+
+    system = "april-gan"
+    file = "adapter.safetensors"
+    what = "Linear layers"
+    paper = "arXiv 2510.11028, which is APRIL-GAN's"
+    terms = ("focal", "dice")
+    recipe = Recipe()
+    epochs = APRIL_GAN_EPOCHS
+    align_corners: ClassVar[bool] = False
+    ensemble: ClassVar[str] = ENSEMBLE
+
+    def __init__(self, clip: ClipBackbone, recipe: Recipe) -> None:
+        super().__init__(clip, recipe)
+        self.blocks = recipe.blocks or quarters(clip.depth)
+        if not all(1 <= block <= clip.depth for block in self.blocks):
+            raise ZsasError(
+                f"The blocks {self.blocks} must be numbers from 1 to {clip.depth}, the depth of {clip.name}."
+            )
+        self.kept = (len(self.blocks), self.grid * self.grid, clip.width)
+        self.module = nn.ModuleList(nn.Linear(clip.width, clip.projection) for _ in self.blocks).to(
+            clip.device
+        )
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """With the blocks."""
+        return {**super().stamp, "blocks": self.blocks}
+
+    def keep(self, pixels: Tensor) -> Tensor:
+        """Tokens after the blocks."""
+        seen = self.clip.forward_vision(pixels, blocks=self.blocks)
+        return torch.stack([seen.blocks[block] for block in self.blocks], dim=1)
+
+    def states(self, object_name: str) -> Tensor:
+        """The two text vectors of an object, (2, D)."""
+        return self.clip.state_vectors(object_name)
+
+    def losses(self, kept: Tensor, objects: Sequence[str], mask: Tensor) -> Losses:
+        """Focal and Dice loss of each layer, summed."""
+        states = torch.stack([self.states(name) for name in objects]).clone()
+        device = self.clip.device.type
+        assert isinstance(self.module, nn.ModuleList)
+        with torch.autocast(device, torch.bfloat16, enabled=self.clip.dtype == torch.bfloat16):
+            margin = margins(
+                kept, self.module, states, self.side, self.chosen.scale, self.align_corners
+            )
+        layers = range(margin.shape[1])
+        focal = torch.stack([focal_loss(margin[:, i], mask) for i in layers]).sum()
+        dice = torch.stack([dice_loss(margin[:, i], mask) for i in layers]).sum()
+        return Losses({"focal": focal, "dice": dice}, margin.detach().sigmoid().mean(1))
+
+    def save(self, path: Path, trained_on: str, categories: tuple[str, ...]) -> dict[str, Any]:
+        """See `Learner.save`."""
+        card = AdapterCard(
+            backbone=self.clip.name,
+            blocks=self.blocks,
+            resolution=self.side,
+            activation=self.clip.activation,
+            trained_on=trained_on,
+            trained_categories=categories,
+            text_ensemble=self.ensemble,
+            scale=self.chosen.scale,
+        )
+        assert isinstance(self.module, nn.ModuleList)
+        weights = tuple(layer.weight.detach().cpu() for layer in self.module)
+        biases = tuple(layer.bias.detach().cpu() for layer in self.module)
+        Adapter(card, weights, biases).save(path)
+        return asdict(card)
+
+
+class SdpPlusLayers(LinearLayers):
+    """The linear layers of SDP+, against SDP's text vectors."""
+
+    system = "sdp+"
+    file = "sdp+.safetensors"
+    what = "Linear layers of SDP+"
+    paper = "arXiv 2311.00453"
+    recipe = Recipe(5, 8, 1e-4, (0.9, 0.999), 240, seed=42, shuffle=False)
+    epochs: ClassVar[Mapping[str, int]] = {}
+    align_corners = True
+    ensemble = sdp.ENSEMBLE
+
+    def __init__(self, clip: ClipBackbone, recipe: Recipe) -> None:
+        if recipe.blocks and recipe.blocks != quarters(clip.depth):
+            raise ZsasError(
+                f"SDP+ reads the last block of each quarter, {quarters(clip.depth)}; leave the blocks out."
+            )
+        super().__init__(clip, recipe)
+        self._localizer = sdp.Sdp(clip)
+
+    def states(self, object_name: str) -> Tensor:
+        """SDP's two text vectors, (2, D)."""
+        return self._localizer.states(Settings(system="sdp", object_name=object_name))
+
+
+class LearnedPrompts(Learner):
+    """The prompts of AnomalyCLIP; the vision tower is as frozen as for the others."""
+
+    system = "anomalyclip"
+    file = "anomalyclip.safetensors"
+    what = "Learned prompts of AnomalyCLIP"
+    paper = "arXiv 2310.18961"
+    terms = ("focal", "dice", "image")
+    recipe = Recipe(15, 8, 1e-3, (0.5, 0.999), 518, seed=111)
+    maps_weight: ClassVar[float] = 4.0
+
+    def __init__(self, clip: ClipBackbone, recipe: Recipe) -> None:
+        super().__init__(clip, recipe)
+        if recipe.blocks:
+            raise ZsasError("AnomalyCLIP trains no layers on blocks; leave the blocks out.")
+        self.kept = (1, 1 + self.grid * self.grid, clip.projection)
+        text = clip.model.config.text_config
+        deep = anomalyclip.deep_blocks(text.num_hidden_layers)
+        counts = (*[anomalyclip.LEARNED] * 2, *[anomalyclip.DEEP] * deep)
+        self.module = nn.ParameterList(
+            nn.Parameter(0.02 * torch.randn(count, text.hidden_size)) for count in counts
+        ).to(clip.device)
+
+    def keep(self, pixels: Tensor) -> Tensor:
+        """The image embedding, then the projected patches of the V-V stream."""
+        patches, image = anomalyclip.look(self.clip, pixels, self.clip.activation)
+        return torch.cat([image[:, None], patches.flatten(1, 2)], dim=1)[:, None]
+
+    def prompts(
+        self, trained_on: str = "", categories: tuple[str, ...] = ()
+    ) -> anomalyclip.Prompts:
+        """What is learned, as the localizer reads it."""
+        card = anomalyclip.PromptCard(
+            self.clip.name, self.side, self.clip.activation, trained_on, categories
+        )
+        normal, anomalous, *deep = self.module.parameters()
+        return anomalyclip.Prompts(card, normal, anomalous, tuple(deep))
+
+    def losses(self, kept: Tensor, objects: Sequence[str], mask: Tensor) -> Losses:
+        """Four times focal loss and both states' Dice losses of the map, and cross-entropy of the image."""
+        states = anomalyclip.text_vectors(self.clip, self.prompts())
+        difference = (states[1] - states[0]) / anomalyclip.TEMPERATURE
+        logits = kept[:, 0] @ difference
+        grid = torch.sigmoid(logits[:, 1:]).unflatten(1, (1, self.grid, self.grid))
+        maps = F.interpolate(grid, size=(self.side, self.side), mode="bilinear")[:, 0]
+        margin = torch.logit(maps, eps=1e-6)
+        image = F.binary_cross_entropy_with_logits(logits[:, 0], mask.flatten(1).amax(1))
+        return Losses(
+            {
+                "focal": self.maps_weight * focal_loss(margin, mask),
+                "dice": self.maps_weight * (dice_loss(margin, mask) + dice_loss(-margin, 1 - mask)),
+                "image": image,
+            },
+            maps.detach(),
+        )
+
+    def save(self, path: Path, trained_on: str, categories: tuple[str, ...]) -> dict[str, Any]:
+        """See `Learner.save`."""
+        prompts = self.prompts(trained_on, categories)
+        prompts.save(path)
+        return asdict(prompts.card)
+
+
+LEARNERS: dict[str, type[Learner]] = {
+    one.system: one for one in (LinearLayers, SdpPlusLayers, LearnedPrompts)
+}
+"""What can be trained here, by system."""
+
+
+def margins(
+    tokens: Tensor,
+    layers: nn.ModuleList,
+    states: Tensor,
+    side: int,
+    scale: float,
+    align_corners: bool = False,
+) -> Tensor:
+    """Anomalous minus normal logit of each layer in the CLIP frame, fp32 (B, layers, side, side).
+
+    Args:
+        tokens: (B, layers, g · g, width).
+        layers: One linear layer each.
+        states: The two text vectors of each image, (B, 2, D).
+        side: Side of the frame in pixels.
+        scale: Factor on the cosines.
+        align_corners: Whether logits are enlarged with corners aligned.
+    """
+    grid = round(tokens.shape[2] ** 0.5)
+    difference = (states[:, 1] - states[:, 0])[:, :, None]
+    read = [layer(tokens[:, i]) for i, layer in enumerate(layers)]
+    # The layers may run in bf16; cosines, as where the layers are used, may not.
+    with torch.autocast(tokens.device.type, enabled=False):
+        found = [scale * F.normalize(one.float(), dim=-1) @ difference for one in read]
+        maps = torch.stack([one.squeeze(-1).unflatten(1, (grid, grid)) for one in found], dim=1)
+        return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=align_corners)

@@ -178,7 +178,10 @@ class Segmenter:
         system = system_named(settings.system, refiner=settings.refiner)
         for kind in system.localizers:
             kind.check(models)
-        models.load(*system.roles)
+        own = [kind for kind in system.localizers if models.brings(kind.backbone)]
+        for kind in own:
+            models.clip_for(kind)
+        models.load(*(role for role in system.roles if role != "clip" or not own))
         segmenter = cls(models, cache_bytes=cache_bytes)
         segmenter.localizer(settings)
         return segmenter

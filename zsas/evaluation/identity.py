@@ -14,6 +14,7 @@ from zsas.datasets.samples import Dataset, File, Sample, Source
 from zsas.evaluation.conditions import Condition
 from zsas.segmenter import Segmenter
 from zsas.settings import Settings
+from zsas.systems import system_named
 
 
 def identity(
@@ -45,11 +46,13 @@ def identity_of_data(
 
 def describe(segmenter: Segmenter, conditions: Sequence[Condition]) -> dict[str, Any]:
     """Which models run, as they stand in results.json."""
+    settings = [condition.settings for condition in conditions]
+    clip = next(iter(_clips(segmenter, settings)), None) or segmenter.clip
     facts: dict[str, Any] = {
         "preset": segmenter.preset,
-        "precision": str(segmenter.clip.dtype).removeprefix("torch."),
-        "device": str(segmenter.clip.device),
-        "weights": fingerprint(segmenter, [condition.settings for condition in conditions]),
+        "precision": str(clip.dtype).removeprefix("torch."),
+        "device": str(clip.device),
+        "weights": fingerprint(segmenter, settings),
     }
     for condition in conditions:
         localizer = segmenter.localizer(condition.settings)
@@ -60,13 +63,21 @@ def describe(segmenter: Segmenter, conditions: Sequence[Condition]) -> dict[str,
 def fingerprint(segmenter: Segmenter, settings: Sequence[Settings]) -> str:
     """Digest of every weight that runs with some settings; see `digest_of_weights`."""
     weights: list[torch.Tensor] = []
-    for holder in (segmenter.clip, segmenter.sam.network):
+    asked = [system_named(one.system, refiner=one.refiner).roles for one in settings]
+    sam = [segmenter.sam.network] if any("sam" in roles for roles in asked) else []
+    for holder in (*_clips(segmenter, settings), *sam):
         for part in vars(holder).values():
             weights += part.state_dict().values() if isinstance(part, torch.nn.Module) else ()
     for name in sorted({segmenter.localizer(one).name for one in settings}):
         localizer = next(x for one in settings if (x := segmenter.localizer(one)).name == name)
         weights += localizer.tensors()
     return digest_of_weights(weights)
+
+
+def _clips(segmenter: Segmenter, settings: Sequence[Settings]) -> list[Any]:
+    """The CLIPs that some settings' localizers run on, each once: a system may bring its own."""
+    found = [getattr(segmenter.localizer(one), "clip", None) for one in settings]
+    return list({id(clip): clip for clip in found if clip is not None}.values())
 
 
 def digest_of_weights(weights: Iterable[torch.Tensor]) -> str:
@@ -100,21 +111,24 @@ def leakage(dataset: Dataset, models: Mapping[str, Any]) -> list[str]:
     A data set has been seen if it bears the name of the one trained on and shares a category with it. A copy under
     another name can only be guessed: at least half of its categories bear names of those trained on.
     """
-    card = models.get(models.get("localizer", "linear"), {})
-    trained_on = card.get("trained_on", "")
-    trained = set(card.get("trained_categories") or PUBLISHED.get(trained_on, ()))
     categories = set(dataset.categories)
     worthless = (
         "these figures say nothing about unseen kinds of images and must not be compared with "
         "zero-shot results."
     )
-    if trained_on == dataset.name and (not trained or categories & trained):
-        return [
-            f"The weights were trained on {trained_on}, the data set it is judged on here: {worthless}"
-        ]
-    if dataset.name not in PUBLISHED and 2 * len(categories & trained) >= len(categories):
-        return [
-            f"The weights were trained on {trained_on}, and most categories here bear names of that data set: if these "
-            f"are its images, {worthless}"
-        ]
-    return []
+    found = []
+    for card in models.values():
+        trained_on = card.get("trained_on", "") if isinstance(card, Mapping) else ""
+        if not trained_on:
+            continue
+        trained = set(card.get("trained_categories") or PUBLISHED.get(trained_on, ()))
+        if trained_on == dataset.name and (not trained or categories & trained):
+            found.append(
+                f"The weights were trained on {trained_on}, the data set they are judged on here: {worthless}"
+            )
+        elif dataset.name not in PUBLISHED and 2 * len(categories & trained) >= len(categories):
+            found.append(
+                f"The weights were trained on {trained_on}, and most categories here bear names of that data set: if "
+                f"these are its images, {worthless}"
+            )
+    return list(dict.fromkeys(found))

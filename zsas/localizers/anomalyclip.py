@@ -189,7 +189,7 @@ class AnomalyClip(Localizer):
                 "The system anomalyclip needs learned prompts; with the preset paper name the published ones with "
                 "--weights anomalyclip=anomalyclip:visa, or train some with `zsas train adapters --system anomalyclip`."
             )
-        return cls(models.clip, read_prompts(file))
+        return cls(models.clip_for(cls), read_prompts(file))
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the resolution of the training."""

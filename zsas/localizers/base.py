@@ -32,14 +32,20 @@ MAP = StageSpec(
 
 
 @dataclass(frozen=True)
-class MapSettings(SettingsGroup, key="map", title="Anomaly map"):
-    """How the anomaly map is made; every localizer that compares an image with words reads it."""
+class ObjectSettings(SettingsGroup, key="object", title="Object"):
+    """What is on the image; localizers whose text names it read this."""
 
     object_name: str = setting(
         "",
         "Object",
         'What is on the image, for the text prompts; empty means the word "object".',
     )
+
+
+@dataclass(frozen=True)
+class MapSettings(SettingsGroup, key="map", title="Anomaly map"):
+    """How the anomaly map is made; every CLIP localizer reads it."""
+
     resolution: int = setting(
         0,
         "CLIP input size",
@@ -149,14 +155,14 @@ class Localizer(ABC):
         settings: Groups of settings that it reads.
         stages: Stages that it shows.
         weights: Whether it needs a file of learned weights of its own (`--weights NAME=FILE`).
-        backbone: Name of its own paper's CLIP among `zsas.models.presets.BACKBONES`, which takes the place of the
+        backbone: Name of its own paper's CLIP among `zsas.models.backbones`, which takes the place of the
             preset's under the preset `paper`; "" takes the preset's everywhere.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     roles: ClassVar[tuple[Role, ...]] = ("clip",)
-    settings: ClassVar[tuple[type[SettingsGroup], ...]] = (MapSettings,)
+    settings: ClassVar[tuple[type[SettingsGroup], ...]] = (ObjectSettings, MapSettings)
     stages: ClassVar[tuple[StageSpec, ...]] = (MAP,)
     weights: ClassVar[bool] = False
     backbone: ClassVar[str] = ""

@@ -13,7 +13,7 @@ from zsas.declare import Values
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import Adapter, check_fit, read_adapter
-from zsas.localizers.base import Context, Localizer, MapSettings, Scored
+from zsas.localizers.base import Context, Localizer, MapSettings, ObjectSettings, Scored
 from zsas.localizers.patches import PatchFeatures, score_by_text
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Linear(Localizer):
         return score_by_text(
             features,
             # Both towers run with the activation that the layers were trained with.
-            self.clip.state_vectors(values.of(MapSettings).object_name, self.card.activation),
+            self.clip.state_vectors(values.of(ObjectSettings).object_name, self.card.activation),
             scale=self.card.scale,
             logit_scale=self.clip.logit_scale,
             values=values,

@@ -19,7 +19,15 @@ from zsas.declare import SettingsGroup, Values, setting
 from zsas.frames import resize_map
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import quarters
-from zsas.localizers.base import Context, Localizer, MapSettings, Scored, map_stage, top_mean
+from zsas.localizers.base import (
+    Context,
+    Localizer,
+    MapSettings,
+    ObjectSettings,
+    Scored,
+    map_stage,
+    top_mean,
+)
 from zsas.localizers.winclip import TEMPLATES as WINCLIP_TEMPLATES
 
 if TYPE_CHECKING:
@@ -109,7 +117,7 @@ class Sdp(Localizer):
 
     name = "sdp"
     title = "V-V attention restarted in every quarter, no training"
-    settings = (MapSettings, SdpSettings)
+    settings = (ObjectSettings, MapSettings, SdpSettings)
     backbone = "ViT-B-16-plus-240"
 
     def __init__(self, clip: ClipBackbone) -> None:
@@ -118,7 +126,7 @@ class Sdp(Localizer):
     @classmethod
     def load(cls, models: Models) -> Self:
         """See `Localizer.load`."""
-        return cls(models.clip)
+        return cls(models.clip_for(cls))
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the side that the backbone was trained on, rounded down to patches."""
@@ -139,7 +147,7 @@ class Sdp(Localizer):
     def states(self, values: Values) -> Tensor:
         """The two text vectors, normal and anomalous, fp32 (2, D)."""
         chosen = values.of(SdpSettings)
-        noun = " ".join(values.of(MapSettings).object_name.split()) or "object"
+        noun = " ".join(values.of(ObjectSettings).object_name.split()) or "object"
 
         def make() -> list[Tensor]:
             return [

@@ -74,7 +74,7 @@ class SdpPlus(Sdp):
                 "The system sdp+ needs trained layers; train some with `zsas train adapters --system sdp+`, or name a "
                 "file with --weights sdp+=FILE."
             )
-        return cls(models.clip, read_adapter(file))
+        return cls(models.clip_for(cls), read_adapter(file))
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the resolution of the adapter's card."""

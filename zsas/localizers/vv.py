@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zsas.declare import Values
 from zsas.lazy import F
-from zsas.localizers.base import Context, Localizer, MapSettings, Scored
+from zsas.localizers.base import Context, Localizer, MapSettings, ObjectSettings, Scored
 from zsas.localizers.patches import PatchFeatures, score_by_text
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class VV(Localizer):
         """See `Localizer.score`."""
         return score_by_text(
             features,
-            self.clip.state_vectors(values.of(MapSettings).object_name),
+            self.clip.state_vectors(values.of(ObjectSettings).object_name),
             scale=self.clip.logit_scale,
             logit_scale=self.clip.logit_scale,
             values=values,

@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from zsas.declare import SettingsGroup, Values, setting
 from zsas.frames import resize_map
 from zsas.lazy import F, torch
-from zsas.localizers.base import Context, Localizer, MapSettings, Scored, map_stage, top_mean
+from zsas.localizers.base import (
+    Context,
+    Localizer,
+    MapSettings,
+    ObjectSettings,
+    Scored,
+    map_stage,
+    top_mean,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,7 +124,7 @@ class WinClip(Localizer):
 
     name = "winclip"
     title = "windows of 2 × 2 and 3 × 3 patches, no training"
-    settings = (MapSettings, WinClipSettings)
+    settings = (ObjectSettings, MapSettings, WinClipSettings)
     backbone = "ViT-B-16-plus-240"
 
     def __init__(self, clip: ClipBackbone) -> None:
@@ -125,7 +133,7 @@ class WinClip(Localizer):
     @classmethod
     def load(cls, models: Models) -> Self:
         """See `Localizer.load`."""
-        return cls(models.clip)
+        return cls(models.clip_for(cls))
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the side that the backbone was trained on, rounded down to patches."""
@@ -215,7 +223,7 @@ class WinClip(Localizer):
         chosen = values.of(MapSettings)
         grid_map, image_score = score_windows(
             features,
-            self.states(chosen.object_name),
+            self.states(values.of(ObjectSettings).object_name),
             values.of(WinClipSettings).winclip_temperature,
             context.references,
         )

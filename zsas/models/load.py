@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from zsas.errors import ZsasError, reason
 from zsas.models import hub
+from zsas.models.backbones import folder_of_backbone
 from zsas.models.hub import FILES, SAFE, folder_of, is_checkpoint, weights_in
 from zsas.models.presets import Role, default_preset, preset_named
 from zsas.models.published import weights_file
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # at run time torch and transformers take seconds, and are no
     import torch
 
     from zsas.device import Precision
+    from zsas.localizers.base import Localizer
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Models:
         self.choice = (choice or ModelChoice()).named()
         self.preset = preset_named(self.choice.preset or "")
         self._loaded: dict[Role, Any] = {}
+        self._brought: dict[str, Any] = {}
         self._lock = threading.RLock()
 
     # Before anything is fetched.
@@ -241,6 +244,31 @@ class Models:
     def clip(self) -> Any:
         """Text and patch features, a `ClipBackbone`."""
         return self._get("clip")
+
+    def brings(self, backbone: str) -> bool:
+        """Whether a localizer's own backbone takes the place of the preset's CLIP."""
+        return bool(backbone) and self.preset.papers_own and not self.choice.clip
+
+    def clip_for(self, localizer: type[Localizer]) -> Any:
+        """The CLIP that a localizer runs on: its own paper's under the preset `paper`, the preset's elsewhere.
+
+        Raises:
+            ZsasError: If it cannot be had.
+        """
+        name = localizer.backbone
+        if not self.brings(name):
+            return self.clip
+        with self._lock:
+            if name not in self._brought:
+                folder = folder_of_backbone(name, localizer.name)
+                self._brought[name] = load_clip(
+                    str(folder),
+                    name=name,
+                    wanted_for=self.preset.name,
+                    device=self.device,
+                    precision=self.choice.precision,
+                )
+            return self._brought[name]
 
     @property
     def sam(self) -> Any:

@@ -34,6 +34,7 @@ class Preset:
         purpose: What it is for, in a few words.
         weights: Trained weights that are shipped for its models, by the localizer that reads them.
         clip_name: Name by which these weights know the CLIP; its Hub id if empty.
+        papers_own: Whether a system brings the CLIP of its own paper, where that is another one.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Preset:
     purpose: str
     weights: Mapping[str, Path] = field(default_factory=dict)
     clip_name: str = ""
+    papers_own: bool = False
 
     def source(self, role: Role) -> str:
         """Hub id or folder of the model for a role.
@@ -89,6 +91,7 @@ PRESETS: dict[str, Preset] = {
             {"clip": "openai/clip-vit-large-patch14-336", "sam": "facebook/sam-vit-huge"},
             4_280_000_000,
             "the paper's models, for a GPU",
+            papers_own=True,
         ),
     )
 }

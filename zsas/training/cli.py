@@ -102,6 +102,7 @@ def adapters(
     from zsas.datasets.load import load_dataset
     from zsas.errors import ZsasError
     from zsas.models import ModelChoice, Models
+    from zsas.systems import system_named
     from zsas.training import adapters as training
 
     try:
@@ -125,7 +126,7 @@ def adapters(
     if data.licence:
         typer.echo(data.licence, err=True)
     path = training.train(
-        models.clip,
+        models.clip_for(system_named(system).localizers[0]),
         data,
         out,
         recipe,

@@ -105,8 +105,8 @@ SYSTEMS: dict[str, System] = {
     "april-gan": System("APRIL-GAN", (Linear,), NoRefiner, "2305.17382"),
     "winclip": System("WinCLIP", (WinClip,), NoRefiner, "2303.14814", _WINCLIP),
     "sdp": System("SDP (CLIP-AD)", (Sdp,), NoRefiner, "2311.00453", _SDP),
-    "anomalyclip": System("AnomalyCLIP", (AnomalyClip,), NoRefiner, "2310.18961", _ANOMALYCLIP),
     "sdp+": System("SDP+ (CLIP-AD)", (SdpPlus,), NoRefiner, "2311.00453", _SDP),
+    "anomalyclip": System("AnomalyCLIP", (AnomalyClip,), NoRefiner, "2310.18961", _ANOMALYCLIP),
 }
 
 OWN_REFINER = "own"

@@ -13,8 +13,10 @@ from zsas.backbones.clip import ClipBackbone
 from zsas.backbones.sam import Sam
 from zsas.backbones.sam_families import TransformersSam
 from zsas.localizers.adapter import Adapter, AdapterCard
+from zsas.localizers.anomalyclip import AnomalyClip, PromptCard, Prompts
 from zsas.localizers.base import Localizer, Scored, map_stage
 from zsas.localizers.linear import Linear
+from zsas.localizers.sdp_plus import SdpPlus
 from zsas.localizers.vv import VV
 from zsas.models import ModelChoice, Models
 from zsas.segmenter import Segmenter
@@ -141,6 +143,32 @@ class ReadyModels(Models):
 
     def weights(self, localizer: str) -> None:
         return None
+
+
+def small_prompts(clip: ClipBackbone, seed: int = 0, **card: object) -> Prompts:
+    """Random learned prompts of AnomalyCLIP for a small text tower."""
+    generator = torch.Generator().manual_seed(seed)
+    entries: dict[str, object] = {
+        "backbone": clip.name,
+        "resolution": 128,
+        "activation": clip.activation,
+        "trained_on": "nothing",
+    }
+    width = clip.model.config.text_config.hidden_size
+    drawn = [torch.randn(count, width, generator=generator) for count in (12, 12, 4)]
+    return Prompts(PromptCard(**{**entries, **card}), drawn[0], drawn[1], (drawn[2],))
+
+
+def every_system_segmenter() -> Segmenter:
+    """Every system of the registry on small models; what needs learned weights has random ones."""
+    clip = small_backbone()
+    sam = Sam(TransformersSam(small_sam(), CPU, "fp32"), CPU)
+    learned: list[Localizer] = [
+        Linear(clip, small_adapter(clip)),
+        SdpPlus(clip, small_adapter(clip, text_ensemble="zsas-9+10x22")),
+        AnomalyClip(clip, small_prompts(clip)),
+    ]
+    return Segmenter(ReadyModels(clip, sam), localizers=learned)
 
 
 def small_segmenter(precision: str = "fp32", *, linear: bool = True) -> Segmenter:

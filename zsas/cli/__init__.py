@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zsas.cli import models, segment, serve, settings, watch
+from zsas.cli import models, segment, serve, settings, systems, watch
 from zsas.cli.root import app, delegate, main
 
 app.command()(segment.segment)
@@ -10,7 +10,8 @@ app.add_typer(models.app, name="models")
 app.command("serve")(serve.serve)
 app.command()(watch.watch)
 app.command("settings")(settings.print_settings)
+app.command("systems")(systems.list_systems)
 delegate("evaluate", "zsas.cli.evaluate", "Measure on a data set, with the paper's ablations.")
-delegate("train", "zsas.training.cli", "Train the linear layers of a localizer.")
+delegate("train", "zsas.training.cli", "Train what a system learns.")
 
 __all__ = ["app", "main"]

@@ -160,6 +160,7 @@ class AnomalyClip(Localizer):
     title = "learned prompts and V-V attention"
     settings = (MapSettings,)
     weights = True
+    trained_as = "anomalyclip"
 
     def __init__(self, clip: ClipBackbone, prompts: Prompts) -> None:
         made_for_another(clip, prompts.card.backbone)

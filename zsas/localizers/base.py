@@ -155,6 +155,7 @@ class Localizer(ABC):
         settings: Groups of settings that it reads.
         stages: Stages that it shows.
         weights: Whether it needs a file of learned weights of its own (`--weights NAME=FILE`).
+        trained_as: What `zsas train adapters --system` calls it, "" where nothing is trained here.
         backbone: Name of its own paper's CLIP among `zsas.models.backbones`, which takes the place of the
             preset's under the preset `paper`; "" takes the preset's everywhere.
     """
@@ -165,6 +166,7 @@ class Localizer(ABC):
     settings: ClassVar[tuple[type[SettingsGroup], ...]] = (ObjectSettings, MapSettings)
     stages: ClassVar[tuple[StageSpec, ...]] = (MAP,)
     weights: ClassVar[bool] = False
+    trained_as: ClassVar[str] = ""
     backbone: ClassVar[str] = ""
 
     @classmethod

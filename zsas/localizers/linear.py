@@ -39,6 +39,7 @@ class Linear(Localizer):
     name = "linear"
     title = "trained linear layers"
     weights = True
+    trained_as = "april-gan"
 
     def __init__(self, clip: ClipBackbone, adapter: Adapter) -> None:
         check_fit(clip, adapter)

@@ -38,6 +38,7 @@ class SdpPlus(Sdp):
     name = "sdp+"
     title = "SDP with trained linear layers"
     weights = True
+    trained_as = "sdp+"
 
     def __init__(self, clip: ClipBackbone, adapter: Adapter) -> None:
         check_fit(clip, adapter, ENSEMBLE)

@@ -1,0 +1,283 @@
+"""One contract for all systems of the registry, whoever adds the next one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+from tests.helpers.models import every_system_segmenter
+from zsas import catalogue, systems
+from zsas.cli import app
+from zsas.declare import Setting, SettingsGroup, Values, declared, setting
+from zsas.docs import settings_page
+from zsas.errors import ZsasError
+from zsas.flags import with_settings
+from zsas.localizers.base import Context, Localizer, Scored, map_stage
+from zsas.models import Models
+from zsas.refiners.none import NoRefiner
+from zsas.segmenter import Segmenter
+from zsas.settings import Settings, all_settings
+from zsas.systems import SYSTEMS, System, system_named
+
+NAMES = list(SYSTEMS)
+MARKED = {"threshold": 0.9, "threshold_mode": "quantile"}
+"""Something is marked on any map that is not constant."""
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return every_system_segmenter()
+
+
+@pytest.fixture(scope="module")
+def image() -> NDArray[np.uint8]:
+    """A plate with two dark spots and some noise, 96 × 128."""
+    found = np.random.default_rng(0).integers(90, 160, (96, 128, 3)).astype(np.uint8)
+    cv2.circle(found, (40, 30), 9, (20, 20, 25), -1)
+    cv2.circle(found, (95, 70), 7, (240, 235, 220), -1)
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_gives_the_same_as_single_images(segmenter, image, name):
+    settings = Settings(system=name, refiner="none")
+    localizer = segmenter.localizer(settings)
+    images = [image, 255 - image, image[:, ::-1].copy()]
+    with torch.inference_mode():
+        together = localizer.encode(images, settings)
+        alone = [localizer.encode([one], settings)[0] for one in images]
+        for one, other, photo in zip(together, alone, images, strict=True):
+            context = Context(photo, segmenter._session(segmenter.begin(photo, settings)))
+            a, b = (localizer.score(f, settings, context) for f in (one, other))
+            np.testing.assert_allclose(a.map, b.map, atol=2e-3)
+            assert a.evidence.keys() == b.evidence.keys()
+            assert one.nbytes > 0
+            assert one.to("cpu") is one
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_maps_masks_and_stages_are_as_declared(segmenter, image, name):
+    result = segmenter(image, Settings(system=name, **MARKED))
+    assert result.anomaly_map.shape == image.shape[:2]
+    assert result.anomaly_map.dtype == np.float32
+    assert 0 <= result.anomaly_map.min() < result.anomaly_map.max() <= 1
+    assert not result.anomaly_map.flags.writeable
+    assert 0 <= result.image_score <= 1
+    declared_names = [stage.name for stage in system_named(name).stages]
+    shown = [stage.name for stage in result.stages]
+    assert shown == [one for one in declared_names if one in shown]
+    assert shown[-1] == "fused"
+    for stage in result.stages:
+        assert stage.spec in system_named(name).stages
+        assert stage.caption
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_results_are_json_and_settings_come_back_from_it(segmenter, image, name):
+    settings = Settings(system=name, **MARKED)
+    found = json.loads(json.dumps(segmenter(image, settings).to_dict()))
+    assert Settings.from_dict(found["settings"]) == settings
+    assert found["settings"]["system"] == name
+
+
+REACHES: Mapping[str, Mapping[str, Any]] = {
+    "object_name": {"object_name": "metal nut"},
+    "resolution": {"resolution": 160},
+    "sdp_distance": {"sdp_distance": 0.05, "sdp_text": "dbscan"},
+    "sdp_text": {"sdp_text": "pca"},
+    "verdict_threshold": {"verdict_threshold": 0.0},
+}
+"""Values that make a difference on random weights, where another value of the range may not."""
+
+
+def another(one: Setting) -> dict[str, Any]:
+    """A value that is not the default."""
+    if one.name in REACHES:
+        return dict(REACHES[one.name])
+    if one.choices:
+        return {one.name: next(word for word in one.choices if word != one.default)}
+    if one.type is bool:
+        return {one.name: not one.default}
+    return {one.name: one.high if one.default != one.high else one.low}
+
+
+def own_settings(name: str) -> list[Setting]:
+    """What the localizers of a system and the verdict read; refiners have tests of their own."""
+    groups = [group for part in SYSTEMS[name].localizers[:1] for group in part.settings]
+    return [one for group in dict.fromkeys(groups) for one in declared(group)]
+
+
+@pytest.mark.parametrize(
+    ("name", "one"),
+    [pytest.param(n, one, id=f"{n}-{one.name}") for n in NAMES for one in own_settings(n)],
+)
+def test_every_setting_of_a_localizer_reaches_the_map_or_the_encoding(segmenter, image, name, one):
+    base = Settings(system=name, refiner="none")
+    changed = base.replace(**another(one))
+    assert getattr(changed, one.name) != getattr(base, one.name)
+    before, after = (segmenter(image, settings).anomaly_map for settings in (base, changed))
+    assert not np.array_equal(before, after)
+    encoding = segmenter.begin(image, base)
+    if one.encoding:
+        with pytest.raises(ZsasError, match="encode it again"):
+            segmenter(encoding, changed)
+    else:
+        segmenter(encoding, changed)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_that_only_decide_never_encode(segmenter, image, name):
+    base = Settings(system=name, **MARKED)
+    encoding = segmenter.encode(image, base)
+    segmenter(encoding, base)
+    counts = dict(segmenter.images_encoded)
+    used = base.used()
+    for one in all_settings():
+        if one.name in used and not one.encoding and one.name not in ("refiner", "system"):
+            segmenter(encoding, base.replace(**another(one)))
+    assert segmenter.images_encoded == counts
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_encoding_of_another_system_is_refused_unless_the_localizer_is_the_same(
+    segmenter, image, name
+):
+    encoding = segmenter.begin(image, Settings(system=name))
+    own = segmenter.localizer(Settings(system=name)).name
+    for other in NAMES:
+        if segmenter.localizer(Settings(system=other)).name == own:
+            segmenter.segment(encoding, Settings(system=other, refiner="none"))
+        else:
+            with pytest.raises(ZsasError, match="encode it again"):
+                segmenter.segment(encoding, Settings(system=other))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("refiner", ["none", "cascade"])
+def test_any_localizer_is_followed_by_any_refiner(segmenter, image, name, refiner):
+    result = segmenter(image, Settings(system=name, refiner=refiner, **MARKED))
+    assert result.mask.shape == image.shape[:2]
+    assert result.models["refiner"] == refiner
+
+
+def test_defaults_of_systems_are_settings_within_their_ranges():
+    known = {one.name for one in all_settings()}
+    for name, system in SYSTEMS.items():
+        assert set(system.defaults) <= known
+        values = Settings(system=name)
+        for setting_name, value in system.defaults.items():
+            assert getattr(values, setting_name) == pytest.approx(value)
+
+
+def test_every_interface_takes_every_name(segmenter):
+    (system,) = (one for one in all_settings() if one.name == "system")
+    assert set(system.choices) == set(SYSTEMS)
+    output = CliRunner().invoke(app, ["segment", "--help"], terminal_width=200).output
+    for name in NAMES:
+        assert name in output
+
+
+def test_what_is_trained_here_is_what_the_localizers_say():
+    from zsas.training.learners import LEARNERS
+
+    parts = [part for system in SYSTEMS.values() for part in system.localizers]
+    assert {part.trained_as for part in parts if part.trained_as} == set(LEARNERS)
+    for name in LEARNERS:
+        assert SYSTEMS[name].localizers[0].trained_as == name
+
+
+# A toy: one file, one entry.
+
+
+@dataclass(frozen=True)
+class ToySettings(SettingsGroup, key="toy", title="Toy"):
+    """How the toy sees."""
+
+    toy_channel: Literal["red", "green"] = setting("red", "Channel", "Which channel is the map.")
+
+
+class ToyLocalizer(Localizer):
+    """A channel is the map."""
+
+    name = "toy"
+    title = "a channel"
+    roles = ()
+    settings = (ToySettings,)
+
+    @classmethod
+    def load(cls, models: Models) -> ToyLocalizer:
+        return cls()
+
+    def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[torch.Tensor]:
+        return [torch.from_numpy(one.copy()) for one in images]
+
+    def score(self, features: torch.Tensor, values: Values, context: Context) -> Scored:
+        channel = 0 if values.of(ToySettings).toy_channel == "red" else 1
+        found = (features[..., channel].numpy() / 255).astype(np.float32)
+        return Scored(found, {"map": float(found.max())}, (map_stage(found, "A channel"),))
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    entry = System("A toy", (ToyLocalizer,), NoRefiner, "0000.00000", {"threshold": 0.25})
+    monkeypatch.setitem(systems.SYSTEMS, "toy", entry)
+
+
+def test_a_toy_is_one_file_and_one_line(toy, segmenter, image):
+    assert "toy_channel" in {one.name for one in all_settings()}
+    settings = Settings(system="toy")
+    assert settings.threshold == 0.25
+    result = segmenter(image, settings)
+    np.testing.assert_allclose(result.anomaly_map, image[..., 0] / 255, atol=1e-6)
+    (spec,) = result.to_dict()["stages"][:1]
+    assert spec["name"] == "anomaly_map"
+    green = segmenter(image, settings.replace(toy_channel="green"))
+    np.testing.assert_allclose(green.anomaly_map, image[..., 1] / 255, atol=1e-6)
+    segmenter(image, settings.replace(refiner="cascade"))
+
+    def command(settings: Settings) -> None: ...
+
+    flags = with_settings(command).__signature__.parameters  # type: ignore[attr-defined]
+    assert "toy_channel" in flags
+    assert "`toy_channel`" in settings_page()
+    assert "| `toy` | A toy |" in catalogue.table()
+    (entry,) = (one for one in catalogue.entries() if one.name == "toy")
+    assert entry.presets["tiny"] == catalogue.RUNS
+
+
+# The listing.
+
+
+def test_the_list_says_what_runs_here_and_what_is_missing():
+    found = {entry.name: entry for entry in catalogue.entries()}
+    assert found["winclip"].presets["tiny"] == catalogue.RUNS
+    assert "ViT-B-16-plus-240" in found["winclip"].presets["paper"]
+    assert "834 MB" in found["winclip"].presets["paper"]
+    assert "anomalyclip:visa" in found["anomalyclip"].presets["paper"]
+    assert "anomalyclip:visa" not in found["anomalyclip"].presets["base"]
+    assert "zsas models fetch base" in found["sdp"].presets["base"]
+    assert found["auto"].weights == ()
+    assert found["sdp+"].weights == ("sdp+",)
+
+
+def test_the_command_prints_a_table_json_or_markdown():
+    run = CliRunner().invoke
+    assert "winclip" in run(app, ["systems"]).output
+    listed = json.loads(run(app, ["systems", "--json"]).output)
+    assert [entry["name"] for entry in listed] == NAMES
+    assert run(app, ["systems", "--markdown"]).output == catalogue.table()
+
+
+def test_the_table_in_the_docs_is_the_generated_one():
+    page = Path(__file__).parents[1] / "docs" / "systems.md"
+    assert catalogue.table() in page.read_text(encoding="utf-8")

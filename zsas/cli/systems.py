@@ -1,0 +1,45 @@
+"""`zsas systems`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+
+def list_systems(
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="As JSON.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", metavar="", help="The table of docs/systems.md.")
+    ] = False,
+) -> None:
+    """List the systems: what each needs, and which presets can run it here or why not."""
+    from zsas import catalogue
+
+    if markdown:
+        print(catalogue.table(), end="")
+        return
+    found = catalogue.entries()
+    if as_json:
+        print(json.dumps([entry.to_dict() for entry in found]))
+        return
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    presets = list(found[0].presets)
+    table = Table(
+        Column("system", no_wrap=True),
+        "what",
+        Column("paper", no_wrap=True),
+        Column("models", no_wrap=True),
+        *(Column(preset, overflow="fold") for preset in presets),
+    )
+    for entry in found:
+        states = [entry.presets[preset] for preset in presets]
+        table.add_row(
+            entry.name, entry.title, entry.paper, ", ".join(entry.roles),
+            *("yes" if state == catalogue.RUNS else state for state in states),
+        )  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 160).print(table, markup=False)

@@ -162,6 +162,25 @@ def test_an_encoding_of_another_system_is_refused_unless_the_localizer_is_the_sa
                 segmenter.segment(encoding, Settings(system=other))
 
 
+def test_systems_share_the_pass_of_a_backbone_where_it_is_the_same_function(image):
+    """Linear layers of one adapter take one pass whatever follows; QuickGELU and bilinear positions another one."""
+    segmenter = every_system_segmenter()
+    passes = []
+    whole = type(segmenter.clip).forward_vision
+
+    def counted(self: Any, *args: Any, **how: Any) -> Any:
+        passes.append(how)
+        return whole(self, *args, **how)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(type(segmenter.clip), "forward_vision", counted)
+        for name in ("auto", "paper", "april-gan"):
+            segmenter(image, Settings(system=name))
+        assert len(passes) == 1
+        segmenter(image, Settings(system="anomalyclip"))
+        assert len(passes) == 2
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("refiner", ["none", "cascade"])
 def test_any_localizer_is_followed_by_any_refiner(segmenter, image, name, refiner):

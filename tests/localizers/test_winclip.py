@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPConfig, CLIPModel
 
 from tests.helpers.models import CPU, LetterTokenizer, small_backbone
 from tests.localizers.golden.weights import SIDE, golden_clip, golden_images
@@ -190,3 +192,24 @@ def test_references_make_it_winclip_plus(winclip):
     zero, few = decided(winclip), decided(winclip, references=(other,))
     assert few.evidence["clip"] != zero.evidence["clip"]
     assert "1 reference image" in few.stages[-1].caption
+
+
+def test_the_windows_cost_at_most_fourteen_passes():
+    """Of a tower as deep and on a grid as fine as the published one's, in multiplications."""
+    vision = {
+        "hidden_size": 128,
+        "intermediate_size": 512,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 2,
+        "image_size": 240,
+        "patch_size": 16,
+    }
+    model = CLIPModel(CLIPConfig(vision_config=vision, projection_dim=16)).eval()
+    clip = ClipBackbone(model, LetterTokenizer(), name="deep", device=CPU, precision="fp32")
+    pixels = torch.zeros(1, 3, 240, 240)
+    counts = []
+    for run in (lambda: clip.forward_vision(pixels), lambda: WinClip(clip).encode_pixels(pixels)):
+        with FlopCounterMode(display=False) as counter:
+            run()
+        counts.append(counter.get_total_flops())
+    assert counts[1] <= 14 * counts[0]

@@ -158,7 +158,7 @@ class LinearLayers(Learner):
     paper = "arXiv 2510.11028, which is APRIL-GAN's"
     terms = ("focal", "dice")
     recipe = Recipe()
-    epochs = APRIL_GAN_EPOCHS
+    epochs: ClassVar[Mapping[str, int]] = APRIL_GAN_EPOCHS
     align_corners: ClassVar[bool] = False
     ensemble: ClassVar[str] = ENSEMBLE
 

@@ -11,12 +11,14 @@ import sys
 import time
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from PIL import Image
 
 import zsas
 from tests.helpers import ROOT
@@ -183,3 +185,81 @@ def _page(url: str, server: subprocess.Popen[str]) -> str:
         assert server.poll() is None, server.communicate()[0]
         time.sleep(0.5)
     raise AssertionError("The page did not come up in a minute.")
+
+
+def closure(lines: list[str]) -> set[str]:
+    """Names of all distributions that some requirements bring here, themselves included."""
+    found: dict[str, set[str]] = {}
+    left = [Requirement(line) for line in lines]
+    while left:
+        wanted = left.pop()
+        name = canonicalize_name(wanted.name)
+        extras_of = {"", *wanted.extras}
+        if extras_of <= found.get(name, set()):
+            continue
+        found[name] = found.get(name, set()) | extras_of
+        for line in metadata.requires(wanted.name) or []:
+            further = Requirement(line)
+            marker = further.marker
+            if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras_of):
+                left.append(further)
+    return set(found)
+
+
+def test_a_plain_installation_is_small() -> None:
+    assert len(closure(PROJECT["dependencies"]) | {"zsas"}) <= 60
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of packages as `pip install .` would leave it: the core and what it needs, nothing else."""
+    site = tmp_path_factory.mktemp("plain")
+    for name in closure(PROJECT["dependencies"]):
+        for file in metadata.files(name) or []:
+            top = file.parts[0]
+            source = Path(str(metadata.distribution(name).locate_file(top)))
+            if top not in ("..", "__pycache__") and not (site / top).exists() and source.exists():
+                (site / top).symlink_to(source)
+    for name in ("zsas", "examples"):
+        (site / name).symlink_to(ROOT / name)
+    return site
+
+
+def run_plainly(plain: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """`zsas …` with the core alone; without the site's packages."""
+    environment = {**os.environ, "PYTHONPATH": str(plain), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-S", "-m", "zsas", *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_the_core_alone_segments(plain: Path, tmp_path: Path) -> None:
+    image = ROOT / "examples/wood-hole.jpg"
+    done = run_plainly(plain, tmp_path, "segment", str(image), "--out", "out", "--preset", "tiny")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/wood-hole/mask.png").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        (("serve",), "ui"),
+        (("evaluate", "folder", "--root", ".", "--out", "out"), "evaluate"),
+        (("segment", "image.tif", "--out", "out"), "images"),
+        (("segment", "image.tif", "--out", "out", "--engine", "ray"), "ray"),
+    ],
+)
+def test_what_needs_an_extra_says_which(
+    plain: Path, tmp_path: Path, words: tuple[str, ...], extra: str
+) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "image.tif")
+    done = run_plainly(plain, tmp_path, *words)
+    assert done.returncode in (1, 2), done.stdout + done.stderr
+    assert f"pip install 'zsas[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, Protocol, TypeVar
-
-from cachetools import LRUCache
 
 
 class Sized(Protocol):
@@ -30,24 +29,34 @@ class ByteBudgetCache(Generic[Value]):
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self._values: LRUCache[Hashable, Value] = LRUCache(max_bytes, getsizeof=lambda v: v.nbytes)
+        self._values: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
+        self._held = 0
         self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
         """Bytes held now."""
-        return int(self._values.currsize)
+        return self._held
 
     def get(self, key: Hashable) -> Value | None:
         """The value of a key, or None."""
         with self._lock:
-            return self._values.get(key)
+            if key not in self._values:
+                return None
+            self._values.move_to_end(key)
+            return self._values[key][0]
 
     def put(self, key: Hashable, value: Value) -> None:
         """Keep a value, dropping the least recently used ones where the budget asks for it."""
-        if value.nbytes <= self.max_bytes:
-            with self._lock:
-                self._values[key] = value
+        size = value.nbytes
+        if size > self.max_bytes:
+            return
+        with self._lock:
+            self._held -= self._values.pop(key, (None, 0))[1]
+            while self._held + size > self.max_bytes:
+                self._held -= self._values.popitem(last=False)[1][1]
+            self._values[key] = value, size
+            self._held += size
 
     def get_or_make(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """The value of a key, made and kept if it is missing."""

@@ -10,6 +10,10 @@ _EXTRAS = {
     "ui": ("The page", ("gradio", "mcp")),
     "evaluate": ("Measuring", ("sklearn", "matplotlib", "pyarrow", "upath")),
     "meta": ("Meta's own SAM", ("segment_anything", "torchvision")),
+    "images": (
+        "TIFF, HEIC, JPEG XL or 16-bit colour",
+        ("tifffile", "imagecodecs", "pillow_heif"),
+    ),
     "tables": ("A table or a path beyond this machine", ("pyarrow", "upath")),
     "formats": ("DICOM and camera raw", ("pydicom", "rawpy")),
     "ray": ("Ray", ("ray", "pyarrow", "upath")),

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco
 
 from zsas.frames import pieces_of_mask
 from zsas.prompts import Points
+from zsas.rle import decode, pack_counts
 from zsas.stages import Stage
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Region:
     @property
     def mask(self) -> NDArray[np.bool_]:
         """bool, shape = (H, W), decoded from the run-length code."""
-        return coco.decode(dict(self.rle)).astype(bool)
+        return decode(self.rle)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
@@ -218,8 +218,7 @@ def _run_lengths(
     counts = np.diff(edges)
     if counts[-1] == 0:
         counts = counts[:-1]
-    code = coco.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
-    return {"size": [height, width], "counts": code["counts"].decode("ascii")}
+    return {"size": [height, width], "counts": pack_counts(counts)}
 
 
 def _number(value: float) -> float | None:

@@ -13,6 +13,7 @@ from typing import IO, Any, Protocol
 
 from zsas.bulk import Job, Output, Row
 from zsas.errors import ZsasError
+from zsas.extras import require
 from zsas.files import write_whole
 
 ROWS_A_PART = 256
@@ -158,6 +159,7 @@ class TableRows:
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        require("tables")
         self.folder = folder / "results"
         text = json.dumps({"format": 2, **identity}, indent=1, sort_keys=True) + "\n"
         stamp = folder / "run.json"

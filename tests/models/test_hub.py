@@ -66,7 +66,7 @@ def test_a_missing_model_is_said_before_torch_is_imported(tmp_path):
 
 
 def test_the_hub_is_probed_once_with_a_short_limit(monkeypatch, tmp_path):
-    import httpx
+    import httpx2 as httpx
     from huggingface_hub import constants
 
     asked = []
@@ -91,7 +91,7 @@ def test_a_hub_that_stays_silent_is_given_up_in_time(monkeypatch):
     released = threading.Event()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(repository, "PROBE_SECONDS", 0.2)
-    monkeypatch.setattr("httpx.head", lambda *_, **__: released.wait(60))
+    monkeypatch.setattr("httpx2.head", lambda *_, **__: released.wait(60))
     try:
         assert repository.unreachable("me/model") == "the Hub cannot be reached"
         assert not released.is_set()
@@ -114,7 +114,7 @@ def test_what_is_in_the_cache_is_taken_without_asking(monkeypatch, tmp_path):
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("httpx.head", lambda *_, **__: pytest.fail("the Hub was asked"))
+    monkeypatch.setattr("httpx2.head", lambda *_, **__: pytest.fail("the Hub was asked"))
     repo = tmp_path / "models--me--sam"
     folder = repo / "snapshots" / ("a" * 40)
     small_sam().save_pretrained(folder)
@@ -124,7 +124,7 @@ def test_what_is_in_the_cache_is_taken_without_asking(monkeypatch, tmp_path):
 
 
 def test_the_probe_carries_the_token_of_who_is_signed_in(monkeypatch):
-    import httpx
+    import httpx2 as httpx
     from huggingface_hub import constants
 
     sent = []
@@ -165,7 +165,7 @@ def test_all_files_of_a_tokenizer_are_asked_for():
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_model_that_is_not_given_out_is_one_sentence(monkeypatch, status):
-    import httpx
+    import httpx2 as httpx
     from huggingface_hub import constants
 
     def head(url, **options):

@@ -7,7 +7,6 @@ it in the middle (after four blocks) and, without training, runs a second stream
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from cachetools import LRUCache
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -23,6 +21,7 @@ from transformers import CLIPModel
 from transformers.activations import ACT2FN
 
 from zsas.backbones.text import ENSEMBLE, prompt_sentences
+from zsas.cache import ByteBudgetCache
 from zsas.cancellation import raise_if_cancelled
 from zsas.device import Precision, encoder_dtype
 
@@ -34,7 +33,8 @@ PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 Positions = Literal["bicubic", "bilinear"]
 
 _SENTENCES_AT_ONCE = 128
-_OBJECTS_KEPT = 256
+_STATES_BYTES = 2_000_000
+"""Text vectors kept: those of some 250 objects at full size."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ class ClipBackbone:
             layer.self_attn.register_forward_pre_hook(raise_if_cancelled)
         self.tokenizer = tokenizer
         self.sentences_encoded = 0
-        self._states: LRUCache[Hashable, Tensor] = LRUCache(_OBJECTS_KEPT)
-        self._lock = threading.Lock()
+        self._states: ByteBudgetCache[Tensor] = ByteBudgetCache(_STATES_BYTES)
 
     @property
     def activation(self) -> str:
@@ -302,10 +301,6 @@ class ClipBackbone:
             key: All that they depend on: sentences, object name, way of averaging.
             make: The two vectors, normal and anomalous, each (projection,), of any length.
         """
-        with self._lock:
-            if (known := self._states.get(key)) is not None:
-                return known
-        vectors = F.normalize(torch.stack(list(make())).float(), dim=-1)
-        with self._lock:
-            self._states[key] = vectors
-        return vectors
+        return self._states.get_or_make(
+            key, lambda: F.normalize(torch.stack(list(make())).float(), dim=-1)
+        )

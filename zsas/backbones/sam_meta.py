@@ -12,6 +12,7 @@ from zsas.backbones.sam import PromptTensors, SamFeatures, SamInput
 from zsas.cancellation import raise_if_cancelled
 from zsas.device import Precision, encoder_dtype
 from zsas.errors import ZsasError
+from zsas.extras import require
 
 
 class MetaSam:
@@ -58,6 +59,7 @@ def load_meta_checkpoint(path: Path) -> Any:
     Raises:
         ZsasError: If the file is no SAM checkpoint.
     """
+    require("meta")
     from segment_anything import sam_model_registry
 
     try:

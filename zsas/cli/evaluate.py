@@ -9,6 +9,7 @@ import typer
 
 from zsas import flags
 from zsas.cli.root import OPTIONS, progress_bar
+from zsas.extras import require
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def evaluate(
     Every image is encoded once, whatever number of conditions is asked for. DIR gets results.json, table.md,
     curves.png and index.html. The same command goes on where a killed one stopped.
     """
+    require("evaluate")
     from zsas.datasets.load import load_dataset
     from zsas.evaluation.conditions import parse_sweep, plan
     from zsas.evaluation.run import measure_and_report

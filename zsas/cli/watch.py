@@ -162,7 +162,7 @@ def _call(command: str, folder: Path, part: Part) -> None:
 
 
 def _post(url: str, part: Part) -> None:
-    import httpx
+    import httpx2 as httpx
 
     try:
         answer = httpx.post(url, json=part.to_dict(), timeout=TELL_SECONDS)

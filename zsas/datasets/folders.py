@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from zsas.datasets.samples import LICENCES, Dataset, File, Sample, Split, object_name
 from zsas.errors import ZsasError, reason
+from zsas.extras import require
 from zsas.images import SUFFIXES, load_image, read_mask
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def place(root: str | Path | Place) -> Place:
     """
     if "://" not in str(root):
         return Path(str(root))
+    require("tables")
     from upath import UPath
 
     try:

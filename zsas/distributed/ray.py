@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zsas.errors import ZsasError, reason
+from zsas.extras import require
 
 if TYPE_CHECKING:
     from zsas.models import ModelChoice
@@ -208,14 +209,11 @@ def _round(
 @contextmanager
 def _connected(address: str | None) -> Iterator[Any]:
     """Ray, joined or started; a cluster that was started here is stopped again."""
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise ZsasError(
-            "The engine ray needs Ray, which is an extra: pip install '.[ray]'."
-        ) from None
+    require("ray")
     import logging
+
+    import ray
+    import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # every failure becomes a row here
     if ray.is_initialized():

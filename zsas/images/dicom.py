@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.errors import ZsasError, reason
+from zsas.extras import require
 from zsas.images.content import Content
 from zsas.images.raster import (
     MAX_BYTES,
@@ -110,6 +111,7 @@ def _pixels(data: Any, index: int, name: str) -> NDArray[Any]:
 
 def _by_imagecodecs(data: Any, index: int) -> NDArray[Any] | None:
     """A frame in lossless JPEG or JPEG-LS, which pydicom does not decode by itself; None for others."""
+    require("images")
     import imagecodecs
     from pydicom.encaps import get_frame
 

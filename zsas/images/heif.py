@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from zsas.errors import ZsasError
+from zsas.extras import require
 from zsas.images.content import Content
 from zsas.images.raster import Raster, ReadOptions, check_page, check_size, damaged
 
@@ -49,6 +50,7 @@ def count(content: Content) -> int:
 
 
 def _open(content: Content) -> Any:
+    require("images")
     import pillow_heif
 
     try:

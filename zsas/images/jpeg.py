@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from zsas.extras import require
 from zsas.images import pillow
 from zsas.images.content import Content
 from zsas.images.raster import Raster, ReadOptions, check_page, check_size, damaged, not_read
@@ -236,6 +237,7 @@ def _is_complete(whole: bytes, image: Image.Image, quick: bool, name: str) -> bo
 
 def _deep(whole: bytes, frame: Frame, name: str) -> Raster:
     """12 bits, or lossless with 2 to 16."""
+    require("images")
     import imagecodecs
 
     try:

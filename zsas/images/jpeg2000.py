@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from zsas.extras import require
 from zsas.images import pillow
 from zsas.images.content import Content, unreadable
 from zsas.images.raster import Raster, ReadOptions, check_page, check_size, damaged, not_read
@@ -51,6 +52,7 @@ def _usual(data: bytes, max_pixels: int, name: str) -> Raster:
 
 
 def _deep(data: bytes, bits: int, name: str) -> Raster:
+    require("images")
     import imagecodecs
 
     try:

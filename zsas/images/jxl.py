@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from zsas.extras import require
 from zsas.images.content import Content, unreadable
 from zsas.images.raster import Raster, ReadOptions, check_page, check_size, damaged, not_read
 
@@ -16,6 +17,7 @@ def decode(content: Content, options: ReadOptions) -> Raster:
     Raises:
         ZsasError: If it is damaged, too large, or of a kind that is not read.
     """
+    require("images")
     import imagecodecs
 
     name, data = content.name, content.read()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zsas.errors import ZsasError, reason
+from zsas.extras import require
 from zsas.images.content import Content, unreadable
 from zsas.images.raster import (
     Raster,
@@ -219,6 +220,7 @@ def _of_decoder(error: Exception, name: str, otherwise: ZsasError) -> ZsasError:
 
 def _deep_png(data: bytes, image: Image.Image, name: str) -> Raster:
     """Colour of 16 bits, of which Pillow keeps 8; Pillow has found the file whole before."""
+    require("images")
     import imagecodecs
 
     try:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.errors import ZsasError, reason
+from zsas.extras import require
 from zsas.images.content import Content
 from zsas.images.raster import (
     MAX_BYTES,
@@ -85,6 +86,7 @@ def count(content: Content) -> int:
 @contextlib.contextmanager
 def _file(content: Content) -> Iterator[Any]:
     """The open file; whatever a foreign file makes the reader raise is a sentence."""
+    require("images")
     import tifffile
 
     content.stream.seek(0)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from zsas.errors import ZsasError, reason
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2 as httpx
 
 CONNECT_SECONDS, SILENT_SECONDS = 10.0, 20.0
 """Longest wait for a connection, and for the next bytes of one that stands."""
@@ -150,7 +150,7 @@ def _receive(wanted: Wanted, file: Any, headers: dict[str, str], show: Any) -> N
         _Again: If it broke off or the server is busy.
         ZsasError: If trying again cannot help.
     """
-    import httpx
+    import httpx2 as httpx
 
     have = file.tell()
     if have and have == wanted.size:
@@ -302,7 +302,7 @@ def _host(url: str) -> str:
 
 
 def _why(error: Exception) -> str:
-    import httpx
+    import httpx2 as httpx
 
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return "the server cannot be reached"

@@ -22,7 +22,7 @@ from zsas.models import download
 from zsas.models.download import BAD_PROXY, Wanted
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2 as httpx
 
 PROBE_SECONDS = 3.0
 ASK_SECONDS = 30.0
@@ -37,7 +37,7 @@ def probe(path: str) -> httpx.Response | str:
     Args:
         path: Below the Hub's address, as "me/model/resolve/main/config.json"; "" for the Hub itself.
     """
-    import httpx
+    import httpx2 as httpx
     from huggingface_hub import constants
     from huggingface_hub.utils import build_hf_headers
 

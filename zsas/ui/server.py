@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from typing import Any
 
@@ -10,6 +9,7 @@ from starlette.responses import FileResponse
 from starlette.routing import Route
 
 from zsas.errors import ZsasError
+from zsas.extras import require
 from zsas.models import default_preset, preset_named
 from zsas.ui import export, rest
 from zsas.ui.calls import HANDLERS, answer_mcp_in_json
@@ -116,10 +116,7 @@ def launch(
         ZsasError: If the environment asks for what makes no sense, or the MCP extra of gradio is missing; gradio
             itself would go on without the MCP server.
     """
-    if importlib.util.find_spec("mcp") is None:
-        raise ZsasError(
-            "The MCP server needs gradio's extra; install it with: pip install 'gradio[mcp]'."
-        )
+    require("ui")
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     engine = engine or default_engine()
     export.scratch()  # takes away what a server that was killed has left

@@ -242,12 +242,12 @@ def _deep_png(data: bytes, image: Image.Image, name: str) -> Raster:
 
 
 def _check_bitmap(data: bytes, name: str) -> None:
-    """Refuse a bitmap whose palette reaches into its pixels, where each reader takes other colours."""
+    """Refuse a bitmap whose palette is too long or reaches into its pixels, where each reader takes other colours."""
     size, bits = (int.from_bytes(data[at : at + 2], "little") for at in (14, 28))
     if data[:2] != b"BM" or size < 40 or bits > 8:
         return
     colours = int.from_bytes(data[46:50], "little") or 2**bits
-    if int.from_bytes(data[10:14], "little") < 14 + size + 4 * min(colours, 2**bits):
+    if colours > 2**bits or int.from_bytes(data[10:14], "little") < 14 + size + 4 * colours:
         raise damaged(name)
 
 

@@ -35,7 +35,8 @@ class Line:
         self.folder.mkdir()
         self.examined = 0
 
-    def examine(self, image: Any) -> Any:
+    def examine(self, read: Any) -> Any:
+        image = read.pixels
         self.examined += 1
         if (image[0, 0] == [255, 0, 0]).all():
             raise RuntimeError("out of memory")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from zsas.bulk import Output, save, unique_names
 from zsas.errors import ZsasError, reason
-from zsas.images import SUFFIXES, is_result, load_image
+from zsas.images import SUFFIXES, is_result, read_image
 from zsas.settings import Settings
 
 try:
@@ -303,7 +303,7 @@ class Watcher:
         if not data:
             return replace(part, error=f"{part.file} is empty; write the complete image file.")
         try:
-            result = self._examine(load_image(data))
+            result = self._examine(read_image(data))
             (name,) = unique_names([part.file], self._names)
             save(result, name, self.output)
         except ZsasError as error:

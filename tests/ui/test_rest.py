@@ -107,6 +107,9 @@ def test_mask_and_score_come_as_base64_or_as_links(address: str) -> None:
         ({"preset": "huge"}, "preset", "preset is 'huge', but it must be"),
         ({"files": "mask,world"}, "files", "must be some of mask, score, overlay"),
         ({"files_as": "zip"}, "files_as", "must be base64 or links"),
+        ({"page": "last"}, "page", "must be a number from 0 to"),
+        ({"page": "7"}, "image", "has 1 page, but page 7 was asked for"),
+        ({"bits": "64"}, "bits", "must be a number from 0 to 32"),
     ],
 )
 def test_a_wrong_value_is_one_sentence_that_names_the_parameter(

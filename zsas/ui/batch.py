@@ -15,14 +15,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from zsas.bulk import unique_names, walk
 from zsas.cancellation import Cancelled, raise_if_cancelled
 from zsas.errors import ZsasError
 from zsas.export import save
-from zsas.images import load_image
+from zsas.images import ReadImage, read_image
 from zsas.result import Result
 from zsas.settings import Settings
 from zsas.ui import export, gpu
@@ -202,18 +199,18 @@ def _plain_name(name: str) -> str:
     return f"{export.stem_of(path.stem)}{path.suffix}"
 
 
-def _read(job: tuple[tuple[str, Path | None, str], str]) -> NDArray[np.uint8]:
+def _read(job: tuple[tuple[str, Path | None, str], str]) -> ReadImage:
     raise_if_cancelled()
     (_, path, trouble), _ = job
     if path is None:
         raise ZsasError(trouble)
-    return load_image(path)
+    return read_image(path)
 
 
 def _decider(
     engine: Engine, preset: str, settings: Settings
-) -> Callable[[list[NDArray[np.uint8]]], list[Result]]:
-    def decide(images: list[NDArray[np.uint8]]) -> list[Result]:
+) -> Callable[[list[ReadImage]], list[Result]]:
+    def decide(images: list[ReadImage]) -> list[Result]:
         # Not kept in the engine: nobody comes back to it, and the photos that others look at would have to go.
         encodings = [gpu.encode(preset, image, settings) for image in images]
         return [engine.decide(preset, encoding, settings) for encoding in encodings]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zsas.cache import ByteBudgetCache
 from zsas.errors import ZsasError
-from zsas.images import digest
+from zsas.images import ReadImage, digest, read_image
 from zsas.models import PRESETS, fetching
 from zsas.result import Result
 from zsas.settings import Settings
@@ -37,11 +37,11 @@ class EncodingLike(Protocol):
 class SegmenterLike(Protocol):
     """What the page needs of a segmenter; the tests have one without models."""
 
-    def encode(self, image: NDArray[np.uint8], settings: Settings) -> Any:
+    def encode(self, image: ReadImage, settings: Settings) -> Any:
         """An `EncodingLike` of an image; seconds on a CPU."""
         ...
 
-    def begin(self, image: NDArray[np.uint8], settings: Settings) -> Any:
+    def begin(self, image: ReadImage, settings: Settings) -> Any:
         """The same with what the anomaly map needs; the rest is added to it when it is first needed."""
         ...
 
@@ -88,7 +88,7 @@ class Engine:
         self._loading: threading.Thread | None = None
         self._locks = {name: threading.Lock() for name in PRESETS}
         self._encodings: ByteBudgetCache[EncodingLike] = ByteBudgetCache(budget)
-        self._images: ByteBudgetCache[NDArray[np.uint8]] = ByteBudgetCache(budget // 2)
+        self._images: ByteBudgetCache[ReadImage] = ByteBudgetCache(budget // 2)
         self._newest: dict[str, tuple[Any, Any]] = {}
         self._visited = threading.Event()
 
@@ -153,17 +153,22 @@ class Engine:
         """Whether a preset can be used without waiting."""
         return preset in gpu.SEGMENTERS
 
-    def keep_image(self, image: NDArray[np.uint8]) -> str:
+    def keep_image(self, image: ReadImage | NDArray[np.uint8]) -> str:
         """Keep an image and return its key, which is made from its content."""
-        key = digest(image)
-        self._images.put(key, image)
-        self._newest["image"] = (key, image)
+        read = read_image(image)
+        key = digest(read.pixels)
+        self._images.put(key, read)
+        self._newest["image"] = (key, read)
         return key
 
     def image(self, key: str) -> NDArray[np.uint8] | None:
         """The image of a key, or None if it was let go."""
-        newest, image = self._newest.get("image", ("", None))
-        return image if key == newest else self._images.get(key)
+        read = self._read(key)
+        return None if read is None else read.pixels
+
+    def _read(self, key: str) -> ReadImage | None:
+        newest, read = self._newest.get("image", ("", None))
+        return read if key == newest else self._images.get(key)
 
     def known(self, preset: str, image: str, settings: Settings) -> Any | None:
         """The encoding of an image, or None if there is none yet or it was let go."""
@@ -217,8 +222,8 @@ class Engine:
         yield from gpu.stages(preset, encoding, settings, clicks)
         self._keep(preset, image, settings, encoding)  # once more: SAM's features have joined it
 
-    def _image_or_say_so(self, key: str) -> NDArray[np.uint8]:
-        image = self.image(key)
+    def _image_or_say_so(self, key: str) -> ReadImage:
+        image = self._read(key)
         if image is None:
             raise ZsasError("This photo is no longer in memory; open it again.")
         return image

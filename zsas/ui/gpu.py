@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zsas.images import ReadImage
 from zsas.settings import Settings
 
 ZERO = bool(os.environ.get("SPACES_ZERO_GPU"))
@@ -51,7 +52,7 @@ def _gpu(duration: Callable[..., int]) -> Callable[[Callable[..., Any]], Callabl
 
 
 @_gpu(_for_encode)
-def encode(preset: str, image: NDArray[np.uint8], settings: Settings) -> Any:
+def encode(preset: str, image: ReadImage, settings: Settings) -> Any:
     """An `Encoding`: both encoders, once."""
     encoding = SEGMENTERS[preset].encode(image, settings)
     # The page's own process has no GPU to take it on.

@@ -80,6 +80,20 @@ def _form() -> dict[str, Any]:
             "examples": ["mask,score"],
         },
         "files_as": {"enum": ["base64", "links"], "default": "base64"},
+        "page": {
+            "type": "integer",
+            "description": "Page or frame of a file with several, from 1; 0 for the first.",
+            "default": 0,
+            "minimum": 0,
+            "maximum": 1_000_000,
+        },
+        "bits": {
+            "type": "integer",
+            "description": "Bits that a camera uses of values of 16, such as 12; 0 for what the file says.",
+            "default": 0,
+            "minimum": 0,
+            "maximum": 32,
+        },
     }
     for setting in all_settings():
         fields[setting.name] = schema_of(setting)
@@ -128,6 +142,10 @@ def result_schema() -> dict[str, Any]:
             "image_score": number,
             "width": whole,
             "height": whole,
+            "input": {
+                "type": ["object", "null"],
+                "description": "What was read: format, bits, page of how many pages, and notes.",
+            },
             "regions": {"type": "array", "items": region},
             "settings": {"type": "object"},
             "versions": {"type": "object"},

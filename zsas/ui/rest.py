@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from zsas.errors import ZsasError
 from zsas.export import save
-from zsas.images import load_image
+from zsas.images import ReadOptions, read_image
 from zsas.models import PRESETS
 from zsas.settings import Settings
 from zsas.ui import export, gpu
@@ -60,6 +60,7 @@ class _Asked:
     settings: Settings
     files: tuple[str, ...]
     links: bool
+    reading: ReadOptions
 
 
 @dataclass
@@ -131,13 +132,14 @@ class Rest:
                 f"files_as is {shortened(form_of)}, but it must be base64 or links.",
                 "files_as",
             )
+        reading = ReadOptions(page=_whole("page", others), bits=_whole("bits", others))
         try:
             settings = read_settings(others)
         except WrongValue as error:
             raise Refused(422, str(error), error.parameter) from None
         if not data:
             raise Refused(422, "The image is empty; send a complete image file.", "image")
-        return _Asked(data, name, preset, settings, files, form_of == "links")
+        return _Asked(data, name, preset, settings, files, form_of == "links", reading)
 
     def _examine(self, asked: _Asked) -> dict[str, Any]:
         try:
@@ -145,7 +147,7 @@ class Rest:
         except ZsasError as error:
             raise Refused(503, str(error)) from None
         try:
-            image = load_image(asked.image)
+            image = read_image(asked.image, asked.reading)
         except ZsasError as error:
             raise Refused(422, str(error), "image") from None
         try:
@@ -259,6 +261,17 @@ def _texts(form: FormData) -> dict[str, str]:
             raise Refused(422, f"{shortened(name)} is given twice; give it once.", name)
         found[name] = value
     return found
+
+
+def _whole(name: str, fields: dict[str, str]) -> int:
+    """A page or a number of bits, out of the fields; 0 where it is missing."""
+    text = fields.pop(name, "").strip() or "0"
+    highest = 32 if name == "bits" else 1_000_000
+    if not text.isdecimal() or not 0 <= int(text[:9]) <= highest:
+        raise Refused(
+            422, f"{name} is {shortened(text)}, but it must be a number from 0 to {highest}.", name
+        )
+    return int(text)
 
 
 def _choice_of_files(text: str) -> tuple[str, ...]:

@@ -9,11 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from zsas.errors import ZsasError
-from zsas.images import load_image
+from zsas.images import ReadImage, read_image
 from zsas.ui.gradio_internals import gr, upload_folder, without_stubs
 
 
@@ -45,14 +42,14 @@ def is_uploaded(path: str) -> bool:
     return real.is_file() and real.is_relative_to(upload_folder())
 
 
-def load_upload(path: str | Path) -> NDArray[np.uint8]:
-    """An uploaded photo, uint8 RGB (H, W, 3).
+def load_upload(path: str | Path) -> ReadImage:
+    """An uploaded photo, and what was read.
 
     Raises:
         ZsasError: One sentence, with the file's own name instead of the server's path.
     """
     try:
-        return load_image(path)
+        return read_image(path)
     except ZsasError as error:
         raise ZsasError(str(error).replace(str(path), Path(path).name)) from None
 

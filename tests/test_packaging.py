@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import shutil
@@ -263,3 +264,28 @@ def test_what_needs_an_extra_says_which(
     assert done.returncode in (1, 2), done.stdout + done.stderr
     assert f"pip install 'zsas[{extra}]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_nothing_is_imported_that_is_not_declared() -> None:
+    """Each package that zsas imports is a dependency of the core or of an extra, by its own name."""
+    modules = metadata.packages_distributions()
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    declared = {canonicalize_name(Requirement(line).name) for group in groups for line in group}
+    brought = {
+        "anyio",
+        "starlette",
+        "gradio_client",
+        "fsspec",
+        "mcp",
+    }  # with gradio, the Hub's client
+    for file in (ROOT / "zsas").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                names = [node.module]
+            for name in {name.split(".")[0] for name in names}:
+                if name not in sys.stdlib_module_names | brought | {"zsas"}:
+                    owners = {canonicalize_name(owner) for owner in modules.get(name, ())}
+                    assert owners & declared, f"{file.relative_to(ROOT)} imports {name}"

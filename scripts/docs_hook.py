@@ -34,7 +34,7 @@ ORDER = (
             "scale",
         ),
     ),
-    ("Understand", ("method", "architecture", "benchmark")),
+    ("Understand", ("method", "architecture", "benchmark", "tiny_models")),
     (
         "Take part",
         ("contributing", "changelog", "made_images", "synthetic", "tiny", "training_log"),

@@ -17,6 +17,7 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from tests.helpers.models import small_sam
+from tests.helpers.sams import as_published, processor
 from zsas.models.vocabulary import from_vocabulary
 
 CLIP_VISION = {
@@ -137,6 +138,15 @@ def sam_repo() -> dict[str, bytes]:
         "pytorch_model.bin": b"not needed beside safetensors",
         "tf_model.h5": b"not for us",
     }
+
+
+@functools.cache
+def family_repo(family: str) -> dict[str, bytes]:
+    """A later SAM as its makers keep it: SAM 2.1 and SAM 3 as video models, each with its processor's file."""
+    with tempfile.TemporaryDirectory() as folder:
+        as_published(family, Path(folder))
+        processor(family).save_pretrained(folder)
+        return folder_files(Path(folder))
 
 
 def png(array: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -9,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
-from zsas.pipeline import Segmenter
 
 from tests.helpers import hub_repos
 from tests.helpers.hub_cache import CLIP, SAM, cached, go_offline
 from zsas import models
 from zsas.errors import ZsasError
 from zsas.models import hub
+from zsas.segmenter import Segmenter
 from zsas.settings import Settings
 
 pytest.importorskip("open_clip")  # whose vocabulary the repositories need
@@ -83,6 +84,29 @@ def test_sharded_weights_are_fetched_with_all_their_parts(server, monkeypatch):
         hub.folder_of("me/sharded", hub.FILES["clip"], "base")
 
 
+@pytest.mark.slow
+def test_the_light_preset_is_fetched_and_runs_offline(server, monkeypatch, photo):
+    """SAM 2.1's repository holds a video model, whose config says so."""
+    server.add(CLIP, hub_repos.clip_repo())
+    server.add("facebook/sam2.1-hiera-tiny", hub_repos.family_repo("sam2"))
+    models.fetch(models.PRESETS["light"])
+    go_offline(monkeypatch)
+    assert models.is_here(models.PRESETS["light"])
+    segmenter = Segmenter.from_preset("light", device="cpu", precision="fp32")
+    result = segmenter(photo, Settings(threshold=0.9, threshold_mode="quantile"))
+    assert result.mask.shape == photo.shape[:2]
+
+
+@pytest.mark.slow
+def test_a_gated_sam_is_fetched_by_who_has_accepted_its_terms(server, monkeypatch):
+    server.add("facebook/sam3", hub_repos.family_repo("sam3_tracker"), gated=True)
+    choice = models.ModelChoice("tiny", sam="facebook/sam3", device="cpu")
+    with pytest.raises(ZsasError, match="accept its terms"):
+        _ = models.Models(choice).sam
+    monkeypatch.setenv("HF_TOKEN", server.token)
+    assert type(models.Models(choice).sam.network).__name__ == "TransformersSam3"
+
+
 def test_a_repository_without_weights_for_us_is_one_sentence(server):
     server.add("me/other", {"config.json": b"{}", "flax_model.msgpack": b"x"})
     with pytest.raises(ZsasError, match=r"me/other holds none of model\.safetensors"):
@@ -139,6 +163,18 @@ def test_a_clip_of_open_clip_is_fetched_and_converted(server, tmp_path):
     assert hub.open_clip_file("some/file.pt") == Path("some/file.pt")
 
 
+def test_the_clip_that_a_system_brings_is_fetched_once_and_converted(server, monkeypatch, capsys):
+    from zsas.models.backbones import BACKBONES, folder_of_backbone
+
+    (name, wanted), *_ = BACKBONES.items()
+    server.add(wanted.repo, hub_repos.open_clip_repo())
+    folder = folder_of_backbone(name, "winclip")
+    assert "brings its paper's CLIP" in capsys.readouterr().err
+    go_offline(monkeypatch)
+    assert folder_of_backbone(name, "winclip") == folder
+    assert (folder / "model.safetensors").is_file()
+
+
 @pytest.fixture
 def data_sets(server, monkeypatch):
     from zsas.datasets import hub as datasets_hub
@@ -183,3 +219,20 @@ def test_the_examples_of_the_page_join_from_the_hub(data_sets, monkeypatch, tmp_
     hazelnut = again.get("mvtec-hazelnut")
     assert hazelnut is not None
     assert hazelnut.truth() is not None
+
+
+@pytest.mark.slow
+def test_clips_of_other_makers_run_with_their_activation_or_are_refused(server):
+    """LAION's and DataComp's have GELU; a mean of 0.5, as SigLIP's kind has, is none of CLIP's."""
+    files = hub_repos.clip_repo(safe=True, activation="gelu")
+    mean = [0.48145466, 0.4578275, 0.40821073]
+    server.add(
+        "laion/clip",
+        {**files, "preprocessor_config.json": json.dumps({"image_mean": mean}).encode()},
+    )
+    found = models.Models(models.ModelChoice("base", clip="laion/clip", device="cpu"))
+    assert found.clip.activation == "gelu"
+    half = json.dumps({"image_mean": [0.5, 0.5, 0.5]}).encode()
+    server.add("other/clip", {**files, "preprocessor_config.json": half})
+    with pytest.raises(ZsasError, match=r"pixels with the mean \[0\.5, 0\.5, 0\.5\]"):
+        _ = models.Models(models.ModelChoice("base", clip="other/clip", device="cpu")).clip

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,7 +106,7 @@ def test_a_killed_download_goes_on_in_the_next_process(hub_of_processes, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt" or os.getuid() != 0, reason="needs to become another user")
-def test_a_read_only_cache_is_used_and_cannot_be_filled(hub_of_processes, tmp_path):
+def test_a_read_only_cache_is_used_and_cannot_be_filled(hub_of_processes):
     """As a user who may read the cache and not write it; what is imported is imported before."""
     for name in ("me/first", "me/second"):
         hub_of_processes.add(name, hub_repos.sam_repo())
@@ -122,16 +123,17 @@ for name in ("me/first", "me/second"):
     except ZsasError as error:
         print(error)
 """
-    for parent in (tmp_path, *[*tmp_path.parents][:2]):
-        parent.chmod(0o755)
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment(hub_of_processes, tmp_path / "home"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    # Not in pytest's own folder, which it closes to everybody else now and then.
+    with tempfile.TemporaryDirectory() as home:
+        Path(home).chmod(0o755)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment(hub_of_processes, Path(home)),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
     used, refused = done.stdout.splitlines()
-    assert used.startswith(str(tmp_path / "home")), done.stderr
+    assert used.startswith(home), done.stderr
     assert refused.startswith("me/second cannot be kept in")
     assert "Permission denied" in refused

@@ -1,7 +1,7 @@
 """Guards the bundled weights: their size, and their figures on a small fixed set of synthetic images.
 
-The floors lie below what was measured when the weights were made (docs/models.md), by more than the set is noisy; a
-broken export falls through them. Preprocessing, blur and the like have tests of their own beside the code.
+The floors lie below what was measured when the weights were made (docs/tiny_models.md), by more than the set is noisy;
+a broken export falls through them. Preprocessing, blur and the like have tests of their own beside the code.
 """
 
 from __future__ import annotations

@@ -269,6 +269,8 @@ def _config_beside(file: Path) -> dict[str, Any]:
     Raises:
         ZsasError: If it names a part that transformers' CLIP has not.
     """
+    from zsas.backbones.clip import PIXEL_MEAN
+
     path = file.with_name("open_clip_config.json")
     if not path.is_file():
         return {}
@@ -286,7 +288,7 @@ def _config_beside(file: Path) -> dict[str, Any]:
             for name, value in values.items()
             if name not in _PLAIN_SETTINGS[section] and value not in (None, False)
         ]
-        mean = content.get("preprocess_cfg", {}).get("mean")
+        mean = content.get("preprocess_cfg", {}).get("mean") or PIXEL_MEAN
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ZsasError(f"{path} is no config of open_clip ({reason(error)}).") from None
     if foreign:
@@ -294,7 +296,7 @@ def _config_beside(file: Path) -> dict[str, Any]:
             f"{path.name} asks for {foreign[0]}, which transformers' CLIPModel does not have; only plain CLIPs with "
             "two transformer towers can be converted."
         )
-    if mean and abs(mean[0] - 0.48145466) > 1e-4:
+    if any(abs(a - b) > 1e-3 for a, b in zip(mean, PIXEL_MEAN, strict=False)):
         raise ZsasError(
             f"{path.name} normalises pixels by the mean {mean}, but only CLIP's own is used here."
         )

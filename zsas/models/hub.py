@@ -23,7 +23,14 @@ WEIGHTS_FILES = (SAFE, f"{SAFE}.index.json", PICKLED, f"{PICKLED}.index.json")
 """Names of a model's weights, the best first; an index names further files."""
 
 FILES: dict[Role, tuple[str, ...]] = {
-    "clip": ("config.json", "tokenizer*", "vocab.json", "merges.txt", "special_tokens_map.json"),
+    "clip": (
+        "config.json",
+        "preprocessor_config.json",
+        "tokenizer*",
+        "vocab.json",
+        "merges.txt",
+        "special_tokens_map.json",
+    ),
     "sam": ("config.json", "preprocessor_config.json", "processor_config.json"),
     "detector": ("config.json", "tokenizer*", "vocab.txt", "special_tokens_map.json"),
     "features": ("config.json",),

@@ -322,6 +322,7 @@ def load_clip(
     from zsas.backbones.clip import ClipBackbone
 
     folder = folder_of(source, FILES["clip"], wanted_for)
+    _check_pixels(folder)
     model = from_folder(CLIPModel, folder)
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
@@ -338,6 +339,26 @@ def load_clip(
             f"{vocabulary}; its tokenizer files are missing or damaged, delete the folder and fetch it again."
         )
     return ClipBackbone(model, tokenizer, name=name, device=device, precision=precision)
+
+
+def _check_pixels(folder: Path) -> None:
+    """Refuse a CLIP whose pixels are normalised in another way than CLIP's, which is the only one used here.
+
+    Raises:
+        ZsasError: If its preprocessor_config.json says so.
+    """
+    from zsas.backbones.clip import PIXEL_MEAN
+
+    try:
+        said = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+        mean = [float(value) for value in said["image_mean"]]
+    except (OSError, ValueError, LookupError, TypeError):  # without one it is taken for CLIP's
+        return
+    if any(abs(a - b) > 1e-3 for a, b in zip(mean, PIXEL_MEAN, strict=False)):
+        raise ZsasError(
+            f"The CLIP in {folder.name} was trained on pixels with the mean {mean}, but only CLIP's own "
+            "normalisation is used here; choose another CLIP."
+        )
 
 
 def load_sam(source: str, *, wanted_for: str, device: torch.device, precision: Precision) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 from typing import Any
 
 import cv2
@@ -349,6 +350,19 @@ def test_each_page_can_be_read_and_is_named() -> None:
     info = read_image(data).info
     assert (info.format, info.page, info.pages, info.bits) == ("TIFF", 1, 3, 8)
     assert info.sentence == "TIFF, 8 bits, page 1 of 3"
+
+
+@pytest.mark.parametrize("options", [{}, {"bigtiff": True}, {"byteorder": ">"}])
+def test_pages_of_a_long_stack_are_found_at_once(options: dict[str, Any]) -> None:
+    small = [np.full((4, 4), i % 256, np.uint8) for i in range(500)]
+    data = pages(
+        *((each, {"subfiletype": i % 2, "metadata": None}) for i, each in enumerate(small)),
+        **options,
+    )
+    assert count_pages(data) == 250
+    begun = time.perf_counter()
+    assert [load_image(data, page=page)[0, 0, 0] for page in (1, 2, 250)] == [0, 2, 498 % 256]
+    assert time.perf_counter() - begun < 2
 
 
 def test_a_stack_of_imagej_is_counted() -> None:

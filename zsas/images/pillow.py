@@ -23,6 +23,9 @@ from zsas.images.raster import (
     not_read,
 )
 
+_MOST_PACKED = 4_000_000
+"""Bytes of a bitmap in run lengths, which Pillow decodes step by step."""
+
 
 def decode(content: Content, options: ReadOptions) -> Raster:
     """See `Raster`.
@@ -243,7 +246,9 @@ def _deep_png(data: bytes, image: Image.Image, name: str) -> Raster:
 
 def _check_bitmap(data: bytes, name: str) -> None:
     """Refuse a bitmap whose palette is too long or reaches into its pixels, where each reader takes other colours."""
-    size, bits = (int.from_bytes(data[at : at + 2], "little") for at in (14, 28))
+    size, bits, packing = (int.from_bytes(data[at : at + 2], "little") for at in (14, 28, 30))
+    if packing in (1, 2) and len(data) > _MOST_PACKED:
+        raise not_read(name, "is a bitmap in run lengths of more than 4 MB", "save it as PNG")
     if data[:2] != b"BM" or size < 40 or bits > 8:
         return
     colours = int.from_bytes(data[46:50], "little") or 2**bits

@@ -38,9 +38,10 @@ class Line:
     def examine(self, read: Any) -> Any:
         image = read.pixels
         self.examined += 1
-        if (image[0, 0] == [255, 0, 0]).all():
+        pixels = image.pixels
+        if (pixels[0, 0] == [255, 0, 0]).all():
             raise RuntimeError("out of memory")
-        return normal_result() if image.mean() < 50 else make_result(*image.shape[:2])
+        return normal_result() if pixels.mean() < 50 else make_result(*pixels.shape[:2])
 
     def watcher(self, timing: Timing = QUICK) -> Watcher:
         log = AuditLog(self.out / "audit.jsonl")

@@ -31,6 +31,7 @@ from zsas.images import (
 )
 from zsas.models import ModelChoice, Models
 from zsas.settings import Settings
+from zsas.systems import system_named
 
 if TYPE_CHECKING:
     from zsas.result import Result
@@ -374,18 +375,18 @@ class Work:
                 yield row
 
 
-def load(choice: ModelChoice, cache_bytes: int) -> Segmenter:
-    """The segmenter of a choice.
+def load(choice: ModelChoice, settings: Settings, cache_bytes: int) -> Segmenter:
+    """The segmenter of a choice, with the models that the system of some settings needs.
 
     Raises:
         ZsasError: If a model cannot be had or weights do not fit.
     """
     # A missing model is said at once, without torch; weights and a device are looked at first, with it.
     if not (choice.weights or choice.device):
-        Models(choice).fetch("clip", "sam")
+        Models(choice).fetch(*system_named(settings.system, refiner=settings.refiner).roles)
     from zsas.segmenter import Segmenter
 
-    return Segmenter.from_choice(choice, cache_bytes=cache_bytes)
+    return Segmenter.from_choice(choice, settings=settings, cache_bytes=cache_bytes)
 
 
 def prepare(

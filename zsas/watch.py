@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from zsas.bulk import Output, save, unique_names
 from zsas.errors import ZsasError, reason
-from zsas.images import SUFFIXES, is_result, read_image
+from zsas.images import SUFFIXES, ReadImage, ReadOptions, is_result, read_image
 from zsas.settings import Settings
 
 try:
@@ -166,20 +166,23 @@ class Watcher:
         output: Where results go; its folder is not watched.
         log: Which files were examined, and where lines go.
         timing: When a file is complete.
+        reading: How files are read.
     """
 
     def __init__(
         self,
         folder: Path,
-        examine: Callable[[Any], Result],
+        examine: Callable[[ReadImage], Result],
         settings: Settings,
         output: Output,
         log: AuditLog,
         timing: Timing | None = None,
+        reading: ReadOptions | None = None,
     ) -> None:
         self.folder, self.settings, self.output, self.log = folder, settings, output, log
         self._examine = examine
         self._timing = timing or Timing()
+        self._reading = reading or ReadOptions()
         self._own = output.folder.resolve() if output.folder is not None else None
         self._done: dict[str, str] = {}
         self._waiting: dict[str, _Seen] = {}
@@ -303,7 +306,7 @@ class Watcher:
         if not data:
             return replace(part, error=f"{part.file} is empty; write the complete image file.")
         try:
-            result = self._examine(read_image(data))
+            result = self._examine(read_image(data, self._reading))
             (name,) = unique_names([part.file], self._names)
             save(result, name, self.output)
         except ZsasError as error:

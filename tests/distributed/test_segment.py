@@ -312,8 +312,8 @@ def test_every_worker_takes_the_preset_that_the_driver_chose(monkeypatch):
     from zsas import models
 
     monkeypatch.setattr(models, "default_preset", lambda: "base")
-    assert ray_engine.loader(ModelChoice(clip="x")).args == (ModelChoice("base", "x"),)
-    assert ray_engine.loader(ModelChoice("tiny")).args == (ModelChoice("tiny"),)
+    assert ray_engine.loader(ModelChoice(clip="x"), SETTINGS).args[0] == ModelChoice("base", "x")
+    assert ray_engine.loader(ModelChoice("tiny"), SETTINGS).args[0] == ModelChoice("tiny")
 
 
 def test_addresses_are_listed_through_fsspec():

@@ -106,6 +106,8 @@ def test_mask_and_score_come_as_base64_or_as_links(address: str) -> None:
         ({"no_such": "1"}, "no_such", "There is no setting 'no_such'; the settings are"),
         ({"preset": "huge"}, "preset", "preset is 'huge', but it must be"),
         ({"files": "mask,world"}, "files", "must be some of mask, score, overlay"),
+        ({"page": "-1"}, "page", "must be a number from 0 to 1000000"),
+        ({"bits": "many"}, "bits", "must be a number from 0 to 32"),
         ({"files_as": "zip"}, "files_as", "must be base64 or links"),
         ({"page": "last"}, "page", "must be a number from 0 to"),
         ({"page": "7"}, "image", "has 1 page, but page 7 was asked for"),

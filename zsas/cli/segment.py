@@ -141,9 +141,9 @@ def _rows(
         from zsas.distributed.ray import loader
         from zsas.distributed.segment import segment as far
 
-        yield from work.keep(far(work.left, settings, output, loader(choice), cluster))
+        yield from work.keep(far(work.left, settings, output, loader(choice, settings), cluster))
         return
-    segmenter = load(choice, cache_bytes=0)  # each image is seen once
+    segmenter = load(choice, settings, cache_bytes=0)  # each image is seen once
     from zsas.device import default_batch, keep_freed_memory
 
     keep_freed_memory()

@@ -62,6 +62,15 @@ def watch(
             min=0,
         ),
     ] = 0.5,
+    bits: Annotated[
+        int,
+        typer.Option(
+            help="Bits that the camera uses of values of 16, such as 12.",
+            min=0,
+            max=32,
+            show_default="by the file",
+        ),
+    ] = 0,
     once: Annotated[
         bool, typer.Option("--once", metavar="", help="End when all that is there is examined.")
     ] = False,
@@ -74,6 +83,7 @@ def watch(
     """
     from zsas.bulk import Output, load
     from zsas.errors import ZsasError
+    from zsas.images import ReadOptions
     from zsas.watch import AuditLog, Timing, Watcher
 
     if not folder.is_dir():
@@ -81,7 +91,7 @@ def watch(
     if post is not None and not post.startswith(("http://", "https://")):
         raise typer.BadParameter("--post needs an address that begins with http:// or https://")
     audit = AuditLog(log or out / "audit.jsonl")
-    segmenter = load(choice, cache_bytes=0)
+    segmenter = load(choice, settings, cache_bytes=0)
     import numpy as np
 
     from zsas.device import keep_freed_memory
@@ -98,6 +108,7 @@ def watch(
         output,
         audit,
         Timing(settle=settle),
+        ReadOptions(bits=bits),
     )
     ended: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -23,6 +23,7 @@ from zsas.extras import require
 if TYPE_CHECKING:
     from zsas.models import ModelChoice
     from zsas.segmenter import Segmenter
+    from zsas.settings import Settings
 
     Load = Callable[[], Segmenter]
 
@@ -105,17 +106,17 @@ def spread(
             yield key, task.failed(job, f": its worker died {RETRIES + 1} times")
 
 
-def loader(choice: ModelChoice) -> Load:
+def loader(choice: ModelChoice, settings: Settings) -> Load:
     """What makes a worker's segmenter; the preset is named here, since a default chosen in each worker could differ."""
-    return functools.partial(_load, choice.named())
+    return functools.partial(_load, choice.named(), settings)
 
 
-def _load(choice: ModelChoice) -> Segmenter:
+def _load(choice: ModelChoice, settings: Settings) -> Segmenter:
     from zsas.bulk import load
     from zsas.device import keep_freed_memory
 
     keep_freed_memory()
-    return load(choice, cache_bytes=CACHE_BYTES)
+    return load(choice, settings, cache_bytes=CACHE_BYTES)
 
 
 def _sizes(cluster: Cluster, resources: Mapping[str, float]) -> tuple[int, float, int]:

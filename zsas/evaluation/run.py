@@ -64,12 +64,20 @@ def measure_and_report(
     if cluster is not None:
         store = Store(out, identity_of_data(data, conditions, side), len(conditions))
         distributed.evaluate(
-            data, conditions, store, loader(choice), cluster, side=side, progress=progress
+            data,
+            conditions,
+            store,
+            loader(choice, conditions[-1].settings),
+            cluster,
+            side=side,
+            progress=progress,
         )
     else:
         keep_freed_memory()
         batch = batch or default_batch(choice.device)
-        segmenter = load(choice, cache_bytes=CACHE_BYTES + CACHE_BYTES_PER_IMAGE * batch)
+        segmenter = load(
+            choice, conditions[-1].settings, CACHE_BYTES + CACHE_BYTES_PER_IMAGE * batch
+        )
         store = Store(out, identity(data, conditions, segmenter, side), len(conditions))
         evaluate(segmenter, data, conditions, store, side=side, batch=batch, progress=progress)
     facts = {"models": dict(store.models), "side": side}

@@ -267,7 +267,7 @@ def _whole(name: str, fields: dict[str, str]) -> int:
     """A page or a number of bits, out of the fields; 0 where it is missing."""
     text = fields.pop(name, "").strip() or "0"
     highest = 32 if name == "bits" else 1_000_000
-    if not text.isdecimal() or not 0 <= int(text[:9]) <= highest:
+    if not (text.isdecimal() and text.isascii()) or len(text) > 9 or int(text) > highest:
         raise Refused(
             422, f"{name} is {shortened(text)}, but it must be a number from 0 to {highest}.", name
         )

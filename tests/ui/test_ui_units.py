@@ -416,9 +416,10 @@ def test_each_output_can_be_matched_to_its_photo(tmp_path: Path, engine: Engine)
     assert [(line["file"], line["saved_as"]) for line in lines[:-1]] == list(
         zip(members, saved, strict=True)
     )
-    assert [(image["file_name"], image["saved_as"]) for image in coco["images"]] == list(
+    assert [(image["path"], image["saved_as"]) for image in coco["images"]] == list(
         zip(members, saved, strict=True)
     )
+    assert [Path(image["file_name"]).stem for image in coco["images"]] == saved
     assert {f"{stem}_mask.png" for stem in saved} <= names
     assert len({name.casefold() for name in names}) == len(names)
 

@@ -15,6 +15,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from zsas.annotations import Annotations
 from zsas.bulk import unique_names, walk
 from zsas.cancellation import Cancelled, raise_if_cancelled
 from zsas.errors import ZsasError
@@ -164,7 +165,7 @@ def run(
     folder = export.new_folder()
     inside = folder / "results"
     inside.mkdir()
-    coco = Coco()
+    annotations = Annotations()
     lines: list[Line] = []
     stopped = False
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as unpacked:
@@ -183,13 +184,13 @@ def run(
                 else:
                     line = _line(name, answer, stem)
                     save(answer, inside, stem=stem)
-                    coco.add(name, answer, stem)
+                    annotations.add(name, answer, stem)
                 lines.append(line)
                 os.utime(folder)  # else a batch of more than an hour would look forgotten
                 yield Progress(tuple(lines), len(files))
         except Cancelled:
             stopped = True
-    _write_summary(inside, lines, coco)
+    _write_summary(inside, lines, annotations)
     archive = export.zip_folder(inside, folder / "zsas-results.zip") if lines else None
     yield Progress(tuple(lines), len(files), archive, stopped)
 
@@ -230,44 +231,7 @@ def _line(name: str, result: Result, stem: str) -> Line:
     )
 
 
-class Coco:
-    """Annotations in COCO's format, one for each region."""
-
-    def __init__(self) -> None:
-        self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
-
-    def add(self, name: str, result: Result, saved_as: str) -> None:
-        """Add one photo and its regions; `saved_as` is what the names of its output files begin with."""
-        height, width = result.mask.shape
-        image = len(self._images) + 1
-        size = {"width": width, "height": height}
-        self._images.append({"id": image, "file_name": name, **size, "saved_as": saved_as})
-        for region in result.regions:
-            x0, y0, x1, y1 = region.box
-            self._annotations.append(
-                {
-                    "id": len(self._annotations) + 1,
-                    "image_id": image,
-                    "category_id": 1,
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "area": region.area,
-                    "segmentation": dict(region.rle),
-                    "iscrowd": 0,
-                    "score": round(region.score, 6),
-                }
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The whole file."""
-        return {
-            "images": self._images,
-            "annotations": self._annotations,
-            "categories": [{"id": 1, "name": "anomaly"}],
-        }
-
-
-def _write_summary(folder: Path, lines: Sequence[Line], coco: Coco) -> None:
+def _write_summary(folder: Path, lines: Sequence[Line], annotations: Annotations) -> None:
     with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -282,7 +246,8 @@ def _write_summary(folder: Path, lines: Sequence[Line], coco: Coco) -> None:
         )
     for name, value in (
         ("results.json", [line.to_dict() for line in lines]),
-        ("coco.json", coco.to_dict()),
+        ("coco.json", annotations.coco()),
+        ("label_studio.json", annotations.label_studio()),
     ):
         (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 

@@ -36,9 +36,8 @@ class Line:
         self.examined = 0
 
     def examine(self, read: Any) -> Any:
-        image = read.pixels
         self.examined += 1
-        pixels = image.pixels
+        pixels = read.pixels
         if (pixels[0, 0] == [255, 0, 0]).all():
             raise RuntimeError("out of memory")
         return normal_result() if pixels.mean() < 50 else make_result(*pixels.shape[:2])

@@ -1,7 +1,8 @@
 """Zero-shot anomaly segmentation that shows its reasons.
 
-    from zsas import Segmenter, Settings
-    Segmenter.from_preset("tiny").segment("image.png", Settings(threshold=0.4)).save("results")
+    from zsas import Segmenter, Settings, save
+    result = Segmenter.from_preset("tiny").segment("image.png", Settings(threshold=0.4))
+    save(result, "results/image")
 
 Importing this costs next to nothing: what is named here is imported at its first use.
 """
@@ -13,18 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zsas.errors import ZsasError
+    from zsas.export import save
     from zsas.result import Result
     from zsas.segmenter import Segmenter
     from zsas.settings import Settings
 
 __version__ = "0.2.0"
-__all__ = ["Result", "Segmenter", "Settings", "ZsasError", "__version__"]
+__all__ = ["Result", "Segmenter", "Settings", "ZsasError", "__version__", "save"]
 
 _MODULES = {
     "Result": "zsas.result",
     "Segmenter": "zsas.segmenter",
     "Settings": "zsas.settings",
     "ZsasError": "zsas.errors",
+    "save": "zsas.export",
 }
 
 

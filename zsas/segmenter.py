@@ -90,10 +90,11 @@ class Segmenter:
         cache_bytes: Budget of the cache of encodings and maps.
 
     Example:
-        >>> segmenter = Segmenter.from_preset("tiny")                                # doctest: +SKIP
-        >>> encoding = segmenter.encode("image.png")                                 # doctest: +SKIP
-        >>> result = segmenter.segment(encoding, Settings(threshold=0.4))            # doctest: +SKIP
-        >>> print(result.sentence)                                                   # doctest: +SKIP
+        >>> segmenter = Segmenter.from_preset("tiny", device="cpu")
+        >>> encoding = segmenter.encode(np.full((64, 64, 3), 128, np.uint8))  # or the name of a file
+        >>> result = segmenter.segment(encoding, Settings(threshold=0.4))
+        >>> result.verdict
+        'normal'
     """
 
     def __init__(

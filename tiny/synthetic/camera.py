@@ -118,7 +118,19 @@ def photograph(
     light = lighting(rng, size)
     image = image * light[..., None] if is_grey else noise.times(image, light)
 
-    # Exposure: wander around the surface's own brightness; rarely burn out more than a few pixels.
+    image = exposed(rng, image)
+    image = blurred(rng, image, blur_scale).reshape(size, size, -1)
+    if rng.random() < 0.85:
+        image = noisy(rng, image)
+    np.clip(image, 0, 1, out=image)
+    result = np.asarray(cv2.convertScaleAbs(image, alpha=255), np.uint8).reshape(size, size, -1)
+    if rng.random() < 0.6:
+        result = _through_jpeg(result, int(rng.integers(60, 99)))
+    return np.repeat(result, 3, 2) if is_grey else np.ascontiguousarray(result)
+
+
+def exposed(rng: Rng, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Exposure around the surface's own brightness, haze, tone; rarely burns out more than a few pixels."""
     sample = image[::8, ::8]
     mean, bright = max(float(sample.mean()), 0.02), float(np.quantile(sample, 0.98))
     wanted = float(np.clip(mean * np.exp(rng.normal(0, 0.2)), 0.1, 0.75))
@@ -133,30 +145,26 @@ def photograph(
     bow = np.float32(np.clip(rng.normal(0, 0.16), -0.4, 0.4))
     image = image * (1 + bow - bow * image)
     contrast = np.float32(np.exp(rng.normal(0, 0.12)))
-    image = (image - np.float32(wanted)) * contrast + np.float32(wanted)
+    return np.asarray((image - np.float32(wanted)) * contrast + np.float32(wanted), np.float32)
 
-    image = blurred(rng, image, blur_scale).reshape(size, size, -1)
-    if rng.random() < 0.85:
-        read = float(np.clip(rng.exponential(0.008), 0.0, 0.035))
-        shot = float(np.clip(rng.exponential(0.008), 0.0, 0.03))
-        field = noise.grain(rng, size)
-        if rng.random() < 0.35:
-            soft = cv2.GaussianBlur(field, (0, 0), rng.uniform(0.5, 1.0))
-            field = np.asarray(1.6 * soft, np.float32)
-        brightness = np.clip(image[..., 0 if is_grey else 1], 0, 1)
-        field = field * (np.sqrt(brightness) * np.float32(shot) + np.float32(read))
-        if is_grey:
-            image = image + field[..., None]
-        elif rng.random() < 0.5:
-            red, blue = (np.float32(0.7 * read) * noise.grain(rng, size) for _ in range(2))
-            image = cv2.add(image, cv2.merge([field + red, field, field + blue]))
-        else:
-            image = noise.plus(image, field)
-    np.clip(image, 0, 1, out=image)
-    result = np.asarray(cv2.convertScaleAbs(image, alpha=255), np.uint8).reshape(size, size, -1)
-    if rng.random() < 0.6:
-        result = _through_jpeg(result, int(rng.integers(60, 99)))
-    return np.repeat(result, 3, 2) if is_grey else np.ascontiguousarray(result)
+
+def noisy(rng: Rng, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Noise of reading and of light, sometimes coloured; float32 (S, S, 1) or (S, S, 3)."""
+    size, is_grey = image.shape[0], image.shape[2] == 1
+    read = float(np.clip(rng.exponential(0.008), 0.0, 0.035))
+    shot = float(np.clip(rng.exponential(0.008), 0.0, 0.03))
+    field = noise.grain(rng, size)
+    if rng.random() < 0.35:
+        soft = cv2.GaussianBlur(field, (0, 0), rng.uniform(0.5, 1.0))
+        field = np.asarray(1.6 * soft, np.float32)
+    brightness = np.clip(image[..., 0 if is_grey else 1], 0, 1)
+    field = field * (np.sqrt(brightness) * np.float32(shot) + np.float32(read))
+    if is_grey:
+        return np.asarray(image + field[..., None])
+    if rng.random() < 0.5:
+        red, blue = (np.float32(0.7 * read) * noise.grain(rng, size) for _ in range(2))
+        return np.asarray(cv2.add(image, cv2.merge([field + red, field, field + blue])))
+    return noise.plus(image, field)
 
 
 def _through_jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tiny.synthetic import objects_electronic as electronic
+from tiny.synthetic import objects_fasteners as fasteners
 from tiny.synthetic import objects_machined as machined
-from tiny.synthetic import objects_manufactured as made
+from tiny.synthetic import objects_manufactured as manufactured
 from tiny.synthetic import objects_metal as metal
 from tiny.synthetic import objects_natural as natural
+from tiny.synthetic import objects_nuts as nuts
 from tiny.synthetic.noise import Rng
 from tiny.synthetic.surface import Surface
 
 OBJECTS: dict[str, Callable[[Rng, int], Surface]] = {
-    "hazelnut": natural.hazelnut,
-    "walnut": natural.walnut,
-    "cashew": natural.cashew,
+    "hazelnut": nuts.hazelnut,
+    "walnut": nuts.walnut,
+    "cashew": nuts.cashew,
     "biscuit": natural.biscuit,
     "food_ring": natural.food_ring,
     "pasta": natural.pasta,
@@ -22,28 +25,28 @@ OBJECTS: dict[str, Callable[[Rng, int], Surface]] = {
     "capsule": natural.capsule,
     "candle": natural.candle,
     "chocolate": natural.chocolate,
-    "screw": metal.screw,
-    "bolt_head": metal.bolt_head,
-    "washer": metal.washer,
+    "screw": fasteners.screw,
+    "bolt_head": fasteners.bolt_head,
+    "washer": fasteners.washer,
     "gear": metal.gear,
     "bearing": metal.bearing,
-    "winged_nut": metal.winged_nut,
+    "winged_nut": fasteners.winged_nut,
     "plate": metal.plate,
     "key": metal.key,
     "spring": metal.spring,
     "coin": metal.coin,
     "tube": metal.tube,
     "impeller": metal.impeller,
-    "circuit": made.circuit,
-    "transistor": made.transistor,
-    "connector": made.connector,
-    "wafer": made.wafer,
-    "cable": made.cable,
-    "bottle": made.bottle,
-    "lid": made.lid,
-    "carton": made.carton,
-    "zipper": made.zipper,
-    "brush": made.brush,
-    "strap": made.strap,
+    "circuit": electronic.circuit,
+    "transistor": electronic.transistor,
+    "connector": electronic.connector,
+    "wafer": electronic.wafer,
+    "cable": electronic.cable,
+    "bottle": manufactured.bottle,
+    "lid": manufactured.lid,
+    "carton": manufactured.carton,
+    "zipper": manufactured.zipper,
+    "brush": manufactured.brush,
+    "strap": manufactured.strap,
     **machined.FAMILIES,
 }

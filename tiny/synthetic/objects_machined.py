@@ -8,25 +8,12 @@ from itertools import pairwise
 import numpy as np
 
 from tiny.synthetic import noise
+from tiny.synthetic.finishes import Finish, metal, plastic, rough
 from tiny.synthetic.noise import Field, Rng
-from tiny.synthetic.shapes import (
-    Box,
-    Canvas,
-    Finish,
-    Outline,
-    ellipse,
-    metal,
-    moved,
-    noun,
-    plastic,
-    rectangle,
-    ribbon,
-    rough,
-    sausage,
-    wavy,
-    words,
-)
+from tiny.synthetic.outlines import Outline, ellipse, moved, rectangle, ribbon, sausage, wavy
+from tiny.synthetic.shapes import Box, Canvas
 from tiny.synthetic.surface import Surface
+from tiny.synthetic.wording import noun, words
 
 
 def grey(rng: Rng, low: float, high: float) -> Field:

@@ -256,19 +256,57 @@ def make_image(
     )
 
 
-def _save(job: tuple[Path, Path | None, int, int, str, str | None]) -> None:
-    """Make one image of a data set and write it, with its mask when it is anomalous."""
-    path, mask_path, seed, size, family, defect_type = job
+@dataclass(frozen=True)
+class _Job:
+    """One image to draw and write: where, with which seed, of which family and defect type (None: normal)."""
+
+    path: Path
+    mask_path: Path | None
+    seed: int
+    size: int
+    family: str
+    defect_type: str | None
+
+
+def _jobs(
+    root: Path, family: str, seed: int, per_category: int, size: int, defect_types: Sequence[str]
+) -> list[_Job]:
+    """The images of one category below its folder; the folders are made."""
+    good = max(1, per_category // 4)
+    plan: list[tuple[str, str | None]] = [("train", None), ("test", None)] * good
+    start = zlib.crc32(family.encode())  # categories begin with different defect types
+    plan += [
+        ("test", defect_types[(start + i) % len(defect_types)]) for i in range(per_category - good)
+    ]
+    jobs: list[_Job] = []
+    counts: dict[tuple[str, str], int] = {}
+    for index, (split, defect_type) in enumerate(plan):
+        folder = defect_type or "good"
+        number = counts.get((split, folder), 0)
+        counts[split, folder] = number + 1
+        path = root / split / folder / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mask_path = None
+        if defect_type is not None:
+            mask_path = root / "ground_truth" / defect_type / f"{number:03d}_mask.png"
+            mask_path.parent.mkdir(parents=True, exist_ok=True)
+        own = int(np.random.SeedSequence([seed, start, index]).generate_state(1)[0])
+        jobs.append(_Job(path, mask_path, own, size, family, defect_type))
+    return jobs
+
+
+def _save(job: _Job) -> None:
+    """Draw one image of a data set and write it, with its mask when it is anomalous."""
     made = make_image(
-        seed,
-        size,
-        families=[family],
-        defect_types=[defect_type] if defect_type else None,
-        anomalous=defect_type is not None,
+        job.seed,
+        job.size,
+        families=[job.family],
+        defect_types=[job.defect_type] if job.defect_type else None,
+        anomalous=job.defect_type is not None,
     )
-    cv2.imwrite(str(path), made.image[..., ::-1])
-    if mask_path is not None:
-        cv2.imwrite(str(mask_path), made.mask.astype(np.uint8) * 255)
+    cv2.imwrite(str(job.path), made.image[..., ::-1])
+    if job.mask_path is not None:
+        cv2.imwrite(str(job.mask_path), made.mask.astype(np.uint8) * 255)
 
 
 def _one_thread() -> None:
@@ -315,35 +353,17 @@ def write_dataset(
             f"per_category is {per_category}; it must be at least 2: one good, one anomalous."
         )
     root = Path(root)
-    jobs: list[tuple[Path, Path | None, int, int, str, str | None]] = []
-    for family in families:
-        good = max(1, per_category // 4)
-        plan: list[tuple[str, str | None]] = []
-        plan += [("train", None), ("test", None)] * good
-        start = zlib.crc32(family.encode())  # categories begin with different defect types
-        plan += [
-            ("test", defect_types[(start + i) % len(defect_types)])
-            for i in range(per_category - good)
-        ]
-        counts: dict[tuple[str, str], int] = {}
-        for index, (split, defect_type) in enumerate(plan):
-            folder = defect_type or "good"
-            number = counts.get((split, folder), 0)
-            counts[split, folder] = number + 1
-            path = root / family / split / folder / f"{number:03d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            mask_path = None
-            if defect_type is not None:
-                mask_path = root / family / "ground_truth" / defect_type / f"{number:03d}_mask.png"
-                mask_path.parent.mkdir(parents=True, exist_ok=True)
-            own = int(np.random.SeedSequence([seed, start, index]).generate_state(1)[0])
-            jobs.append((path, mask_path, own, size, family, defect_type))
+    jobs = [
+        job
+        for family in families
+        for job in _jobs(root / family, family, seed, per_category, size, defect_types)
+    ]
     if workers <= 1:
         for job in jobs:
             _save(job)
     else:
         # a forked child would inherit OpenCV's thread locks and could wait on them for ever
         fresh = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, fresh, initializer=_one_thread) as cache:
-            list(cache.map(_save, jobs, chunksize=8))
+        with ProcessPoolExecutor(workers, fresh, initializer=_one_thread) as processes:
+            list(processes.map(_save, jobs, chunksize=8))
     return root

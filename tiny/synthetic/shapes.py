@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import pairwise
 
 import cv2
@@ -19,225 +18,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tiny.synthetic import noise
+from tiny.synthetic.finishes import Finish, ground
 from tiny.synthetic.noise import Field, Rng
+from tiny.synthetic.outlines import Outline
 from tiny.synthetic.surface import Surface
 
-Outline = NDArray[np.float64]
 Box = tuple[slice, slice]
 _SPHERE = 48
-
-
-@lru_cache(maxsize=64)
-def _circle(points: int) -> Outline:
-    theta = np.linspace(0, 2 * np.pi, points, endpoint=False)
-    return np.stack([np.cos(theta), np.sin(theta)], -1)
-
-
-def ellipse(
-    rx: float = 1.0,
-    ry: float | None = None,
-    power: float = 2.0,
-    points: int = 72,
-    x: float = 0.0,
-    y: float = 0.0,
-) -> Outline:
-    """A superellipse (Lamé curve) around (x, y): ``(points, 2)``."""
-    unit = _circle(points)
-    if power != 2.0:
-        unit = np.sign(unit) * np.abs(unit) ** (2.0 / power)
-    return np.asarray(unit * (rx, rx if ry is None else ry) + (x, y))
-
-
-def rectangle(w: float, h: float, x: float = 0.0, y: float = 0.0, radius: float = 0.0) -> Outline:
-    """A rectangle of half sides ``w`` and ``h`` around (x, y), with rounded corners if asked."""
-    r = min(radius, w, h)
-    corners = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]], float)
-    if r <= 0:
-        return np.asarray(corners * (w, h) + (x, y))
-    arcs = []
-    for index, corner in enumerate(corners):
-        theta = np.pi / 2 * index + np.linspace(0, np.pi / 2, 6)
-        arcs.append(corner * (w - r, h - r) + r * np.stack([np.cos(theta), np.sin(theta)], -1))
-    return np.asarray(np.concatenate(arcs) + np.array([x, y]))
-
-
-def polygon(
-    sides: int, radius: float = 1.0, x: float = 0.0, y: float = 0.0, angle: float = 0.0
-) -> Outline:
-    """A regular polygon with corners at ``radius``."""
-    theta = angle + np.arange(sides) * 2 * np.pi / sides
-    return np.stack([x + radius * np.cos(theta), y + radius * np.sin(theta)], -1)
-
-
-def wavy(rng: Rng, outline: Outline, amount: float, lowest: int = 2, highest: int = 7) -> Outline:
-    """The outline with its radius modulated smoothly by about ``amount`` (relative)."""
-    theta = np.arctan2(outline[:, 1], outline[:, 0])
-    wobble = np.zeros(len(outline))
-    for k in range(lowest, highest):
-        wobble += rng.normal() / k * np.cos(k * theta + rng.uniform(0, 2 * np.pi))
-    return np.asarray(outline * (1 + amount * wobble)[:, None])
-
-
-def toothed(
-    teeth: int, root: float, tip: float = 1.0, duty: float = 0.5, slope: float = 0.3
-) -> Outline:
-    """A gear-like outline: ``teeth`` trapezoids between the radii ``root`` and ``tip``."""
-    half, edge = duty / 2, slope * min(duty, 1 - duty) / 2
-    step = np.array([-half - edge, -half + edge, half - edge, half + edge])
-    theta = (np.arange(teeth)[:, None] + step).ravel() * 2 * np.pi / teeth
-    r = np.tile([root, tip, tip, root], teeth)
-    return np.stack([r * np.cos(theta), r * np.sin(theta)], -1)
-
-
-def ribbon(path: Outline, width: ArrayLike) -> Outline:
-    """The outline of a band of half width ``width`` (number or one a point) along a path."""
-    along = np.gradient(path, axis=0)
-    normal = np.stack([-along[:, 1], along[:, 0]], -1)
-    normal /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
-    half = np.broadcast_to(np.asarray(width, float), len(path))[:, None]
-    return np.concatenate([path + normal * half, (path - normal * half)[::-1]])
-
-
-def sausage(path: Outline, radius: float) -> Outline:
-    """The outline of a round-ended tube of one radius along a path."""
-
-    def cap(point: Outline, direction: Outline) -> Outline:
-        start = np.arctan2(direction[1], direction[0]) + np.pi / 2
-        theta = start - np.linspace(0, np.pi, 10)
-        return np.asarray(point + radius * np.stack([np.cos(theta), np.sin(theta)], -1))
-
-    sides = ribbon(path, radius)
-    half = len(path)
-    return np.concatenate(
-        [
-            sides[:half],
-            cap(path[-1], path[-1] - path[-2]),
-            sides[half:],
-            cap(path[0], path[0] - path[1]),
-        ]
-    )
-
-
-def moved(
-    outline: Outline, x: float = 0.0, y: float = 0.0, angle: float = 0.0, scale: float = 1.0
-) -> Outline:
-    """The outline scaled, then turned by ``angle``, then shifted."""
-    c, s = np.cos(angle) * scale, np.sin(angle) * scale
-    return np.asarray(outline @ np.array([[c, s], [-s, c]]) + (x, y))
-
-
-def put(outline: Outline, at: ArrayLike, angle: float = 0.0, scale: float = 1.0) -> Outline:
-    """The outline scaled and turned, with its origin at the point ``at``."""
-    x, y = np.asarray(at, float)
-    return moved(outline, float(x), float(y), angle, scale)
-
-
-def copies(outline: Outline, places: ArrayLike) -> list[Outline]:
-    """The same outline at each of ``places`` ``(n, 2)``."""
-    return list(outline[None] + np.asarray(places, float)[:, None])
-
-
-@dataclass(frozen=True)
-class Finish:
-    """How a surface looks.
-
-    Attributes:
-        colour: base colour ``(3,)`` in [0, 1].
-        texture: any of ``grain cast mottle brushed speckle``, with strengths of tone and bump.
-        gloss: strength of the highlight.
-        shine: exponent of the highlight; larger is smaller and sharper.
-        ambient: fraction of the light which comes from everywhere.
-        mirror: strength of reflected surroundings (polished metal, wet plastic).
-    """
-
-    colour: Field
-    texture: tuple[tuple[str, float, float], ...] = ()
-    gloss: float = 0.15
-    shine: float = 20.0
-    ambient: float = 0.4
-    mirror: float = 0.0
-
-
-def metal(rng: Rng, value: tuple[float, float] = (0.3, 0.75), tinted: float = 0.2) -> Finish:
-    """Steel, aluminium, and sometimes brass, copper or blackened metal in a random condition."""
-    shade = noise.metal_colour(rng, value)
-    if rng.random() < tinted:
-        shade = noise.colour(rng, (18, 50), (0.25, 0.6), (0.45, 0.85))
-    kind = str(rng.choice(["brushed", "cast", "grain", "mottle"]))
-    return Finish(
-        shade,
-        (
-            (kind, rng.uniform(0.01, 0.09), rng.uniform(0, 0.25)),
-            ("mottle", rng.uniform(0, 0.06), 0.0),
-        ),
-        rng.uniform(0.1, 0.6),
-        rng.uniform(8, 60),
-        rng.uniform(0.2, 0.6),
-        rng.uniform(0.05, 0.5),
-    )
-
-
-def plastic(rng: Rng, shade: Field | None = None) -> Finish:
-    """Smooth or matt plastic, rubber or paint; of a random colour (often grey) by default."""
-    if shade is None:
-        shade = noise.colour(
-            rng, (0, 360), (0, 0.8) if rng.random() < 0.6 else (0, 0.08), (0.08, 0.95)
-        )
-    return Finish(
-        np.asarray(shade, np.float32),
-        (
-            ("grain", rng.uniform(0, 0.03), rng.uniform(0, 0.08)),
-            ("mottle", rng.uniform(0, 0.04), 0.0),
-        ),
-        rng.uniform(0.02, 0.5),
-        rng.uniform(6, 80),
-        rng.uniform(0.35, 0.7),
-        rng.uniform(0, 0.12),
-    )
-
-
-def rough(rng: Rng, shade: Field, tone: float = 0.08, bump: float = 0.35) -> Finish:
-    """A matt, irregular, natural surface of one colour."""
-    return Finish(
-        np.asarray(shade, np.float32),
-        (
-            ("cast", tone * rng.uniform(0.5, 1.5), bump * rng.uniform(0.4, 1.4)),
-            ("mottle", tone * rng.uniform(0.5, 1.5), 0.0),
-        ),
-        rng.uniform(0, 0.12),
-        rng.uniform(4, 16),
-        rng.uniform(0.3, 0.6),
-    )
-
-
-def ground(rng: Rng, size: int) -> Field:
-    """What lies behind an object: dark, bright, coloured, woven, brushed or mottled."""
-    kind = rng.choice(
-        ["dark", "bright", "plain", "woven", "brushed", "mottled", "grain"],
-        p=[0.25, 0.17, 0.2, 0.06, 0.1, 0.1, 0.12],
-    )
-    if kind == "dark":
-        shade = noise.colour(rng, (0, 360), (0, 0.3), (0.01, 0.14))
-    elif kind == "bright":
-        shade = noise.colour(rng, (0, 360), (0, 0.08), (0.78, 0.99))
-    else:
-        shade = noise.colour(
-            rng, (0, 360), (0, 0.6) if rng.random() < 0.4 else (0, 0.1), (0.12, 0.9)
-        )
-    tone = noise.smooth(rng, size, size * rng.uniform(0.5, 1.2)) * rng.uniform(0, 0.07)
-    if kind == "woven":
-        pitch, x = rng.uniform(0.4, 1.6), np.arange(size, dtype=np.float32)
-        weave = np.sin(x * pitch)[None] * np.sin(x * pitch * rng.uniform(0.8, 1.25))[:, None]
-        tone += weave * rng.uniform(0.05, 0.15)
-    elif kind == "brushed":
-        tone += noise.streaks(
-            rng, size, rng.uniform(30, 200), rng.uniform(1, 3), rng.uniform(0, np.pi)
-        ) * rng.uniform(0.02, 0.1)
-    elif kind == "mottled":
-        tone += noise.fractal(rng, size, rng.uniform(10, 90), 4, 0.6) * rng.uniform(0.03, 0.14)
-    elif kind == "grain":
-        tone += noise.smooth(rng, size, rng.uniform(1.5, 3)) * rng.uniform(0.03, 0.12)
-    return noise.tint(1 + tone, shade)
 
 
 def _softened(height: Field, sigma: float) -> Field:
@@ -465,15 +252,7 @@ class Canvas:
         tone: Field | float = 1.0
         height: Field | None = None if rise is None else rise[box]
         if rise is None and (dome or bevel):
-            distance = self.depth(box, inside, fixed)
-            half = min(float(distance.max()), self.size) + 0.5
-            top = half if dome else max(abs(bevel) * self.scale, 1.2)
-            np.minimum(distance, top, out=distance)
-            rest = 1 - distance * (1 / top)
-            lift = np.float32(top * (dome or np.sign(bevel)))
-            sharp = cv2.sqrt(np.maximum(1 - rest * rest, 0)) * lift
-            soft = 0.6 + (0.1 * top if dome else 0.04 * top)
-            height = _softened(sharp, soft)
+            height = self._rounded(self.depth(box, inside, fixed), dome, bevel)
         for kind, strength, bump in finish.texture:
             if strength < 0.004 and bump < 0.01:
                 continue
@@ -497,17 +276,33 @@ class Canvas:
         weight = cover.astype(np.float32) * np.float32(opacity / 255)
         self.mix(box, np.asarray(cv2.merge(channels), np.float32), weight)
         self.region[box] |= inside
-        if label and apart:
-            names = np.zeros(cover.shape, np.int32)
-            for points in fixed[: len(each)]:
-                self.count += 1
-                cv2.fillPoly(names, [points], self.count, cv2.LINE_8, 4)
-            inside &= names > 0
-            np.copyto(self.parts[box], names, where=inside)
-        elif label:
+        if label:
+            self._label(box, inside, fixed[: len(each)] if apart else ())
+        return box
+
+    def _rounded(self, distance: Field, dome: float, bevel: float) -> Field:
+        """Heights in pixels from the distance to the outline: a dome over all of it, or a rounded edge."""
+        half = min(float(distance.max()), self.size) + 0.5
+        top = half if dome else max(abs(bevel) * self.scale, 1.2)
+        np.minimum(distance, top, out=distance)
+        rest = 1 - distance * (1 / top)
+        lift = np.float32(top * (dome or np.sign(bevel)))
+        sharp = cv2.sqrt(np.maximum(1 - rest * rest, 0)) * lift
+        return _softened(sharp, 0.6 + (0.1 * top if dome else 0.04 * top))
+
+    def _label(
+        self, box: Box, inside: NDArray[np.bool_], apart: Sequence[NDArray[np.int32]]
+    ) -> None:
+        """Number what was drawn as one new part, or each outline of `apart` as one."""
+        if not apart:
             self.count += 1
             np.copyto(self.parts[box], self.count, where=inside)
-        return box
+            return
+        names = np.zeros(inside.shape, np.int32)
+        for points in apart:
+            self.count += 1
+            cv2.fillPoly(names, [points], self.count, cv2.LINE_8, 4)
+        np.copyto(self.parts[box], names, where=inside & (names > 0))
 
     def depth(
         self, box: Box, inside: NDArray[np.bool_], fixed: Sequence[NDArray[np.int32]]
@@ -647,19 +442,3 @@ class Canvas:
             family,
             grain,
         )
-
-
-_SYLLABLES = (
-    *("LOT", "EXP", "500", "X4", "mg", "A12", "7B", "IC", "0204", "CE", "NO"),
-    *("STM", "PCA", "25", "ML", "V2", "R47", "SN", "19-03", "TI", "N4148"),
-)
-
-
-def words(rng: Rng, least: int = 1, most: int = 2) -> str:
-    """A short print such as those found on parts and packages."""
-    return " ".join(str(rng.choice(_SYLLABLES)) for _ in range(int(rng.integers(least, most + 1))))
-
-
-def noun(rng: Rng, *names: str) -> str:
-    """One of several names for the same thing; the first one most often."""
-    return names[0] if rng.random() < 0.6 else str(rng.choice(names))

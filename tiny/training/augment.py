@@ -46,20 +46,7 @@ def random_crop(
     Returns:
         float32 (size, size, 3) in [0, 1] and uint8 (size, size).
     """
-    full = image.shape[0]
-    side = round(full * rng.uniform(*scale))
-    x, y = (int(v) for v in rng.integers(0, full - side + 1, 2))
-    spots = np.flatnonzero(defect_map[::4, ::4])
-    if len(spots) and rng.random() < 0.6:  # most windows show what is to be learned
-        row, column = divmod(int(spots[rng.integers(len(spots))]), len(range(0, full, 4)))
-        low, high = side // 8, side - side // 8
-        x = int(np.clip(4 * column - rng.integers(low, high), 0, full - side))
-        y = int(np.clip(4 * row - rng.integers(low, high), 0, full - side))
-    window = np.s_[y : y + side, x : x + side]
-    squeeze = 1.0 if rng.random() < 0.6 else float(rng.uniform(0.5, 1.0))
-    if squeeze < 1.0:  # pipelines squeeze images that are not square
-        keep = max(8, int(side * squeeze))
-        window = np.s_[y : y + keep, x : x + side]
+    side, window = _window(rng, defect_map, scale)
     method = cv2.INTER_AREA if side > 1.3 * size else cv2.INTER_LINEAR
     picture = cv2.resize(image[window], (size, size), interpolation=method)
     labels = cv2.resize(defect_map[window], (size, size), interpolation=cv2.INTER_NEAREST)
@@ -83,6 +70,25 @@ def random_crop(
         picture, labels = picture[:, ::-1], labels[:, ::-1]
     light = jitter(rng, np.ascontiguousarray(picture))
     return light, np.ascontiguousarray(labels)
+
+
+def _window(
+    rng: np.random.Generator, defect_map: NDArray[np.uint8], scale: tuple[float, float]
+) -> tuple[int, tuple[slice, slice]]:
+    """Width of a random window in pixels, and its rows and columns; most windows show what is to be learned."""
+    full = defect_map.shape[0]
+    side = round(full * rng.uniform(*scale))
+    x, y = (int(v) for v in rng.integers(0, full - side + 1, 2))
+    spots = np.flatnonzero(defect_map[::4, ::4])
+    if len(spots) and rng.random() < 0.6:
+        row, column = divmod(int(spots[rng.integers(len(spots))]), len(range(0, full, 4)))
+        low, high = side // 8, side - side // 8
+        x = int(np.clip(4 * column - rng.integers(low, high), 0, full - side))
+        y = int(np.clip(4 * row - rng.integers(low, high), 0, full - side))
+    squeeze = 1.0 if rng.random() < 0.6 else float(rng.uniform(0.5, 1.0))
+    # Frames that do not keep the aspect squeeze images that are not square.
+    rows = max(8, int(side * squeeze)) if squeeze < 1.0 else side
+    return side, np.s_[y : y + rows, x : x + side]
 
 
 def random_colour(rng: np.random.Generator) -> NDArray[np.float32]:

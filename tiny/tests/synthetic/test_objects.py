@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tiny.synthetic.finishes import Finish
 from tiny.synthetic.objects import OBJECTS
-from tiny.synthetic.shapes import Canvas, Finish, copies, ellipse, rectangle
+from tiny.synthetic.outlines import copies, ellipse, rectangle
+from tiny.synthetic.shapes import Canvas
 
 SIZE = 128
 FAMILIES = sorted(OBJECTS)

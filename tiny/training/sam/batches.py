@@ -121,6 +121,47 @@ def make_batch(
     Raises:
         ZsasError: The images show nothing that a prompt could ask for.
     """
+    crops, wanted = _draw_crops(rng, images, first, recipe, side, batch)
+    room = (recipe.frame - side) // PATCH
+    place = (int(rng.integers(room + 1)), int(rng.integers(room + 1)))
+    offset = np.array(place, np.float32) * PATCH
+    half = max(1, recipe.per_image // 2)
+    most = int(rng.choice([1, 1, 2, 3, 5, 8]))
+    covers: list[list[NDArray[np.float32]]] = [[], []]
+    true_boxes: list[list[NDArray[np.float32]]] = [[], []]
+    points, boxes = [], []
+    for targets in wanted:
+        for group in (0, 1):
+            for target in prompts.choose_targets(rng, targets, half):
+                cover = prompts.soft_cells(target.mask)
+                box = prompts.tight_box(target.mask)
+                covers[group].append(cover)
+                true_boxes[group].append(box)
+                if group:
+                    boxes.append(prompts.jitter_box(rng, box, side))
+                else:
+                    points.append(_click_prompt(rng, target, cover, most))
+    xy, labels = prompts.pad_points(points)
+    maps, segments = zip(*(dense_targets(crop) for crop in crops), strict=True)
+    shift = np.tile(offset, 2)
+    owner = torch.arange(batch).repeat_interleave(half)
+    return Batch(
+        normalise(crops),
+        place,
+        torch.from_numpy(np.stack(maps)),
+        torch.from_numpy(np.stack(segments)),
+        torch.cat([owner, owner]),
+        torch.from_numpy(np.stack(covers[0] + covers[1])),
+        (torch.from_numpy(xy + offset), torch.from_numpy(labels)),
+        torch.from_numpy(np.stack(boxes) + shift),
+        torch.from_numpy(np.stack(true_boxes[0] + true_boxes[1]) + shift),
+    )
+
+
+def _draw_crops(
+    rng: np.random.Generator, images: Images, first: int, recipe: Recipe, side: int, batch: int
+) -> tuple[list[Crop], list[list[Target]]]:
+    """Crops that show something to ask for, and what; see `make_batch`."""
     crops: list[Crop] = []
     wanted: list[list[Target]] = []
     for _ in range(30):
@@ -147,43 +188,17 @@ def make_batch(
         raise ZsasError(
             "The images show no parts and no defects to learn from: make them with both."
         )
-    room = (recipe.frame - side) // PATCH
-    place = (int(rng.integers(room + 1)), int(rng.integers(room + 1)))
-    offset = np.array(place, np.float32) * PATCH
-    half = max(1, recipe.per_image // 2)
-    most = int(rng.choice([1, 1, 2, 3, 5, 8]))
-    covers: list[list[NDArray[np.float32]]] = [[], []]
-    true_boxes: list[list[NDArray[np.float32]]] = [[], []]
-    points, boxes = [], []
-    for targets in wanted:
-        for group in (0, 1):
-            for target in prompts.choose_targets(rng, targets, half):
-                cover = prompts.soft_cells(target.mask)
-                box = prompts.tight_box(target.mask)
-                covers[group].append(cover)
-                true_boxes[group].append(box)
-                if group:
-                    boxes.append(prompts.jitter_box(rng, box, side))
-                elif most > 1 and target.kind == "defect" and rng.random() < 0.75:
-                    ups = int(rng.integers(1, most))
-                    downs = int(rng.integers(0, most - ups + 1))
-                    points.append(prompts.map_prompts(rng, cover, ups, downs))
-                else:
-                    ups = int(rng.integers(1, min(most, 3) + 1))
-                    downs = int(rng.integers(0, min(3, most - ups) + 1))
-                    points.append(prompts.clicks(rng, target.mask, ups, downs))
-    xy, labels = prompts.pad_points(points)
-    maps, segments = zip(*(dense_targets(crop) for crop in crops), strict=True)
-    shift = np.tile(offset, 2)
-    owner = torch.arange(batch).repeat_interleave(half)
-    return Batch(
-        normalise(crops),
-        place,
-        torch.from_numpy(np.stack(maps)),
-        torch.from_numpy(np.stack(segments)),
-        torch.cat([owner, owner]),
-        torch.from_numpy(np.stack(covers[0] + covers[1])),
-        (torch.from_numpy(xy + offset), torch.from_numpy(labels)),
-        torch.from_numpy(np.stack(boxes) + shift),
-        torch.from_numpy(np.stack(true_boxes[0] + true_boxes[1]) + shift),
-    )
+    return crops, wanted
+
+
+def _click_prompt(
+    rng: np.random.Generator, target: Target, cover: NDArray[np.float32], most: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Points on and off a target: as an anomaly map gives them for most defects, else as a person clicks."""
+    if most > 1 and target.kind == "defect" and rng.random() < 0.75:
+        ups = int(rng.integers(1, most))
+        downs = int(rng.integers(0, most - ups + 1))
+        return prompts.map_prompts(rng, cover, ups, downs)
+    ups = int(rng.integers(1, min(most, 3) + 1))
+    downs = int(rng.integers(0, min(3, most - ups) + 1))
+    return prompts.clicks(rng, target.mask, ups, downs)

@@ -82,14 +82,7 @@ def make_crop(
         donor: uint8 (T, T, 3), another image that blind damage may take its material from.
     """
     if rng is None:
-        scaled = cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
-        return Crop(
-            np.asarray(scaled, np.uint8),
-            _resize_labels(np.asarray(parts), side),
-            _components(_resize_labels(np.asarray(mask) != 0, side)),
-            side,
-            side,
-        )
+        return _whole(image, mask, parts, side)
     low, high = (0.62, 1.45) if side < frame else (0.85, 1.35)
     size = max(side, int(frame * np.exp(rng.uniform(np.log(low), np.log(high)))))
     # Cut in the source, then scale: the work is that of the crop, not of the whole image.
@@ -130,6 +123,23 @@ def make_crop(
         labels[height:], labels[:, width:] = 0, 0
         found[height:], found[:, width:] = 0, 0
     return Crop(rgb, labels, _components(found), height, width)
+
+
+def _whole(
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_] | NDArray[np.uint8],
+    parts: NDArray[np.integer],
+    side: int,
+) -> Crop:
+    """All of an image at `side` pixels, for measuring."""
+    scaled = cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
+    return Crop(
+        np.asarray(scaled, np.uint8),
+        _resize_labels(np.asarray(parts), side),
+        _components(_resize_labels(np.asarray(mask) != 0, side)),
+        side,
+        side,
+    )
 
 
 def _resize_labels(labels: NDArray[np.generic], side: int) -> NDArray[np.int32]:

@@ -25,7 +25,6 @@ from tiny.synthetic.defects.common import (
     CloseUp,
     Mask,
     Rng,
-    as_defect,
     blur,
     contrast,
     log_uniform,
@@ -38,6 +37,7 @@ from tiny.synthetic.defects.common import (
     turning,
     walk,
 )
+from tiny.synthetic.defects.painting import as_defect
 from tiny.synthetic.objects import OBJECTS
 from tiny.synthetic.surface import Surface
 from tiny.synthetic.textures import TEXTURES

@@ -241,6 +241,7 @@ class Canvas:
         Returns:
             The box drawn in, or None if all of it lies outside the picture.
         """
+        # Over 60 lines with its arguments' docs; each step works on the fields of the one before.
         each = [outlines] if isinstance(outlines, np.ndarray) else list(outlines)
         made = self.stencil([*each, *holes])
         if made is None:

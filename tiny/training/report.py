@@ -41,7 +41,7 @@ FIGURES = (
 )
 
 
-def made_set(root: Path, held_out: bool, per_category: int) -> Path:
+def synthetic_set(root: Path, held_out: bool, per_category: int) -> Path:
     """Write synthetic images of seen families with new seeds, or of families and defect types never trained on."""
     return write_once(
         root,
@@ -64,6 +64,20 @@ def cascade_table(name: str, results: dict[str, Any]) -> list[str]:
         cells = [row["mean"].get(key) for _, key in FIGURES]
         text = " | ".join("–" if cell is None else f"{100 * cell:.1f}" for cell in cells)
         lines.append(f"| {row['name']} | {text} |")
+    return lines
+
+
+def category_table(results: dict[str, Any]) -> list[str]:
+    """The last condition as Markdown, a row a category."""
+    lines = [
+        "",
+        "| category | pixel AUROC | pixel F1-max | image AUROC |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for category, row in results["table"][-1]["categories"].items():
+        cells = (row["pixel_auroc"], row["pixel_f1_max"], row["image_auroc"])
+        text = " | ".join("–" if c is None else f"{100 * c:.1f}" for c in cells)
+        lines.append(f"| {category} | {text} |")
     return lines
 
 
@@ -194,10 +208,8 @@ def write_report(
     choice = ModelChoice(model["preset"], model.get("clip"), model.get("sam"), adapter)
     lines, everything = ["# The tiny models, measured"], {}
     sets = {
-        "made, held-out seeds": made_set(out / "seeds", False, per_category),
-        "made, held-out families and defect_types": made_set(
-            out / "families", True, 4 * per_category
-        ),
+        "held-out seeds": synthetic_set(out / "seeds", False, per_category),
+        "held-out families and defect types": made_set(out / "families", True, 4 * per_category),
         **{root.name: root for root in roots},
     }
     for name, root in sets.items():
@@ -206,20 +218,12 @@ def write_report(
         everything[name] = results["table"]
         lines += cascade_table(name, results)
         if root in roots:
-            lines += [
-                "",
-                "| category | pixel AUROC | pixel F1-max | image AUROC |",
-                "| --- | ---: | ---: | ---: |",
-            ]
-            for category, row in results["table"][-1]["categories"].items():
-                cells = (row["pixel_auroc"], row["pixel_f1_max"], row["image_auroc"])
-                text = " | ".join("–" if c is None else f"{100 * c:.1f}" for c in cells)
-                lines.append(f"| {category} | {text} |")
+            lines += category_table(results)
     segmenter = Segmenter.from_preset(**model)
     for title, measured in (
         ("Small SAM alone: IoU of the best of three masks", sam_alone(segmenter, targets_count)),
         ("Words: map on defects minus map on normal pixels", words(segmenter, words_count)),
-        ("Words: map on defects of one defect_type", defect_types(segmenter, words_count)),
+        ("Words: map on defects of one type", defect_types(segmenter, words_count)),
     ):
         everything[title] = measured
         lines += [f"\n### {title}\n", "| | |", "| --- | ---: |"]

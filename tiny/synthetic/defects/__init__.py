@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tiny.synthetic.defects import form, marks, matter
-from tiny.synthetic.defects.common import Defect, as_defect
+from tiny.synthetic.defects.common import Defect
 from tiny.synthetic.defects.normals import HARD_NORMALS
+from tiny.synthetic.defects.painting import as_defect
 
 DEFECTS: dict[str, Defect] = {
     "bent": as_defect(form.bent, large=True),

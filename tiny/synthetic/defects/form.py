@@ -9,7 +9,6 @@ from tiny.synthetic.defects.common import (
     Array,
     Rng,
     Surface,
-    backdrop,
     blob,
     blur,
     contrast,
@@ -31,6 +30,7 @@ from tiny.synthetic.defects.common import (
     turning,
     warp,
 )
+from tiny.synthetic.defects.painting import backdrop
 
 
 def hole(rng: Rng, surface: Surface, gain: float) -> tuple[Array, Array]:

@@ -88,13 +88,7 @@ def make_crop(
     # Cut in the source, then scale: the work is that of the crop, not of the whole image.
     source = image.shape[0]
     cut = max(8, min(source, round(side * source / size)))
-    x, y = (int(v) for v in rng.integers(0, source - cut + 1, 2))
-    hits = np.flatnonzero(mask)
-    if len(hits) and rng.random() < 0.8:
-        hy, hx = divmod(int(hits[rng.integers(len(hits))]), source)
-        x = int(np.clip(hx - rng.integers(cut // 8, cut - cut // 8), 0, source - cut))
-        y = int(np.clip(hy - rng.integers(cut // 8, cut - cut // 8), 0, source - cut))
-    window = np.s_[y : y + cut, x : x + cut]
+    window = _window(rng, mask, cut)
     turn, flip = int(rng.integers(4)), bool(rng.random() < 0.5)
 
     def oriented(array: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -140,6 +134,20 @@ def _whole(
         side,
         side,
     )
+
+
+def _window(
+    rng: np.random.Generator, mask: NDArray[np.bool_] | NDArray[np.uint8], cut: int
+) -> tuple[slice, slice]:
+    """A random square of `cut` pixels; most show a defect where there is one."""
+    source = mask.shape[0]
+    x, y = (int(v) for v in rng.integers(0, source - cut + 1, 2))
+    hits = np.flatnonzero(mask)
+    if len(hits) and rng.random() < 0.8:
+        hy, hx = divmod(int(hits[rng.integers(len(hits))]), source)
+        x = int(np.clip(hx - rng.integers(cut // 8, cut - cut // 8), 0, source - cut))
+        y = int(np.clip(hy - rng.integers(cut // 8, cut - cut // 8), 0, source - cut))
+    return np.s_[y : y + cut, x : x + cut]
 
 
 def _resize_labels(labels: NDArray[np.generic], side: int) -> NDArray[np.int32]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiny.synthetic import scene
-from tiny.synthetic.dataset import write_once
+from tiny.synthetic.dataset import write_once, write_proxies_once
 from tiny.synthetic.defects import PHRASES
 from zsas import Segmenter, Settings
 from zsas.backbones.text import TEMPLATES
@@ -30,6 +30,9 @@ from zsas.prompts import Prompt
 
 SEED = 7_000_000
 """Seed of the images measured on; no training uses it."""
+
+FEW_CATEGORIES = 12
+"""Sets with fewer get a row a category."""
 
 FIGURES = (
     ("pixel AUROC", "pixel_auroc"),
@@ -194,7 +197,8 @@ def write_report(
 
     Args:
         out: Folder of the report.
-        per_category: Synthetic images a family of the seen ones, four times as many of the held-out ones.
+        per_category: Synthetic images a family of the seen ones, four times as many of the held-out ones and twice as
+            many a kind of proxies.
         targets_count: Synthetic images for SAM alone.
         words_count: Synthetic images for what words do.
         roots: Folders of photographs.
@@ -209,7 +213,12 @@ def write_report(
     lines, everything = ["# The tiny models, measured"], {}
     sets = {
         "held-out seeds": synthetic_set(out / "seeds", False, per_category),
-        "held-out families and defect types": made_set(out / "families", True, 4 * per_category),
+        "held-out families and defect types": synthetic_set(
+            out / "families", True, 4 * per_category
+        ),
+        "proxies of photographs": write_proxies_once(
+            out / "proxies", seed=SEED, per_category=2 * per_category
+        ),
         **{root.name: root for root in roots},
     }
     for name, root in sets.items():
@@ -217,7 +226,7 @@ def write_report(
         results = measure_and_report(data, conditions, out / name.replace(" ", "-"), choice)
         everything[name] = results["table"]
         lines += cascade_table(name, results)
-        if root in roots:
+        if len(results["categories"]) < FEW_CATEGORIES:
             lines += category_table(results)
     segmenter = Segmenter.from_preset(**model)
     for title, measured in (

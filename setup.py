@@ -8,6 +8,6 @@ setup(
     package_data={
         "zsas": ["py.typed", "prompts.json", "weights/**/*"],
         "zsas.examples": ["*"],
-        "zsas.ui": ["*.css", "*.js", "*.html"],
+        "zsas.ui": ["static/*"],
     },
 )

@@ -301,21 +301,23 @@ def test_a_mask_around_a_faint_region_stays_faint(photo):
     assert asked.score_map.max() > 0.5  # what a person points at needs no agreement
 
 
-HOTTEST = Settings(threshold=0.9, threshold_mode="quantile")
+HOTTEST = Settings(threshold=0.9, threshold_mode="quantile", unsure_band=0.5)
 ANOTHER = {
     "system": "vv", "refiner": "none", "object_name": "nut", "resolution": 256, "blur": 20.0,
     "threshold": 0.8, "threshold_mode": "otsu", "k_positive": 5, "k_negative": 5,
     "negatives": False, "spacing": 5.0, "spacing_mode": "distance", "similarity": "nearest",
     "kernel_shape": "cross", "kernel_size": 151, "reference_size": 100, "prompting": "joint",
     "max_regions": 1, "steps": 1, "min_overlap": 0.0, "fusion": "map", "fusion_weight": 0.9,
-    "image_weight": 1.0, "verdict_threshold": 0.0,
+    "image_weight": 1.0, "verdict_threshold": 0.0, "unsure_band": 0.0, "unsure_as": "normal",
 }  # fmt: skip
 
 
 def shown(result):
     layers = [vars(layer).values() for stage in result.stages for layer in stage.layers]
     arrays = [x for layer in layers for x in layer if isinstance(x, np.ndarray)]
-    verdict = np.array([result.image_score, result.anomalous])
+    verdict = np.array(
+        [result.image_score, result.anomalous, result.ok, result.verdict == "unsure"]
+    )
     return [result.score_map, result.mask, result.points.xy, verdict, *arrays]
 
 

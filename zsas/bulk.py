@@ -155,6 +155,11 @@ class Row:
         return asdict(self)
 
     @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong, for a machine that knows no third answer; a failed image is not counted here."""
+        return bool(self.error) or bool(json.loads(self.result).get("ok", not self.anomalous))
+
+    @property
     def sentence(self) -> str:
         """The verdict in a sentence, or the error."""
         return self.error or json.loads(self.result)["sentence"]

@@ -70,6 +70,13 @@ def save(
     return {name: path for name, (path, _) in files.items()}
 
 
+def report(results: Any, path: str | Path) -> Path:
+    """One HTML file for people; see `zsas.report.report`."""
+    from zsas.report import report as write
+
+    return write(results, path)
+
+
 def json_bytes(result: Result) -> bytes:
     """`result.json`, UTF-8."""
     text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)

@@ -38,6 +38,7 @@ class Region:
         area: Pixels.
         score: The highest value of the score map in the region, [0, 1].
         rle: COCO run-length code of the region alone: {"size": [H, W], "counts": str}.
+        rejected: Whether a person said that nothing is wrong there (`zsas.review`).
     """
 
     id: int
@@ -45,6 +46,7 @@ class Region:
     area: int
     score: float
     rle: Mapping[str, Any]
+    rejected: bool = False
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -58,6 +60,7 @@ class Region:
             "box": list(self.box),
             "area": self.area,
             "score": _number(self.score),
+            "rejected": self.rejected,
             "rle": dict(self.rle),
         }
 
@@ -82,6 +85,7 @@ class Result:
         timings: Seconds: "encode" the localizer's encoder and "sam" SAM's, 0 where the encoding was there already, and
             each stage by name.
         input: What was read: format, page, bits, and what a person should know of them.
+        persons_verdict: The verdict of a person who looked at it (`zsas.review`), "" where nobody did.
     """
 
     image: NDArray[np.uint8]
@@ -98,22 +102,38 @@ class Result:
     versions: Mapping[str, str]
     timings: Mapping[str, float]
     input: ReadInfo | None = None
+    persons_verdict: Literal["", "normal", "anomalous"] = ""
 
     @property
     def anomalous(self) -> bool:
-        """Whether the image score reaches the limit."""
+        """Whether the image score reaches the limit; no band and no person changes it."""
         return self.image_score >= self.settings.verdict_threshold
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict in one word."""
-        return "anomalous" if self.anomalous else "normal"
+        """The verdict in one word: a person's where there is one; unsure where the score lies in the band."""
+        settings = self.settings
+        return self.persons_verdict or verdict_of(
+            self.image_score, settings.verdict_threshold, settings.unsure_band
+        )
+
+    @property
+    def decided_by(self) -> Literal["system", "person"]:
+        """Who gave the verdict."""
+        return "person" if self.persons_verdict else "system"
+
+    @property
+    def ok(self) -> bool:
+        """The verdict for a machine that knows no third answer: `unsure_as` says what unsure counts as."""
+        verdict = self.settings.unsure_as if self.verdict == "unsure" else self.verdict
+        return verdict == "normal"
 
     @property
     def sentence(self) -> str:
         """The verdict as a sentence: the score, the limit and what was found."""
         score, limit = self.score_and_limit
-        return f"{self.verdict.capitalize()}: score {score}, limit {limit}, {self.found}."
+        by = " by a person" if self.persons_verdict else ""
+        return f"{self.verdict.capitalize()}{by}: score {score}, limit {limit}, {self.found}."
 
     @property
     def score_and_limit(self) -> tuple[str, str]:
@@ -126,10 +146,15 @@ class Result:
     @property
     def found(self) -> str:
         """What was found, in words: regions, or why there are none."""
-        count = len(self.regions)
+        rejected = sum(region.rejected for region in self.regions)
+        count = len(self.regions) - rejected
+        more = f", {rejected} rejected" if rejected else ""
         regions = f"{count} region{'' if count == 1 else 's'}"
         if count:
-            return regions if self.anomalous else f"{regions} marked, too weak for the verdict"
+            weak = self.verdict == "normal"
+            return f"{regions} marked, too weak for the verdict{more}" if weak else regions + more
+        if rejected:
+            return f"no region left, {rejected} rejected"
         region = self.stage("region_and_ring")
         marked = region is not None and region.mask is not None and region.mask.any()
         return "no region left in the mask" if marked else "nothing above the marking level"
@@ -145,6 +170,10 @@ class Result:
             "format": FORMAT,
             "verdict": self.verdict,
             "anomalous": bool(self.anomalous),
+            "ok": self.ok,
+            "decided_by": self.decided_by,
+            "limit": _number(self.settings.verdict_threshold),
+            "unsure_band": _number(self.settings.unsure_band),
             "sentence": self.sentence,
             "image_score": _number(self.image_score),
             "width": width,
@@ -175,6 +204,13 @@ class Result:
             "versions": dict(self.versions),
             "timings": {name: _number(seconds) for name, seconds in self.timings.items()},
         }
+
+
+def verdict_of(score: float, limit: float, band: float) -> Verdict:
+    """The verdict on an image score: unsure less than `band` away from the limit, on either side."""
+    if abs(score - limit) < band:
+        return "unsure"
+    return "anomalous" if score >= limit else "normal"
 
 
 def find_regions(mask: NDArray[np.bool_], score_map: NDArray[np.float32]) -> tuple[Region, ...]:

@@ -127,12 +127,12 @@ def test_a_real_mcp_client_finds_and_calls_the_tool(served: Served, photo_file: 
 
 @pytest.mark.parametrize("which", ["python", "mcp", "curl"])
 def test_the_snippets_of_the_page_run(which: str, served: Served, photo_file: Path) -> None:
-    python, curl, configuration, mcp, _ = snippets.filled(served.url)
-    assert json.loads(configuration)["mcpServers"]["zsas"]["url"].startswith(served.url)
+    code = snippets.filled(served.url, "tiny", {"threshold": 0.4, "object_name": "plate"})
+    assert json.loads(code["mcp"])["mcpServers"]["zsas"]["url"].startswith(served.url)
     command = {
-        "python": [sys.executable, "-c", python],
-        "mcp": [sys.executable, "-c", mcp],
-        "curl": ["bash", "-ec", curl],
+        "python": [sys.executable, "-c", code["python"]],
+        "mcp": [sys.executable, "-c", code["mcp_python"]],
+        "curl": ["bash", "-ec", code["curl"]],
     }
     done = subprocess.run(
         command[which],

@@ -184,7 +184,7 @@ def test_the_line_is_bounded_and_says_so(served: Served) -> None:
         path = upload(client, png(photo(77)))
         answers = [
             client.post("/gradio_api/call/v2/segment", json={"image": file(path)})
-            for _ in range(server.LINE + 8)
+            for _ in range(server.LINE + 20)
         ]
         slow.seconds = 0.0
         refused = [answer for answer in answers if answer.status_code == 503]
@@ -198,61 +198,70 @@ def test_the_line_is_bounded_and_says_so(served: Served) -> None:
                 )
 
 
-def test_closing_the_tab_cancels_the_work(served: Served) -> None:
+def call(client: httpx.Client, served: Served, name: str, data: dict[str, Any]) -> Any:
+    """Call a function of the page as its script does."""
+    page = next(part for part in served.blocks.blocks.values() if part.elem_id == "zs-app")
+    answer = client.post(
+        "/gradio_api/component_server",
+        json={
+            "data": data,
+            "component_id": page._id,
+            "fn_name": name,
+            "session_hash": secrets.token_hex(5),
+        },
+    )
+    answer.raise_for_status()
+    return answer.json()
+
+
+def test_closing_the_tab_cancels_the_work(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zsas.ui.visitor.HEARD_WITHIN", 0.5)
     slow = served.segmenters["tiny"]
-    slow.stage_seconds, finished = 0.5, slow.finished
+    slow.stage_seconds, finished = 0.4, slow.finished
     try:
         with httpx.Client(base_url=served.url, timeout=LONG) as client:
-            _open_and_leave(client, served)
-        time.sleep(
-            5 * slow.stage_seconds + 2
-        )  # as long as the whole run would have taken, and more
+            token = call(client, served, "page_hello", {})["token"]
+            path = upload(client, png(photo(401)))
+            opening = {"name": "open_upload", "data": {"path": path}}
+            assert call(client, served, "page_act", {**opening, "token": token, "seen": 0})["busy"]
+        time.sleep(8 * slow.stage_seconds + 1)
         assert slow.finished == finished
     finally:
         slow.stage_seconds = 0.02
 
 
-def test_a_closed_tab_leaves_nothing_heavy_behind(served: Served) -> None:
-    holder = served.blocks.state_holder
+def test_the_page_opens_nothing_but_uploads(served: Served) -> None:
     with httpx.Client(base_url=served.url, timeout=LONG) as client:
-        session = _open_and_leave(client, served)
-        assert holder.session_data[session].config_values
-        with client.stream("GET", f"/gradio_api/heartbeat/{session}") as alive:
-            next(alive.iter_lines())
-    for _ in range(
-        3600
-    ):  # gradio notices a closed tab at its next heartbeat, on a busy machine late
-        if not holder.session_data[session].config_values:
-            break
-        time.sleep(0.05)
-    assert not holder.session_data[session].config_values
+        token = call(client, served, "page_hello", {})["token"]
+        for path in SECRETS:
+            given = {"token": token, "name": "open_upload", "data": {"path": path}, "seen": 0}
+            answer = call(client, served, "page_act", given)
+            assert "not an uploaded file" in answer["problem"]
+        for address in (
+            "/zsas/get/nobody/mask.png",
+            f"/zsas/get/{token}/mask.png",
+            f"/zsas/get/{token}/..%2fapp.py",
+            "/zsas/image/nothing.jpg",
+            "/zsas/tile/nothing/0/0/0.jpg",
+            f"/zsas/thumb/{token}/0.jpg",
+        ):
+            assert client.get(address).status_code == 404, address
 
 
-def _open_and_leave(client: httpx.Client, served: Served) -> str:
-    """Do what a browser does on opening a link to an example, and leave in the middle of it; the session's id."""
-    session = secrets.token_hex(5)
-    functions = {fn.name: fn._id for fn in served.blocks.fns.values()}
-    arrived = client.post(
-        "/gradio_api/run/predict",
-        json={"data": [None], "fn_index": functions["_follow"], "session_hash": session},
-        params={"example": "two-spots"},
-    )
-    arrived.raise_for_status()
-    values = arrived.json()["data"]
-    knobs = values[-len(Settings().to_dict()) :]
-    client.post(
-        "/gradio_api/queue/join",
-        json={
-            "data": [None, "tiny", False, *knobs],
-            "fn_index": functions["_run"],
-            "session_hash": session,
-        },
-    ).raise_for_status()
-    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as stream:
-        for line in stream.iter_lines():
-            if "process_generating" in line:
-                break
-    return session
+def test_a_batch_from_code_lets_a_single_image_go_first(served: Served) -> None:
+    slow = served.segmenters["tiny"]
+    slow.seconds, before = 0.6, served.encoded
+    try:
+        with httpx.Client(base_url=served.url, timeout=LONG) as client:
+            paths = [file(upload(client, png(photo(500 + i)), f"{i}.png")) for i in range(12)]
+            started = client.post("/gradio_api/call/v2/batch", json={"files": paths}).json()
+            time.sleep(0.5)
+            event, _ = ask(client, "segment", {"image": file(upload(client, png(photo(520))))})
+            assert event == "complete"
+            assert served.encoded < before + len(paths)
+            assert client.get(f"/gradio_api/call/batch/{started['event_id']}").text
+    finally:
+        slow.seconds = 0.0
 
 
 @pytest.mark.parametrize(

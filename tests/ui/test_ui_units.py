@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import json
 import os
@@ -33,16 +32,42 @@ from zsas.errors import ZsasError
 from zsas.images import load_image, read_mask
 from zsas.result import find_regions
 from zsas.settings import Settings, all_settings
-from zsas.ui import batch, controls, drawing, export, gpu, screen, views
+from zsas.ui import batch, controls, drawer, drawing, export, gpu, screen, views
 from zsas.ui.engine import Engine
+from zsas.ui.events.image import show
+from zsas.ui.events.site import Site, act
+from zsas.ui.events.visit import hello
 from zsas.ui.examples import Examples
-from zsas.ui.visitor import MOST, Session, Visits
+from zsas.ui.line import Line
+from zsas.ui.visitor import MOST, View, Visitor, Visitors
 
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.setattr(gpu, "SEGMENTERS", {})
     return Engine(lambda preset: FakeSegmenter(preset), "tiny")
+
+
+@pytest.fixture
+def site(engine: Engine, tmp_path: Path) -> Site:
+    return Site(engine, Examples(tmp_path))
+
+
+def opened(site: Site, image: np.ndarray) -> Visitor:
+    """A visitor who has opened an image and waited for its result."""
+    visitor = site.visitors.known(hello(site, "", "")["token"])
+    assert visitor is not None
+    show(site, visitor, View(site.engine.keep_image(image), "part"))
+    return settled(visitor)
+
+
+def settled(visitor: Visitor) -> Visitor:
+    """The visitor when nothing runs for them any more."""
+    for _ in range(2000):
+        if not visitor.running:
+            return visitor
+        time.sleep(0.01)
+    raise AssertionError("it still runs")
 
 
 # Settings in the address
@@ -88,12 +113,16 @@ def test_a_wrong_parameter_is_left_out_with_a_sentence(query: dict[str, str]) ->
     assert value in refused[0]
 
 
-def test_there_is_a_control_for_each_knob_with_its_own_range() -> None:
+def test_there_is_a_control_for_each_setting_with_its_own_range() -> None:
+    text = drawer.drawer(Settings())
     for setting in all_settings():
-        component = controls.control(setting)
-        assert component.value == setting.default
-        if setting.low is not None:
-            assert (component.minimum, component.maximum) == (setting.low, setting.high)
+        if setting.name in Settings().used() and setting.name not in drawer.ELSEWHERE:
+            assert f'name="{setting.name}"' in text
+            if setting.low is not None:
+                assert f'min="{setting.low:g}" max="{setting.high:g}"' in text
+    assert "All " in text
+    assert 'data-name="threshold"' not in text
+    assert 'data-name="threshold"' in drawer.drawer(Settings(threshold=0.3))
 
 
 # Clicks
@@ -114,18 +143,20 @@ def test_a_click_adds_a_point_or_removes_the_one_below_it(
     then: tuple[int, int, str] | None,
     left: tuple[tuple[int, int, int], ...],
 ) -> None:
-    session = screen.click(Session(), (240, 320), *first)
+    view = screen.click(View(), (240, 320), *first)
     if then:
-        session = screen.click(session, (240, 320), *then)
-    assert session.clicks == left
+        view = screen.click(view, (240, 320), *then)
+    assert view.now.clicks == left
 
 
-def test_undo_walks_back_through_clicks() -> None:
-    one = screen.click(Session(), (240, 320), 10, 10, "plus")
+def test_undo_walks_back_and_redo_forward() -> None:
+    one = screen.click(View(), (240, 320), 10, 10, "plus")
     two = screen.click(one, (240, 320), 200, 100, "minus")
-    assert two.undone().clicks == one.clicks
-    assert two.undone().undone().clicks == ()
-    assert two.undone().undone().undone().clicks == ()
+    assert two.undone().now == one.now
+    assert two.undone().undone().now.clicks == ()
+    assert two.undone().undone().undone().now.clicks == ()
+    assert two.undone().redone().now == two.now
+    assert screen.click(two.undone(), (240, 320), 5, 5, "plus").future == ()
 
 
 def test_points_of_an_address_are_read_and_nonsense_is_left_out() -> None:
@@ -138,39 +169,91 @@ def test_points_of_an_address_are_read_and_nonsense_is_left_out() -> None:
 # What is shared
 
 
-def test_a_session_holds_keys_and_no_arrays(engine: Engine) -> None:
-    session = Session(image=engine.keep_image(photo(1)))
-    assert all(isinstance(value, (str, tuple)) for value in dataclasses.asdict(session).values())
-
-
-def test_a_decision_never_encodes_and_an_encoding_is_made_once(engine: Engine) -> None:
-    session = Session(image=engine.keep_image(photo(1)))
-    screens = list(screen.run(engine, session, "tiny", Settings(), False))
-    assert "Anomalous" in screens[-1].verdict
-    screen.decide_again(engine, session, "tiny", Settings(threshold=0.9), False)
-    again = Session(image=engine.keep_image(photo(1)))
-    list(screen.run(engine, again, "tiny", Settings(), False))
-    assert engine.segmenter("tiny").encoded == 1
-
-
-def test_an_image_is_encoded_once_however_small_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decision_never_encodes_and_an_image_is_encoded_once_however_small_the_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(gpu, "SEGMENTERS", {})
     fake = FakeSegmenter()
-    engine = Engine(lambda preset: fake, "tiny", budget=1)
-    session = Session(image=engine.keep_image(photo(1)))
-    list(screen.run(engine, session, "tiny", Settings(), False))
-    again = screen.decide_again(engine, session, "tiny", Settings(threshold=0.9), False)
-    assert "zs-meter" in again.verdict
+    site = Site(Engine(lambda preset: fake, "tiny", budget=1), Examples(tmp_path))
+    visitor = opened(site, photo(1))
+    assert "zs-meter" in visitor.screen["zs-verdict"]
+    act(site, visitor.token, "change", {"name": "threshold", "value": 0.9}, 0)
+    act(site, visitor.token, "click", {"x": 5, "y": 5, "action": "plus"}, 0)
+    assert 'data-click="0"' in settled(visitor).screen["zs-viewer"]
     assert fake.encoded == 1
 
 
-def test_each_stage_is_shown_as_soon_as_it_exists(engine: Engine) -> None:
-    session = Session(image=engine.keep_image(photo(1)))
-    shown = [
-        one.gallery.count("data-stage=")
-        for one in screen.run(engine, session, "tiny", Settings(), False)
-    ]
-    assert shown == [0, 0, 1, 2, 3, 4, 5, 6, 7, 8]
+def test_each_stage_is_shown_as_soon_as_it_exists(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[int] = []
+    show_parts = Visitor.show
+
+    def count(self: Visitor, parts: dict[str, Any]) -> None:
+        if "zs-strip" in parts:
+            shown.append(parts["zs-strip"].count("data-stage="))
+        show_parts(self, parts)
+
+    monkeypatch.setattr(Visitor, "show", count)
+    opened(site, photo(1))
+    assert sorted(set(shown)) == list(range(9))
+    assert shown == sorted(shown)
+
+
+def test_a_problem_is_a_sentence_and_what_is_shown_stays(site: Site) -> None:
+    visitor = opened(site, photo(1))
+    before = dict(visitor.screen)
+    answer = act(site, visitor.token, "change", {"name": "threshold", "value": 7}, visitor.news)
+    assert "threshold is 7" in answer["problem"]
+    assert answer["parts"] == {}
+    assert visitor.screen == before
+    assert "cannot do" in act(site, visitor.token, "no such thing", {}, 0)["problem"]
+    assert act(site, "nobody", "stop", {}, 0) == {"gone": True}
+
+
+def test_a_tab_is_told_only_what_changed(site: Site) -> None:
+    visitor = opened(site, photo(1))
+    answer = act(site, visitor.token, "verdict", {"verdict": "normal"}, visitor.news)
+    assert {"zs-verdict", "state"} <= set(answer["parts"])
+    assert not {"zs-strip", "zs-scale", "zs-drawer-body"} & set(answer["parts"])
+    assert "by a person" in answer["parts"]["zs-verdict"]
+
+
+def test_a_reload_finds_the_visitor_and_a_link_makes_a_new_one(site: Site) -> None:
+    visitor = opened(site, photo(1))
+    assert hello(site, visitor.token, "")["token"] == visitor.token
+    assert hello(site, visitor.token, "?threshold=0.3")["token"] != visitor.token
+    assert hello(site, "gone", "")["token"] not in ("gone", visitor.token)
+
+
+def test_single_images_go_before_batches_and_the_waiting_are_told() -> None:
+    line = Line()
+    order: list[str] = []
+    began = threading.Event()
+
+    def stand(kind: Any, name: str, seconds: float = 0.0) -> None:
+        with line.turn(kind):
+            began.set()
+            order.append(name)
+            time.sleep(seconds)
+
+    with ThreadPoolExecutor(8) as pool:
+        pool.submit(stand, "batch", "first of the batch", 0.3)
+        began.wait()
+        pool.submit(stand, "batch", "second of the batch")
+        time.sleep(0.05)
+        with line.place("image") as place:
+            assert not place.first(0.01)
+            assert "one photo of a batch ahead, about" in place.words()
+            assert place.first(5)
+            order.append("image")
+    assert order == ["first of the batch", "image", "second of the batch"]
+
+
+def test_a_full_line_says_so() -> None:
+    line = Line(most=1)
+    with line.turn("image"), line.place("image"), pytest.raises(ZsasError, match="line is full"):
+        line.place("image").__enter__()
 
 
 def test_the_caches_stay_within_their_budget() -> None:
@@ -187,9 +270,11 @@ def test_the_caches_stay_within_their_budget() -> None:
     gpu.SEGMENTERS.clear()
 
 
-def test_a_photo_that_was_let_go_is_asked_for_again(engine: Engine) -> None:
-    screens = list(screen.run(engine, Session(image="gone"), "tiny", Settings(), False))
-    assert "open it again" in screens[-1].verdict
+def test_a_photo_that_was_let_go_is_asked_for_again(site: Site) -> None:
+    visitor = opened(site, photo(1))
+    visitor.view = View("gone", "part")
+    act(site, visitor.token, "rerun", {}, 0)
+    assert "open it again" in settled(visitor).screen["zs-verdict"]
 
 
 def test_an_unreachable_default_falls_back_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,19 +292,18 @@ def test_an_unreachable_default_falls_back_and_says_so(monkeypatch: pytest.Monke
     assert engine.status == "The preset paper cannot be had. Running tiny instead."
 
 
-def test_all_events_of_a_visitor_share_one_visit() -> None:
-    visits = Visits()
-    with ThreadPoolExecutor(8) as events:
-        found = list(events.map(visits.of, ["a", "b"] * 200))
-    assert len({id(visit) for visit in found}) == 2
-    visit = visits.of("a")
-    unwanted = visit.unwanted()
+def test_visitors_are_known_by_their_tokens_and_the_oldest_are_forgotten() -> None:
+    visitors = Visitors()
+    first = visitors.new("tiny")
+    assert visitors.known(first.token) is first
+    unwanted = first.unwanted()
     assert not unwanted()
-    visit.turn_to()
+    first.turn_to()
     assert unwanted()
-    for number in range(MOST):
-        visits.of(str(number))
-    assert visits.of("a") is not visit
+    for _ in range(MOST):
+        visitors.new("tiny")
+    assert len(visitors) <= MOST
+    assert visitors.known(first.token) is None
 
 
 def test_on_a_zerogpu_models_load_in_the_main_thread_and_encodings_leave_the_gpu(
@@ -269,16 +353,14 @@ def test_the_border_of_a_mask_is_drawn_in_pixels_of_the_photo() -> None:
 
 
 def test_names_from_outside_cannot_carry_markup() -> None:
-    progress = batch.Progress((batch.Line("<img src=x>", error="<b>no</b>"),), 1)
-    assert "<img" not in batch.table(progress)
     assert "<script" not in views.sorry("<script>")
+    assert "<img" not in drawer.drawer(Settings(object_name="<img src=x>"))
 
 
-def test_every_picture_has_words_for_those_who_cannot_see_it(engine: Engine) -> None:
-    session = Session(image=engine.keep_image(photo(1)))
-    last = list(screen.run(engine, session, "tiny", Settings(), False))[-1]
-    for text in (last.gallery, last.viewer):
-        for picture in re.findall(r"<svg[^>]*>", text):
+def test_every_picture_has_words_for_those_who_cannot_see_it(site: Site) -> None:
+    visitor = opened(site, photo(1))
+    for part in ("zs-viewer", "zs-strip"):
+        for picture in re.findall(r"<svg[^>]*>", visitor.screen[part]):
             assert re.search(r'aria-label="[^"]{10,}"', picture)
 
 
@@ -363,7 +445,6 @@ def test_a_batch_can_be_stopped_while_it_unpacks(tmp_path: Path, engine: Engine)
     path = packed(tmp_path / "p.zip", ("a.png", png(photo(2))), ("b.png", png(photo(3))))
     steps = list(cancellable(batch.run(engine, [path], "tiny", Settings()), lambda: True))
     assert steps == [batch.Progress((), 1, stopped=True)]
-    assert "Cancelled" in batch.table(steps[0])
 
 
 def test_unpacked_photos_do_not_outlive_the_batch(tmp_path: Path, engine: Engine) -> None:
@@ -544,13 +625,41 @@ def test_the_front_matter_of_the_readme_is_valid() -> None:
     assert Image.open(ROOT / "docs" / "page.png").width >= 1200
 
 
-def test_the_verdict_says_all_that_the_result_says() -> None:
-    result = make_result(image_score=0.2)
-    assert result.found == "1 region marked, too weak for the verdict"
-    text = views.verdict(result)
-    assert "1 region marked, too weak for the verdict" in text
-    assert "<h2>" in text
-    assert "Normal</h2>" in text
+@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("limit", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("marked", [True, False])
+def test_no_settings_give_a_verdict_that_contradicts_itself(
+    threshold: float, limit: float, marked: bool
+) -> None:
+    changes: dict[str, Any] = {} if marked else {"regions": (), "mask": np.zeros((60, 80), bool)}
+    settings = Settings(threshold=threshold, verdict_threshold=limit)
+    result = make_result(image_score=0.5, settings=settings, **changes)
+    text = views.verdict(result, View())
+    if result.verdict == "normal" and marked:
+        assert "Each is too weak for the verdict" in text
+    if result.verdict != "normal" and not marked:
+        assert "Anomalous as a whole, but nothing is marked" in text or result.verdict == "unsure"
+        assert "threshold" not in views.found(result)
+    assert result.verdict.capitalize() in text
+    assert "at or above the limit" in text or "below the limit" in text
+
+
+def test_the_map_that_shows_more_than_is_marked_suggests_a_level() -> None:
+    result = make_result(settings=Settings(threshold=0.7, verdict_threshold=0.5))
+    assert views.suggested_level(result) is not None
+    assert views.suggested_level(make_result(image_score=0.1)) is None
+
+
+def test_specks_are_folded_and_sizes_are_fractions_of_the_photo() -> None:
+    mask = np.zeros((1000, 1000), bool)
+    mask[100:200, 100:200] = True
+    mask[500:503, 500:503] = mask[700:702, 700:704] = True
+    result = make_result(1000, 1000, mask=mask, regions=find_regions(mask, mask.astype(np.float32)))
+    text = views.findings(result)
+    assert "+ 2 specks" in text
+    assert "1.0 %" in text
+    assert views.found(result) == "1 finding and 2 specks."
+    assert drawing.marked_regions(result.regions, mask.shape).count("<text") == 1
 
 
 def test_a_region_is_outlined_where_it_is() -> None:

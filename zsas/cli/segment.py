@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import nullcontext, redirect_stdout
 from enum import StrEnum
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from zsas.bulk import Output, Row, Work
     from zsas.distributed.ray import Cluster
     from zsas.models import ModelChoice
+    from zsas.report import Entry
 
 
 class FormatName(StrEnum):
@@ -81,9 +83,19 @@ def segment(
             show_default="by the file",
         ),
     ] = 0,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write one HTML file for people, with all images; it opens with a double click.",
+            metavar="FILE",
+            dir_okay=False,
+        ),
+    ] = None,
     fail_on: Annotated[
         Finding | None,
-        typer.Option(help="End with exit code 1 where an image is anomalous, for scripts."),
+        typer.Option(
+            help="End with exit code 1 where an image is anomalous, for scripts; --unsure-as says what unsure is."
+        ),
     ] = None,
 ) -> None:
     """Find what is wrong on images and write masks, score maps and results.
@@ -93,8 +105,10 @@ def segment(
     and a row of the Parquet files in DIR/results/. The same command goes on where a killed one
     stopped.
     """
-    if out is None and not json:
-        raise typer.BadParameter("say where the results go with --out DIR, or ask for --json")
+    if out is None and not json and report is None:
+        raise typer.BadParameter(
+            "say where the results go with --out DIR, or ask for --json or --report"
+        )
     if out is None and stages:
         raise typer.BadParameter("--stages writes pictures: say where with --out DIR")
     if out is None and cluster is not None:
@@ -112,9 +126,21 @@ def segment(
     work = prepare(images, output, settings, choice, reading)
     rows = _rows(work, settings, choice, output, batch, cluster)
     stdout = sys.stdout
+    entries: list[Entry] = []
     # Ray tells of a worker's death on stdout, which belongs to the results.
     with redirect_stdout(sys.stderr) if cluster is not None else nullcontext():
-        failed, anomalous = _report(rows, len(work.jobs), json=json, out=out, stdout=stdout)
+        failed, anomalous = _report(
+            _kept(rows, work, entries, out) if report else rows,
+            len(work.jobs),
+            json=json,
+            out=out,
+            stdout=stdout,
+        )
+    if report is not None:
+        from zsas.files import write_whole
+        from zsas.report import report_html
+
+        write_whole(report, report_html(entries).encode())
     if work.scan.left_out:
         print(work.scan.sentence, file=sys.stderr)
     if failed or work.scan.unreadable:
@@ -151,17 +177,33 @@ def _rows(
     yield from work.keep(examine(segmenter, work.left, settings, output, batch))
 
 
+def _kept(rows: Iterator[Row], work: Work, entries: list[Entry], out: Path | None) -> Iterator[Row]:
+    """The rows, each of which becomes an entry of the report on its way."""
+    from zsas.bulk import read_job
+    from zsas.report import Entry
+
+    jobs = {job.image: job for job in work.jobs}
+    for row in rows:
+        if row.error:
+            entries.append(Entry.failed(row.image, row.error))
+        else:
+            image = read_job(jobs[row.image]).pixels
+            score = out / row.name / "score.png" if out is not None else None
+            entries.append(Entry.stored(row.image, loads(row.result), image, score))
+        yield row
+
+
 def _report(
     rows: Iterator[Row], total: int, *, json: bool, out: Path | None, stdout: TextIO
 ) -> tuple[int, int]:
-    """Print each row as it comes, with a bar on stderr for several; counts failures and anomalous images."""
+    """Print each row as it comes, with a bar on stderr for several; counts failures and images that are not OK."""
     done = failed = anomalous = 0
     bar = progress_bar() if total > 1 else None
     with bar or nullcontext():
         task = bar.add_task("Segmenting", total=total) if bar else None
         for row in rows:
             done += 1
-            anomalous += bool(row.anomalous)
+            anomalous += not row.ok
             if row.error:
                 failed += 1
                 complain(row.error, bar)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,19 @@ class VerdictSettings(SettingsGroup, key="verdict", title="Verdict"):
         low=0.0,
         high=1.0,
         step=0.01,
+    )
+    unsure_band: float = setting(
+        0.05,
+        "Unsure within",
+        'How near to the limit a score is called "unsure", on either side; 0 knows only two answers.',
+        low=0.0,
+        high=0.5,
+        step=0.01,
+    )
+    unsure_as: Literal["anomalous", "normal"] = setting(
+        "anomalous",
+        "Unsure counts as",
+        "What an unsure verdict is for exit codes and machines that need a yes or a no.",
     )
 
 

@@ -11,7 +11,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from zsas.export import save
 from zsas.images import ReadImage, read_image
 from zsas.result import Result
 from zsas.settings import Settings
-from zsas.ui import export, gpu
+from zsas.ui import export
 from zsas.ui.engine import Engine
 
 MAX_FILES = 500
@@ -77,12 +76,15 @@ class Progress:
     stopped: bool = False
 
 
-def unpack(paths: Sequence[str | Path], folder: Path) -> list[tuple[str, Path | None, str]]:
+def unpack(
+    paths: Sequence[str | Path], folder: Path, most: int = MAX_FILES
+) -> list[tuple[str, Path | None, str]]:
     """The files to look at: uploads, with each ZIP replaced by what is in it.
 
     Args:
         paths: Uploaded files.
         folder: Where ZIPs are unpacked, each member under a number of its own.
+        most: How many files there may be.
 
     Returns:
         (name to show, file or None, why there is none).
@@ -94,14 +96,14 @@ def unpack(paths: Sequence[str | Path], folder: Path) -> list[tuple[str, Path | 
     found: list[tuple[str, Path | None, str]] = []
     room = MAX_UNPACKED
     for path in map(Path, paths):
-        _check_count(len(found) + 1)
+        _check_count(len(found) + 1, most)
         if not zipfile.is_zipfile(path):
             found.append((path.name, path, ""))
             continue
         try:
             with zipfile.ZipFile(path) as archive:
                 members = [member for member in archive.infolist() if _is_wanted(member)]
-                _check_count(len(found) + len(members))
+                _check_count(len(found) + len(members), most)
                 for member in members:
                     target = folder / f"{len(found):04d}"
                     size, trouble = _extract(archive, member, target, room)
@@ -116,11 +118,9 @@ def unpack(paths: Sequence[str | Path], folder: Path) -> list[tuple[str, Path | 
     return found
 
 
-def _check_count(files: int) -> None:
-    if files > MAX_FILES:
-        raise ZsasError(
-            f"A batch holds at most {MAX_FILES} files; split it, or use the command line."
-        )
+def _check_count(files: int, most: int) -> None:
+    if files > most:
+        raise ZsasError(f"A batch holds at most {most} files; split it, or use the command line.")
 
 
 def _is_wanted(member: zipfile.ZipInfo) -> bool:
@@ -190,7 +190,7 @@ def run(
                 yield Progress(tuple(lines), len(files))
         except Cancelled:
             stopped = True
-    _write_summary(inside, lines, annotations)
+    write_summary(inside, lines, annotations)
     archive = export.zip_folder(inside, folder / "zsas-results.zip") if lines else None
     yield Progress(tuple(lines), len(files), archive, stopped)
 
@@ -213,7 +213,7 @@ def _decider(
 ) -> Callable[[list[ReadImage]], list[Result]]:
     def decide(images: list[ReadImage]) -> list[Result]:
         # Not kept in the engine: nobody comes back to it, and the photos that others look at would have to go.
-        encodings = [gpu.encode(preset, image, settings) for image in images]
+        encodings = [engine.encode_apart(preset, image, settings, "batch") for image in images]
         return [engine.decide(preset, encoding, settings) for encoding in encodings]
 
     return decide
@@ -231,7 +231,8 @@ def _line(name: str, result: Result, stem: str) -> Line:
     )
 
 
-def _write_summary(folder: Path, lines: Sequence[Line], annotations: Annotations) -> None:
+def write_summary(folder: Path, lines: Sequence[Line], annotations: Annotations) -> None:
+    """Write `results.csv`, `results.json`, `coco.json` and `label_studio.json`."""
     with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -250,38 +251,3 @@ def _write_summary(folder: Path, lines: Sequence[Line], annotations: Annotations
         ("label_studio.json", annotations.label_studio()),
     ):
         (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def table(progress: Progress) -> str:
-    """The state of a batch as HTML: a bar, counts in words, and the table."""
-    done, total = len(progress.lines), progress.total
-    bad = sum(bool(line.error) for line in progress.lines)
-    anomalous = sum(line.verdict == "anomalous" for line in progress.lines)
-    words = f"{done} of {total} done"
-    if progress.stopped or progress.archive is not None:
-        share = f"Cancelled: {words}" if progress.stopped else f"{total} done"
-        words = (
-            f"{share}: {anomalous} anomalous, {done - anomalous - bad} normal, {bad} not readable"
-        )
-    rows = []
-    for line in progress.lines:
-        if line.error:
-            rows.append(
-                f'<tr class="zs-failed"><th scope="row">{escape(line.file)}</th>'
-                f'<td colspan="4"><b>✕ </b>{escape(line.error)}</td></tr>'
-            )
-            continue
-        icon = "▲" if line.verdict == "anomalous" else "✓"
-        rows.append(
-            f'<tr><th scope="row">{escape(line.file)}</th>'
-            f'<td><b class="zs-{line.verdict}">{icon} {line.verdict}</b></td>'
-            f"<td>{line.score:.2f}</td><td>{line.regions}</td><td>{line.anomalous_px:,}</td></tr>"
-        )
-    return (
-        f'<div class="zs-batch"><p role="status">{words}</p>'
-        f'<progress value="{done}" max="{total}" aria-label="{words}"></progress>'
-        '<div class="zs-scroll" tabindex="0" role="region" aria-label="Results of all files"><table class="zs-table">'
-        '<thead><tr><th scope="col">File</th><th scope="col">Verdict</th><th scope="col">Score</th>'
-        f'<th scope="col">Regions</th><th scope="col">Area, px</th></tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div></div>"
-    )

@@ -1,6 +1,6 @@
-"""The photo with its marks as SVG: sharp at any size, a few kilobytes, and text for those who cannot see it.
+"""The image with its marks as SVG: sharp at any size, a few kilobytes, and text for those who cannot see it.
 
-The photo itself is sent once, as an `<image>` with the id `zs-photo`; everything else refers to it. Coordinates are
+The image itself is sent once, as an `<image>` with the id `zs-photo`; everything else refers to it. Coordinates are
 pixels of the original photo, so that nothing has to be converted.
 """
 
@@ -22,6 +22,11 @@ from zsas.stages import Area, Boxes, HeatMap, Layer, PointMarks, Stage
 
 PHOTO_SIDE = 1280
 MAP_SIDE = 320
+TILE = 512
+ROOT = "zsas:/"
+"""Stands for the server's address, which only the browser knows."""
+SPECK = 1e-4
+"""Regions of a smaller fraction of the image are listed apart, and not numbered on it."""
 NUMBERED = 12
 """Regions beyond these are outlined without a number on the photo."""
 
@@ -29,7 +34,8 @@ NUMBERED = 12
 def data_uri(picture: NDArray[np.uint8], kind: str = "png") -> str:
     """A picture as `data:` URI; uint8 RGB or grey; kind "png" or "jpeg"."""
     if picture.ndim == 3:
-        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        order = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
+        picture = np.asarray(cv2.cvtColor(picture, order), np.uint8)
     options = [cv2.IMWRITE_JPEG_QUALITY, 90] if kind == "jpeg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
     data = cv2.imencode(".jpg" if kind == "jpeg" else ".png", picture, options)[1]
     return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
@@ -45,14 +51,37 @@ def shrink(picture: NDArray[Any], side: int) -> NDArray[Any]:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-def photo(image: NDArray[np.uint8]) -> str:
-    """The invisible drawing that holds the photo and the hatching for all others on the page."""
+def base(image: NDArray[np.uint8]) -> bytes:
+    """The image as the page shows it unzoomed, JPEG bytes, longest side at most `PHOTO_SIDE`."""
+    return jpeg(shrink(image, PHOTO_SIDE))
+
+
+def jpeg(picture: NDArray[np.uint8], quality: int = 90) -> bytes:
+    """JPEG bytes of uint8 RGB."""
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def tile(image: NDArray[np.uint8], level: int, column: int, row: int) -> bytes | None:
+    """One tile of the image at 1 / 2^level of its size, JPEG bytes; None where there is none."""
+    side = TILE << level
+    height, width = image.shape[:2]
+    x, y = column * side, row * side
+    if not (0 <= x < width and 0 <= y < height and 0 <= level < 16):
+        return None
+    part = image[y : y + side, x : x + side]
+    size = (max(1, part.shape[1] >> level), max(1, part.shape[0] >> level))
+    return jpeg(np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8))
+
+
+def holder(key: str, image: NDArray[np.uint8]) -> str:
+    """The invisible drawing that holds the image and the hatching for all others on the page."""
     height, width = image.shape[:2]
     step = max(height, width) / 90
-    uri = data_uri(shrink(image, PHOTO_SIDE), "jpeg")
     return (
         '<svg class="zs-holder" aria-hidden="true" width="0" height="0"><defs>'
-        f'<image id="zs-photo" href="{uri}" width="{width}" height="{height}" preserveAspectRatio="none"/>'
+        f'<image id="zs-photo" href="{ROOT}image/{key}.jpg" width="{width}" height="{height}" '
+        'preserveAspectRatio="none"/>'
         f'<pattern id="zs-hatch" width="{step:.1f}" height="{step:.1f}" patternUnits="userSpaceOnUse" '
         f'patternTransform="rotate(45)"><rect width="{step / 2:.1f}" height="{step:.1f}" class="zs-hatch"/>'
         "</pattern></defs></svg>"
@@ -79,38 +108,42 @@ def drawing(shape: Sequence[int], label: str, parts: Iterable[str], extra: str =
 PHOTO = '<use href="#zs-photo"/>'
 
 
-def heat(
-    values: NDArray[np.float32], *, scaled: bool = False, name: str = "", css: str = "zs-heat"
-) -> str:
-    """A heat map laid over the photo.
+def heat(values: NDArray[np.float32], *, scaled: bool = False, level: float = 0.5) -> str:
+    """A heat map laid over the image: transparent where the map is 0, half so at the marking level.
 
     Args:
         values: float32, shape = (H, W), [0, 1].
         scaled: Colours stretched from the map's own minimum to its maximum.
-        name: Id, so that others can refer to it.
-        css: Class.
+        level: The marking level.
     """
     height, width = values.shape
+    small = shrink(values, MAP_SIDE)
     low, high = scale_of(values, scaled)
-    uri = data_uri(draw.heat_map(shrink(values, MAP_SIDE), low, high))
-    identity = f'id="{name}" ' if name else ""
-    return f'<image {identity}class="{css}" href="{uri}" width="{width}" height="{height}" preserveAspectRatio="none"/>'
+    colours = draw.heat_map(small, low, high)
+    middle = max(level - low, 0.1) if scaled else max(level, 0.1)
+    opacity = np.clip((small - (low if scaled else 0.0)) / (2 * middle), 0, 1)
+    pixels = np.dstack([colours, np.rint(235 * opacity).astype(np.uint8)])
+    return (
+        f'<image class="zs-heat" href="{data_uri(pixels)}" width="{width}" height="{height}" '
+        'preserveAspectRatio="none"/>'
+    )
+
+
+def grey(values: NDArray[np.float32]) -> str:
+    """The map as a small grey picture, from which the browser reads values: 255 is 1."""
+    small = shrink(values, MAP_SIDE)
+    return data_uri(np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8))
+
+
+def ramp() -> str:
+    """The heat map's colours as a CSS gradient from 0 to 1."""
+    colours = draw.heat_map(np.linspace(0, 1, 12, dtype=np.float32)[None])[0]
+    return f"linear-gradient(90deg,{','.join(f'rgb({r},{g},{b})' for r, g, b in colours.tolist())})"
 
 
 def scale_of(values: NDArray[np.float32], scaled: bool) -> tuple[float, float]:
     """The values of the darkest and the brightest colour."""
     return (float(values.min()), float(values.max())) if scaled else (0.0, 1.0)
-
-
-def colour_bar(low: float = 0.0, high: float = 1.0, *, scaled: bool = False) -> str:
-    """The colour scale with its end values, as HTML."""
-    ramp = draw.heat_map(np.linspace(0, 1, 12, dtype=np.float32)[None])[0]
-    stops = ",".join(f"rgb({r},{g},{b})" for r, g, b in ramp.tolist())
-    words = "scaled to this photo" if scaled else "fixed scale"
-    return (
-        f'<div class="zs-bar"><span>{low:.2f}</span><i style="background:linear-gradient(90deg,{stops})"></i>'
-        f"<span>{high:.2f}</span><em>{words}</em></div>"
-    )
 
 
 def path_of(mask: NDArray[np.bool_], corner: tuple[int, int] = (0, 0), side: int = 0) -> str:
@@ -147,39 +180,52 @@ def area(
     )
 
 
+def is_speck(region: Region, shape: Sequence[int]) -> bool:
+    """Whether a region is too small to be a finding of its own."""
+    return region.area < SPECK * shape[0] * shape[1]
+
+
 def marked_regions(regions: Sequence[Region], shape: Sequence[int]) -> str:
-    """Each region as an outlined area with its number, so that a row of the table can light it up."""
-    size = max(shape[:2]) / 28
-    pieces = []
+    """Each region as an outlined area; findings have a number beside them with a line to their middle."""
+    size = max(shape[:2]) / 42
+    pieces, tags = [], []
+    taken: list[tuple[float, float]] = []
     for region in regions:
         x0, y0, x1, y1 = region.box
-        # Cut out: the rest of a large photo would cost more than the region.
+        # Cut out: the rest of a large image would cost more than the region.
         inside = region.mask[y0:y1, x0:x1]
-        outlined = area(inside, corner=(x0, y0), side=max(shape[:2]))
-        number = ""
-        if region.id <= NUMBERED:
-            x, y = _place_of_number(inside, region.box, shape, size)
-            number = f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:.1f}">{region.id}</text>'
-        pieces.append(f'<g class="zs-region" data-region="{region.id}">{outlined}{number}</g>')
-    return "".join(pieces)
+        css = "zs-mask zs-rejected" if region.rejected else "zs-mask"
+        outlined = area(inside, css, corner=(x0, y0), side=max(shape[:2]))
+        pieces.append(f'<g class="zs-region" data-region="{region.id}">{outlined}</g>')
+        if region.id <= NUMBERED and not is_speck(region, shape):
+            x, y = _beside(region.box, shape, size, taken)
+            taken.append((x, y))
+            middle = f'x2="{(x0 + x1) / 2:.1f}" y2="{(y0 + y1) / 2:.1f}"'
+            tags.append(
+                f'<g class="zs-tag" data-region="{region.id}"><line x1="{x:.1f}" y1="{y:.1f}" {middle}/>'
+                f'<g transform="translate({x:.1f} {y:.1f})"><g class="zs-fixed"><circle r="{size * 0.75:.1f}"/>'
+                f'<text font-size="{size:.1f}">{region.id}</text></g></g></g>'
+            )
+    return "".join(pieces + tags)
 
 
-def _place_of_number(
-    mask: NDArray[np.bool_], box: tuple[int, int, int, int], shape: Sequence[int], size: float
+def _beside(
+    box: tuple[int, int, int, int],
+    shape: Sequence[int],
+    size: float,
+    taken: Sequence[tuple[float, float]],
 ) -> tuple[float, float]:
-    """The middle of a number `size` pixels high: in the thickest part, or beside a region too thin for it."""
+    """A free place for a number beside a box: at a corner, farther out where others are there already."""
     height, width = shape[:2]
     x0, y0, x1, y1 = box
-    inside = np.pad(mask.astype(np.uint8), 1)
-    depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
-    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-    if depth[y, x] >= size:
-        return float(x0 + x), float(y0 + y)
-    above = y0 - 0.75 * size
-    return (
-        min(max((x0 + x1) / 2, 0.5 * size), width - 0.5 * size),
-        above if above > 0.5 * size else min(y1 + 0.75 * size, height - 0.5 * size),
-    )
+    place = (float(x1), float(y0))
+    for far in (1.1, 2.8, 4.5):
+        away = far * size
+        for x, y in ((x1 + away, y0 - away), (x0 - away, y0 - away), (x1 + away, y1 + away)):
+            place = (min(max(x, size), width - size), min(max(y, size), height - size))
+            if all(np.hypot(place[0] - a, place[1] - b) > 1.7 * size for a, b in taken):
+                return place
+    return place
 
 
 def point_marks(points: Points, shape: Sequence[int], size: float = 1.0) -> str:
@@ -203,7 +249,7 @@ def point_marks(points: Points, shape: Sequence[int], size: float = 1.0) -> str:
         kind = "zs-plus" if positive else "zs-minus"
         pieces.append(
             f'<g class="zs-point {kind}"{attributes} transform="translate({x:.1f} {y:.1f})" '
-            f'stroke-width="{radius / 3.2:.2f}">{shape_mark}<path d="{lines}"/></g>'
+            f'stroke-width="{radius / 3.2:.2f}"><g class="zs-fixed">{shape_mark}<path d="{lines}"/></g></g>'
         )
     return "".join(pieces)
 
@@ -220,14 +266,14 @@ def box_marks(boxes: NDArray[np.float32]) -> str:
 _AREA_CLASS = {"fill": "zs-mask", "faint": "zs-mask zs-faint", "line": "zs-mask zs-line"}
 
 
-def layers(stage: Stage, shape: Sequence[int], *, scaled: bool = False) -> list[str]:
+def layers(stage: Stage, shape: Sequence[int], *, scaled: bool = False, level: float = 0.5) -> str:
     """The pieces of SVG of a stage over the image, from below; see `zsas.draw.stage` for its picture as a file."""
-    return [PHOTO, *(_layer(layer, shape, scaled) for layer in stage.layers)]
+    return "".join(_layer(layer, shape, scaled, level) for layer in stage.layers)
 
 
-def _layer(layer: Layer, shape: Sequence[int], scaled: bool) -> str:
+def _layer(layer: Layer, shape: Sequence[int], scaled: bool, level: float) -> str:
     if isinstance(layer, HeatMap):
-        return heat(layer.values, scaled=scaled)
+        return heat(layer.values, scaled=scaled, level=level)
     if isinstance(layer, PointMarks):
         return point_marks(layer.points, shape, 1.7)
     if isinstance(layer, Boxes):

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from zsas.cache import ByteBudgetCache
 from zsas.errors import ZsasError
 from zsas.images import ReadImage, digest, read_image
-from zsas.models import PRESETS, fetching
+from zsas.models import PRESETS
+from zsas.prompts import Click
 from zsas.result import Result
 from zsas.settings import Settings
 from zsas.stages import Stage
 from zsas.ui import gpu
-from zsas.ui.visitor import Click
+from zsas.ui.line import Kind, Line
 
 
 class EncodingLike(Protocol):
@@ -45,14 +46,14 @@ class SegmenterLike(Protocol):
         """The same with what the anomaly map needs; the rest is added to it when it is first needed."""
         ...
 
-    def segment(self, encoding: Any, settings: Settings, clicks: Sequence[Click]) -> Result:
+    def segment(self, source: Any, settings: Settings, clicks: Sequence[Click]) -> Result:
         """The result of an encoded image; milliseconds."""
         ...
 
     def stages(
         self, source: Any, settings: Settings, clicks: Sequence[Click]
     ) -> Iterator[Stage | Result]:
-        """The stages of an encoding as they are found, then the result."""
+        """The stages as they are found, and the result at the end; what the encoding lacks is added to it."""
         ...
 
 
@@ -63,6 +64,7 @@ class Engine:
         default: Name of the preset that is loaded at start-up.
         running: Name of the preset that was loaded then, "" before.
         problem: Why it is not the default, "" if it is.
+        line: Who may use the encoders now.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Engine:
         self._images: ByteBudgetCache[ReadImage] = ByteBudgetCache(budget // 2)
         self._newest: dict[str, tuple[Any, Any]] = {}
         self._visited = threading.Event()
+        self.line = Line()
 
     def start(self, head_start: float = 0.0) -> threading.Thread:
         """Load the default preset, or the fallback, in the background, once.
@@ -179,20 +182,24 @@ class Engine:
         return self._encodings.get(slot)
 
     def encode(self, preset: str, image: str, settings: Settings) -> Any:
-        """The encoding of an image, computed where it is not known; seconds on a CPU.
+        """The encoding of an image, computed where it is not known, when it is its turn; seconds on a CPU.
 
         Raises:
             ZsasError: If the image was let go or the preset cannot be loaded.
         """
         encoding = self.known(preset, image, settings)
         if encoding is None:
-            pixels = self._image_or_say_so(image)
-            self.segmenter(preset)
-            encoding = gpu.encode(preset, pixels, settings)
+            encoding = self.encode_apart(preset, self._image_or_say_so(image), settings, "image")
             self._keep(preset, image, settings, encoding)
         return encoding
 
-    def _keep(self, preset: str, image: str, settings: Settings, encoding: EncodingLike) -> None:
+    def encode_apart(self, preset: str, pixels: ReadImage, settings: Settings, kind: Kind) -> Any:
+        """The encoding of an image that is not kept: nobody comes back to it."""
+        self.segmenter(preset)
+        with self.line.turn(kind):
+            return gpu.encode(preset, pixels, settings)
+
+    def _keep(self, preset: str, image: str, settings: Settings, encoding: Any) -> None:
         slot = (preset, image, settings.encoding_key)
         self._encodings.put(slot, encoding)
         self._newest["encoding"] = (slot, encoding)
@@ -206,21 +213,29 @@ class Engine:
 
     def stages(
         self, preset: str, image: str, settings: Settings, clicks: tuple[Click, ...] = ()
-    ) -> Iterator[Stage | Result]:
-        """The stages as they are found, then the result; the image is encoded on the way where it is not known.
+    ) -> Iterator[str | Stage | Result]:
+        """What is ahead in the line while it waits, then the stages as they are found, and the result at the end.
 
         Raises:
-            ZsasError: If the image was let go or the preset cannot be loaded.
+            ZsasError: If the image was let go, the line is full, or the preset cannot be loaded.
         """
         self.segmenter(preset)
-        encoding = self.known(preset, image, settings)
-        # What a ZeroGPU's process encodes on the way is gone after the call, so there it is encoded first.
-        if encoding is None and gpu.ZERO:
-            encoding = self.encode(preset, image, settings)
-        elif encoding is None:
-            encoding = gpu.SEGMENTERS[preset].begin(self._image_or_say_so(image), settings)
-        yield from gpu.stages(preset, encoding, settings, clicks)
-        self._keep(preset, image, settings, encoding)  # once more: SAM's features have joined it
+        known = self.known(preset, image, settings)
+        if known is not None:
+            yield from gpu.stages(preset, known, settings, clicks)
+            return
+        pixels = self._image_or_say_so(image)
+        with self.line.place("image") as place:
+            while not place.first(0.3):
+                yield place.words()
+            yield ""
+            # What a ZeroGPU's process adds to an encoding is gone after the call, so there it is whole before.
+            encode = gpu.encode if gpu.ZERO else gpu.begin
+            encoding = encode(preset, pixels, settings)
+            for step in gpu.stages(preset, encoding, settings, clicks):
+                if isinstance(step, Result):
+                    self._keep(preset, image, settings, encoding)
+                yield step
 
     def _image_or_say_so(self, key: str) -> ReadImage:
         image = self._read(key)
@@ -233,6 +248,4 @@ class Engine:
         """One sentence on which preset runs, is being loaded, or cannot be had."""
         if self.running:
             return self.problem or f"{self.running} is ready."
-        wait = "the page can be used meanwhile."
-        fetched = fetching().rstrip(".")
-        return self.problem or f"{fetched or f'Loading {self.default}'}; {wait}"
+        return self.problem or f"Loading {self.default}; the page can be used meanwhile."

@@ -67,11 +67,17 @@ class Examples:
     def __init__(self, folder: Path = FOLDER) -> None:
         self._folder = folder
         self._all = {example.id: example for example in _bundled(folder)}
+        self._bundled = len(self._all)
         self._thumbs: dict[str, str] = {}
         self._fetching: threading.Thread | None = None
 
     def __len__(self) -> int:
         return len(self._all)
+
+    @property
+    def bundled(self) -> int:
+        """How many come with the package."""
+        return self._bundled
 
     @property
     def complete(self) -> bool:

@@ -12,9 +12,15 @@ import threading
 import time
 import unicodedata
 import zipfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas import draw
 from zsas.export import save
 from zsas.result import Result
 
@@ -89,8 +95,25 @@ def zip_folder(folder: Path, target: Path) -> Path:
     return target
 
 
-def save_all(result: Result, name: str) -> dict[str, Path]:
+def overlay(result: Result) -> NDArray[np.uint8]:
+    """The image with its mask, shrunk first: drawing on a large one would cost more than it shows."""
+    scale = min(1.0, 480 / max(result.mask.shape))
+    size = (
+        max(1, round(result.mask.shape[1] * scale)),
+        max(1, round(result.mask.shape[0] * scale)),
+    )
+    image = cv2.resize(result.image, size, interpolation=cv2.INTER_AREA)
+    mask = cv2.resize(result.mask.astype(np.uint8), size, interpolation=cv2.INTER_AREA) > 0
+    return draw.mask_overlay(np.asarray(image, np.uint8), mask)
+
+
+def save_all(result: Result, name: str, beside: Mapping[str, str] | None = None) -> dict[str, Path]:
     """Mask, 16-bit score map, overlay, JSON and a ZIP of them with the stages.
+
+    Args:
+        result: What is written.
+        name: What the names of the files begin with.
+        beside: More files of the ZIP: names and texts.
 
     Returns:
         "mask", "score", "overlay", "json" and "zip" to the files.
@@ -99,6 +122,8 @@ def save_all(result: Result, name: str) -> dict[str, Path]:
     folder = new_folder()
     inside = folder / stem
     files = save(result, inside, stages=True, stem=stem)
+    for other, text in (beside or {}).items():
+        (inside / other).write_text(text, encoding="utf-8")
     kept = {key: files[key] for key in ("mask", "score", "overlay", "json")}
     kept["zip"] = zip_folder(inside, folder / f"{stem}.zip")
     return kept

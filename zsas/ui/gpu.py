@@ -1,4 +1,4 @@
-"""The three calls that need a GPU: on a ZeroGPU for as long as their input needs, elsewhere as they are.
+"""The calls that need a GPU: on a ZeroGPU for as long as their input needs, elsewhere as they are.
 
 A ZeroGPU lends its device to a forked process for the length of one call. So these are plain functions of a module
 with arguments that can be pickled, and the models are found by name in `SEGMENTERS`.
@@ -9,9 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from zsas.images import ReadImage
 from zsas.settings import Settings
@@ -35,8 +32,8 @@ def seconds_for(work: str, shape: Sequence[int]) -> int:
     return min(LONGEST, round(start + per_megapixel * shape[0] * shape[1] / 1e6 + 0.5))
 
 
-def _for_encode(preset: str, image: NDArray[np.uint8], *_: Any) -> int:
-    return seconds_for("encode", image.shape)
+def _for_encode(preset: str, image: ReadImage, *_: Any) -> int:
+    return seconds_for("encode", image.pixels.shape)
 
 
 def _for_decide(preset: str, encoding: Any, *_: Any) -> int:
@@ -49,6 +46,12 @@ def _gpu(duration: Callable[..., int]) -> Callable[[Callable[..., Any]], Callabl
     import spaces
 
     return spaces.GPU(duration=duration)
+
+
+@_gpu(_for_encode)
+def begin(preset: str, image: ReadImage, settings: Settings) -> Any:
+    """An `Encoding` without SAM, which its stages add."""
+    return SEGMENTERS[preset].begin(image, settings)
 
 
 @_gpu(_for_encode)
@@ -66,6 +69,6 @@ def decide(preset: str, encoding: Any, settings: Settings, clicks: Sequence[Any]
 
 
 @_gpu(_for_decide)
-def stages(preset: str, source: Any, settings: Settings, clicks: Sequence[Any]) -> Iterator[Any]:
-    """The stages of an encoding as they are found, then the result."""
-    yield from SEGMENTERS[preset].stages(source, settings, clicks)
+def stages(preset: str, encoding: Any, settings: Settings, clicks: Sequence[Any]) -> Iterator[Any]:
+    """The stages as they are found, then the `Result`."""
+    yield from SEGMENTERS[preset].stages(encoding, settings, clicks)

@@ -1,42 +1,50 @@
-"""The whole page: parts, events and the endpoints for code."""
+"""The whole page: what stands on it, what it calls, and the endpoints for code."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from zsas.models import PRESETS
 from zsas.settings import all_settings
-from zsas.ui import api
+from zsas.ui import api, events
 from zsas.ui.calls import Field, field, tolerant
-from zsas.ui.engine import Engine
-from zsas.ui.events.batch import BatchEvents
-from zsas.ui.events.compare import CompareEvents
-from zsas.ui.events.image import ImageEvents
-from zsas.ui.events.points import PointEvents
-from zsas.ui.events.site import HEAVY, Site
-from zsas.ui.events.visit import VisitEvents
-from zsas.ui.examples import Examples
+from zsas.ui.events.site import Site, act
+from zsas.ui.events.visit import hello, updates
 from zsas.ui.gradio_internals import gr
 from zsas.ui.layout import lay_out
 from zsas.ui.upload import UploadedFiles, UploadedImage
-from zsas.ui.visitor import Visits
 
 TITLE = "Zero-shot anomaly segmentation"
+TOGETHER: dict[str, Any] = {"concurrency_id": "code", "concurrency_limit": 8}
+"""Calls from code run together; at the encoders they wait in the page's own line."""
+
+assert events  # importing it names the actions
 
 
-def build(engine: Engine, examples: Examples) -> gr.Blocks:
-    """The page, wired to the models; not yet launched."""
+def build(site: Site) -> gr.Blocks:
+    """The page, wired to what stands behind it; not yet launched."""
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(1800, 7200)
     ) as blocks:
-        parts = lay_out(engine, examples)
-        site = Site(blocks, engine, examples, parts, Visits())
-        image = ImageEvents(site, gr.State("why"))
-        VisitEvents(site, image).wire(gr.State((False, 0)))
-        image.wire()
-        PointEvents(site, image).wire()
-        CompareEvents(site).wire()
-        BatchEvents(site).wire()
+        lay_out(_functions(site), site.engine.default, site.examples.html())
         _endpoints(site)
     return tolerant(blocks)
+
+
+def _functions(site: Site) -> list[Any]:
+    """What the page's script calls, each with one object as its argument."""
+
+    def page_hello(data: dict[str, Any]) -> dict[str, Any]:
+        return hello(site, str(data.get("token", "")), str(data.get("query", "")))
+
+    def page_act(data: dict[str, Any]) -> dict[str, Any]:
+        given = data.get("data") or {}
+        return act(site, str(data.get("token")), str(data.get("name")), given, int(data["seen"]))
+
+    async def page_updates(data: dict[str, Any]) -> dict[str, Any]:
+        return await updates(site, str(data.get("token")), int(data["seen"]))
+
+    return [page_hello, page_act, page_updates]
 
 
 def _endpoints(site: Site) -> None:
@@ -58,12 +66,12 @@ def _endpoints(site: Site) -> None:
         [image, preset, *settings],
         [answer, mask, score, overlay, everything],
         api_name="segment",
-        **HEAVY,
+        **TOGETHER,
     )
     many.click(
         api.make_batch(site.engine),
         [files, preset, *settings],
         [rows, archive],
         api_name="batch",
-        **HEAVY,
+        **TOGETHER,
     )

@@ -27,7 +27,7 @@ from zsas.export import save
 from zsas.images import ReadOptions, read_image
 from zsas.models import PRESETS
 from zsas.settings import Settings
-from zsas.ui import export, gpu
+from zsas.ui import export
 from zsas.ui.engine import Engine
 from zsas.ui.openapi import FILES, ROOT, document, page
 from zsas.ui.values import WrongValue, read_settings, shortened
@@ -70,7 +70,6 @@ class Rest:
     engine: Engine
     _waiting: int = 0
     _count: threading.Lock = field(default_factory=threading.Lock)
-    _turn: threading.Lock = field(default_factory=threading.Lock)
     _links: dict[str, Path] = field(default_factory=dict)
 
     def routes(self) -> list[Route]:
@@ -151,10 +150,9 @@ class Rest:
         except ZsasError as error:
             raise Refused(422, str(error), "image") from None
         try:
-            with self._turn:  # one at a time: the encoders use all cores, and a person's image waits for one at most
-                # Not kept: nobody comes back to it, and the images that others look at would have to go.
-                encoding = gpu.encode(asked.preset, image, asked.settings)
-                result = self.engine.decide(asked.preset, encoding, asked.settings)
+            # Not kept: nobody comes back to it, and the images that others look at would have to go.
+            encoding = self.engine.encode_apart(asked.preset, image, asked.settings, "image")
+            result = self.engine.decide(asked.preset, encoding, asked.settings)
         except ZsasError as error:
             raise Refused(422, str(error)) from None
         answer = {"file": asked.name, **result.to_dict()}

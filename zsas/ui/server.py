@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from starlette.responses import FileResponse
-from starlette.routing import Route
-
 from zsas.errors import ZsasError
 from zsas.extras import require
 from zsas.models import default_preset, preset_named
 from zsas.ui import export, rest
 from zsas.ui.calls import HANDLERS, answer_mcp_in_json
 from zsas.ui.engine import Engine
+from zsas.ui.events.site import Site
 from zsas.ui.examples import Examples
 from zsas.ui.gpu import ZERO
-from zsas.ui.gradio_internals import gr, remove_uploads, script_of_component
+from zsas.ui.gradio_internals import gr, remove_uploads
 from zsas.ui.page import build
 from zsas.ui.theme import css, theme
+from zsas.ui.web import routes
 
 LINE = 40
 """How many events may wait; the next one is told that the line is full."""
@@ -28,11 +27,6 @@ SESSIONS = 300
 
 HEAD_START = 4.0
 """Seconds at most in which importing torch does not slow down the first delivery of the page."""
-
-
-async def component(_: Any) -> FileResponse:
-    """The script of the web component, which comes with gradio's wheel but which gradio does not serve."""
-    return FileResponse(script_of_component(), media_type="text/javascript")
 
 
 LAUNCH: dict[str, Any] = {
@@ -52,7 +46,6 @@ LAUNCH: dict[str, Any] = {
         "docs_url": None,
         "redoc_url": None,
         "openapi_url": None,
-        "routes": [Route("/gradio.js", component)],
     },
 }
 """Gradio's own defaults serve more: `/monitoring` is on, uploads have no limit, tracebacks may be shown."""
@@ -91,15 +84,9 @@ def _cache_bytes() -> int:
     return int(megabytes) * 2**20
 
 
-def make_page(engine: Engine | None = None, examples: Examples | None = None) -> gr.Blocks:
-    """The page with a bounded queue, not yet launched.
-
-    Args:
-        engine: Of another kind than the usual, for tests.
-        examples: Of another folder than the usual, for tests.
-    """
-    page = build(engine or default_engine(), examples or Examples())
-    return page.queue(max_size=LINE, default_concurrency_limit=4, api_open=False)
+def make_page(site: Site) -> gr.Blocks:
+    """The page with a bounded queue, not yet launched."""
+    return build(site).queue(max_size=LINE, default_concurrency_limit=4, api_open=False)
 
 
 def launch(
@@ -121,12 +108,16 @@ def launch(
     engine = engine or default_engine()
     export.scratch()  # takes away what a server that was killed has left
     examples = examples or Examples()
-    page = make_page(engine, examples)
+    site = Site(engine, examples)
+    page = make_page(site)
     if ZERO:  # a ZeroGPU wants the models in memory before its first call
         engine.start_here()
     blocked = [os.getcwd()]
-    routes = [*LAUNCH["app_kwargs"]["routes"], *rest.routes(engine)]
-    app = {**LAUNCH["app_kwargs"], "routes": routes, "exception_handlers": HANDLERS}
+    app = {
+        **LAUNCH["app_kwargs"],
+        "routes": [*routes(site), *rest.routes(engine)],
+        "exception_handlers": HANDLERS,
+    }
     answer_mcp_in_json()
     wanted = {
         **LAUNCH,

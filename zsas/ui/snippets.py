@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 PYTHON = """\
 from gradio_client import Client, handle_file
 
 client = Client("{url}")
 answer, mask, score_map, overlay, everything = client.predict(
     image=handle_file("photo.png"),
-    preset="tiny",
-    object_name="metal plate",
-    threshold=0.4,
-    api_name="/segment",
+    preset="{preset}",
+{more}    api_name="/segment",
 )
 print(answer["sentence"])
 for region in answer["regions"]:
@@ -24,7 +26,7 @@ CURL = """\
 FILE=$(curl -s -F "files=@photo.png" {url}/gradio_api/upload | tr -d '[]"')
 # 2. ask; the answer is the id of the job
 JOB=$(curl -s {url}/gradio_api/call/v2/segment -H 'Content-Type: application/json' \\
-  -d '{{"image": {{"path": "'$FILE'", "meta": {{"_type": "gradio.FileData"}}}}, "preset": "tiny", "threshold": 0.4}}' \\
+  -d '{{"image": {{"path": "'$FILE'", "meta": {{"_type": "gradio.FileData"}}}}, "preset": "{preset}"{extra}}}' \\
   | sed 's/.*"event_id" *: *"\\([^"]*\\)".*/\\1/')
 # 3. read the result
 curl -sN {url}/gradio_api/call/segment/$JOB
@@ -52,7 +54,7 @@ async def main():
         async with ClientSession(read, write) as session:
             await session.initialize()
             answer = await session.call_tool(
-                "segment", {{"image": f"data:image/png;base64,{{photo}}", "preset": "tiny"}}
+                "segment", {{"image": f"data:image/png;base64,{{photo}}", "preset": "{preset}"{extra}}}
             )
             print(answer.content[0].text)
 
@@ -62,7 +64,7 @@ asyncio.run(main())
 
 EMBED = """\
 <!-- in a frame: works everywhere -->
-<iframe src="{url}/?embed=1" title="Zero-shot anomaly segmentation" width="100%" height="1200"
+<iframe src="{url}/?embed=1" title="Zero-shot anomaly segmentation" width="100%" height="820"
         style="border: 0" allow="clipboard-write; camera"></iframe>
 
 <!-- or as a part of the page -->
@@ -71,7 +73,56 @@ EMBED = """\
 """
 
 
-def filled(url: str) -> tuple[str, str, str, str, str]:
-    """Python client, curl, MCP configuration, MCP client and embedding, for a server's address."""
-    url = url.rstrip("/")
-    return tuple(text.format(url=url) for text in (PYTHON, CURL, MCP, MCP_PYTHON, EMBED))  # type: ignore[return-value]
+TITLES = (
+    ("install", "Install"),
+    ("python_here", "Python, on your machine"),
+    ("python", "Python, over HTTP"),
+    ("curl", "curl"),
+    ("mcp", "MCP server"),
+    ("mcp_python", "MCP from Python"),
+    ("embed", "Embed"),
+)
+INSTALL = """\
+pip install zsas
+zsas segment photo.png{flags}
+"""
+PYTHON_HERE = """\
+from zsas import Segmenter, Settings
+
+segmenter = Segmenter.from_preset("{preset}")
+result = segmenter.segment("photo.png", Settings({arguments}))
+print(result.sentence)
+"""
+
+
+def filled(
+    url: str, preset: str = "tiny", changed: Mapping[str, Any] | None = None
+) -> dict[str, str]:
+    """Ready code by the keys of `TITLES`, for a server's address and a view's own settings.
+
+    Args:
+        url: Of the server.
+        preset: Name.
+        changed: Settings that differ from their defaults.
+    """
+    url, changed = url.rstrip("/"), dict(changed or {})
+    arguments = [f"{name}={value!r}" for name, value in changed.items()]
+    more = "".join(f"    {argument},\n" for argument in arguments)
+    extra = "".join(f", {json.dumps(name)}: {json.dumps(value)}" for name, value in changed.items())
+    words = (
+        f" --{name.replace('_', '-')}"
+        + (f" {json.dumps(value)}" if not isinstance(value, bool) else "")
+        for name, value in changed.items()
+        if value is not False
+    )
+    flags = f" --preset {preset}" + "".join(words)
+    texts = (INSTALL, PYTHON_HERE, PYTHON, CURL, MCP, MCP_PYTHON, EMBED)
+    places = {
+        "url": url,
+        "preset": preset,
+        "flags": flags,
+        "more": more,
+        "extra": extra,
+        "arguments": ", ".join(arguments),
+    }
+    return {key: text.format(**places) for (key, _), text in zip(TITLES, texts, strict=True)}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from string import Template
 
 from zsas.ui.gradio_internals import gr
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "static"
 
 
 def theme() -> gr.themes.Base:
@@ -86,5 +87,10 @@ def css() -> str:
 
 
 def script(name: str) -> str:
-    """The behaviour of one part of the page, from `<name>.js`."""
+    """The behaviour of one part of the page, from `static/<name>.js`."""
     return (HERE / f"{name}.js").read_text(encoding="utf-8")
+
+
+def page_html(**places: str) -> str:
+    """The page from `static/page.html`, with its places filled."""
+    return Template((HERE / "page.html").read_text(encoding="utf-8")).substitute(places)

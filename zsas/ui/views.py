@@ -1,39 +1,47 @@
-"""What a visitor reads: verdict, regions, stages, times. Pure functions from a `Result` to HTML."""
+"""What a visitor reads beside the image: verdict, findings, hints, what ran. Pure functions from a `Result` to HTML."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 
-from zsas import draw
-from zsas.result import Result
-from zsas.stages import PointMarks, Stage, StageSpec
+from zsas.result import Region, Result
+from zsas.review import place_in
 from zsas.ui import drawing
+from zsas.ui.visitor import View
+
+ICONS = {"anomalous": "▲", "unsure": "?", "normal": "✓"}
+CSS = {"anomalous": "zs-bad", "unsure": "zs-unsure", "normal": "zs-good"}
 
 
-def waiting(text: str, detail: str = "") -> str:
-    """The verdict's place while there is none."""
+def waiting(text: str, detail: str = "", button: str = "") -> str:
+    """The verdict's place while there is none; `button` is the HTML of what can be done."""
     more = f"<p>{escape(detail)}</p>" if detail else ""
-    return f'<div class="zs-verdict zs-waiting" role="status"><h2>{escape(text)}</h2>{more}</div>'
+    return f'<div class="zs-verdict zs-waiting"><h2>{escape(text)}</h2>{more}{button}</div>'
 
 
 def welcome() -> str:
-    """The verdict's place before the first photo."""
+    """The verdict's place before the first image."""
     return waiting(
-        "Drop a photo, or take an example",
-        "It is examined at once. No reference pictures and no training are needed; naming the object may help "
-        "the larger models.",
+        "Drop a photo, or pick an example",
+        "It is examined at once. No reference pictures and no training are needed.",
+    )
+
+
+def again(text: str, detail: str = "") -> str:
+    """The verdict's place where a run was ended, with the way to begin it anew."""
+    return waiting(
+        text, detail, '<button type="button" class="zs-button" data-do="rerun">Look again</button>'
     )
 
 
 def busy(text: str) -> str:
-    """The verdict's place while work goes on."""
+    """The verdict's place while work goes on, with the way to end it."""
     return (
-        f'<div class="zs-verdict zs-busy" role="status"><h2><i class="zs-spin" aria-hidden="true"></i>'
-        f"{escape(text)}</h2></div>"
+        f'<div class="zs-verdict zs-busy"><h2><i class="zs-spin" aria-hidden="true"></i>{escape(text)}</h2>'
+        '<button type="button" class="zs-button" data-do="stop">Stop</button></div>'
     )
 
 
@@ -42,182 +50,194 @@ def sorry(text: str) -> str:
     return f'<div class="zs-verdict zs-sorry" role="alert"><h2>That did not work</h2><p>{escape(text)}</p></div>'
 
 
-def verdict(result: Result) -> str:
-    """The verdict in words, its score on a scale with the threshold, and what it is made of."""
-    score, threshold = result.image_score, result.settings.verdict_threshold
-    shown, compared = result.score_and_limit
-    css, icon = ("zs-bad", "▲") if result.anomalous else ("zs-good", "✓")
-    relation = "at or above" if score >= threshold else "below"
+def verdict(result: Result, view: View) -> str:
+    """The verdict in words, its score on a meter whose tick is the limit, and what would help."""
+    settings = result.settings
+    score, limit, band = result.image_score, settings.verdict_threshold, settings.unsure_band
+    word = result.verdict
+    by = '<small class="zs-by">by a person</small>' if result.persons_verdict else ""
     return (
-        f'<div class="zs-verdict {css}" role="status" data-score="{score:.6f}">'
-        f'<h2><i aria-hidden="true">{icon}</i>{result.verdict.capitalize()}</h2>'
-        f'<p class="zs-found">{escape(result.found[:1].upper() + result.found[1:])}</p>'
-        f'<div class="zs-meter" aria-hidden="true"><b style="width:{100 * score:.1f}%"></b>'
-        f'<i style="left:{100 * threshold:.1f}%"></i></div>'
-        f'<p class="zs-score">Score <strong>{shown}</strong>, {relation} the limit '
-        f"<strong>{compared}</strong></p></div>"
+        f'<div class="zs-verdict {CSS[word]}" data-score="{score:.6f}" data-band="{band:g}" '
+        f'data-person="{result.persons_verdict}">'
+        f'<h2><i aria-hidden="true">{ICONS[word]}</i><span class="zs-word">{word.capitalize()}</span>{by}</h2>'
+        f'<p class="zs-found">{escape(found(result))}</p>'
+        f'<div class="zs-meter" style="--score:{score:.4f};--limit:{limit:.4f};--band:{band:.4f}">'
+        '<i class="zs-band" aria-hidden="true"></i><b aria-hidden="true"></b>'
+        f'<input type="range" class="zs-tick" name="verdict_threshold" min="0" max="1" step="0.01" value="{limit:g}" '
+        'aria-label="Limit: the score from which a photo is anomalous"></div>'
+        f'<p class="zs-score">{score_words(result)}</p>{_hints(result, view)}{_own_verdict(result, view)}</div>'
     )
 
 
-def regions(result: Result) -> str:
-    """The regions as a table whose rows light up their region."""
+def score_words(result: Result) -> str:
+    """Score and limit in words, as HTML."""
+    shown, limit = result.score_and_limit
+    relation = "at or above" if result.anomalous else "below"
+    return f"Score <strong>{shown}</strong>, {relation} the limit <strong>{limit}</strong>"
+
+
+def found(result: Result) -> str:
+    """What was found, without contradicting the verdict."""
+    kept = [region for region in result.regions if not region.rejected]
+    rejected = len(result.regions) - len(kept)
+    specks = sum(drawing.is_speck(region, result.mask.shape) for region in kept)
+    findings = len(kept) - specks
+    parts = [f"{findings} finding{'' if findings == 1 else 's'}"] if findings else []
+    parts += [f"{specks} speck{'' if specks == 1 else 's'}"] if specks else []
+    if not parts:
+        if rejected:
+            return f"No finding left, {rejected} rejected."
+        marked = "nothing is marked"
+        return f"Anomalous as a whole, but {marked}." if result.anomalous else "Nothing is marked."
+    words = " and ".join(parts) + (f", {rejected} rejected" if rejected else "")
+    weak = " Each is too weak for the verdict." if result.verdict == "normal" else ""
+    return f"{words}.{weak}"
+
+
+def _hints(result: Result, view: View) -> str:
+    """What to turn, by what is seen: the table of docs/results.md as one line or two."""
+    lines = [escape(text) for text in hints(result)]
+    if suggestion := suggested_level(result):
+        lines.append(
+            f'{suggestion[1]} <button type="button" class="zs-try" data-do="set" data-name="threshold" '
+            f'data-value="{suggestion[0]:.2f}">Try {suggestion[0]:.2f}</button>'
+        )
+    points = len(view.now.clicks)
+    if points and not result.persons_verdict:
+        lines.append(
+            f"{points} point{'' if points == 1 else 's'} of yours; the verdict is the system's alone."
+        )
+    return (
+        f'<ul class="zs-hints">{"".join(f"<li>{line}</li>" for line in lines)}</ul>'
+        if lines
+        else ""
+    )
+
+
+def hints(result: Result) -> list[str]:
+    """Sentences on what would help, as plain text."""
+    if result.verdict != "unsure":
+        return []
+    other = "try another system" if result.settings.object_name else "name the object"
+    return [
+        "The score is too near to the limit to be sure. "
+        f"Look at the heat map and decide yourself, or {other}."
+    ]
+
+
+def suggested_level(result: Result) -> tuple[float, str] | None:
+    """Another marking level that would show more, and why; None where the present one is right."""
+    settings = result.settings
+    if settings.threshold_mode != "absolute":
+        return None
+    level, peak = settings.threshold, float(result.anomaly_map.max())
+    if not result.regions:
+        if result.verdict == "normal" or peak < 0.1:
+            return None
+        lower = max(0.05, np.floor(100 * (peak - 0.08)) / 100)
+        return (lower, "Nothing is marked: lower the marking level.") if lower < level else None
+    lower = round(level - 0.1, 2)
+    if lower < 0.1 or result.verdict == "normal":
+        return None
+    marked, more = (float((result.anomaly_map > at).mean()) for at in (level, lower))
+    if 1.6 * max(marked, 1e-4) < more < 0.25:
+        return lower, "The map shows more than is marked."
+    return None
+
+
+def _own_verdict(result: Result, view: View) -> str:
+    own = view.now.review.verdict
+    buttons = "".join(
+        f'<button type="button" data-do="verdict" data-verdict="{word}" aria-pressed="{str(own == word).lower()}">'
+        f"{word.capitalize()}</button>"
+        for word in ("normal", "anomalous")
+    )
+    return f'<div class="zs-own" role="group" aria-label="Your own verdict"><span>You say</span>{buttons}</div>'
+
+
+def findings(result: Result) -> str:
+    """The findings as lines with their picture, size and heat; specks are folded."""
     if not result.regions:
         return ""
-    rows = []
-    for region in result.regions:
-        x0, y0, x1, y1 = region.box
-        rows.append(
-            f'<tr data-region="{region.id}"><th scope="row"><button type="button" aria-pressed="false" '
-            f'aria-label="Show region {region.id} alone">{region.id}</button></th>'
-            f"<td>{x0}, {y0}</td><td>{x1 - x0} × {y1 - y0}</td><td>{region.area:,}</td><td>{region.score:.2f}</td></tr>"
-        )
+    shape = result.mask.shape
+    large = [r for r in result.regions if not drawing.is_speck(r, shape)]
+    specks = [r for r in result.regions if drawing.is_speck(r, shape)]
+    rows = "".join(_finding(result, region) for region in large[:60])
+    more = ""
+    if specks:
+        words = f"+ {len(specks)} speck{'' if len(specks) == 1 else 's'}"
+        inside = "".join(_finding(result, region) for region in specks[:60])
+        more = f'<details class="zs-specks"><summary>{words}</summary><ol class="zs-findings">{inside}</ol></details>'
+    return f'<ol class="zs-findings" aria-label="Findings">{rows}</ol>{more}'
+
+
+def _finding(result: Result, region: Region) -> str:
+    x0, y0, x1, y1 = region.box
+    height, width = result.mask.shape
+    inside = region.mask[y0:y1, x0:x1]
+    heat = float(result.anomaly_map[y0:y1, x0:x1][inside].max())
+    x, y = place_in(region, result)
+    margin = 0.25 * max(x1 - x0, y1 - y0, max(height, width) / 40)
+    side = max(x1 - x0, y1 - y0) + 2 * margin
+    crop = f"{(x0 + x1 - side) / 2:.1f} {(y0 + y1 - side) / 2:.1f} {side:.1f} {side:.1f}"
+    share = percent(region.area, height * width)
+    name = f"finding {region.id}"
+    detail = f"{x1 - x0} × {y1 - y0} px at {x0}, {y0}; {region.area:,} px"
+    press = (
+        f'<button type="button" class="zs-x" data-do="restore" data-x="{x}" data-y="{y}" '
+        f'aria-label="Restore {name}" title="Restore">↺</button>'
+        if region.rejected
+        else f'<button type="button" class="zs-x" data-do="reject" data-x="{x}" data-y="{y}" '
+        f'aria-label="Reject {name}: nothing is wrong there" title="Nothing is wrong there (Del)">✕</button>'
+    )
+    css = "zs-finding zs-out" if region.rejected else "zs-finding"
+    out = '<span class="zs-sr">rejected</span>' if region.rejected else ""
     return (
-        '<div class="zs-scroll" tabindex="0" role="region" aria-label="Regions"><table class="zs-table zs-regions">'
-        "<thead><tr><th scope='col'>Region</th><th scope='col'>x, y</th><th scope='col'>Box, px</th>"
-        f"<th scope='col'>Area, px</th><th scope='col'>Score</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f'<li class="{css}" data-region="{region.id}" data-box="{x0},{y0},{x1},{y1}">'
+        f'<button type="button" class="zs-show" aria-pressed="false" title="{detail}">'
+        f'<b><span class="zs-sr">Show finding </span>{region.id}</b>'
+        f'<svg viewBox="{crop}" aria-hidden="true">{drawing.PHOTO}</svg>'
+        f'<span class="zs-size">{share}<span class="zs-sr"> of the photo, heat </span></span>'
+        f'<span class="zs-heatbar" style="--heat:{heat:.3f};--level:{result.settings.threshold:.3f}"><i></i></span>'
+        f"<em>{heat:.2f}</em>{out}</button>{press}</li>"
     )
 
 
-def viewer(
-    shape: Sequence[int],
-    found: Sequence[Stage],
-    result: Result | None = None,
-    *,
-    scaled: bool = False,
-) -> str:
-    """The large drawing: image, heat map, regions, points; which of them is seen is chosen in the browser.
-
-    Args:
-        shape: (H, W, ...) of the image.
-        found: The stages so far.
-        result: The result, where it is there already.
-        scaled: Colours of the map stretched to this image.
-    """
-    heat = next(stage.heat for stage in found if stage.heat is not None)
-    low, high = drawing.scale_of(heat, scaled)
-    parts = [drawing.PHOTO, drawing.heat(heat, scaled=scaled, name="zs-map")]
-    marks = ""
-    if result is not None:
-        marks = drawing.marked_regions(result.regions, shape)
-    elif (mask := next((s.mask for s in reversed(found) if s.mask is not None), None)) is not None:
-        marks = drawing.area(mask)
-    parts.append(f'<g class="zs-marks">{marks}</g>')
-    points = [x.points for s in found for x in s.layers if isinstance(x, PointMarks)]
-    if points:
-        parts.append(f'<g class="zs-points">{drawing.point_marks(points[-1], shape)}</g>')
-    parts.append('<g class="zs-cursor" aria-hidden="true"></g>')
-    label = "The photo with its result so far."
-    if result is not None:
-        label = f"The photo with its result. {result.sentence}"
-    picture = drawing.drawing(shape, label, parts, 'id="zs-main"')
-    return picture + f'<div class="zs-scale">{drawing.colour_bar(low, high, scaled=scaled)}</div>'
-
-
-def bare_photo(shape: tuple[int, ...]) -> str:
-    """The large drawing before there is any result."""
-    return drawing.drawing(shape, "The photo", [drawing.PHOTO], 'id="zs-main"')
-
-
-def _blank(text: str, shape: Sequence[int]) -> str:
-    """A place as large as the picture that will, or will not, take it."""
-    return f'<div class="zs-blank" aria-hidden="true" style="aspect-ratio:{shape[1]}/{shape[0]}">{text}</div>'
-
-
-def gallery(
-    declared: Sequence[StageSpec],
-    found: Sequence[Stage],
-    shape: Sequence[int] | None,
-    *,
-    scaled: bool = False,
-    coming: bool = False,
-) -> str:
-    """The gallery: one drawing a stage, with a caption that says what it decided.
-
-    Args:
-        declared: The stages of the system, in order.
-        found: Those that are there.
-        shape: (H, W, ...) of the image; without one there are words alone.
-        scaled: Colours of the maps stretched to this image.
-        coming: Whether what is not there may still come; it had nothing to do otherwise.
-    """
-    there = {stage.name: stage for stage in found}
-    provenance = [n for stage in found for n in stage.data.get("provenance", ())]
-    figures = []
-    for number, spec in enumerate(declared, 1):
-        stage = there.get(spec.name)
-        if stage is not None and shape is not None:
-            figures.append(_figure(number, stage, shape, scaled, provenance))
-            continue
-        css = " zs-coming" if coming else ""
-        blank = _blank(str(number) if coming else "–", shape) if shape else ""
-        text = spec.preview if coming else spec.absent
-        figures.append(
-            f'<figure class="zs-stage zs-empty{css}">{blank}{_caption(number, spec, text)}</figure>'
-        )
-    return f'<div class="zs-stages">{"".join(figures)}</div>'
-
-
-def _figure(
-    number: int, stage: Stage, shape: Sequence[int], scaled: bool, provenance: Sequence[str]
-) -> str:
-    spec = stage.spec
-    label = f"{spec.title}. {stage.caption}"
-    picture = drawing.drawing(shape, label, drawing.layers(stage, shape, scaled=scaled))
-    bar = ""
-    if stage.heat is not None:
-        bar = drawing.colour_bar(*drawing.scale_of(stage.heat, scaled), scaled=scaled)
-    kept = " zs-kept" if spec.symbol in provenance else ""
-    return (
-        f'<figure class="zs-stage{kept}" data-stage="{spec.name}"><button type="button" class="zs-zoom" '
-        f'aria-expanded="false" aria-label="Enlarge stage {number}, {escape(spec.title)}">{picture}</button>{bar}'
-        f"{_caption(number, spec, stage.caption)}</figure>"
-    )
-
-
-def _caption(number: int, spec: StageSpec, text: str) -> str:
-    equations = f" · eq. {spec.equations}" if spec.equations else ""
-    return (
-        f"<figcaption><h3><span>{number}</span>{escape(spec.title)} "
-        f"<em>{_with_subscripts(spec.symbol + equations)}</em></h3>"
-        f"<p>{_with_subscripts(text)}</p></figcaption>"
-    )
-
-
-def _with_subscripts(text: str) -> str:
-    """The paper's symbols with their index set low: "P_h" becomes P with a small h."""
-    return re.sub(r"\b(\w+)_(\w)\b", r"\1<sub>\2</sub>", escape(text))
+def percent(part: float, whole: float) -> str:
+    """A fraction in per cent with two digits that mean something: "0.8 %", "0.03 %", "12 %"."""
+    value = 100 * part / whole
+    digits = 0 if value >= 10 else 1 if value >= 0.95 else 2
+    return f"{value:.{digits}f} %" if value >= 0.005 else "< 0.01 %"
 
 
 def facts(result: Result) -> str:
-    """Which preset and system ran, and the seconds each stage took."""
+    """What ran, and the seconds each stage took."""
     height, width = result.mask.shape
-    what = " · ".join(
-        (
-            escape(result.models["preset"]),
-            escape(result.settings.system),
-            escape(f"{result.models['localizer']} + {result.models['refiner']}"),
-            f"{width} × {height} px",
-        )
+    models = result.models
+    what = escape(
+        f"{models.get('preset', '')} · {models.get('localizer', '')} · {width} × {height} px"
     )
-    total = sum(result.timings.values())
     rows = "".join(
-        f"<tr><th scope='row'>{escape(name.replace('_', ' '))}</th><td>{_seconds(seconds)}</td></tr>"
+        f"<tr><th scope='row'>{escape(name.replace('_', ' '))}</th><td>{seconds_words(seconds)}</td></tr>"
         for name, seconds in result.timings.items()
     )
     return (
-        f'<details class="zs-facts"><summary>{what} · {_seconds(total)}</summary>'
+        f'<details class="zs-facts"><summary>{what}</summary>'
         f'<table class="zs-table"><thead><tr><th scope="col">Stage</th><th scope="col">Time</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></details>"
     )
 
 
-def _seconds(seconds: float) -> str:
+def seconds_words(seconds: float) -> str:
+    """A time in words."""
     return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
-def overlay(result: Result) -> np.ndarray:
-    """The photo with its mask, for the before/after slider: uint8 RGB, longest side `drawing.PHOTO_SIDE`."""
-    image = drawing.shrink(result.image, drawing.PHOTO_SIDE)
-    mask = drawing.shrink(result.mask.astype(np.uint8), drawing.PHOTO_SIDE) > 0
-    return draw.mask_overlay(image, mask)
+def plural(count: int, one: str) -> str:
+    """A number with its noun."""
+    return f"{count} {one}{'' if count == 1 else 's'}"
+
+
+def names(items: Sequence[str]) -> str:
+    """A few names as words."""
+    return ", ".join(items[:-1]) + " and " + items[-1] if len(items) > 1 else "".join(items)

@@ -1,92 +1,191 @@
-"""All that belongs to one visitor: what is shown, and what is wanted now.
-
-A `Session` goes from event to event and holds keys, never arrays. A `Visit` is one object for all events of an open
-page, so that work nobody waits for any more ends itself: what gradio cancels ends as an error, and may still show a
-step after the word that it has stopped.
-"""
+"""All that belongs to one visitor, in one place: keys, settings and corrections, never arrays."""
 
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+from zsas.prompts import Click
+from zsas.review import Review
+from zsas.settings import Settings
 
 MAX_CLICKS = 64
 MOST = 1000
-
-Click = tuple[float, float, int]
+KEEP_SECONDS = 6 * 3600.0
+HEARD_WITHIN = 20.0
+"""A tab asks for news all the time while something runs for it; one that has not for so many seconds is closed."""
 
 
 @dataclass(frozen=True)
-class Session:
-    """What the server remembers of one visitor between two events.
+class Corrections:
+    """What a person says about an image.
+
+    Attributes:
+        clicks: (x, y, label) in image pixels; label 1 for "this is wrong" and 0 for "this is fine".
+        review: Rejected findings, and a verdict of their own.
+    """
+
+    clicks: tuple[Click, ...] = ()
+    review: Review = Review()
+
+
+@dataclass(frozen=True)
+class View:
+    """An image and what was said about it.
 
     Attributes:
         image: Key of the image in `Engine`, "" before the first.
-        name: File name of the image, or title of the example, for the names of downloads.
+        name: Name of its file, or id of the example, for the names of downloads.
         example: Id of the bundled example, "" for one's own image.
-        clicks: (x, y, label) in original pixels; label 1 is positive, 0 negative.
-        past: Earlier `clicks`, for undo.
+        row: Its number in the visitor's batch, -1 outside it.
+        now: Present corrections.
+        past: Earlier ones, for undo.
+        future: Undone ones, for redo.
     """
 
     image: str = ""
     name: str = ""
     example: str = ""
-    clicks: tuple[Click, ...] = ()
-    past: tuple[tuple[Click, ...], ...] = ()
+    row: int = -1
+    now: Corrections = Corrections()
+    past: tuple[Corrections, ...] = ()
+    future: tuple[Corrections, ...] = ()
 
-    def clicked(self, clicks: tuple[Click, ...]) -> Session:
-        """This session with other clicks, the present ones kept for undo."""
-        return dataclasses.replace(
-            self, clicks=clicks[-MAX_CLICKS:], past=(*self.past, self.clicks)[-MAX_CLICKS:]
-        )
+    def corrected(self, **changes: Any) -> View:
+        """This view with other corrections; the present ones are kept for undo."""
+        now = dataclasses.replace(self.now, **changes)
+        if now == self.now:
+            return self
+        now = dataclasses.replace(now, clicks=now.clicks[-MAX_CLICKS:])
+        past = (*self.past, self.now)[-MAX_CLICKS:]
+        return dataclasses.replace(self, now=now, past=past, future=())
 
-    def undone(self) -> Session:
-        """This session one change of clicks earlier."""
+    def undone(self) -> View:
+        """One change earlier."""
         if not self.past:
             return self
-        return dataclasses.replace(self, clicks=self.past[-1], past=self.past[:-1])
+        future = (self.now, *self.future)
+        return dataclasses.replace(self, now=self.past[-1], past=self.past[:-1], future=future)
+
+    def redone(self) -> View:
+        """One undone change later."""
+        if not self.future:
+            return self
+        past = (*self.past, self.now)
+        return dataclasses.replace(self, now=self.future[0], past=past, future=self.future[1:])
 
 
-@dataclass
-class Visit:
-    """One open page.
+@dataclass(eq=False)
+class Visitor:
+    """One open page; all its events share this object and hold `lock` while they read and write it.
 
     Attributes:
-        turn: Raised by every image that is opened or closed, and every Run: what ran before belongs to the turn before.
-        stopped: Whether Stop was pressed, or the tab closed, since.
-        running: Whether a run shows its steps now.
-        late: Whether a point or a setting was changed meanwhile.
+        token: Secret by which the tab is known again after a reload.
+        view: What is shown.
+        settings: As the controls stand.
+        preset: Which models run for it.
+        scaled: Whether colours are stretched to the image.
+        batch: Its many images, None before the first.
+        turn: Raised by everything that makes work under way unwanted.
+        stopped: Whether Stop was pressed since.
+        running: Whether something runs in the background for it.
+        screen: What is shown, by part.
+        news: Raised whenever `screen` changes.
+        heard: When the tab last asked for anything, on the monotonic clock.
+        views: Images of before by their keys, for Back.
+        run_key: What the run under way encodes: preset, image, settings.
     """
 
+    token: str
+    preset: str
+    view: View = View()
+    settings: Settings = field(default_factory=Settings)
+    scaled: bool = False
+    batch: Any = None
     turn: int = 0
     stopped: bool = False
     running: bool = False
-    late: bool = False
+    screen: dict[str, Any] = field(default_factory=dict)
+    news: int = 0
+    heard: float = field(default_factory=time.monotonic)
+    views: dict[str, View] = field(default_factory=dict)
+    run_key: tuple[Any, ...] = ()
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    _changed: dict[str, int] = field(default_factory=dict)
+
+    def show(self, parts: dict[str, Any]) -> None:
+        """Put parts on the screen; those that are as before cost nothing."""
+        with self.lock:
+            for name, value in parts.items():
+                if self.screen.get(name) != value:
+                    self.news += 1
+                    self.screen[name] = value
+                    self._changed[name] = self.news
+
+    def since(self, seen: int) -> dict[str, Any]:
+        """The parts that have changed since some news."""
+        with self.lock:
+            return {
+                name: value for name, value in self.screen.items() if self._changed[name] > seen
+            }
+
+    def forget(self, prefix: str) -> None:
+        """Take parts off the screen, by what their names begin with."""
+        with self.lock:
+            for name in [name for name in self.screen if name.startswith(prefix)]:
+                del self.screen[name], self._changed[name]
 
     def turn_to(self) -> None:
-        """The page is going to show another thing."""
+        """The page is going to show another thing: what runs for it ends at its next step."""
         self.turn, self.stopped = self.turn + 1, False
 
     def unwanted(self) -> Callable[[], bool]:
         """Whether what begins now is not wanted any more, to be asked again and again."""
         turn = self.turn
-        return lambda: self.stopped or self.turn != turn
+        return lambda: self.stopped or self.turn != turn or self.is_gone
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something runs for it, so that there will be news."""
+        return self.running or (self.batch is not None and self.batch.running)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the tab is closed, as far as can be told."""
+        return time.monotonic() - self.heard > HEARD_WITHIN
 
 
-class Visits:
-    """Visits by gradio's session hash; the one not heard of for longest is forgotten when there are too many."""
+class Visitors:
+    """All visitors by their tokens; whoever was not heard of for hours is forgotten."""
 
     def __init__(self) -> None:
-        self._visits: dict[str | None, Visit] = {}
+        self._visitors: dict[str, Visitor] = {}
         self._lock = threading.Lock()
 
-    def of(self, session: str | None) -> Visit:
-        """The visit of a session, the same object for all its events."""
+    def __len__(self) -> int:
+        return len(self._visitors)
+
+    def new(self, preset: str) -> Visitor:
+        """A visitor who comes for the first time."""
+        visitor = Visitor(secrets.token_urlsafe(18), preset)
         with self._lock:
-            visit = self._visits.pop(session, None) or Visit()
-            self._visits[session] = visit
-            while len(self._visits) > MOST:
-                self._visits.pop(next(iter(self._visits)))
-            return visit
+            self._visitors[visitor.token] = visitor
+            old = time.monotonic() - KEEP_SECONDS
+            for token, other in list(self._visitors.items()):
+                if other.heard < old or len(self._visitors) > MOST:
+                    del self._visitors[token]
+        return visitor
+
+    def known(self, token: str) -> Visitor | None:
+        """The visitor of a token, None if there is none; this counts as being heard of."""
+        with self._lock:
+            visitor = self._visitors.pop(token, None)
+            if visitor is not None:
+                self._visitors[token] = visitor
+                visitor.heard = time.monotonic()
+            return visitor

@@ -1,58 +1,128 @@
-"""Many images: run them, stop them."""
+"""Many images: begin, stop, open one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextvars
+import logging
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from zsas.cancellation import cancellable
+from zsas.cancellation import Cancelled, cancellable
 from zsas.errors import ZsasError
-from zsas.ui import batch, views
-from zsas.ui.controls import settings_from
-from zsas.ui.events.site import HEAVY, HIDDEN, LIGHT, Site
-from zsas.ui.gradio_internals import gr
-from zsas.ui.layout import note
+from zsas.images import digest, read_image
+from zsas.result import Result
+from zsas.review import reviewed
+from zsas.settings import Settings
+from zsas.ui import screen, views
+from zsas.ui.events.image import remember, show, show_settings
+from zsas.ui.events.site import Parts, Site, action
+from zsas.ui.many import Many
+from zsas.ui.upload import is_uploaded
+from zsas.ui.visitor import Corrections, View, Visitor
 
 
-class BatchEvents:
-    """What the tab for many images does."""
+@action
+def begin_batch(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """Examine many uploads with the present settings: {files: [{name, path}]}."""
+    given = [(str(file.get("name", "")), str(file.get("path", ""))) for file in data["files"]]
+    if not all(is_uploaded(path) for _, path in given):
+        raise ZsasError("Not all of these are uploaded files; upload them first.")
+    files = [(name or Path(path).name, Path(path)) for name, path in given]
+    many = Many.of(files, visitor.preset, visitor.settings)
+    with visitor.lock:
+        if visitor.batch is not None:
+            visitor.batch.stopped = True
+        visitor.batch = many
+        visitor.forget("row-")
+        visitor.show({"batch": many.summary()})
+    site.pool.submit(contextvars.copy_context().run, _run, site, visitor, many)
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
 
-    def wire(self) -> None:
-        """Connect the parts."""
-        parts = self.site.parts
-        tab = parts.tabs.batch
-        tab.start.click(self._go, None, None, **LIGHT).success(
-            self._batch,
-            [tab.files, parts.head.preset, *parts.side.settings],
-            [tab.table, tab.archive],
-            show_progress="minimal",
-            **HEAVY,
-            **HIDDEN,
-        )
-        tab.stop.click(self._halt, None, None, **LIGHT)
+def _run(site: Site, visitor: Visitor, many: Many) -> None:
+    def unwanted() -> bool:
+        return many.stopped or visitor.is_gone
 
-    def _go(self, request: gr.Request) -> None:
-        """Forget that this visitor stopped something."""
-        self.site.visit(request).stopped = False
+    def draw(number: int, result: Result) -> Parts:
+        return _drawn(visitor, many, number, result)
 
-    def _halt(self, request: gr.Request) -> None:
-        """Whatever runs or waits for this visitor ends at its next step."""
-        self.site.visit(request).stopped = True
+    try:
+        site.engine.segmenter(many.preset)
+        for number in cancellable(many.run(site.engine, draw), unwanted):
+            with visitor.lock:
+                if visitor.batch is many:
+                    row = {f"row-{number}": many.shown(number)}
+                    visitor.show({**row, "batch": many.summary()})
+    except Cancelled:
+        many.stopped = True
+    except Exception as error:
+        many.stopped = True
+        logging.getLogger(__name__).exception("a batch failed")
+        visitor.show({"failure": str(error) if isinstance(error, ZsasError) else "It failed."})
+    finally:
+        many.running = False
+        if visitor.batch is many:
+            visitor.show({"batch": many.summary()})
 
-    def _batch(
-        self, request: gr.Request, files: list[str] | None, preset: str, *values: Any
-    ) -> Iterator[tuple[Any, Any]]:
-        try:
-            yield note("Reading the files."), gr.DownloadButton(visible=False)
-            steps = batch.run(self.site.engine, files or [], preset, settings_from(values))
-            visit = self.site.visit(request)
-            for progress in cancellable(steps, lambda: visit.stopped):
-                ready = gr.skip()
-                if progress.archive is not None:
-                    ready = gr.DownloadButton(value=str(progress.archive), visible=True)
-                yield batch.table(progress), ready
-        except ZsasError as error:
-            yield views.sorry(str(error)), gr.DownloadButton(visible=False)
+
+def _drawn(visitor: Visitor, many: Many, number: int, result: Result) -> Parts:
+    """The screen of a row as it will be opened."""
+    key = digest(result.image)
+    view = View(key, Path(many.rows[number].name).stem, row=number)
+    stand_in = Visitor("", many.preset, view, many.settings)
+    return screen.decided(stand_in, result)
+
+
+@action
+def stop_batch(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """Leave out what is not done yet."""
+    if visitor.batch is not None:
+        visitor.batch.stopped = True
+
+
+@action
+def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """Show one of the many as one image: {number}."""
+    many, number = visitor.batch, int(data.get("number", -1))
+    if many is None or not 0 <= number < many.done or many.rows[number].result is None:
+        raise ZsasError("There is no such photo among these.")
+    row = many.rows[number]
+    parts = many.drawn(number)
+    assert row.path is not None  # it has a result
+    image = read_image(row.path)
+    key = site.engine.keep_image(image)
+    view = many.views.get(number) or View(key, Path(row.name).stem, row=number)
+    if view.now != Corrections() or not _same(visitor.settings, many.settings):
+        show(site, visitor, view)
+        return
+    result = many.reviewed(number, visitor.settings.verdict_threshold)
+    with visitor.lock:
+        visitor.turn_to()
+        visitor.running = False
+        remember(visitor)
+        visitor.view = view
+        show_settings(visitor)
+        parts["zs-verdict"] = views.verdict(result, view)
+        parts["state"] = screen.state(visitor, image.pixels.shape, True)
+        visitor.show(parts)
+
+
+def _same(one: Settings, other: Settings) -> bool:
+    """Whether two settings differ in nothing but the limit."""
+    return one.replace(verdict_threshold=0.5) == other.replace(verdict_threshold=0.5)
+
+
+def corrected(site: Site, visitor: Visitor, many: Many) -> dict[int, Result]:
+    """Whole results of the rows that a person corrected, for the files."""
+    found = {}
+    settings = many.settings.replace(verdict_threshold=visitor.settings.verdict_threshold)
+    for number, view in many.views.items():
+        if view.now == Corrections() or many.rows[number].result is None:
+            continue
+        path = many.rows[number].path
+        assert path is not None  # it has a result
+        key = site.engine.keep_image(read_image(path))
+        encoding = site.engine.encode(many.preset, key, settings)
+        result = site.engine.decide(many.preset, encoding, settings, view.now.clicks)
+        found[number] = reviewed(result, view.now.review)
+    return found

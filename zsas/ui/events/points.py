@@ -1,49 +1,115 @@
-"""The visitor's points: set, undo, clear."""
+"""A person's corrections: points, rejected findings, a verdict of their own; undo and redo."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
-from zsas.ui import screen
-from zsas.ui.events.image import ImageEvents
-from zsas.ui.events.site import HIDDEN, Site
-from zsas.ui.gradio_internals import gr
-from zsas.ui.visitor import Session
-
-POINTS: dict[str, Any] = {
-    "concurrency_id": "points",
-    "concurrency_limit": 1,
-    "show_progress": "hidden",
-    "trigger_mode": "multiple",
-    **HIDDEN,
-}
-"""One after the other: each click reads the session that the one before it wrote."""
+from zsas.errors import ZsasError
+from zsas.review import Review, reviewed
+from zsas.ui import drawing, screen
+from zsas.ui.events.image import decide, remember
+from zsas.ui.events.site import Site, action
+from zsas.ui.visitor import View, Visitor
 
 
-class PointEvents:
-    """What a click on the image does."""
+def _turn_to(site: Site, visitor: Visitor, view: View) -> None:
+    with visitor.lock:
+        if view is visitor.view:
+            return
+        visitor.view = view
+        if view.row >= 0:
+            remember(visitor)
+    decide(site, visitor)
 
-    def __init__(self, site: Site, image: ImageEvents) -> None:
-        self.site, self.image = site, image
 
-    def wire(self) -> None:
-        """Connect the parts."""
-        parts = self.site.parts
-        for event, what in (
-            (parts.image.viewer.select, self._click),
-            (parts.image.tools.undo, self._undo),
-            (parts.image.tools.clear, self._clear),
-        ):
-            self.image.decide_after(event(what, parts.session, parts.session, **POINTS))
+def _numbers(data: Mapping[str, Any]) -> tuple[float, float]:
+    try:
+        return float(data["x"]), float(data["y"])
+    except (KeyError, TypeError, ValueError):
+        raise ZsasError("A place is x and y in pixels of the photo.") from None
 
-    def _click(self, event: gr.EventData, session: Session) -> Session:
-        image = self.site.engine.image(session.image)
-        if image is None:
-            return session
-        return screen.click(session, image.shape, event.x, event.y, event.action)
 
-    def _undo(self, session: Session) -> Session:
-        return session.undone()
+@action
+def click(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """Say that a place is wrong or fine: {x, y, action}."""
+    image = site.engine.image(visitor.view.image)
+    if image is None:
+        raise ZsasError("This photo is no longer in memory; open it again.")
+    x, y = _numbers(data)
+    _turn_to(site, visitor, screen.click(visitor.view, image.shape, x, y, str(data.get("action"))))
 
-    def _clear(self, session: Session) -> Session:
-        return session.clicked(()) if session.clicks else session
+
+@action
+def reject(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """Say that a finding is none: {x, y} of a pixel in it."""
+    x, y = _numbers(data)
+    review = visitor.view.now.review
+    places = (*review.rejected, (int(x), int(y)))
+    _turn_to(site, visitor, _reviewed(visitor, dataclasses.replace(review, rejected=places)))
+
+
+@action
+def restore(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """Take a rejection back: {x, y} of a pixel in the finding."""
+    x, y = (int(value) for value in _numbers(data))
+    review = visitor.view.now.review
+    finding = _finding_at(site, visitor, x, y)
+    left = tuple(
+        place
+        for place in review.rejected
+        if place != (x, y) and (finding is None or not finding[place[1], place[0]])
+    )
+    _turn_to(site, visitor, _reviewed(visitor, dataclasses.replace(review, rejected=left)))
+
+
+def _finding_at(site: Site, visitor: Visitor, x: int, y: int) -> Any:
+    from zsas.review import holds
+    from zsas.ui.events.image import result_of
+
+    result = result_of(site, visitor)
+    regions = result.regions if result is not None else ()
+    return next((region.mask for region in regions if holds(region, x, y)), None)
+
+
+@action
+def verdict(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """Give one's own verdict, or take the same one back: {verdict}."""
+    word = data.get("verdict")
+    review = visitor.view.now.review
+    if word not in ("normal", "anomalous"):
+        raise ZsasError("A verdict is normal or anomalous.")
+    own: Any = "" if review.verdict == word else word
+    _turn_to(site, visitor, _reviewed(visitor, dataclasses.replace(review, verdict=own)))
+
+
+def _reviewed(visitor: Visitor, review: Review) -> View:
+    return visitor.view.corrected(review=review)
+
+
+@action
+def undo(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """One correction earlier."""
+    _turn_to(site, visitor, visitor.view.undone())
+
+
+@action
+def redo(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """One undone correction later."""
+    _turn_to(site, visitor, visitor.view.redone())
+
+
+@action
+def preview(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """What a click would mark, shown while the pointer rests: {x, y}."""
+    view, settings = visitor.view, visitor.settings
+    encoding = site.engine.known(visitor.preset, view.image, settings) if view.image else None
+    if encoding is None or visitor.running:
+        return
+    x, y = _numbers(data)
+    clicks = (*view.now.clicks, (x, y, 1))
+    result = reviewed(
+        site.engine.decide(visitor.preset, encoding, settings, clicks), view.now.review
+    )
+    visitor.show({"preview": {"x": x, "y": y, "path": drawing.path_of(result.mask)}})

@@ -1,104 +1,126 @@
-"""A visitor comes, follows a link, waits for the models, leaves."""
+"""A visitor comes, comes back, follows a link, waits for the models."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import time
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from zsas.models import PRESETS
-from zsas.ui import screen, snippets
+from zsas.settings import Settings
+from zsas.ui import screen, snippets, views
 from zsas.ui.controls import from_query, names
-from zsas.ui.events.image import ImageEvents
-from zsas.ui.events.site import HIDDEN, LIGHT, SPEAKING, Site
-from zsas.ui.gradio_internals import forget_values, gr, uncover
-from zsas.ui.layout import engine_line, is_waiting
-from zsas.ui.visitor import Session
+from zsas.ui.events.image import close, example_view, show, show_settings
+from zsas.ui.events.site import Site, action, answer
+from zsas.ui.visitor import Corrections, Review, Visitor
+
+OURS = ("example", "preset", "points", "rejected")
+"""What an address may say beside settings."""
+NEWS_SECONDS = 15.0
+"""How long a tab's question for news is kept open."""
 
 
-class VisitEvents:
-    """What the opening and closing of a tab does."""
-
-    def __init__(self, site: Site, image: ImageEvents) -> None:
-        self.site, self.image = site, image
-
-    def wire(self, seen: gr.State) -> None:
-        """Connect the parts; `seen` is what the visitor was last told of loading models and examples."""
-        parts, blocks = self.site.parts, self.site.blocks
-        # Only an address that describes a view may fill the page: anything else would come late and empty what a
-        # quick visitor has chosen meanwhile.
-        followed = parts.side.link.submit(
-            self._follow,
-            parts.session,
-            [*parts.opened, parts.head.preset, parts.image.strip, *parts.side.settings],
-            **LIGHT,
-        )
-        self.image.run_after(followed).then(None, js=uncover(), **HIDDEN)
-        blocks.load(self._arrive, None, parts.tabs.codes, **LIGHT).then(
-            None, js=uncover("if (!document.body.dataset.linked)"), **HIDDEN
-        )
-        blocks.load(self._complain, None, None, **SPEAKING)
-        blocks.unload(self._forget)
-        head = parts.head
-        head.timer.tick(
-            self._tick, [seen, head.status], [head.status, head.preset, seen, head.timer], **LIGHT
-        )
-        seen.change(self._examples_now, parts.session, parts.image.strip, **LIGHT)
-
-    def _arrive(self, request: gr.Request) -> tuple[str, ...]:
-        """The server's address, in the texts that name it; the page is there, so the models may come."""
-        self.site.engine.visited()
-        return tuple(snippets.filled(_address(request)))
-
-    def _follow(self, session: Session, request: gr.Request) -> tuple[Any, ...]:
-        """The view that the address describes; an image that the visitor opened meanwhile stays."""
-        self.site.visit(request).turn_to()
-        engine, examples = self.site.engine, self.site.examples
-        query = dict(request.query_params)
-        settings, _ = from_query(query)
-        preset = query.get("preset", "")
-        preset = preset if preset in PRESETS else engine.running or engine.default
-        if not session.image and examples.get(query.get("example", "")):
-            session = screen.open_example(engine, examples, query["example"])
-            image = engine.image(session.image)
-            assert image is not None
-            clicks = screen.parse_points(query.get("points", ""), image.shape)
-            session = dataclasses.replace(session, clicks=clicks)
-        values = [getattr(settings, name) for name in names()]
-        return (*self.image.showing(session), preset, examples.html(session.example), *values)
-
-    def _complain(self, request: gr.Request) -> None:
-        """Say what in the address was refused; apart from `_follow`, which a full line must not keep waiting."""
-        for sentence in from_query(dict(request.query_params))[1]:
-            gr.Warning(f"The address was not understood: {sentence}")
-
-    def _tick(self, seen: tuple[bool, int], shown: str) -> tuple[Any, ...]:
-        """Follow the loading of models and examples until both are done.
-
-        A status that waits for nothing any more stays: another event may have said something there meanwhile.
-        """
-        engine, examples = self.site.engine, self.site.examples
-        running = bool(engine.running)
-        preset = gr.skip()
-        if running and not seen[0] and engine.running != engine.default:
-            preset = engine.running
-        done = (running or bool(engine.problem)) and examples.complete
-        status = engine_line(engine) if not running or is_waiting(shown) else shown
-        return status, preset, (running, len(examples)), gr.Timer(active=not done)
-
-    def _examples_now(self, session: Session) -> str:
-        return self.site.examples.html(session.example)
-
-    def _forget(self, request: gr.Request) -> None:
-        """The tab is closed: whatever runs or waits for it ends at its next step."""
-        self.site.visit(request).stopped = True
-        forget_values(self.site.blocks, request.session_hash)
+def hello(site: Site, token: str, query: str) -> dict[str, Any]:
+    """A tab opens: the visitor of the token where there is one and the address says nothing else, or a new one."""
+    site.engine.visited()
+    asked = dict(parse_qsl(query.removeprefix("?")))
+    ours = {name: value for name, value in asked.items() if name in (*names(), *OURS)}
+    visitor = site.visitors.known(token) if token else None
+    problem = ""
+    if visitor is None or (ours and dict(parse_qsl(screen.query_of(visitor))) != ours):
+        visitor = site.visitors.new(site.engine.running or site.engine.default)
+        problem = _follow(site, visitor, ours)
+    show_status(site, visitor)
+    return {**answer(visitor, 0, problem), "token": visitor.token}
 
 
-def _address(request: gr.Request) -> str:
-    """The server's address as the visitor's browser knows it."""
-    headers = request.headers
-    scheme = headers.get("x-forwarded-proto", "http").split(",")[0].strip()
-    host = (
-        headers.get("x-forwarded-host", headers.get("host", "127.0.0.1:7860")).split(",")[0].strip()
-    )
-    return f"{scheme}://{host}"
+def _follow(site: Site, visitor: Visitor, ours: Mapping[str, str]) -> str:
+    """Show the view that an address describes; what of it was refused, in words."""
+    settings, refused = from_query(ours)
+    visitor.settings = settings
+    preset, key = ours.get("preset", ""), ours.get("example", "")
+    if preset in PRESETS:
+        visitor.preset = preset
+    elif preset:
+        refused.append(f"There is no preset {preset!r}; {visitor.preset} runs.")
+    if key and site.examples.get(key) is None:
+        refused.append(f"There is no example {key!r} here.")
+        key = ""
+    if key:
+        view = example_view(site, visitor, key)
+        visitor.settings = settings if "object_name" in ours else visitor.settings
+        image = site.engine.image(view.image)
+        assert image is not None
+        clicks = screen.parse_points(ours.get("points", ""), image.shape)
+        places = screen.parse_places(ours.get("rejected", ""), image.shape)
+        show(site, visitor, dataclasses.replace(view, now=Corrections(clicks, Review(places))))
+    else:
+        show_settings(visitor)
+        visitor.show(screen.empty(visitor))
+    return f"The address was not understood: {' '.join(refused)}" if refused else ""
+
+
+@action
+def follow(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """Show nothing, as the address without a view says."""
+    close(site, visitor, data)
+
+
+@action
+def look(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """Ask how far models and examples are."""
+    engine = site.engine
+    if engine.running and not visitor.view.image and visitor.preset == engine.default:
+        visitor.preset = engine.running
+        show_settings(visitor)
+    show_status(site, visitor)
+
+
+def show_status(site: Site, visitor: Visitor) -> None:
+    """What the models are doing, and examples that the page did not come with."""
+    visitor.show({"status": status(site)})
+    if len(site.examples) > site.examples.bundled:
+        visitor.show({"zs-examples": site.examples.html()})
+
+
+def status(site: Site) -> dict[str, Any]:
+    """What the models are doing, and whether it is worth asking again."""
+    engine = site.engine
+    waiting = not engine.running and not engine.problem
+    usual = bool(engine.running) and not engine.problem
+    return {
+        "text": "" if usual else engine.status,
+        "waiting": waiting,
+        "again": waiting or not site.examples.complete,
+    }
+
+
+async def updates(site: Site, token: str, seen: int) -> dict[str, Any]:
+    """News for a tab for which something runs, as soon as there are any."""
+    until = time.monotonic() + NEWS_SECONDS
+    while True:
+        visitor = site.visitors.known(token)
+        if visitor is None:
+            return {"gone": True}
+        if visitor.news > seen or not visitor.is_busy or time.monotonic() > until:
+            return answer(visitor, seen)
+        await asyncio.sleep(0.03)
+
+
+def said(text: str) -> dict[str, str]:
+    """A sentence in the verdict's place."""
+    return {"zs-verdict": views.sorry(text)}
+
+
+@action
+def code(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """This view as code: {url}."""
+    url = str(data.get("url", ""))
+    usual = Settings(system=visitor.settings.system).to_dict()
+    values = visitor.settings.to_dict()
+    system = {} if values["system"] == Settings().system else {"system": values["system"]}
+    changed = {name: value for name, value in values.items() if usual[name] != value}
+    visitor.show({"code": snippets.filled(url, visitor.preset, {**system, **changed})})

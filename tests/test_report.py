@@ -1,0 +1,99 @@
+"""The report for people: whole in one file, and true to the JSON."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.results import make_result
+from zsas import export
+from zsas.report import Entry, report_html
+from zsas.review import Review, holds, place_in, reviewed
+from zsas.settings import Settings
+
+
+def test_a_report_needs_nothing_from_outside_and_says_the_conditions(tmp_path: Path) -> None:
+    path = export.report(
+        [("lot7/a.png", make_result()), ("<b>.png", make_result())], tmp_path / "r.html"
+    )
+    text = path.read_text(encoding="utf-8")
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
+    for words in ("lot7/a.png", "&lt;b&gt;.png", "Anomalous", "limit 0.50", "an opinion", "tiny"):
+        assert words in text
+    assert "verdict_threshold" in text
+    assert "<td>changed</td>" in text
+    assert text.count("<section>") == 3
+    assert "@media print" in text
+
+
+def test_a_report_says_what_a_person_changed() -> None:
+    result = make_result()
+    place = place_in(result.regions[0], result)
+    entry = Entry.of(reviewed(result, Review((place,))), "a.png", clicks=((3.0, 4.0, 1),))
+    text = report_html([entry])
+    for words in ("1 point set by a person", "1 finding rejected", "verdict by a person", "Normal"):
+        assert words in text
+
+
+def test_a_file_that_failed_is_a_row() -> None:
+    text = report_html(
+        [Entry.of(make_result(), "a.png"), Entry.failed("b.png", "b.png is no image.")]
+    )
+    assert "b.png is no image." in text
+    assert "1 not readable" in text
+
+
+def test_a_stored_result_gives_the_same_entry(tmp_path: Path) -> None:
+    result = make_result()
+    files = export.save(result, tmp_path)
+    entry = Entry.stored("a.png", result.to_dict(), result.image, files["score"])
+    whole = Entry.of(result, "a.png")
+    assert entry.picture == whole.picture
+    assert entry.pixels == whole.pixels
+    assert entry.heat
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected", "by"),
+    [("", "normal", "person"), ("anomalous", "anomalous", "person")],
+)
+def test_all_findings_rejected_means_normal_unless_the_person_says_otherwise(
+    verdict: str, expected: str, by: str
+) -> None:
+    result = make_result()
+    places = tuple(place_in(region, result) for region in result.regions)
+    found = reviewed(result, Review(places, verdict))  # type: ignore[arg-type]
+    assert (found.verdict, found.decided_by, found.anomalous) == (expected, by, True)
+    assert not found.mask.any()
+    assert result.mask.any()
+    assert found.to_dict()["regions"][0]["rejected"] is True
+
+
+def test_a_place_is_in_its_region_and_outlives_another_level() -> None:
+    result = make_result()
+    x, y = place_in(result.regions[0], result)
+    assert holds(result.regions[0], x, y)
+    wider = make_result(mask=np.ones((60, 80), bool))
+    assert reviewed(wider, Review(((x, y),))).regions[0].rejected
+
+
+@pytest.mark.parametrize(
+    ("score", "expected", "ok"),
+    [
+        (0.5, "normal", True),
+        (0.66, "unsure", False),
+        (0.74, "unsure", False),
+        (0.76, "anomalous", False),
+    ],
+)
+def test_near_the_limit_the_verdict_is_unsure(score: float, expected: str, ok: bool) -> None:
+    settings = Settings(verdict_threshold=0.7, unsure_band=0.05)
+    result = make_result(image_score=score, settings=settings)
+    assert (result.verdict, result.ok) == (expected, ok)
+    assert result.anomalous == (score >= 0.7)
+    as_normal = make_result(image_score=score, settings=settings.replace(unsure_as="normal"))
+    assert as_normal.ok == (expected != "anomalous")
+    assert Review.from_dict(Review(((1, 2),), "normal").to_dict()) == Review(((1, 2),), "normal")

@@ -1,0 +1,307 @@
+"""A report for people: one self-contained HTML file on one image or many, that prints to PDF."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco
+
+from zsas import draw
+from zsas.files import write_whole
+from zsas.images import digest
+from zsas.prompts import Click
+from zsas.result import Result
+from zsas.settings import Settings
+
+PICTURE_SIDE = 720
+THUMB_SIDE = 96
+_SIGNS = {"anomalous": "▲ Anomalous", "unsure": "? Unsure", "normal": "✓ Normal"}
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;color:#18181b;background:#fff;max-width:1060px;margin:24px auto;padding:0 20px}
+h1{font-size:26px;margin:0 0 4px}h2{font-size:19px;margin:0 0 6px}p{margin:4px 0}small,.soft{color:#52525b}
+table{border-collapse:collapse;width:100%;margin:12px 0;font-size:14px}th,td{text-align:left;padding:5px 8px;
+border-bottom:1px solid #e4e4e7;vertical-align:middle}td img{display:block;border-radius:4px}
+section{border-top:2px solid #e4e4e7;padding:16px 0;break-inside:avoid}.pair{display:flex;gap:12px;flex-wrap:wrap}
+.pair figure{margin:8px 0;flex:1 1 320px;min-width:0}.pair img{width:100%;border-radius:6px}
+figcaption{font-size:13px;color:#52525b}
+.anomalous{color:#8a4b00;font-weight:600}.normal{color:#0b6b57;font-weight:600}.unsure{color:#3f3f46;font-weight:600}
+.failed{color:#b42318}del{color:#52525b}code{font-size:12px;overflow-wrap:anywhere}
+@media print{body{margin:0;max-width:none}a{color:inherit}}
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a report: what it says, and two small pictures.
+
+    Attributes:
+        name: Name of the file, with its folders.
+        facts: What `Result.to_dict` says, without outlines and stages.
+        picture: The image with its findings, JPEG.
+        heat: The anomaly map over the image, JPEG; empty where there is none.
+        thumb: The image with its findings, small, JPEG.
+        sha256: Digest of the file, "" where it is not known.
+        pixels: Digest of the image's pixels.
+        clicks: How many points a person set.
+        error: Why there is no result, "" where there is one.
+    """
+
+    name: str
+    facts: Mapping[str, Any]
+    picture: bytes = b""
+    heat: bytes = b""
+    thumb: bytes = b""
+    sha256: str = ""
+    pixels: str = ""
+    clicks: int = 0
+    error: str = ""
+
+    @classmethod
+    def of(
+        cls, result: Result, name: str, *, clicks: Sequence[Click] = (), sha256: str = ""
+    ) -> Entry:
+        """The entry of a result, reviewed or not."""
+        facts = result.to_dict()
+        for entry, region in zip(facts["regions"], result.regions, strict=True):
+            x0, y0, x1, y1 = region.box
+            inside = region.mask[y0:y1, x0:x1]
+            entry["heat"] = round(float(result.anomaly_map[y0:y1, x0:x1][inside].max()), 4)
+        drawn = cls._drawn(name, facts, result.image, result.mask, result.anomaly_map)
+        return replace(drawn, sha256=sha256, clicks=len(clicks))
+
+    @classmethod
+    def stored(
+        cls, name: str, facts: Mapping[str, Any], image: NDArray[np.uint8], score: Path | None
+    ) -> Entry:
+        """The entry of an image whose result was written earlier.
+
+        Args:
+            name: Of its file.
+            facts: What `result.json` holds.
+            image: uint8 RGB (H, W, 3).
+            score: Its `score.png`, None where there is none.
+        """
+        mask = np.zeros(image.shape[:2], bool)
+        for region in facts["regions"]:
+            if not region.get("rejected"):
+                mask |= coco.decode(dict(region["rle"])).astype(bool)
+        heat = None
+        if score is not None and score.is_file():
+            found = cv2.imread(str(score), cv2.IMREAD_UNCHANGED)
+            if found is not None:
+                heat = (found / np.float32(65535)).astype(np.float32)
+        return cls._drawn(name, facts, image, mask, heat)
+
+    @classmethod
+    def _drawn(
+        cls,
+        name: str,
+        facts: Mapping[str, Any],
+        image: NDArray[np.uint8],
+        mask: NDArray[np.bool_],
+        heat: NDArray[np.float32] | None,
+    ) -> Entry:
+        pixels = mask.shape[0] * mask.shape[1]
+        regions = [
+            {
+                **{key: value for key, value in region.items() if key != "rle"},
+                "percent": 100 * region["area"] / pixels,
+            }
+            for region in facts["regions"]
+        ]
+        small, its_mask = _small(image), _small(mask.astype(np.uint8)) > 0
+        marked = draw.mask_overlay(small, its_mask)
+        warm = b""
+        if heat is not None:
+            warm = _jpeg(
+                draw.heat_overlay(small, _small(heat), mask=its_mask, bar=False), PICTURE_SIDE
+            )
+        left_out = ("stages", "points", "regions")
+        return cls(
+            name,
+            {**{k: v for k, v in facts.items() if k not in left_out}, "regions": regions},
+            _jpeg(marked, PICTURE_SIDE),
+            warm,
+            _jpeg(marked, THUMB_SIDE),
+            pixels=digest(image),
+        )
+
+    @classmethod
+    def failed(cls, name: str, error: str) -> Entry:
+        """The entry of a file that could not be read."""
+        return cls(name, {}, error=error)
+
+
+def report(
+    results: Result | Mapping[str, Result] | Iterable[tuple[str, Result]], path: str | Path
+) -> Path:
+    """Write a report.
+
+    Args:
+        results: One result, or results by the names of their files.
+        path: The HTML file.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    if isinstance(results, Result):
+        results = [("image", results)]
+    pairs = results.items() if isinstance(results, Mapping) else results
+    path = Path(path)
+    write_whole(path, report_html([Entry.of(result, name) for name, result in pairs]).encode())
+    return path
+
+
+def report_html(entries: Sequence[Entry]) -> str:
+    """The report as one HTML file that needs nothing from outside."""
+    done = [entry for entry in entries if not entry.error]
+    now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    title = "Inspection report" if len(entries) != 1 else f"Inspection report: {entries[0].name}"
+    counts = ", ".join(f"{sum(e.facts['verdict'] == word for e in done)} {word}" for word in _SIGNS)
+    failed = len(entries) - len(done)
+    summary = (
+        f"<p>{len(entries)} images: {counts}{f', {failed} not readable' if failed else ''}.</p>"
+    )
+    pieces = [
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>"
+        f'<p class="soft">{now} · zsas · an opinion, not a certificate</p>',
+        summary if len(entries) > 1 else "",
+        _table(entries) if len(entries) > 1 else "",
+        *(_section(entry) for entry in done),
+        _conditions(done),
+        "</body></html>",
+    ]
+    return "".join(pieces)
+
+
+def _table(entries: Sequence[Entry]) -> str:
+    rows = []
+    for number, entry in enumerate(entries, 1):
+        name = escape(entry.name)
+        if entry.error:
+            rows.append(
+                f'<tr class="failed"><td></td><td>{name}</td><td colspan="3">✕ {escape(entry.error)}</td></tr>'
+            )
+            continue
+        facts = entry.facts
+        rows.append(
+            f'<tr><td><img src="{_uri(entry.thumb)}" alt="" width="64"></td>'
+            f'<td><a href="#image-{number}">{name}</a></td><td>{_verdict(facts)}</td>'
+            f"<td>{facts['image_score']:.2f}</td><td>{_count(facts)}</td></tr>"
+        )
+    return (
+        "<table><thead><tr><th></th><th>File</th><th>Verdict</th><th>Score</th><th>Findings</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _section(entry: Entry) -> str:
+    facts = entry.facts
+    findings = "".join(
+        f"<tr><td>{r['id']}</td><td>{r['percent']:.2g} %</td><td>{r.get('heat', r['score']):.2f}</td>"
+        f"<td>{', '.join(str(value) for value in r['box'])}</td>"
+        f"<td>{'<del>rejected by a person</del>' if r.get('rejected') else ''}</td></tr>"
+        for r in facts["regions"]
+    )
+    table = (
+        "<table><thead><tr><th>Finding</th><th>Size, of the image</th><th>Heat</th><th>Box x0, y0, x1, y1</th><th></th>"
+        f"</tr></thead><tbody>{findings}</tbody></table>"
+        if findings
+        else "<p>Nothing is marked.</p>"
+    )
+    changed = []
+    if entry.clicks:
+        changed.append(f"{entry.clicks} point{'' if entry.clicks == 1 else 's'} set by a person")
+    rejected = sum(bool(r.get("rejected")) for r in facts["regions"])
+    if rejected:
+        changed.append(f"{rejected} finding{'' if rejected == 1 else 's'} rejected")
+    if facts["decided_by"] == "person":
+        changed.append("verdict by a person")
+    said = f"<p>Changed by a person: {', '.join(changed)}.</p>" if changed else ""
+    digests = f"pixels <code>{entry.pixels}</code>"
+    if entry.sha256:
+        digests += f", file SHA-256 <code>{entry.sha256}</code>"
+    return (
+        f"<section><h2>{escape(entry.name)}</h2><p>{_verdict(facts)}: score {facts['image_score']:.2f}, "
+        f"limit {facts['limit']:.2f}, unsure within {facts['unsure_band']:.2f}.</p>{said}"
+        f'<div class="pair"><figure><img src="{_uri(entry.picture)}" alt="The image with its findings">'
+        "<figcaption>Findings</figcaption></figure>"
+        f'{_heat(entry)}</div>{table}<p class="soft">'
+        f"{facts['width']} × {facts['height']} px; {digests}</p></section>"
+    )
+
+
+def _heat(entry: Entry) -> str:
+    if not entry.heat:
+        return ""
+    return (
+        f'<figure><img src="{_uri(entry.heat)}" alt="The anomaly map over the image">'
+        "<figcaption>Anomaly map</figcaption></figure>"
+    )
+
+
+def _conditions(entries: Sequence[Entry]) -> str:
+    """Settings, models and versions: once where all images share them."""
+    seen: list[Mapping[str, Any]] = []
+    for entry in entries:
+        same = {key: entry.facts[key] for key in ("system", "settings", "models", "versions")}
+        if same not in seen:
+            seen.append(same)
+    pieces = []
+    for facts in seen[:20]:
+        usual = Settings(system=facts["system"]).to_dict()
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td>"
+            f"<td>{'changed' if usual.get(name) != value else ''}</td></tr>"
+            for name, value in facts["settings"].items()
+        )
+        models = ", ".join(
+            f"{key} {value}" for key, value in facts["models"].items() if isinstance(value, str)
+        )
+        versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+        pieces.append(
+            f"<section><h2>Conditions</h2><p>System {escape(facts['system'])}; {escape(models)}</p>"
+            f"<p>{escape(versions)}</p><details open><summary>Settings</summary><table><tbody>{rows}"
+            "</tbody></table></details></section>"
+        )
+    return "".join(pieces)
+
+
+def _verdict(facts: Mapping[str, Any]) -> str:
+    by = " <small>by a person</small>" if facts["decided_by"] == "person" else ""
+    return f'<span class="{facts["verdict"]}">{_SIGNS[facts["verdict"]]}</span>{by}'
+
+
+def _count(facts: Mapping[str, Any]) -> int:
+    return sum(not region.get("rejected") for region in facts["regions"])
+
+
+def _small(values: NDArray[Any]) -> NDArray[Any]:
+    """Shrunk to what the report shows, before anything is drawn on it."""
+    height, width = values.shape[:2]
+    scale = min(1.0, PICTURE_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(values, size, interpolation=cv2.INTER_AREA)
+
+
+def _jpeg(picture: NDArray[np.uint8], side: int) -> bytes:
+    height, width = picture.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.cvtColor(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 84])[1].tobytes()
+
+
+def _uri(data: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,77 @@
+"""What a person decided about a result: findings that are none, and a verdict of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from zsas.result import Region, Result
+
+PersonsVerdict = Literal["", "normal", "anomalous"]
+
+
+@dataclass(frozen=True)
+class Review:
+    """A person's decisions on one image.
+
+    Attributes:
+        rejected: (x, y) in image pixels; a region that holds one of them is no finding. Places and not numbers, so that
+            a rejection outlives another marking level, which numbers the regions anew.
+        verdict: The person's verdict on the whole image, "" where the system's stands.
+    """
+
+    rejected: tuple[tuple[int, int], ...] = ()
+    verdict: PersonsVerdict = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.rejected or self.verdict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {"rejected": [list(place) for place in self.rejected], "verdict": self.verdict}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Review:
+        """From JSON types."""
+        places = tuple((int(x), int(y)) for x, y in values.get("rejected", ()))
+        return cls(places, values.get("verdict", ""))
+
+
+def reviewed(result: Result, review: Review) -> Result:
+    """The result with a person's decisions in it.
+
+    Rejected regions stay in the list, marked as such, and leave the mask. Where all are rejected, the verdict is
+    normal, by a person; a verdict of the person's own stands above everything.
+    """
+    if not review:
+        return result
+    regions = tuple(
+        replace(region, rejected=any(holds(region, *place) for place in review.rejected))
+        for region in result.regions
+    )
+    mask = result.mask.copy()
+    for region in regions:
+        if region.rejected:
+            x0, y0, x1, y1 = region.box
+            mask[y0:y1, x0:x1] &= ~region.mask[y0:y1, x0:x1]
+    verdict = review.verdict
+    if not verdict and regions and all(region.rejected for region in regions):
+        verdict = "normal"
+    return replace(result, mask=mask, regions=regions, persons_verdict=verdict)
+
+
+def holds(region: Region, x: int, y: int) -> bool:
+    """Whether a pixel belongs to a region."""
+    x0, y0, x1, y1 = region.box
+    return x0 <= x < x1 and y0 <= y < y1 and bool(region.mask[y, x])
+
+
+def place_in(region: Region, result: Result) -> tuple[int, int]:
+    """The pixel of a region with the highest score, by which it is known again: (x, y)."""
+    x0, y0, x1, y1 = region.box
+    inside = np.where(region.mask[y0:y1, x0:x1], result.score_map[y0:y1, x0:x1], -1.0)
+    row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+    return x0 + int(column), y0 + int(row)

@@ -1,0 +1,307 @@
+"""A visitor's many images: a row for each, what was found kept small, and everything in one ZIP or one report."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pickle
+import shutil
+import threading
+import time
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zsas.annotations import Annotations
+from zsas.bulk import unique_names
+from zsas.cancellation import raise_if_cancelled
+from zsas.errors import ZsasError
+from zsas.export import json_bytes, save
+from zsas.images import read_image
+from zsas.report import Entry, report_html
+from zsas.result import Result
+from zsas.review import reviewed
+from zsas.settings import Settings
+from zsas.ui import batch, drawing, export
+from zsas.ui.engine import Engine
+from zsas.ui.visitor import Corrections, View
+
+MOST_ROWS = 5000
+THUMB_SIDE = 160
+
+
+@dataclass
+class Row:
+    """One image of the lot.
+
+    Attributes:
+        name: As the visitor gave it, with its folders.
+        path: Where the file lies, None where it could not be unpacked.
+        error: Why there is no result, "" where there is one or is still to be.
+        saved_as: What the names of its output files begin with, with its folders.
+        result: Without pixels, None where there is none.
+        seconds: What it took.
+    """
+
+    name: str
+    path: Path | None
+    error: str = ""
+    saved_as: str = ""
+    result: Result | None = None
+    seconds: float = 0.0
+
+
+@dataclass
+class Many:
+    """The lot of one visitor.
+
+    Attributes:
+        preset: Models of the run.
+        settings: Of the run; only the limit may be another one later.
+        folder: For everything that is kept on disk.
+        rows: All files, in the order in which they came.
+        done: How many of them are finished.
+        running: Whether the run goes on.
+        stopped: Whether the visitor stopped it.
+        views: What the visitor said about single rows.
+    """
+
+    preset: str
+    settings: Settings
+    folder: Path
+    rows: list[Row]
+    done: int = 0
+    running: bool = True
+    stopped: bool = False
+    began: float = field(default_factory=time.monotonic)
+    views: dict[int, View] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def of(cls, files: Sequence[tuple[str, Path]], preset: str, settings: Settings) -> Many:
+        """The lot of some uploads, ZIPs unpacked.
+
+        Args:
+            files: Names as the visitor gave them, and where the uploads lie.
+            preset: Models.
+            settings: Of the run.
+
+        Raises:
+            ZsasError: If there is nothing at all, or too much.
+        """
+        folder = export.new_folder()
+        found: list[tuple[str, Path | None, str]] = []
+        for number, (name, path) in enumerate(files):
+            if zipfile.is_zipfile(path):
+                inside = folder / "unpacked" / str(number)
+                inside.mkdir(parents=True)
+                found += batch.unpack([path], inside, MOST_ROWS)
+            else:
+                found.append((name, path, ""))
+        if not found or len(found) > MOST_ROWS:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise ZsasError(
+                f"Many photos means at most {MOST_ROWS}; split them, or use the command line."
+                if found
+                else "There are no files; choose photos, a folder of photos, or a ZIP."
+            )
+        stems = unique_names([_plain(name) for name, _, _ in found])
+        rows = [
+            Row(name, path, trouble, stem)
+            for (name, path, trouble), stem in zip(found, stems, strict=True)
+        ]
+        return cls(preset, settings, folder, rows)
+
+    def run(self, engine: Engine, draw: Any) -> Iterator[int]:
+        """Decide on each image in turn, each with its own place in the line; yields the number of each that is done.
+
+        Args:
+            engine: Encodes.
+            draw: What the page shows of a result, from (number, result, key of the image).
+        """
+        for number, row in enumerate(self.rows):
+            raise_if_cancelled()
+            began = time.monotonic()
+            if row.path is not None and not row.error:
+                try:
+                    image = read_image(row.path)
+                    encoding = engine.encode_apart(self.preset, image, self.settings, "batch")
+                    result = engine.decide(self.preset, encoding, self.settings)
+                    self._keep(number, row, result, draw)
+                except ZsasError as error:
+                    row.error = str(error).replace(str(row.path), Path(row.name).name)
+            row.seconds = time.monotonic() - began
+            self.done = number + 1
+            os.utime(self.folder)  # else a lot that takes more than an hour would look forgotten
+            yield number
+
+    def _keep(self, number: int, row: Row, result: Result, draw: Any) -> None:
+        """What is needed of a result later, on disk; in memory only what is small."""
+        kept = self.folder / "rows"
+        kept.mkdir(exist_ok=True)
+        target = self.folder / "results" / row.saved_as
+        save(result, target.parent, stem=target.name)
+        thumb = drawing.shrink(export.overlay(result), THUMB_SIDE)
+        (kept / f"{number}.jpg").write_bytes(drawing.jpeg(np.asarray(thumb, np.uint8), 82))
+        with gzip.open(kept / f"{number}.json.gz", "wt", compresslevel=1, encoding="utf-8") as file:
+            json.dump(draw(number, result), file)
+        with (kept / f"{number}.entry").open("wb") as stream:
+            pickle.dump(Entry.of(result, row.name), stream)
+        row.result = _without_pixels(result)
+
+    def drawn(self, number: int) -> dict[str, Any]:
+        """What the page shows of a row.
+
+        Raises:
+            ZsasError: If it is not kept any more.
+        """
+        path = self.folder / "rows" / f"{number}.json.gz"
+        try:
+            with gzip.open(path, "rt", encoding="utf-8") as file:
+                found = json.load(file)
+            os.utime(self.folder)
+        except OSError:
+            raise ZsasError("These photos are no longer kept; send them again.") from None
+        return found
+
+    def thumb(self, number: int) -> bytes | None:
+        """The small picture of a row, JPEG."""
+        path = self.folder / "rows" / f"{number}.jpg"
+        return path.read_bytes() if path.is_file() else None
+
+    def shown(self, number: int) -> dict[str, Any]:
+        """A row as the browser needs it."""
+        row, view = self.rows[number], self.views.get(number)
+        said = view.now if view is not None else Corrections()
+        result = self.reviewed(number)
+        return {
+            "number": number,
+            "name": row.name,
+            "error": row.error,
+            "score": None if result is None else round(result.image_score, 4),
+            "person": "" if result is None else result.persons_verdict,
+            "findings": 0 if result is None else sum(not r.rejected for r in result.regions),
+            "corrected": said != Corrections(),
+        }
+
+    def reviewed(self, number: int, limit: float | None = None) -> Result | None:
+        """The result of a row without pixels, with what the person said, at a limit."""
+        result, view = self.rows[number].result, self.views.get(number)
+        if result is None:
+            return None
+        if limit is not None:
+            result = replace(result, settings=result.settings.replace(verdict_threshold=limit))
+        return reviewed(result, view.now.review) if view is not None else result
+
+    def summary(self) -> dict[str, Any]:
+        """How far it is."""
+        spent = time.monotonic() - self.began
+        left = spent / self.done * (len(self.rows) - self.done) if self.done else 0.0
+        return {
+            "total": len(self.rows),
+            "done": self.done,
+            "running": self.running,
+            "stopped": self.stopped,
+            "left": round(left),
+        }
+
+    # Files to take away
+
+    def report(self, limit: float) -> str:
+        """The report of all that is done."""
+        return report_html(list(self._entries(limit)))
+
+    def _entries(self, limit: float) -> Iterator[Entry]:
+        for number, row in enumerate(self.rows[: self.done]):
+            if row.error:
+                yield Entry.failed(row.name, row.error)
+                continue
+            with (self.folder / "rows" / f"{number}.entry").open("rb") as stream:
+                entry: Entry = pickle.load(stream)  # written by this process alone
+            result, view = self.reviewed(number, limit), self.views.get(number)
+            assert result is not None
+            clicks = len(view.now.clicks) if view is not None else 0
+            yield replace(entry, facts=_updated(entry.facts, result), clicks=clicks)
+
+    def archive(self, limit: float, corrected: Mapping[int, Result]) -> Path:
+        """Everything in one ZIP: masks, score maps, overlays, JSON, CSV, COCO and the report, in the photos' folders.
+
+        Args:
+            limit: The limit as it stands now.
+            corrected: Whole results of the rows that a person corrected.
+        """
+        inside = self.folder / "results"
+        inside.mkdir(exist_ok=True)
+        with self.lock:
+            lines, annotations = [], Annotations()
+            for number, row in enumerate(self.rows[: self.done]):
+                result = self.reviewed(number, limit)
+                if result is None:
+                    lines.append(batch.Line(row.name, error=row.error))
+                    continue
+                target = inside / row.saved_as
+                whole = corrected.get(number)
+                if whole is not None:
+                    result = whole
+                    save(whole, target.parent, stem=target.name)
+                else:
+                    target.with_name(f"{target.name}_result.json").write_bytes(json_bytes(result))
+                annotations.add(row.name, result, row.saved_as)
+                lines.append(_line(row, result))
+            batch.write_summary(inside, lines, annotations)
+            (inside / "report.html").write_text(self.report(limit), encoding="utf-8")
+            (inside / "settings.json").write_text(
+                json.dumps(
+                    {"preset": self.preset, "limit": limit, **self.settings.to_dict()}, indent=2
+                )
+            )
+            return export.zip_folder(inside, self.folder / "zsas-results.zip")
+
+
+def _line(row: Row, result: Result) -> batch.Line:
+    kept = [region for region in result.regions if not region.rejected]
+    return batch.Line(
+        row.name,
+        result.verdict,
+        round(result.image_score, 4),
+        len(kept),
+        sum(region.area for region in kept),
+        round(row.seconds, 3),
+        saved_as=row.saved_as,
+    )
+
+
+def _plain(name: str) -> str:
+    """A name with its folders, each of harmless letters."""
+    path = Path(name)
+    parts = [export.stem_of(part) for part in path.parent.parts if part not in ("/", "..", ".")]
+    return "/".join([*parts, f"{export.stem_of(path.stem)}{path.suffix}"])
+
+
+def _without_pixels(result: Result) -> Result:
+    """The result without its arrays: regions know their outlines themselves."""
+    shape = result.mask.shape
+    return replace(
+        result,
+        image=np.zeros((1, 1, 3), np.uint8),
+        anomaly_map=np.zeros((1, 1), np.float32),
+        score_map=np.zeros((1, 1), np.float32),
+        mask=np.broadcast_to(np.zeros((), bool), shape),
+        stages=(),
+    )
+
+
+def _updated(facts: Mapping[str, Any], result: Result) -> dict[str, Any]:
+    """An entry's facts with another limit and a person's decisions."""
+    now = result.to_dict()
+    regions = [
+        {**old, "rejected": region.rejected}
+        for old, region in zip(facts["regions"], result.regions, strict=True)
+    ]
+    keys = ("verdict", "anomalous", "ok", "decided_by", "limit", "sentence", "settings")
+    return {**facts, **{key: now[key] for key in keys}, "regions": regions}

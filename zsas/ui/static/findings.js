@@ -1,0 +1,43 @@
+// A finding is shown alone, gone to by a double click, and rejected with its ✕ or Del.
+function showAlone() {
+  const rows = $$(".zs-finding");
+  if (!rows.some((row) => row.dataset.region === alone)) alone = null;
+  rows.forEach((row) => {
+    row.classList.toggle("zs-on", row.dataset.region === alone);
+    row.querySelector(".zs-show").setAttribute("aria-pressed", String(row.dataset.region === alone));
+  });
+  dress();
+}
+$("#zs-findings").addEventListener("click", (event) => {
+  const row = event.target.closest(".zs-show")?.closest(".zs-finding");
+  if (!row) return;
+  alone = alone === row.dataset.region ? null : row.dataset.region;
+  showAlone();
+});
+$("#zs-findings").addEventListener("dblclick", (event) => {
+  const row = event.target.closest(".zs-finding");
+  if (row) zoomOn(row.dataset.box.split(",").map(Number));
+});
+hooks["zs-findings"] = showAlone;
+
+const ACTIONS = {
+  reject: (button) => { alone = null; act("reject", place(button)); },
+  restore: (button) => act("restore", place(button)),
+  verdict: (button) => act("verdict", { verdict: button.dataset.verdict }),
+  set: (button) => act("change", { name: button.dataset.name, value: button.dataset.value }),
+  previous: () => walk(-1),
+  next: () => walk(1),
+  all: () => setMode("many"),
+  link: copyLink,
+  folder: () => $("#zs-folder").click(),
+  camera: () => takePicture(),
+};
+const place = (button) => ({ x: Number(button.dataset.x), y: Number(button.dataset.y) });
+ACTIONS.rerun = () => lost ? act(lost.name, lost.data) : act("rerun");
+for (const name of ["stop", "undo", "redo", "reset", "close"]) ACTIONS[name] = () => act(name);
+app.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-do]");
+  if (!button || button.disabled) return;
+  event.preventDefault();
+  ACTIONS[button.dataset.do]?.(button);
+});

@@ -1,0 +1,176 @@
+// Many photos as a mode: small pictures worst first, chips, a filter, a histogram whose tick is the limit.
+const many = { rows: new Map(), batch: null, filter: "all", words: "", order: [], sending: "" };
+const CELL = { width: 168, height: 170 };
+const limitNow = () => many.limit ?? Number(page.settings.values.verdict_threshold ?? 0.7);
+const bandNow = () => Number(page.settings.values.unsure_band ?? 0);
+const wordOf = (row) => row.error ? "failed" : row.person || verdictOf(row.score, limitNow(), bandNow());
+
+function setMode(mode) {
+  app.dataset.mode = mode;
+  $$(".zs-switch [data-mode]").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === mode)));
+  $("#zs-many").hidden = mode !== "many";
+  $(".zs-work").hidden = mode === "many";
+  if (mode === "many") drawMany();
+}
+$(".zs-switch").addEventListener("click", (event) => {
+  const mode = event.target.closest("[data-mode]")?.dataset.mode;
+  if (mode) setMode(mode);
+});
+
+// Uploads, three at a time.
+async function takeMany(files) {
+  setMode("many");
+  tell("");
+  const sent = new Array(files.length), failed = [];
+  let next = 0, done = 0;
+  const carry = async () => {
+    while (next < files.length) {
+      const number = next++, file = files[number];
+      try {
+        const { path } = await upload(file);
+        sent[number] = { name: file.inside || file.webkitRelativePath || file.name, path };
+      } catch (error) { failed.push(`${file.name} could not be uploaded: ${error.message}`); }
+      many.sending = `Sending ${++done} of ${files.length}`;
+      drawMany();
+    }
+  };
+  await Promise.all([carry(), carry(), carry()]);
+  many.sending = "";
+  many.rows.clear();
+  many.batch = null;
+  await act("begin_batch", { files: sent.filter(Boolean) });
+  if (failed.length) tell(failed.slice(0, 5).join(" "));
+}
+hooks.batch = (batch) => { many.batch = batch; drawMany(); };
+hooks.failure = (text) => tell(text);
+hooks.row = (row) => { many.rows.set(row.number, row); drawMany(); };
+
+function orderRows() {
+  const rows = [...many.rows.values()];
+  const counts = { all: rows.length, anomalous: 0, unsure: 0, normal: 0, failed: 0 };
+  rows.forEach((row) => { counts[wordOf(row)] += 1; });
+  const words = many.words.toLowerCase();
+  many.order = rows.filter((row) => (many.filter === "all" || wordOf(row) === many.filter) && row.name.toLowerCase().includes(words))
+    .sort((a, b) => (b.score ?? -1) - (a.score ?? -1) || a.number - b.number);
+  return counts;
+}
+const CHIPS = [["all", "All", ""], ["anomalous", "Anomalous", "▲"], ["unsure", "Unsure", "?"], ["normal", "Normal", "✓"], ["failed", "Failed", "✕"]];
+let drawing_many = 0;
+function drawMany() {
+  cancelAnimationFrame(drawing_many);
+  drawing_many = requestAnimationFrame(() => {
+    if ($("#zs-many").hidden) return;
+    const counts = orderRows(), batch = many.batch;
+    $("#zs-drop-many").hidden = Boolean(batch || many.sending);
+    $("#zs-lot").hidden = !(batch || many.sending);
+    $("#zs-chips").innerHTML = CHIPS.map(([key, word, icon]) =>
+      `<button type="button" data-filter="${key}" aria-pressed="${many.filter === key}">${icon} ${word} <b>${counts[key]}</b></button>`).join("");
+    let words = many.sending;
+    if (batch && !words) {
+      words = batch.running ? `${batch.done} of ${batch.total}${batch.done ? ` · ${timeWords(batch.left)} left` : ""}`
+        : `${batch.stopped ? `Stopped: ${batch.done} of ${batch.total}` : `${batch.total} done`}`;
+    }
+    $("#zs-progress").textContent = words;
+    $("#zs-progressbar").value = batch ? batch.done / Math.max(1, batch.total) : 0;
+    $("#zs-many [data-do=stop_batch]").hidden = !batch?.running;
+    $$("#zs-many [data-get]").forEach((link) => {
+      const there = Boolean(batch?.done);
+      link.toggleAttribute("aria-disabled", !there);
+      if (there) link.href = `${root}zsas/get/${page.token}/${link.dataset.get}`; else link.removeAttribute("href");
+    });
+    drawHistogram();
+    drawCells();
+  });
+}
+const timeWords = (seconds) => seconds < 90 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
+
+// Only the cells in sight exist.
+const sight = () => $("#zs-cells");
+function drawCells() {
+  const view = sight(), inner = view.firstElementChild;
+  const columns = Math.max(1, Math.floor((view.clientWidth - 12) / CELL.width)), wide = Math.floor((view.clientWidth - 12) / columns);
+  inner.style.height = `${Math.ceil(many.order.length / columns) * CELL.height}px`;
+  const first = Math.max(0, Math.floor(view.scrollTop / CELL.height) - 1) * columns;
+  const last = Math.min(many.order.length, (Math.ceil((view.scrollTop + view.clientHeight) / CELL.height) + 1) * columns);
+  const held = inner.contains(document.activeElement) ? document.activeElement.dataset.row : null;
+  const html = [];
+  for (let at = first; at < last; at++) {
+    const row = many.order[at], word = wordOf(row);
+    const style = `width:${wide - 8}px;left:${(at % columns) * wide}px;top:${Math.floor(at / columns) * CELL.height}px`;
+    const name = row.name.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`);
+    if (row.error) {
+      const why = row.error.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`);
+      html.push(`<div class="zs-cell zs-failed" role="listitem" style="${style}" title="${why}"><span class="zs-thumb">✕</span><b>${name}</b><em>${why}</em></div>`);
+      continue;
+    }
+    const by = row.person || row.corrected ? " · you" : "";
+    html.push(`<div class="zs-cell ${WORDS[word][2]}" role="listitem" style="${style}"><button type="button" data-row="${row.number}">`
+      + `<img src="${root}zsas/thumb/${page.token}/${row.number}.jpg?${many.batch?.total}" alt="" loading="lazy" decoding="async">`
+      + `<b>${name}</b><em><span class="zs-sr">${WORDS[word][0]}, score </span>${WORDS[word][1]} ${row.score.toFixed(2)}${by}</em></button></div>`);
+  }
+  const now = html.join("");
+  if (drawCells.last !== now) { inner.innerHTML = now; drawCells.last = now; }
+  if (held) inner.querySelector(`[data-row="${held}"]`)?.focus({ preventScroll: true });
+}
+const BINS = 50;
+function drawHistogram() {
+  const scores = [...many.rows.values()].filter((row) => !row.error).map((row) => row.score).sort((a, b) => a - b);
+  const bins = new Array(BINS).fill(0);
+  scores.forEach((score) => { bins[Math.min(BINS - 1, Math.floor(score * BINS))] += 1; });
+  const top = Math.max(1, ...bins), limit = limitNow(), band = bandNow();
+  $("#zs-bars").innerHTML = bins.map((count, at) => {
+    const middle = (at + 0.5) / BINS;
+    return `<i class="${WORDS[verdictOf(middle, limit, band)][2]}" style="height:${100 * count / top}%"></i>`;
+  }).join("");
+  const box = $("#zs-histogram");
+  box.style.setProperty("--limit", limit);
+  box.style.setProperty("--band", band);
+  const tick = box.querySelector(".zs-tick");
+  if (document.activeElement !== tick || !dragged) tick.value = limit;
+  $("#zs-limit").textContent = limit.toFixed(2);
+  // The widest gap between neighbours in the middle of the scores is where a limit divides the lot best.
+  let gap = null;
+  for (let at = Math.floor(scores.length * 0.1); at < Math.floor(scores.length * 0.9); at++) {
+    const wide = scores[at + 1] - scores[at];
+    if (wide > (gap?.wide ?? 0.015)) gap = { wide, middle: (scores[at] + scores[at + 1]) / 2 };
+  }
+  const place = $("#zs-gap");
+  place.hidden = scores.length < 5 || !gap || Math.abs(gap.middle - limit) < 0.01;
+  if (gap) place.innerHTML = `Widest gap at ${gap.middle.toFixed(2)} <button type="button" class="zs-try" data-do="set" data-name="verdict_threshold" data-value="${gap.middle.toFixed(2)}">Use it</button>`;
+}
+hooks.limit = (name, value) => { if (name === "verdict_threshold") { many.limit = value; drawMany(); } };
+const settings_before = hooks.settings;
+hooks.settings = (settings) => { many.limit = undefined; settings_before(settings); drawMany(); };
+
+$("#zs-many").addEventListener("click", (event) => {
+  const filter = event.target.closest("[data-filter]")?.dataset.filter;
+  if (filter) { many.filter = filter; sight().scrollTop = 0; drawMany(); return; }
+  const row = event.target.closest("[data-row]")?.dataset.row;
+  if (row !== undefined) openRow(Number(row));
+});
+$("#zs-words").addEventListener("input", (event) => { many.words = event.target.value; sight().scrollTop = 0; drawMany(); });
+sight().addEventListener("scroll", () => { cancelAnimationFrame(drawing_many); drawing_many = requestAnimationFrame(drawCells); }, { passive: true });
+new ResizeObserver(() => drawMany()).observe(sight());
+ACTIONS.stop_batch = () => act("stop_batch");
+ACTIONS.new_batch = () => { many.batch = null; many.rows.clear(); drawMany(); };
+ACTIONS.choose_many = () => $("#zs-upload input[type=file]").click();
+
+async function openRow(number) {
+  const answer = await act("open_row", { number });
+  if (answer && !answer.problem) { setMode("one"); $("#zs-verdict").focus({ preventScroll: true }); }
+}
+function walk(step) {
+  orderRows();
+  const rows = many.order.filter((row) => !row.error), at = rows.findIndex((row) => row.number === page.state.row);
+  const next = rows[at + step];
+  if (next) openRow(next.number);
+}
+hooks.walk = (state) => {
+  if (!(state.row >= 0)) return;
+  orderRows();
+  const rows = many.order.filter((row) => !row.error), at = rows.findIndex((row) => row.number === state.row);
+  $("#zs-walk span").textContent = at < 0 ? state.name : `${at + 1} of ${rows.length} · ${many.rows.get(state.row).name}`;
+  $("[data-do=previous]").disabled = at <= 0;
+  $("[data-do=next]").disabled = at < 0 || at >= rows.length - 1;
+};
+hello();

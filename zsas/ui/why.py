@@ -1,0 +1,122 @@
+"""The large drawing and the strip of stages under it, from `Stage.layers`; nothing here knows a stage by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+
+from zsas.prompts import Points
+from zsas.result import Result
+from zsas.settings import Settings
+from zsas.stages import Stage, StageSpec
+from zsas.systems import system_named
+from zsas.ui import drawing
+
+EMPTY = (
+    '<g id="zs-tiles"></g>{heat}<g id="zs-live"></g><g class="zs-marks">{marks}</g><g id="zs-layer"></g>'
+    '<g class="zs-points">{points}</g><g id="zs-preview"></g><g class="zs-cursor" aria-hidden="true"></g>'
+)
+
+
+def viewer(
+    shape: Sequence[int],
+    found: Sequence[Stage] = (),
+    result: Result | None = None,
+    *,
+    settings: Settings,
+    scaled: bool = False,
+) -> str:
+    """The large drawing: image, heat map, findings, a person's points; which is seen is chosen in the browser.
+
+    Args:
+        shape: (H, W, ...) of the image.
+        found: The stages so far.
+        result: The result, where it is there already.
+        settings: The marking level is read.
+        scaled: Colours of the map stretched to this image.
+    """
+    values = next((stage.heat for stage in found if stage.heat is not None), None)
+    heat = "" if values is None else drawing.heat(values, scaled=scaled, level=settings.threshold)
+    marks, points, label = "", "", "The photo"
+    if result is not None:
+        marks = drawing.marked_regions(result.regions, shape)
+        points = drawing.point_marks(_clicks(result.points), shape)
+        label = f"The photo with its result. {result.sentence}"
+    elif found:
+        marks = drawing.layers(found[-1], shape, scaled=scaled, level=settings.threshold)
+    parts = [drawing.PHOTO, EMPTY.format(heat=heat, marks=marks, points=points)]
+    return drawing.drawing(
+        shape, label, parts, 'id="zs-main" tabindex="0" aria-describedby="zs-keys"'
+    )
+
+
+def _clicks(points: Points) -> Points:
+    """A person's points alone: the automatic ones are shown with their stage."""
+    own = [i for i, source in enumerate(points.source) if source == "click"]
+    return Points(points.xy[own], points.labels[own], ("click",) * len(own))
+
+
+def scale(result: Result, *, scaled: bool = False) -> str:
+    """The colour bar under the image, with the marking level as a tick that can be dragged."""
+    settings = result.settings
+    low, high = drawing.scale_of(result.anomaly_map, scaled)
+    fixed = "" if settings.threshold_mode == "absolute" and not scaled else " disabled"
+    words = "stretched to this photo" if scaled else ""
+    if settings.threshold_mode != "absolute":
+        words = f"level by {settings.threshold_mode}"
+    return (
+        f'<div class="zs-bar" data-grey="{drawing.grey(result.anomaly_map)}"><span>{low:.2f}</span>'
+        f'<div class="zs-ramp" style="background:{drawing.ramp()};--level:{settings.threshold:.4f}">'
+        '<input type="range" class="zs-tick" name="threshold" min="0" max="1" step="0.01" '
+        f'value="{settings.threshold:g}"{fixed} aria-label="Marking level: what is hotter is marked"></div>'
+        f'<span>{high:.2f}</span><output class="zs-at">{escape(words)}</output></div>'
+    )
+
+
+def strip(
+    shape: Sequence[int] | None,
+    found: Sequence[Stage],
+    settings: Settings,
+    *,
+    result: Result | None = None,
+    scaled: bool = False,
+) -> str:
+    """The stages as a strip: one small drawing each, to be shown large; those that are still to come are empty."""
+    there = {stage.name: stage for stage in found}
+    pieces = []
+    for number, spec in enumerate(system_named(settings.system, settings.refiner).stages, 1):
+        stage = there.get(spec.name)
+        if stage is None or shape is None:
+            pieces.append(_empty(number, spec, shape, result is not None))
+            continue
+        layers = drawing.layers(stage, shape, scaled=scaled, level=settings.threshold)
+        kept = result is not None and spec.name in {p.lower() for p in result.provenance}
+        tag = '<span class="zs-kept">kept</span>' if kept else ""
+        caption = with_subscripts(stage.caption)
+        pieces.append(
+            f'<li><button type="button" class="zs-why" data-stage="{spec.name}" aria-pressed="false" '
+            f'title="Show it large">{drawing.drawing(shape, f"{spec.title}. {stage.caption}", [drawing.PHOTO, layers])}'
+            f"<b>{number} {escape(spec.title)} {_symbol(spec)}{tag}</b></button><p>{caption}</p></li>"
+        )
+    return f'<ol class="zs-strip" tabindex="0" aria-label="Why: the stages, in order">{"".join(pieces)}</ol>'
+
+
+def _empty(number: int, spec: StageSpec, shape: Sequence[int] | None, over: bool) -> str:
+    ratio = f"{shape[1]}/{shape[0]}" if shape is not None else "4/3"
+    text = "Not needed here." if over else spec.preview
+    css = "zs-why zs-none" if over or shape is None else "zs-why zs-coming"
+    return (
+        f'<li><div class="{css}"><div class="zs-blank" aria-hidden="true" style="aspect-ratio:{ratio}">'
+        f"{'–' if over else number}</div><b>{number} {escape(spec.title)} {_symbol(spec)}</b></div>"
+        f"<p>{with_subscripts(text)}</p></li>"
+    )
+
+
+def _symbol(spec: StageSpec) -> str:
+    return f"<em>{with_subscripts(spec.symbol)}</em>" if spec.symbol else ""
+
+
+def with_subscripts(text: str) -> str:
+    """The paper's symbols with their index set low: "P_h" becomes P with a small h."""
+    return re.sub(r"\b(\w+)_(\w)\b", r"\1<sub>\2</sub>", escape(text))

@@ -377,3 +377,37 @@ def test_the_page_can_say_what_is_being_fetched(base):
         rf"Fetching {SAM}: model.safetensors: [\d.]+ of [\d.]+ MB, [\d.]+ MB/s\.", sentences[0]
     )
     assert models.fetching() == ""
+
+
+def test_who_waits_for_another_process_is_told(base, monkeypatch, capsys):
+    monkeypatch.setattr(download, "WAIT_SILENTLY", 0.05)
+    base.fail("/cdn/*", "slowly", at=60_000, pause=0.1)
+    threads = [
+        threading.Thread(target=hub.folder_of, args=(SAM, SAM_FILES, "base")) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    told = f"Another process is fetching {SAM}: model.safetensors; waiting for it."
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "unheard-of://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used_is_one_sentence(monkeypatch, tmp_path, proxy):
+    def no_package(*_, **__):
+        raise ImportError("Using SOCKS proxy, but the 'socksio' package is not installed.")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://203.0.113.1:9")
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.setenv("NO_PROXY", "")
+    if proxy.startswith("socks"):  # also where the package is installed
+        monkeypatch.setattr("httpx.head", no_package)
+        monkeypatch.setattr("httpx.stream", no_package)
+    assert "proxy" in repository.unreachable("some/model").lower()
+    with pytest.raises(ZsasError, match=r"(?i)proxy"):
+        download.download(
+            download.Wanted("http://203.0.113.1:9/x.pth", "x.pth"), tmp_path / "x.pth"
+        )
+    assert not (tmp_path / "x.pth").exists()

@@ -12,6 +12,7 @@ import email.utils
 import errno
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ FIRST_PAUSE = 1.0
 """Seconds before the second try; doubled for each further one."""
 LONGEST_WAIT = 120.0
 """Seconds that a server may ask to wait (Retry-After); with more, the person is told instead."""
+WAIT_SILENTLY = 1.0
+"""Seconds for which another process may hold a lock before it is said."""
 SLOW_SECONDS, SLOW_BYTES = 30.0, 30_000
 """A download that brings less than this in that time is given up."""
 
@@ -86,9 +89,7 @@ def download(
             wrong or the disk is full.
         OSError: If the folder cannot be written.
     """
-    from huggingface_hub.utils import WeakFileLock
-
-    with WeakFileLock(lock or path.with_name(f"{path.name}.lock")):
+    with locked(lock or path.with_name(f"{path.name}.lock"), wanted.what):
         if path.exists():  # another process was faster
             return
         part = path.with_name(f"{path.name}.zsas.incomplete")
@@ -108,6 +109,20 @@ def download(
                     f"{wanted.what} arrived damaged twice: its contents are not those that {_host(wanted.url)} "
                     "announces; try again later or from another network."
                 )
+
+
+@contextlib.contextmanager
+def locked(file: Path, what: str) -> Iterator[None]:
+    """One process at a time; who has to wait is told so."""
+    from huggingface_hub.utils import WeakFileLock
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(WeakFileLock(file, timeout=WAIT_SILENTLY))
+        except TimeoutError:
+            print(f"Another process is fetching {what}; waiting for it.", file=sys.stderr)
+            stack.enter_context(WeakFileLock(file))
+        yield
 
 
 def _arrive(wanted: Wanted, part: Path, headers: dict[str, str]) -> None:
@@ -370,6 +385,8 @@ def bar_class(what: str) -> Any:
     class Bar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
             options["desc"] = what
+            # A log file gets a line each time, a terminal the same one.
+            options.setdefault("mininterval", 0.1 if sys.stderr.isatty() else 5.0)
             super().__init__(*args, **options)
             initial = options.get("initial") or 0
             total = options.get("total") or 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from zsas.errors import ZsasError
 from zsas.files import whole
-from zsas.models.download import Wanted, download
+from zsas.models.download import Wanted, download, locked
 from zsas.models.repository import cannot_keep
 
 if TYPE_CHECKING:
@@ -31,16 +31,18 @@ class Published:
         name: What a person types, method and training set: "april-gan:visa".
         path: Owner, repository, branch and file.
         most_bytes: Size that it cannot exceed.
-        entry: Key of the state dict in the file, where only a part is kept; "" keeps the file as it is.
-        keep: Beginnings of the names of the tensors that are kept.
+        entry: Key of the state dict in the file.
+        keep: Beginnings of the names of the tensors that are needed.
+        cut: Whether only these are kept, as safetensors; else the file as it is.
         card: What the kept file says of itself.
     """
 
     name: str
     path: str
     most_bytes: int
-    entry: str = ""
-    keep: tuple[str, ...] = ()
+    entry: str
+    keep: tuple[str, ...]
+    cut: bool = False
     card: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -55,6 +57,8 @@ def _april_gan(trained_on: str) -> Published:
         f"april-gan:{trained_on}",
         f"ByChelsea/VAND-APRIL-GAN/main/exps/pretrained/{trained_on}_pretrained.pth",
         20_000_000,
+        entry="trainable_linearlayer",
+        keep=tuple(f"fc.{i}." for i in range(4)),
     )
 
 
@@ -66,6 +70,7 @@ def _anomalyclip(trained_on: str, folder: str) -> Published:
         60_000_000,
         entry="prompt_learner",
         keep=("ctx_pos", "ctx_neg", "compound_prompts_text."),
+        cut=True,
         card={
             "localizer": "anomalyclip",
             "backbone": "openai/clip-vit-large-patch14-336",
@@ -107,7 +112,7 @@ def weights_file(name: str) -> Path:
 
     folder = Path(constants.HF_ASSETS_CACHE, "zsas", method)
     original = folder / f"{name.partition(':')[2]}{Path(published.path).suffix}"
-    kept = original.with_suffix(".safetensors") if published.entry else original
+    kept = original.with_suffix(".safetensors") if published.cut else original
     if kept.is_file():
         return kept
     if constants.HF_HUB_OFFLINE:
@@ -117,9 +122,9 @@ def weights_file(name: str) -> Path:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        download(Wanted(published.url, name, most=published.most_bytes, of_torch=True), original)
-        if published.entry:
-            _keep(published, original, kept)
+        with locked(folder / f"{original.name}.lock", name):
+            if not kept.is_file():
+                _fetch(published, original, kept)
     except OSError as error:
         raise ZsasError(cannot_keep(f"The file {name}", folder, error)) from None
     except ZsasError as error:
@@ -129,23 +134,31 @@ def weights_file(name: str) -> Path:
     return kept
 
 
-def _keep(published: Published, original: Path, kept: Path) -> None:
-    """The needed tensors as safetensors beside the original, which goes."""
+def _fetch(published: Published, original: Path, kept: Path) -> None:
+    """Download and check; `kept` appears last, and the original goes where only a part of it is kept."""
     from safetensors.torch import save_file
 
-    tensors = extract(published, original)
-    with whole(kept) as part:
-        save_file(
-            tensors, part, metadata={**published.card, "source": f"{RAW_ENDPOINT}/{published.path}"}
-        )
-    original.unlink()
+    arrived = original.with_name(f"{original.name}.arrived")
+    download(
+        Wanted(published.url, published.name, most=published.most_bytes, of_torch=True), arrived
+    )
+    try:
+        tensors = extract(published, arrived)
+        if published.cut:
+            card = {**published.card, "source": f"{RAW_ENDPOINT}/{published.path}"}
+            with whole(kept) as part:
+                save_file(tensors, part, metadata=card)
+        else:
+            os.replace(arrived, kept)
+    finally:
+        arrived.unlink(missing_ok=True)
 
 
 def extract(published: Published, file: Path) -> dict[str, Tensor]:
     """The needed tensors of a published file, fp32, without leading dimensions of 1.
 
     Raises:
-        ZsasError: If the file is another one; it is deleted then.
+        ZsasError: If the file is another one.
     """
     import torch
 
@@ -160,7 +173,6 @@ def extract(published: Published, file: Path) -> dict[str, Tensor]:
         found = {}
     missing = [start for start in published.keep if not any(k.startswith(start) for k in found)]
     if missing:
-        file.unlink()
         raise ZsasError(
             f"The file of {published.name} is not what its makers published: {missing[0]} is missing in "
             f"{published.entry}."

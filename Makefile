@@ -56,6 +56,7 @@ lock: $(VENV)/.dev
 
 bench: $(VENV)/.dev browser
 	$(OFFLINE) $(BIN)/python -m bench
+	$(OFFLINE) $(BIN)/python -m bench.systems
 
 tiny-report: $(VENV)/.demo
 	$(OFFLINE) $(BIN)/python -m tiny report

@@ -1,0 +1,150 @@
+"""Time and memory of every system's map at full size: `python -m bench.systems [NAME …]`, a table in Markdown.
+
+Random weights, each system in a process of its own, on the CLIP of its paper; the words are encoded before, as they are
+kept. What follows the map (SAM, the cascade) is the same for all and measured by `python -m bench`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from bench.measure import CPU, _AnyWords, _full_clip, peak_mb, photo
+from zsas.backbones.clip import ClipBackbone
+from zsas.localizers.base import Localizer
+from zsas.models import ModelChoice, Models
+from zsas.segmenter import Segmenter
+from zsas.settings import Settings
+from zsas.systems import SYSTEMS
+
+
+def plus_clip() -> Any:
+    """ViT-B-16-plus-240 with random weights."""
+    from transformers import CLIPConfig, CLIPModel
+
+    vision = {
+        "hidden_size": 896,
+        "intermediate_size": 3584,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 14,
+        "image_size": 240,
+        "patch_size": 16,
+        "hidden_act": "gelu",
+    }
+    text = {
+        "hidden_size": 640,
+        "intermediate_size": 2560,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 10,
+        "hidden_act": "gelu",
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=640)).eval()
+
+
+class _Ready(Models):
+    """A CLIP that is in memory."""
+
+    def __init__(self, clip: ClipBackbone) -> None:
+        super().__init__(ModelChoice("tiny", device="cpu"))
+        self._loaded = {"clip": clip}
+
+    def weights(self, localizer: str) -> None:
+        return None
+
+
+def _with_weights(name: str, clip: ClipBackbone) -> list[Localizer]:
+    """A localizer that needs learned weights, with random ones."""
+    from zsas.localizers.adapter import Adapter, AdapterCard, quarters
+    from zsas.localizers.anomalyclip import AnomalyClip, PromptCard, Prompts
+    from zsas.localizers.linear import Linear
+    from zsas.localizers.sdp_plus import SdpPlus
+
+    side = 240 if clip.width == 896 else 518
+    if name == "anomalyclip":
+        tokens = [0.02 * torch.randn(count, 768) for count in (12, 12, *[4] * 8)]
+        card = PromptCard(clip.name, side, clip.activation, "")
+        return [AnomalyClip(clip, Prompts(card, tokens[0], tokens[1], tuple(tokens[2:])))]
+    card_ = AdapterCard(clip.name, quarters(clip.depth), side, clip.activation, "", "")
+    layers = [torch.randn(clip.projection, clip.width) for _ in card_.blocks]
+    adapter = Adapter(card_, tuple(layers), tuple(torch.zeros(clip.projection) for _ in layers))
+    return [SdpPlus(clip, adapter) if name == "sdp+" else Linear(clip, adapter)]
+
+
+def measure(name: str) -> dict[str, float]:
+    """Seconds of one image's map and of a plain pass of the same CLIP, and peak memory in MB."""
+    from zsas.device import keep_freed_memory
+
+    keep_freed_memory()
+    part = SYSTEMS[name].localizers[-1]
+    model = plus_clip() if part.backbone else _full_clip()
+    clip = ClipBackbone(model, _AnyWords(), name="full", device=CPU)
+    learned = _with_weights(part.name, clip) if part.weights else []
+    segmenter = Segmenter(_Ready(clip), localizers=learned, cache_bytes=0)
+    settings = Settings(system=name, refiner="none")
+    image = photo()
+    segmenter(image, settings)
+    loaded = peak_mb()
+
+    def timed(work: Callable[[], object]) -> float:
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+
+    pixels = clip.pixels([image], segmenter.localizer(settings).resolution(settings))
+    # In turn, so that what else runs on the machine meets both.
+    pairs = [
+        (timed(lambda: segmenter(image, settings)), timed(lambda: clip.forward_vision(pixels)))
+        for _ in range(3)
+    ]
+    return {
+        "seconds": min(pair[0] for pair in pairs),
+        "pass_seconds": min(pair[1] for pair in pairs),
+        "peak_mb": loaded,
+    }
+
+
+def main() -> None:
+    """One line of JSON for one name after `--one`; else the table."""
+    if sys.argv[1:2] == ["--one"]:
+        print(json.dumps(measure(sys.argv[2])))
+        return
+    names = sys.argv[1:] or list(SYSTEMS)
+    found = {}
+    for name in dict.fromkeys(["auto", *names]):
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.systems", "--one", name],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        )
+        found[name] = json.loads(done.stdout.strip().splitlines()[-1])
+    auto = found["auto"]
+    print(
+        "| system | map | against `auto` | plain passes of its CLIP | peak memory | against `auto` |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for name, one in found.items():
+        cells = (
+            f"`{name}`",
+            f"{one['seconds']:.1f} s",
+            f"{one['seconds'] / auto['seconds']:.2f}",
+            f"{one['seconds'] / one['pass_seconds']:.1f}",
+            f"{one['peak_mb']:.0f} MB",
+            f"{one['peak_mb'] / auto['peak_mb']:.2f}",
+        )
+        print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

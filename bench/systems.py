@@ -74,7 +74,9 @@ def _with_weights(name: str, clip: ClipBackbone) -> list[Localizer]:
         tokens = [0.02 * torch.randn(count, 768) for count in (12, 12, *[4] * 8)]
         card = PromptCard(clip.name, side, clip.activation, "")
         return [AnomalyClip(clip, Prompts(card, tokens[0], tokens[1], tuple(tokens[2:])))]
-    card_ = AdapterCard(clip.name, quarters(clip.depth), side, clip.activation, "", "")
+    card_ = AdapterCard(
+        clip.name, quarters(clip.depth), side, clip.activation, "", "", localizer=name
+    )
     layers = [torch.randn(clip.projection, clip.width) for _ in card_.blocks]
     adapter = Adapter(card_, tuple(layers), tuple(torch.zeros(clip.projection) for _ in layers))
     return [SdpPlus(clip, adapter) if name == "sdp+" else Linear(clip, adapter)]

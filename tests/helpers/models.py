@@ -165,7 +165,7 @@ def every_system_segmenter() -> Segmenter:
     sam = Sam(TransformersSam(small_sam(), CPU, "fp32"), CPU)
     learned: list[Localizer] = [
         Linear(clip, small_adapter(clip)),
-        SdpPlus(clip, small_adapter(clip, text_ensemble="zsas-9+10x22")),
+        SdpPlus(clip, small_adapter(clip, text_ensemble="zsas-9+10x22", localizer="sdp+")),
         AnomalyClip(clip, small_prompts(clip)),
     ]
     return Segmenter(ReadyModels(clip, sam), localizers=learned)

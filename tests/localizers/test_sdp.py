@@ -12,6 +12,7 @@ from zsas.backbones.session import SamSession
 from zsas.errors import ZsasError
 from zsas.localizers.adapter import quarters, read_adapter
 from zsas.localizers.base import Context
+from zsas.localizers.linear import Linear
 from zsas.localizers.sdp import (
     ANOMALOUS_STATES,
     NORMAL_STATES,
@@ -43,7 +44,8 @@ def clip():
 
 
 def plus(clip, **card: object) -> SdpPlus:
-    return SdpPlus(clip, small_adapter(clip, resolution=64, **card))
+    made: dict[str, object] = {"resolution": 64, "localizer": "sdp+", **card}
+    return SdpPlus(clip, small_adapter(clip, **made))
 
 
 @pytest.mark.parametrize(("class_cosines", "value"), [((0.0, np.log(3)), 0.2), ((0.2, 0.2), 0.1)])
@@ -196,6 +198,13 @@ def test_the_flag_survives_the_file(tmp_path, clip):
     adapter.save(tmp_path / "a.safetensors")
     assert read_adapter(tmp_path / "a.safetensors").card == adapter.card
     assert replace(adapter.card, aliased=False) != adapter.card
+
+
+def test_layers_of_another_system_are_refused(clip):
+    with pytest.raises(ZsasError, match="trained for the localizer linear, but sdp"):
+        plus(clip, localizer="linear")
+    with pytest.raises(ZsasError, match=r"name them with --weights sdp\+=FILE"):
+        Linear(clip, small_adapter(clip, localizer="sdp+"))
 
 
 def test_layers_for_other_blocks_are_refused(clip):

@@ -39,6 +39,7 @@ class AdapterCard:
         views: Test-time augmentation: for each view the fraction of the resolution, and whether the image is mirrored.
             The first gives the patch grid, on which the probabilities of all are averaged; several cost as much time
             and memory as they are and make a small tower surer and sharper.
+        localizer: Name of the localizer that reads them.
         aliased: Whether the layers were trained on tokens to which the next block's attention output had been added
             already, as the published ones of SDP+ were; see `zsas.localizers.sdp.staged_pass`.
     """
@@ -52,6 +53,7 @@ class AdapterCard:
     scale: float = 100.0
     views: tuple[tuple[float, bool], ...] = ((1.0, False),)
     trained_categories: tuple[str, ...] = ()
+    localizer: str = "linear"
     aliased: bool = False
 
     def __post_init__(self) -> None:
@@ -94,6 +96,7 @@ class AdapterCard:
                     )
                 ),
                 trained_categories=tuple(json.loads(metadata.get("trained_categories", "[]"))),
+                localizer=metadata.get("localizer", "linear"),
                 aliased=bool(json.loads(metadata.get("aliased", "false"))),
             )
         except (KeyError, TypeError, ValueError) as wrong:
@@ -164,6 +167,7 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
         "blocks": (3, 6, 9, 12),
         "resolution": 240,
         "text_ensemble": "clip-ad",
+        "localizer": "sdp+",
         "aliased": True,
     },
 }
@@ -204,18 +208,26 @@ def quarters(depth: int) -> tuple[int, ...]:
     return tuple(round(depth * part / 4) for part in (1, 2, 3, 4))
 
 
-def check_fit(clip: ClipBackbone, adapter: Adapter, ensemble: str = "") -> None:
-    """Refuse an adapter of another backbone, and say in the log where names cannot tell.
+def check_fit(
+    clip: ClipBackbone, adapter: Adapter, localizer: str = "linear", ensemble: str = ""
+) -> None:
+    """Refuse an adapter of another system or backbone, and say in the log where names cannot tell.
 
     Args:
         clip: The loaded backbone.
         adapter: The layers.
+        localizer: Who reads them.
         ensemble: Name of the sentences that they are used with; our own of `zsas.backbones.text` if empty.
 
     Raises:
-        ZsasError: If it was made for another backbone, naming both, or its shapes do not fit.
+        ZsasError: If it was made for another localizer or backbone, naming both, or its shapes do not fit.
     """
     card = adapter.card
+    if card.localizer != localizer:
+        raise ZsasError(
+            f"These layers were trained for the localizer {card.localizer}, but {localizer} is asked to read them; "
+            f"name them with --weights {card.localizer}=FILE and run a system that uses it."
+        )
     ensemble = ensemble or text.ENSEMBLE
     made_for_another(clip, card.backbone)
     shape = (clip.projection, clip.width)

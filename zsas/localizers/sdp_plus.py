@@ -41,7 +41,7 @@ class SdpPlus(Sdp):
     trained_as = "sdp+"
 
     def __init__(self, clip: ClipBackbone, adapter: Adapter) -> None:
-        check_fit(clip, adapter, ENSEMBLE)
+        check_fit(clip, adapter, self.name, ENSEMBLE)
         if adapter.card.blocks != quarters(clip.depth):
             raise ZsasError(
                 f"SDP+ reads the blocks {quarters(clip.depth)} of {clip.name}, but the adapter was trained on "

@@ -161,6 +161,7 @@ class LinearLayers(Learner):
     epochs: ClassVar[Mapping[str, int]] = APRIL_GAN_EPOCHS
     align_corners: ClassVar[bool] = False
     ensemble: ClassVar[str] = ENSEMBLE
+    localizer: ClassVar[str] = "linear"
 
     def __init__(self, clip: ClipBackbone, recipe: Recipe) -> None:
         super().__init__(clip, recipe)
@@ -213,6 +214,7 @@ class LinearLayers(Learner):
             trained_categories=categories,
             text_ensemble=self.ensemble,
             scale=self.chosen.scale,
+            localizer=self.localizer,
         )
         assert isinstance(self.module, nn.ModuleList)
         weights = tuple(layer.weight.detach().cpu() for layer in self.module)
@@ -232,6 +234,7 @@ class SdpPlusLayers(LinearLayers):
     epochs: ClassVar[Mapping[str, int]] = {}
     align_corners = True
     ensemble = sdp.ENSEMBLE
+    localizer = "sdp+"
 
     def __init__(self, clip: ClipBackbone, recipe: Recipe) -> None:
         if recipe.blocks and recipe.blocks != quarters(clip.depth):

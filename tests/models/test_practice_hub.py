@@ -133,6 +133,8 @@ def test_published_layers_are_fetched_once_and_kept(server, monkeypatch):
 def test_of_anomalyclips_file_only_the_prompts_are_kept(server, monkeypatch, tmp_path):
     from safetensors import safe_open
 
+    from zsas.localizers.anomalyclip import read_prompts
+
     path = "zqhang/AnomalyCLIP/main/checkpoints/9_12_4_multiscale/epoch_15.pth"
     server.raw[path] = hub_repos.anomalyclip_file()
     file = models.weights_file("anomalyclip:visa")
@@ -148,6 +150,7 @@ def test_of_anomalyclips_file_only_the_prompts_are_kept(server, monkeypatch, tmp
     assert card["source"] == f"https://raw.githubusercontent.com/{path}"
     go_offline(monkeypatch)
     assert models.weights_file("anomalyclip:visa") == file
+    assert read_prompts(file).normal.shape == (12, 768)
 
 
 def test_a_clip_of_open_clip_is_fetched_and_converted(server, tmp_path):

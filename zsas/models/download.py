@@ -40,7 +40,7 @@ SLOW_SECONDS, SLOW_BYTES = 30.0, 30_000
 BAD_PROXY = (ImportError, ValueError)
 """What httpx raises for a proxy in the environment that it cannot use: a SOCKS one without its package, say."""
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 BUSY = {408, 425, 429, 500, 502, 503, 504}
 
 

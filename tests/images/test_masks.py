@@ -22,6 +22,12 @@ BLACK_AND_WHITE = [0, 0, 0, 255, 255, 255]
 WHITE_FIRST = [255, 255, 255, 0, 0, 0]
 
 
+SOFT = Image.fromarray(WHITE)
+for _x in range(30, 45):
+    SOFT.putpixel((_x, 10), 90)
+    SOFT.putpixel((_x, 19), 200)
+
+
 def paletted(index: Any, colours: list[int]) -> Image.Image:
     image = Image.fromarray(np.asarray(index, np.uint8), "P")
     image.putpalette(colours)
@@ -54,6 +60,10 @@ MASKS: list[tuple[str, bytes]] = [
     ),
     ("quantised", saved(Image.fromarray(WHITE).convert("RGB").quantize(2), "PNG")),
     ("adaptive", saved(Image.fromarray(WHITE).convert("P", palette=Image.Palette.ADAPTIVE), "PNG")),
+    *(
+        (f"soft edges in {number} greys", saved(SOFT.convert("RGB").quantize(number), "PNG"))
+        for number in (4, 8, 16)
+    ),
     ("JPEG", saved(WHITE, "JPEG", quality=60)),
     ("lossy WebP", saved(Image.fromarray(WHITE).convert("RGB"), "WEBP", quality=60)),
     ("lossless WebP of labels", saved(Image.fromarray(MARKED * np.uint8(1)).convert("RGB"), "WEBP", lossless=True)),

@@ -72,6 +72,9 @@ def opened(source: object, name: str) -> Iterator[Content]:
     elif isinstance(source, (str, Path)):
         with _file(source) as content:
             yield content
+    elif isinstance(source, os.PathLike) and not isinstance(source, FarFile):
+        with _file(os.fsdecode(source)) as content:
+            yield content
     elif isinstance(source, FarFile):
         name = str(source)
         yield Content(name, io.BytesIO(_fetched(source, name)))

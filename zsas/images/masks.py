@@ -19,7 +19,7 @@ def read_mask(
     """A ground-truth mask: bool, shape = (H, W), True where a pixel is not 0.
 
     Where the codec is lossy, which leaves traces around every edge, True is half of white and more. Of a palette the
-    colour counts where it holds black and white only, and the index elsewhere, as in Pascal VOC.
+    colour counts where it holds black, white and greys only, and the index elsewhere, as in Pascal VOC.
 
     Args:
         source: The file, or anything else that `load_image` takes.
@@ -52,7 +52,7 @@ def to_mask(raster: Raster, name: str) -> NDArray[np.bool_]:
         raise ZsasError(f"{name} is a mask in CMYK, where 0 is white; {instead}.")
     values = raster.values
     if raster.colour == "palette":
-        by_colour = _black_and_white(raster)
+        by_colour = _by_colour(raster)
         return np.asarray(values != 0) if by_colour is None else by_colour[values]
     if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
         raise ZsasError(f"{name} is a mask with NaN or infinite values; {instead}.")
@@ -74,25 +74,19 @@ def to_mask(raster: Raster, name: str) -> NDArray[np.bool_]:
     return np.asarray(values >= (white + 1) / 2)
 
 
-def _black_and_white(raster: Raster) -> NDArray[np.bool_] | None:
-    """For each index whether it is marked, where the palette is black and white; None where it is not."""
+def _by_colour(raster: Raster) -> NDArray[np.bool_] | None:
+    """For each index whether it is marked, where the palette is of greys from black on; None where the index counts."""
     palette = raster.palette
     assert palette is not None
     used = np.flatnonzero(np.bincount(raster.values.ravel(), minlength=len(palette)))
-    if used[-1] >= len(palette):
+    if used[-1] >= len(palette) or len(np.unique(palette[used], axis=0)) < len(used):
         return None
-    dark: NDArray[np.bool_] = np.asarray((palette <= _NEARLY).all(axis=1))
-    light: NDArray[np.bool_] = np.asarray((palette >= 255 - _NEARLY).all(axis=1))
-    both = dark | light
-
-    # A grey ramp with the labels 0 and 1 has two blacks, and is no black and white.
-    if both.all() and light.any() and _count(palette[dark]) <= 1:
-        return light
-    if both[used].all() and light[used].any() and _count(palette[used][dark[used]]) == 1:
-        return light
+    # One colour alone does not say what the others mean; where there are more, the palette may be padded with black.
+    for colours in (palette[used], palette) if len(used) > 1 else (palette,):
+        levels = colours.max(axis=1)
+        is_grey = (levels - colours.min(axis=1) <= _NEARLY).all()
+        if is_grey and levels.min() <= _NEARLY and levels.max() > 0:
+            # Where there is white, a quantiser may have made nearly black of black.
+            black = levels.min() if levels.max() >= 255 - _NEARLY else 0
+            return np.asarray(palette.max(axis=1) > black)
     return None
-
-
-def _count(colours: NDArray[np.uint8]) -> int:
-    """How many different colours there are."""
-    return len(np.unique(colours, axis=0))

@@ -13,6 +13,9 @@ from zsas.images.raster import Raster
 _ROUNDING = 1e-3
 """How far a float image may leave [0, 1]: what arithmetic on an image does, and less than one grey level."""
 
+_VISIBLE = 3
+"""Alpha below this hides everything: 0, and 1 where somebody meant "opaque" on a scale of 0 to 1."""
+
 _ROWS = 4_000_000
 """Values converted at once, so that no temporary array is larger than some tens of megabytes."""
 
@@ -37,7 +40,7 @@ def to_rgb(raster: Raster, bits: int, name: str) -> tuple[NDArray[np.uint8], Ras
     if raster.alpha is None:
         return _three(colours), raster
     alpha = to_uint8(raster.alpha, raster.alpha_white, name)
-    if not alpha.any():
+    if alpha.max() < _VISIBLE:
         if _is_one_colour(colours):
             raise ZsasError(f"{name} is wholly transparent; save it without transparency.")
         raster.notes.append("its transparency hides everything and was ignored")

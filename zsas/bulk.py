@@ -22,6 +22,7 @@ from zsas.errors import ZsasError, reason
 from zsas.extras import require
 from zsas.images import (
     SUFFIXES,
+    LeftOut,
     ReadImage,
     ReadOptions,
     Scan,
@@ -227,7 +228,7 @@ def _listed(sources: Sequence[str], output: Output, scan: Scan) -> dict[str, tup
     several = sum("://" in source or os.path.isdir(source) for source in sources) > 1
     found: dict[str, tuple[str, str]] = {}
     for source in sources:
-        listed = _far(source) if "://" in source else _near(source, output, scan)
+        listed = _far(source, scan) if "://" in source else _near(source, output, scan)
         for image, name, stamp, is_folder in listed:
             if is_folder and several:
                 name = f"{_last_part(source)}/{name}"
@@ -312,7 +313,7 @@ def _own_folders(root: Path, output: Output) -> list[Path]:
     )
 
 
-def _far(source: str) -> Iterator[tuple[str, str, str, bool]]:
+def _far(source: str, scan: Scan) -> Iterator[tuple[str, str, str, bool]]:
     require("tables")
     import fsspec
 
@@ -323,7 +324,9 @@ def _far(source: str) -> Iterator[tuple[str, str, str, bool]]:
     except (OSError, ImportError, ValueError) as error:
         raise ZsasError(f"{source} cannot be listed ({reason(error)}).") from None
     for path, facts in sorted(entries.items()):
-        if path.lower().endswith(SUFFIXES):
+        if not path.lower().endswith(SUFFIXES):
+            scan.left_out.append(LeftOut(Path(path), "no images"))
+        else:
             name = path.removeprefix(root).strip("/") or PurePosixPath(path).name
             marks = (facts.get(key) for key in ("size", "ETag", "mtime", "LastModified"))
             stamp = "-".join(str(mark) for mark in marks if mark is not None)

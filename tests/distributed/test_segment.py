@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from tests.helpers.datasets import write_folder
 from tests.helpers.models import small_segmenter
-from zsas.bulk import Job, Output, prepare, read_image
+from zsas.bulk import Job, Output, prepare, read_job
 from zsas.bulk import plan as plan_images
 from zsas.cli import app
 from zsas.datasets.load import load_dataset
@@ -253,7 +253,7 @@ def worker_that_dies_of(deadly):
 
         class Segmenter:
             def encode_batch(self, images, settings):
-                if any(np.array_equal(image, deadly) for image in images):
+                if any(np.array_equal(image.pixels, deadly) for image in images):
                     os.kill(os.getpid(), signal.SIGKILL)
                 return images
 
@@ -303,8 +303,8 @@ def test_a_file_at_an_address_starts_no_program(monkeypatch):
     fsspec.filesystem("memory").pipe(
         "/trap/x.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n"
     )
-    with pytest.raises(ZsasError, match=r"memory://trap/x\.png is not an image that"):
-        read_image(Job("memory://trap/x.png", "x"))
+    with pytest.raises(ZsasError, match=r"memory://trap/x\.png is a file of the format PostScript"):
+        read_job(Job("memory://trap/x.png", "x"))
     assert not started
 
 
@@ -325,8 +325,10 @@ def test_addresses_are_listed_through_fsspec():
     )
     system.pipe("/bucket/notes.txt", b"")
     (job,) = plan_images(["memory://bucket"], Output(Path("/out"), "table"))
+    work = prepare(["memory://bucket"], Output(), SETTINGS, ModelChoice())
+    assert work.scan.sentence == "1 left out: 1 no images (notes.txt)."
     assert job.name == "line/1"
     assert job.stamp
-    assert read_image(job).shape == (4, 4, 3)
+    assert read_job(job).pixels.shape == (4, 4, 3)
     with pytest.raises(ZsasError, match="There is no file memory://"):
-        read_image(Job("memory://bucket/gone.png", "gone"))
+        read_job(Job("memory://bucket/gone.png", "gone"))

@@ -110,7 +110,9 @@ class SamNetwork(Protocol):
     dtype: torch.dtype
     input: SamInput
 
-    def encoder(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def encoder(
+        self, pixels: Tensor, frames: Sequence[SamFrame]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(B, 3, side, side) → features (B, C, g, g) for eq. 4 and the decoder, and what else the decoder reads."""
         ...
 
@@ -151,7 +153,8 @@ class Sam:
         """F = Enc_I(img), eq. 4, for RGB images, uint8 (H, W, 3), of any sizes."""
         pairs = [self.pixels(image) for image in images]
         with torch.inference_mode():
-            embeddings, details = self.network.encoder(torch.stack([pixels for pixels, _ in pairs]))
+            batch = torch.stack([pixels for pixels, _ in pairs])
+            embeddings, details = self.network.encoder(batch, [frame for _, frame in pairs])
             return [
                 SamFeatures(
                     _channels_last(embeddings[i : i + 1]),

@@ -14,6 +14,7 @@ repositories of SAM 2.1 and SAM 3, whose configs say `sam2_video` and `sam3_vide
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,10 +23,11 @@ from torch import Tensor, nn
 
 from zsas.backbones.sam import IMAGENET_MEAN, IMAGENET_STD, PromptTensors, SamFeatures, SamInput
 from zsas.backbones.sam_decoder import MaskDecoder
+from zsas.backbones.sam_encoder import PaddedEncoder, attend_by_strips
 from zsas.cancellation import raise_if_cancelled
 from zsas.device import Precision, encoder_dtype
 from zsas.errors import ZsasError, reason
-from zsas.frames import Fit
+from zsas.frames import Fit, SamFrame
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 """Where a repository says how its images are normalised; newer ones put the first into the second."""
@@ -63,19 +65,27 @@ class TransformersSam:
         side = _whole(prompts.input_image_size)
         stride = side // _whole(prompts.image_embedding_size)
         self.input = SamInput(side, stride, self.fit, mean, std)
-        self.decode = MaskDecoder(model) if type(self) is TransformersSam else None
+        self._prepare(device)
+
+    def _prepare(self, device: torch.device) -> None:
+        """What a family does with its loaded model."""
+        attend_by_strips(device, self.model.vision_encoder)
+        self.encode = PaddedEncoder(self.model.vision_encoder)
+        self.decode = MaskDecoder(self.model)
 
     def _blocks(self) -> list[nn.Module]:
         """The encoder's blocks, between which work may be cancelled."""
         return list(self.model.vision_encoder.layers)
 
-    def encoder(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def encoder(
+        self, pixels: Tensor, frames: Sequence[SamFrame]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """See `SamNetwork.encoder`."""
-        return self.model.vision_encoder(pixels.to(self.dtype)).last_hidden_state, ()
+        features, _ = self.encode(pixels.to(self.dtype), frames)
+        return features, ()
 
     def decoder(self, features: SamFeatures, prompts: PromptTensors) -> tuple[Tensor, Tensor]:
         """See `SamNetwork.decoder`."""
-        assert self.decode is not None
         sparse, dense = self._embedded(prompts)
         embedding = features.embedding.expand(len(prompts), -1, -1, -1)
         return self.decode(embedding, sparse[:, 0], dense)
@@ -110,10 +120,12 @@ class TransformersSamHQ(TransformersSam):
     Its three masks are SAM's, best first, with the high-quality mask added to the logits of each.
     """
 
-    def encoder(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def encoder(
+        self, pixels: Tensor, frames: Sequence[SamFrame]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """See `SamNetwork.encoder`."""
-        out = self.model.vision_encoder(pixels.to(self.dtype))
-        return out.last_hidden_state, tuple(out.intermediate_embeddings[:1])
+        features, first_global = self.encode(pixels.to(self.dtype), frames)
+        return features, (first_global,)
 
     def decoder(self, features: SamFeatures, prompts: PromptTensors) -> tuple[Tensor, Tensor]:
         """See `SamNetwork.decoder`."""
@@ -130,8 +142,7 @@ class TransformersSam2(TransformersSam):
 
     fit: ClassVar[Fit] = "squash"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def _prepare(self, device: torch.device) -> None:
         # What follows the encoder belongs to the decoder and stays in fp32.
         self.model.vision_encoder.register_forward_hook(_levels_in_fp32)
 
@@ -140,7 +151,9 @@ class TransformersSam2(TransformersSam):
         found = getattr(backbone, "blocks", None) or getattr(backbone, "layers", None)
         return list(found) if found is not None else [backbone, self.model.vision_encoder.neck]
 
-    def encoder(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def encoder(
+        self, pixels: Tensor, frames: Sequence[SamFrame]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """See `SamNetwork.encoder`."""
         *finer, embedding = self.model.get_image_embeddings(pixels.to(self.dtype))
         return embedding, tuple(finer)

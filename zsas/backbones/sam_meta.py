@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from zsas.cancellation import raise_if_cancelled
 from zsas.device import Precision, encoder_dtype
 from zsas.errors import ZsasError
 from zsas.extras import require
+from zsas.frames import SamFrame
 
 
 class MetaSam:
@@ -27,7 +29,9 @@ class MetaSam:
         side: int = model.image_encoder.img_size
         self.input = SamInput(side, side // model.prompt_encoder.image_embedding_size[0])
 
-    def encoder(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def encoder(
+        self, pixels: Tensor, frames: Sequence[SamFrame]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """See `SamNetwork.encoder`."""
         return self.model.image_encoder(pixels.to(self.dtype)), ()
 

@@ -58,8 +58,12 @@ class TestMvtec:
         assert data.categories == ("metal_nut", "tile")
         assert len(data) == 12
         good, line = data.samples[0], data.samples[2]
-        assert (good.key, good.kind, good.defective) == ("metal_nut/test/good/000", "good", False)
-        assert (line.kind, line.defective, line.object_name) == ("line", True, "metal nut")
+        assert (good.key, good.defect_type, good.anomalous) == (
+            "metal_nut/test/good/000",
+            "good",
+            False,
+        )
+        assert (line.defect_type, line.anomalous, line.object_name) == ("line", True, "metal nut")
         shape = line.load_image().shape[:2]
         assert line.load_mask(shape).any()
         assert not good.load_mask(shape).any()
@@ -70,7 +74,9 @@ class TestMvtec:
         assert sample.key == "tile/train/good/000"
 
     def test_no_category(self, tmp_path):
-        with pytest.raises(ZsasError, match=r"expected <category>/test/<kind>/\*.png below it"):
+        with pytest.raises(
+            ZsasError, match=r"expected <category>/test/<defect type>/\*.png below it"
+        ):
             load_dataset("mvtec", tmp_path)
 
     def test_no_images(self, tmp_path):
@@ -130,7 +136,7 @@ class TestVisa:
 
     def test_table_and_masks(self, tmp_path):
         bad, good = load_dataset("visa", self.layout(tmp_path))
-        assert (good.defective, bad.defective) == (False, True)
+        assert (good.anomalous, bad.anomalous) == (False, True)
         assert bad.object_name == "printed circuit board"
         assert bad.load_mask((6, 8)).sum() == 4
 
@@ -159,7 +165,7 @@ class TestFlat:
         write(tmp_path / "masks/a.png", SPOT)
         write(tmp_path / "b_mask.png", SPOT)
         data = load_dataset("flat", tmp_path)
-        assert [(s.key, s.defective) for s in data] == [
+        assert [(s.key, s.anomalous) for s in data] == [
             ("a.png", True),
             ("b.png", True),
             ("c.png", False),
@@ -169,12 +175,12 @@ class TestFlat:
         write(tmp_path / "a.png", PICTURE)
         write(tmp_path / "a_mask.png", SPOT * 0)
         (sample,) = load_dataset("flat", tmp_path)
-        assert sample.defective is False
+        assert sample.anomalous is False
 
     def test_without_masks_nothing_is_known(self, tmp_path):
         write(tmp_path / "a.png", PICTURE)
         (sample,) = load_dataset("flat", tmp_path)
-        assert sample.defective is None
+        assert sample.anomalous is None
         assert sample.load_mask((6, 8)) is None
 
     def test_no_images(self, tmp_path):
@@ -186,8 +192,8 @@ class TestHub:
     """The files of the Hub as they are laid out there, without the Hub."""
 
     def fiftyone(self, mask):
-        def row(name, kind, split="test", **more):
-            labels = {"category": {"label": "metal_nut"}, "defect": {"label": kind}}
+        def row(name, defect_type, split="test", **more):
+            labels = {"category": {"label": "metal_nut"}, "defect": {"label": defect_type}}
             return {"filepath": name, "split": split, **labels, **more}
 
         return [
@@ -243,7 +249,7 @@ class TestHub:
         pq.write_table(pa.table(columns), path)
         good, bad = visa_from_parquet(path, "pcb1", "test")
         assert good.load_image().shape == (6, 8, 3)
-        assert (good.defective, bad.defective) == (False, True)
+        assert (good.anomalous, bad.anomalous) == (False, True)
         assert bad.load_mask((6, 8)).sum() == 4
         assert not good.load_mask((6, 8)).any()
         path.unlink()
@@ -324,8 +330,8 @@ class TestChoosing:
     def test_a_limit_keeps_sound_parts_and_every_kind(self, tmp_path):
         root = write_folder(tmp_path / "m", per_kind=6)
         chosen = load_dataset("folder", root, categories=["tile"], limit=6)
-        kinds = [sample.kind for sample in chosen]
-        assert sorted(kinds) == ["good"] * 3 + ["line"] * 2 + ["spot"]
+        defect_types = [sample.defect_type for sample in chosen]
+        assert sorted(defect_types) == ["good"] * 3 + ["line"] * 2 + ["spot"]
         assert [s.key for s in chosen] == [
             s.key for s in load_dataset("folder", root, categories=["tile"], limit=6)
         ]
@@ -401,8 +407,8 @@ class TestAddresses:
         flat = tmp_path / "near/tile/test/spot"
         fsspec.filesystem("memory").put(str(flat), "/bucket/flat", recursive=True)
         here, there = (load_dataset("flat", root) for root in (flat, "memory://bucket/flat"))
-        assert [(s.key, s.defective) for s in there] == [(s.key, s.defective) for s in here]
-        assert {s.defective for s in there} == {True, False}
+        assert [(s.key, s.anomalous) for s in there] == [(s.key, s.anomalous) for s in here]
+        assert {s.anomalous for s in there} == {True, False}
 
     @pytest.mark.parametrize(
         ("root", "sentence"),

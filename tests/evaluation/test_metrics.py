@@ -39,7 +39,7 @@ def test_a_perfect_map_reaches_one_everywhere():
 
 def test_a_constant_map_is_chance():
     mask = np.zeros((10, 10), bool)
-    mask[:2] = True  # 20 % defective
+    mask[:2] = True  # 20 % anomalous
     metrics = pixel_metrics(counted(np.full((10, 10), 0.5), mask))
     assert metrics.auroc == pytest.approx(0.5)
     assert metrics.ap == pytest.approx(0.2)
@@ -50,7 +50,7 @@ def test_a_constant_map_is_chance():
 
 
 def test_four_pixels_by_hand():
-    # Ranked: 0.9 defective, 0.7 sound, 0.4 defective, 0.2 sound.
+    # Ranked: 0.9 anomalous, 0.7 normal, 0.4 anomalous, 0.2 normal.
     metrics = pixel_metrics(counted([[0.9, 0.7], [0.4, 0.2]], [[1, 0], [1, 0]]))
     assert metrics.auroc == pytest.approx(3 / 4)
     assert metrics.ap == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
@@ -61,7 +61,7 @@ def test_four_pixels_by_hand():
 def test_aupro_weighs_a_small_region_like_a_large_one():
     mask = np.zeros((20, 20), bool)
     mask[0:10, 0:10] = True  # 100 pixels, found
-    mask[15, 15] = True  # 1 pixel, ranked below every sound pixel
+    mask[15, 15] = True  # 1 pixel, ranked below every normal pixel
     score = np.where(mask, 0.9, 0.5)
     score[15, 15] = 0.1
     assert aupro(counted(score, mask)) == pytest.approx(0.5)
@@ -81,8 +81,8 @@ def random_images(rng, number, side=64):
 def direct_aupro(maps, masks, limit=0.3):
     """Per-region overlap threshold by threshold, as the definition reads."""
     thresholds = np.unique(np.concatenate([m.ravel() for m in maps]))[::-1]
-    sound = np.sort(np.concatenate([m[~t] for m, t in zip(maps, masks, strict=True)]))
-    fpr = 1 - np.searchsorted(sound, thresholds, side="left") / sound.size
+    normal = np.sort(np.concatenate([m[~t] for m, t in zip(maps, masks, strict=True)]))
+    fpr = 1 - np.searchsorted(normal, thresholds, side="left") / normal.size
     overlaps = []
     for score, mask in zip(maps, masks, strict=True):
         labels, number = ndimage.label(mask, np.ones((3, 3)))
@@ -180,7 +180,7 @@ def test_memory_does_not_grow_with_the_number_of_images():
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 100_000  # KiB: the 20 maps alone are 80 MiB and kept nowhere
     assert total.regions == 21
-    assert int(total.sound.sum() + total.defective.sum()) == 21 << 20
+    assert int(total.normal.sum() + total.anomalous.sum()) == 21 << 20
 
 
 def test_f1_max_and_aupro_agree_with_anomalib():

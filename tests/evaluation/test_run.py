@@ -265,7 +265,7 @@ def test_a_failure_is_tried_again_and_replaced(tmp_path, monkeypatch):
         records, "RECORDS_AT_ONCE", 2
     )  # one failure is added up, the other stays loose
     root = write_folder(tmp_path / "parts")
-    broken = [root / f"tile/test/{kind}/000.png" for kind in ("good", "spot")]
+    broken = [root / f"tile/test/{defect_type}/000.png" for defect_type in ("good", "spot")]
     whole = [path.read_bytes() for path in broken]
     data, conditions, segmenter = (
         load_dataset("folder", root),
@@ -380,6 +380,6 @@ def test_totals_survive_the_disk():
     back = Totals.from_bytes(total.to_bytes())
     assert back.images == json.loads(json.dumps(total.images))
     for a, b in zip(total.counts, back.counts, strict=True):
-        assert np.array_equal(a.sound, b.sound)
+        assert np.array_equal(a.normal, b.normal)
         assert np.array_equal(a.overlap, b.overlap)
         assert a.regions == b.regions

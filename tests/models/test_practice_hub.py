@@ -196,10 +196,10 @@ def test_a_data_set_is_fetched_and_read_offline(data_sets, monkeypatch, name):
     categories = {"mvtec": ["hazelnut", "leather"], "visa": ["cashew"]}[name]
     for sample in load_dataset(name, categories=categories):
         mask = sample.load_mask(sample.load_image().shape[:2])
-        assert mask.any() == bool(sample.defective)
+        assert mask.any() == bool(sample.anomalous)
     go_offline(monkeypatch)
     asked = len(data_sets.requests)
-    assert sum(bool(sample.defective) for sample in load_dataset(name, categories=categories))
+    assert sum(bool(sample.anomalous) for sample in load_dataset(name, categories=categories))
     assert len(data_sets.requests) == asked
 
 

@@ -38,7 +38,7 @@ def test_synthetic_images_are_written_in_a_layout_that_is_read(tmp_path: Path) -
     data = load_dataset("folder", tmp_path / "set")
     assert data.categories == ("coil", "leather")
     assert len(data) == 8
-    assert {sample.defective for sample in data} == {True, False}
+    assert {sample.anomalous for sample in data} == {True, False}
 
 
 def test_training_goes_on_from_its_checkpoint_unless_told_otherwise(

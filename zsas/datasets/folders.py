@@ -38,12 +38,12 @@ def place(root: str | Path | Place) -> Place:
 
 
 def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str] = ()) -> Dataset:
-    """`<category>/<split>/<kind>/NNN.png` and `<category>/ground_truth/<kind>/NNN_mask.png`."""
+    """`<category>/<split>/<defect type>/NNN.png` and `<category>/ground_truth/<defect type>/NNN_mask.png`."""
     folders = [path for path in _folders(root) if (path / split).is_dir()]
     if not folders:
         raise ZsasError(
-            f"{root} does not look like MVTec-AD: expected <category>/{split}/<kind>/*.png below it, "
-            f"with masks in <category>/ground_truth/<kind>/*_mask.png, but no folder there holds {split!r}."
+            f"{root} does not look like MVTec-AD: expected <category>/{split}/<defect type>/*.png below it, "
+            f"with masks in <category>/ground_truth/<defect type>/*_mask.png, but no folder there holds {split!r}."
         )
     if set(categories) <= {folder.name for folder in folders}:
         folders = [folder for folder in folders if not categories or folder.name in categories]
@@ -51,31 +51,31 @@ def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str]
         wanted = not categories or folder.name in categories
         if wanted and folder not in folders and (folder / "ground_truth").is_dir():
             raise ZsasError(
-                f"{folder} has masks, but no folder {split!r}; expected {split}/<kind>/*.png in it."
+                f"{folder} has masks, but no folder {split!r}; expected {split}/<defect type>/*.png in it."
             )
     samples: list[Sample] = []
     for folder in folders:
         category, found = folder.name, len(samples)
-        for kind in _folders(folder / split):
-            defective = kind.name != "good"
-            masks = _Masks(folder / "ground_truth" / kind.name)
-            for path in _pictures(kind):
-                mask = masks.of(path) if defective else None
+        for defect_type in _folders(folder / split):
+            anomalous = defect_type.name != "good"
+            masks = _Masks(folder / "ground_truth" / defect_type.name)
+            for path in _pictures(defect_type):
+                mask = masks.of(path) if anomalous else None
                 samples.append(
                     Sample(
-                        key=f"{category}/{split}/{kind.name}/{path.stem}",
+                        key=f"{category}/{split}/{defect_type.name}/{path.stem}",
                         category=category,
                         object_name=object_name(category),
-                        kind=kind.name,
-                        defective=defective,
+                        defect_type=defect_type.name,
+                        anomalous=anomalous,
                         image=File(path),
                         mask=File(mask) if mask else None,
                     )
                 )
         if len(samples) == found:
             raise ZsasError(
-                f"There are no images below {folder / split}; expected {split}/<kind>/*.png, "
-                'where <kind> is "good" or the name of a defect.'
+                f"There are no images below {folder / split}; expected {split}/<defect type>/*.png, "
+                'where <defect type> is "good" or the name of a defect.'
             )
     name = layout if layout == "mvtec" else _name(root)
     return Dataset(name, split, tuple(samples), LICENCES.get(layout, ""))
@@ -98,20 +98,20 @@ def read_visa(root: Place, split: Split, categories: Sequence[str] = ()) -> Data
     for row in rows:
         if row["split"] != split or (narrow and row["object"] not in narrow):
             continue
-        defective = row["label"] != "normal"
+        anomalous = row["label"] != "normal"
         image, mask = root / row["image"], root / row["mask"] if row["mask"] else None
         for name in filter(None, (row["image"], row["mask"])):
             if not (root / name).is_file():
                 raise ZsasError(f"{table} names {name}, but there is no such file.")
-        if defective and mask is None:
-            raise ZsasError(f"{table} names no mask for the defective image {row['image']}.")
+        if anomalous and mask is None:
+            raise ZsasError(f"{table} names no mask for the anomalous image {row['image']}.")
         samples.append(
             Sample(
-                key=f"{row['object']}/{split}/{'bad' if defective else 'good'}/{image.stem}",
+                key=f"{row['object']}/{split}/{'bad' if anomalous else 'good'}/{image.stem}",
                 category=row["object"],
                 object_name=object_name(row["object"]),
-                kind="bad" if defective else "good",
-                defective=defective,
+                defect_type="bad" if anomalous else "good",
+                anomalous=anomalous,
                 image=File(image),
                 mask=File(mask) if mask else None,
             )
@@ -124,7 +124,7 @@ def read_visa(root: Place, split: Split, categories: Sequence[str] = ()) -> Data
 def read_flat(root: Place, split: Split) -> Dataset:
     """Images side by side; a mask is `masks/<name>.png`, `<name>_mask.png` or absent.
 
-    With masks at hand, an image without one is sound; without any, nothing is known about any image.
+    With masks at hand, an image without one is normal; without any, nothing is known about any image.
     """
     pictures = [path for path in _pictures(root) if not path.stem.endswith("_mask")]
     if not pictures:
@@ -142,14 +142,14 @@ def read_flat(root: Place, split: Split) -> Dataset:
     samples = []
     for path in pictures:
         mask = masks.get(path.stem)
-        defective = (mask is not None and _any_defect(File(mask))) if masks else None
+        anomalous = (mask is not None and _any_defect(File(mask))) if masks else None
         samples.append(
             Sample(
                 key=path.name,
                 category=_name(root),
                 object_name="",
-                kind="" if defective is None else "bad" if defective else "good",
-                defective=defective,
+                defect_type="" if anomalous is None else "bad" if anomalous else "good",
+                anomalous=anomalous,
                 image=File(path),
                 mask=File(mask) if mask else None,
             )

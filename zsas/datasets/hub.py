@@ -94,7 +94,7 @@ def mvtec_from_fiftyone(
     samples = []
     for row in rows:
         try:
-            category, kind = row["category"]["label"], row["defect"]["label"]
+            category, defect_type = row["category"]["label"], row["defect"]["label"]
             name, row_split = row["filepath"], row["split"]
         except (KeyError, TypeError):
             raise ZsasError(
@@ -103,17 +103,17 @@ def mvtec_from_fiftyone(
             ) from None
         if row_split != split:
             continue
-        defective = kind != "good"
-        mask = _fiftyone_mask(row.get("defect_mask") or {}, revision) if defective else None
-        if defective and mask is None:
+        anomalous = defect_type != "good"
+        mask = _fiftyone_mask(row.get("defect_mask") or {}, revision) if anomalous else None
+        if anomalous and mask is None:
             raise ZsasError(f"samples.json in {HUB['mvtec']} has no defect_mask for {name}.")
         samples.append(
             Sample(
-                key=f"{category}/{split}/{kind}/{Path(name).stem}",
+                key=f"{category}/{split}/{defect_type}/{Path(name).stem}",
                 category=category,
                 object_name=object_name(category),
-                kind=kind,
-                defective=defective,
+                defect_type=defect_type,
+                anomalous=anomalous,
                 image=HubFile(HUB["mvtec"], name, revision),
                 mask=mask,
             )
@@ -169,16 +169,16 @@ def visa_from_parquet(
         )
     samples = []
     for row, label in enumerate(pq.read_table(path, columns=["label"])["label"].to_pylist()):
-        defective = str(label).lower() not in ("0", "false", "normal", "good")
+        anomalous = str(label).lower() not in ("0", "false", "normal", "good")
         samples.append(
             Sample(
-                key=f"{category}/{split}/{'bad' if defective else 'good'}/{row:04d}",
+                key=f"{category}/{split}/{'bad' if anomalous else 'good'}/{row:04d}",
                 category=category,
                 object_name=object_name(category),
-                kind="bad" if defective else "good",
-                defective=defective,
+                defect_type="bad" if anomalous else "good",
+                anomalous=anomalous,
                 image=Cell(source or File(path), "image", row),
-                mask=Cell(source or File(path), "mask", row) if defective else None,
+                mask=Cell(source or File(path), "mask", row) if anomalous else None,
             )
         )
     return samples

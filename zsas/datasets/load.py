@@ -39,7 +39,7 @@ def load_dataset(
         root: Its folder, on disk or at an address that fsspec knows; None takes "mvtec" and "visa" from the Hub.
         split: Which split.
         categories: Only these; empty takes all.
-        limit: At most this many images of each category, evenly spread over its kinds of defects.
+        limit: At most this many images of each category, evenly spread over its defect types.
         revision: Revision on the Hub.
 
     Raises:
@@ -109,17 +109,17 @@ def _without_doubles(dataset: Dataset) -> Dataset:
 
 
 def _spread_over_kinds(samples: Sequence[Sample], limit: int) -> list[Sample]:
-    """Half sound and half defective as far as they go, the defective ones from each kind in turn."""
-    kinds: dict[str, list[Sample]] = {}
+    """Half normal and half anomalous as far as they go, the anomalous ones from each defect type in turn."""
+    defect_types: dict[str, list[Sample]] = {}
     for sample in samples:
-        kinds.setdefault(sample.kind, []).append(sample)
-    good = kinds.pop("good", [])
+        defect_types.setdefault(sample.defect_type, []).append(sample)
+    good = defect_types.pop("good", [])
     turns = [
-        kind[i]
-        for i in range(max(map(len, kinds.values()), default=0))
-        for kind in kinds.values()
-        if i < len(kind)
+        defect_type[i]
+        for i in range(max(map(len, defect_types.values()), default=0))
+        for defect_type in defect_types.values()
+        if i < len(defect_type)
     ]
-    sound = max(limit // 2, limit - len(turns)) if turns else limit
-    sound = min(sound, len(good))
-    return sorted(good[:sound] + turns[: limit - sound], key=lambda sample: sample.key)
+    normal = max(limit // 2, limit - len(turns)) if turns else limit
+    normal = min(normal, len(good))
+    return sorted(good[:normal] + turns[: limit - normal], key=lambda sample: sample.key)

@@ -59,17 +59,17 @@ class Sample:
         key: Unique in the data set and the same on every machine, for example "cable/test/bent_wire/003".
         category: Folder name of the category.
         object_name: What the prompts call it.
-        kind: Kind of defect, "good" for a sound part, "" if unknown.
-        defective: True or False; None where nobody says.
+        defect_type: Defect type, "good" for a normal part, "" if unknown.
+        anomalous: True or False; None where nobody says.
         image: Where the picture is.
-        mask: Where the mask is; None for a sound part (an empty mask) or where there is none.
+        mask: Where the mask is; None for a normal part (an empty mask) or where there is none.
     """
 
     key: str
     category: str
     object_name: str
-    kind: str
-    defective: bool | None
+    defect_type: str
+    anomalous: bool | None
     image: Source
     mask: Source | None
 
@@ -82,13 +82,13 @@ class Sample:
         return load_image(self.image.picture())
 
     def load_mask(self, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
-        """bool, (H, W) = `shape`, True where defective; None if nothing is known about this image.
+        """bool, (H, W) = `shape`, True where anomalous; None if nothing is known about this image.
 
         Raises:
             ZsasError: If the file is missing, or is of another size than the image.
         """
         if self.mask is None:
-            return None if self.defective is None or self.defective else np.zeros(shape, bool)
+            return None if self.anomalous is None or self.anomalous else np.zeros(shape, bool)
         return read_mask(self.mask.picture(), shape, name=f"The mask of {self.key}")
 
 

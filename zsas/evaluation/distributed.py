@@ -36,7 +36,9 @@ class Measure:
     def failed(self, sample: Sample, why: str) -> tuple[Record, None]:
         """A record with an error, which no models made."""
         error = f"{sample.key} could not be processed{why}."
-        record = Record(sample.key, sample.category, sample.kind, sample.defective, (), error)
+        record = Record(
+            sample.key, sample.category, sample.defect_type, sample.anomalous, (), error
+        )
         return record, None
 
 

@@ -1,12 +1,12 @@
 """Pixel and image metrics from histograms, so that a data set of any size fits into memory.
 
-Every pixel metric of the field (AUROC, F1-max, AP, AUPRO) depends only on how many sound and how many
-defective pixels lie above each threshold. One image therefore becomes three histograms of 65,536 bins,
+Every pixel metric of the field (AUROC, F1-max, AP, AUPRO) depends only on how many normal and how many
+anomalous pixels lie above each threshold. One image therefore becomes three histograms of 65,536 bins,
 histograms of many images are added, and scikit-learn does the rest with the counts as sample weights.
 
 Bins are even in the square root of the score: scores of trained maps crowd near 0, where these bins
-are finest. Two scores in one bin count as equal. That moves AUROC by at most half the share of
-(sound, defective) pixel pairs that share a bin, which `PixelMetrics.binning_error` reports with every
+are finest. Two scores in one bin count as equal. That moves AUROC by at most half the fraction of
+(normal, anomalous) pixel pairs that share a bin, which `PixelMetrics.binning_error` reports with every
 result; on continuous maps it is below 1e-4, and the other metrics move by less than 1e-3.
 """
 
@@ -37,14 +37,14 @@ class PixelCounts:
     """What one image, or many added together, contribute to the pixel metrics.
 
     Attributes:
-        sound: int64 (BINS,), sound pixels in each score bin.
-        defective: int64 (BINS,), defective pixels in each score bin.
-        overlap: float64 (BINS,), defective pixels, each weighted by 1 / area of its own region.
+        normal: int64 (BINS,), normal pixels in each score bin.
+        anomalous: int64 (BINS,), anomalous pixels in each score bin.
+        overlap: float64 (BINS,), anomalous pixels, each weighted by 1 / area of its own region.
         regions: Number of ground-truth regions (8-connected), all of which weigh the same in AUPRO.
     """
 
-    sound: NDArray[np.int64]
-    defective: NDArray[np.int64]
+    normal: NDArray[np.int64]
+    anomalous: NDArray[np.int64]
     overlap: NDArray[np.float64]
     regions: int
 
@@ -55,8 +55,8 @@ class PixelCounts:
 
     def __add__(self, other: PixelCounts) -> PixelCounts:
         return PixelCounts(
-            self.sound + other.sound,
-            self.defective + other.defective,
+            self.normal + other.normal,
+            self.anomalous + other.anomalous,
             self.overlap + other.overlap,
             self.regions + other.regions,
         )
@@ -68,7 +68,7 @@ class Truth:
 
     Attributes:
         shape: (H, W).
-        index: int64 (n,), flat positions of the defective pixels.
+        index: int64 (n,), flat positions of the anomalous pixels.
         weight: float64 (n,), 1 / area of the region that each belongs to.
         regions: Number of 8-connected regions.
     """
@@ -80,7 +80,7 @@ class Truth:
 
     @classmethod
     def of(cls, mask: NDArray[np.bool_]) -> Truth:
-        """Prepare a mask, bool (H, W), True where defective."""
+        """Prepare a mask, bool (H, W), True where anomalous."""
         count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
         index = np.flatnonzero(mask)
         label = labels.reshape(-1)[index]
@@ -101,9 +101,9 @@ class Truth:
         bins = to_bins(score_map).reshape(-1)
         every = np.bincount(bins, minlength=BINS)
         inside = bins[self.index]
-        defective = np.bincount(inside, minlength=BINS)
+        anomalous = np.bincount(inside, minlength=BINS)
         overlap = np.asarray(np.bincount(inside, self.weight, BINS), np.float64)
-        return PixelCounts(every - defective, defective, overlap, self.regions)
+        return PixelCounts(every - anomalous, anomalous, overlap, self.regions)
 
 
 def to_bins(scores: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -126,7 +126,7 @@ def bin_scores() -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class PixelMetrics:
-    """Pixel metrics in [0, 1]; nan where the images have no defective or no sound pixel.
+    """Pixel metrics in [0, 1]; nan where the images have no anomalous or no normal pixel.
 
     Attributes:
         auroc: Area under the ROC curve.
@@ -147,7 +147,7 @@ class PixelMetrics:
 
 @dataclass(frozen=True)
 class ImageMetrics:
-    """Image metrics in [0, 1]; nan where there are only sound or only defective images."""
+    """Image metrics in [0, 1]; nan where there are only normal or only anomalous images."""
 
     auroc: float
     f1_max: float
@@ -167,12 +167,12 @@ class Curves:
 
 def pixel_metrics(counts: PixelCounts) -> PixelMetrics:
     """All pixel metrics of the images that were counted."""
-    positives, negatives = int(counts.defective.sum()), int(counts.sound.sum())
+    positives, negatives = int(counts.anomalous.sum()), int(counts.normal.sum())
     if positives == 0 or negatives == 0:
         return PixelMetrics(*[math.nan] * len(fields(PixelMetrics)))
     labels, scores, weights = _weighted(counts)
     f1, threshold = _f1_max(labels, scores, weights)
-    shared = float(np.dot(counts.sound.astype(np.float64), counts.defective))
+    shared = float(np.dot(counts.normal.astype(np.float64), counts.anomalous))
     return PixelMetrics(
         auroc=float(roc_auc_score(labels, scores, sample_weight=weights)),
         f1_max=f1,
@@ -186,14 +186,14 @@ def pixel_metrics(counts: PixelCounts) -> PixelMetrics:
 def aupro(counts: PixelCounts, fpr_limit: float = FPR_LIMIT) -> float:
     """Normalised area under the per-region-overlap curve up to `fpr_limit`, in [0, 1].
 
-    The mean over regions of the share of each that lies above a threshold is a cumulative sum of
-    `overlap`, because every defective pixel there weighs 1 / area of its region. The curve is cut at
+    The mean over regions of the fraction of each that lies above a threshold is a cumulative sum of
+    `overlap`, because every anomalous pixel there weighs 1 / area of its region. The curve is cut at
     the limit by linear interpolation (Bergmann et al., IJCV 2021).
     """
-    negatives = counts.sound.sum()
+    negatives = counts.normal.sum()
     if counts.regions == 0 or negatives == 0:
         return math.nan
-    fpr = np.concatenate([[0.0], np.cumsum(counts.sound[::-1]) / negatives])
+    fpr = np.concatenate([[0.0], np.cumsum(counts.normal[::-1]) / negatives])
     overlap = np.concatenate([[0.0], np.cumsum(counts.overlap[::-1]) / counts.regions])
     inside = fpr <= fpr_limit
     at_limit = np.interp(fpr_limit, fpr, overlap)
@@ -203,7 +203,7 @@ def aupro(counts: PixelCounts, fpr_limit: float = FPR_LIMIT) -> float:
 
 
 def image_metrics(scores: Sequence[float], labels: Sequence[bool]) -> ImageMetrics:
-    """Image metrics from one score in [0, 1] and one label (True = defective) for each image."""
+    """Image metrics from one score in [0, 1] and one label (True = anomalous) for each image."""
     truth, values = np.asarray(labels, bool), np.asarray(scores, np.float64)
     if truth.size == 0 or truth.all() or not truth.any():
         return ImageMetrics(*[math.nan] * 4)
@@ -218,7 +218,7 @@ def image_metrics(scores: Sequence[float], labels: Sequence[bool]) -> ImageMetri
 
 def curves(counts: PixelCounts, points: int = 400) -> Curves | None:
     """ROC and precision-recall curves to draw, thinned; None where they are undefined."""
-    if not counts.defective.any() or not counts.sound.any():
+    if not counts.anomalous.any() or not counts.normal.any():
         return None
     labels, scores, weights = _weighted(counts)
     fpr, tpr, _ = roc_curve(labels, scores, sample_weight=weights)
@@ -232,9 +232,9 @@ def _weighted(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
     """Labels, scores and weights of all bins in use, as scikit-learn takes them."""
     score = bin_scores()
-    negative, positive = np.flatnonzero(counts.sound), np.flatnonzero(counts.defective)
+    negative, positive = np.flatnonzero(counts.normal), np.flatnonzero(counts.anomalous)
     labels = np.concatenate([np.zeros(negative.size, bool), np.ones(positive.size, bool)])
-    weights = np.concatenate([counts.sound[negative], counts.defective[positive]]).astype(
+    weights = np.concatenate([counts.normal[negative], counts.anomalous[positive]]).astype(
         np.float64
     )
     return labels, np.concatenate([score[negative], score[positive]]), weights

@@ -49,7 +49,7 @@ class Record:
     """Everything that is kept of one image.
 
     Attributes:
-        key, category, kind, defective: As in its `Sample`.
+        key, category, defect_type, anomalous: As in its `Sample`.
         outcomes: One for each condition; empty where the image could not be read.
         error: Why it could not be read, else "".
         strip: JPEG of photo, truth, map and mask side by side; empty where there is none.
@@ -57,8 +57,8 @@ class Record:
 
     key: str
     category: str
-    kind: str
-    defective: bool | None
+    defect_type: str
+    anomalous: bool | None
     outcomes: tuple[Outcome, ...]
     error: str = ""
     strip: bytes = b""
@@ -70,7 +70,7 @@ class Totals:
 
     Attributes:
         counts: One for each condition.
-        images: What else is known of each image, in the order of arrival: key, category, kind, defective,
+        images: What else is known of each image, in the order of arrival: key, category, defect_type, anomalous,
             error, and for each condition `image_score`, `hit`, `marked`, `true`.
     """
 
@@ -89,8 +89,8 @@ class Totals:
         image = {
             "key": record.key,
             "category": record.category,
-            "kind": record.kind,
-            "defective": record.defective,
+            "defect_type": record.defect_type,
+            "anomalous": record.anomalous,
             "error": record.error,
             "truth": any(outcome.counts is not None for outcome in record.outcomes),
             "image_score": [outcome.image_score for outcome in record.outcomes],
@@ -110,7 +110,7 @@ class Totals:
             "images": np.frombuffer(json.dumps(self.images).encode(), np.uint8),
             "regions": np.array([count.regions for count in self.counts], np.int64),
         }
-        for name in ("sound", "defective", "overlap"):
+        for name in ("normal", "anomalous", "overlap"):
             dense = [getattr(count, name) for count in self.counts]
             used = [np.flatnonzero(row) for row in dense]
             arrays[f"{name}_length"] = np.array([bins.size for bins in used], np.int64)
@@ -128,7 +128,7 @@ class Totals:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = dict(file)
         rows: dict[str, list[NDArray[Any]]] = {}
-        for name in ("sound", "defective", "overlap"):
+        for name in ("normal", "anomalous", "overlap"):
             ends = np.cumsum(arrays[f"{name}_length"])[:-1]
             rows[name] = []
             pairs = zip(
@@ -139,9 +139,9 @@ class Totals:
                 dense[bins] = values
                 rows[name].append(dense)
         counts = [
-            PixelCounts(sound, defective, overlap, int(regions))
-            for sound, defective, overlap, regions in zip(
-                rows["sound"], rows["defective"], rows["overlap"], arrays["regions"], strict=True
+            PixelCounts(normal, anomalous, overlap, int(regions))
+            for normal, anomalous, overlap, regions in zip(
+                rows["normal"], rows["anomalous"], rows["overlap"], arrays["regions"], strict=True
             )
         ]
         return cls(counts, json.loads(arrays["images"].tobytes()))

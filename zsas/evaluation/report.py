@@ -81,11 +81,11 @@ def category_row(totals: Totals, condition: int) -> Row:
     """All metrics of one condition on one category, in [0, 1]; None where one is not defined."""
     pixel = pixel_metrics(totals.counts[condition])
     known = [
-        image for image in totals.images if image["defective"] is not None and not image["error"]
+        image for image in totals.images if image["anomalous"] is not None and not image["error"]
     ]
     whole = image_metrics(
         [image["image_score"][condition] for image in known],
-        [image["defective"] for image in known],
+        [image["anomalous"] for image in known],
     )
     judged = [image for image in totals.images if image["truth"]]
     hit, marked, true = (
@@ -301,10 +301,10 @@ def page(
 ) -> str:
     """The best, median and worst images as a page that needs nothing but the folder it lies in."""
     sections: list[tuple[str, list[tuple[str, Mapping[str, Any]]]]] = []
-    defective = [
-        image for image in images if image["defective"] and image["truth"] and image["true"][-1]
+    anomalous = [
+        image for image in images if image["anomalous"] and image["truth"] and image["true"][-1]
     ]
-    ranked = sorted(defective, key=lambda image: (-_f1(image), image["key"]))
+    ranked = sorted(anomalous, key=lambda image: (-_f1(image), image["key"]))
     middle = max(0, len(ranked) // 2 - each // 2)
     spans = {
         "Best": ranked[:each],
@@ -313,11 +313,11 @@ def page(
     }
     for title, chosen in spans.items():
         sections.append((f"{title} by F1 of the mask", [(f"F1 {_f1(i):.2f}", i) for i in chosen]))
-    sound = [image for image in images if image["defective"] is False and not image["error"]]
-    sound.sort(key=lambda image: (-image["image_score"][-1], image["key"]))
-    caption = [(f"score {image['image_score'][-1]:.2f}", image) for image in sound[:each]]
+    normal = [image for image in images if image["anomalous"] is False and not image["error"]]
+    normal.sort(key=lambda image: (-image["image_score"][-1], image["key"]))
+    caption = [(f"score {image['image_score'][-1]:.2f}", image) for image in normal[:each]]
     sections.append(("Sound parts with the highest scores", caption))
-    unknown = [image for image in images if image["defective"] is None and not image["error"]]
+    unknown = [image for image in images if image["anomalous"] is None and not image["error"]]
     unknown.sort(key=lambda image: (-image["image_score"][-1], image["key"]))
     caption = [(f"score {image['image_score'][-1]:.2f}", image) for image in unknown[: 4 * each]]
     sections.append(("Images without ground truth, highest score first", caption))

@@ -129,7 +129,9 @@ def measure_each(
         (sample,) = samples
         why = reason(error)
         sentence = f"{sample.key} could not be measured ({why})."
-        return [Record(sample.key, sample.category, sample.kind, sample.defective, (), sentence)]
+        return [
+            Record(sample.key, sample.category, sample.defect_type, sample.anomalous, (), sentence)
+        ]
 
 
 def measure(
@@ -151,7 +153,7 @@ def measure(
             readable.append((sample, image, sample.load_mask((image.shape[0], image.shape[1]))))
         except ZsasError as error:
             records[sample.key] = Record(
-                sample.key, sample.category, sample.kind, sample.defective, (), str(error)
+                sample.key, sample.category, sample.defect_type, sample.anomalous, (), str(error)
             )
     outcomes: dict[str, dict[int, Outcome]] = {sample.key: {} for sample, _, _ in readable}
     strips: dict[str, bytes] = {}
@@ -177,8 +179,8 @@ def measure(
         records[sample.key] = Record(
             sample.key,
             sample.category,
-            sample.kind,
-            sample.defective,
+            sample.defect_type,
+            sample.anomalous,
             tuple(outcomes[sample.key][i] for i in range(len(conditions))),
             strip=strips[sample.key],
         )

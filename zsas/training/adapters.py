@@ -160,7 +160,7 @@ def train(
         ZsasError: If images lack their ground truth, or `out` holds another training; nothing is written then.
     """
     recipe = recipe or recipe_for(system, data.name)
-    unknown = next((s.key for s in data if s.defective is None), None)
+    unknown = next((s.key for s in data if s.anomalous is None), None)
     if not len(data) or unknown:
         raise ZsasError(
             f"Training needs ground truth, but {unknown or 'the data set'} has none; "
@@ -270,9 +270,9 @@ class _Batches:
         )
 
 
-def _held_out(count: int, share: float) -> set[int]:
-    """Evenly spread indices; the images are sorted by category and kind, so every kind is met."""
-    number = round(count * share)
+def _held_out(count: int, fraction: float) -> set[int]:
+    """Evenly spread indices; the images are sorted by category and defect type, so every one is met."""
+    number = round(count * fraction)
     return {int((i + 0.5) * count / number) for i in range(number)}
 
 

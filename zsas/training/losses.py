@@ -1,4 +1,4 @@
-"""The two losses of the paper's recipe, on logit margins (defective minus sound)."""
+"""The two losses of the paper's recipe, on logit margins (anomalous minus normal)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def focal_loss(margin: Tensor, mask: Tensor, gamma: float = 2.0) -> Tensor:
     """Focal loss of a softmax over two states, the mean over all pixels (Lin et al., ICCV 2017).
 
     Args:
-        margin: Defective minus sound logit, (..., H, W); its sigmoid is the defective channel.
-        mask: 1 where defective and 0 elsewhere, of a shape that broadcasts to `margin`.
+        margin: Anomalous minus normal logit, (..., H, W); its sigmoid is the anomalous channel.
+        mask: 1 where anomalous and 0 elsewhere, of a shape that broadcasts to `margin`.
         gamma: How little pixels count that are right already; 0 gives plain cross-entropy.
     """
     mask = mask.expand_as(margin)
@@ -22,12 +22,12 @@ def focal_loss(margin: Tensor, mask: Tensor, gamma: float = 2.0) -> Tensor:
 
 
 def dice_loss(margin: Tensor, mask: Tensor, smooth: float = 1.0) -> Tensor:
-    """One minus the Dice overlap of defective channel and mask, the mean over images (Milletari et al., 2016).
+    """One minus the Dice overlap of anomalous channel and mask, the mean over images (Milletari et al., 2016).
 
     Args:
-        margin: Defective minus sound logit, (..., H, W).
+        margin: Anomalous minus normal logit, (..., H, W).
         mask: As in `focal_loss`.
-        smooth: Added above and below, so that a sound image with an empty map has no loss.
+        smooth: Added above and below, so that a normal image with an empty map has no loss.
     """
     found, mask = margin.sigmoid().flatten(-2), mask.expand_as(margin).flatten(-2)
     overlap = 2.0 * (found * mask).sum(-1) + smooth

@@ -168,7 +168,7 @@ def _from_hub(entry: dict[str, Any]) -> Example:
         data = load_dataset(
             entry["dataset"], categories=[entry["category"]], revision=entry["revision"]
         )
-        sample = next(sample for sample in data if sample.kind == entry["kind"])
+        sample = next(sample for sample in data if sample.defect_type == entry["defect_type"])
         photo = sample.load_image()
         truth = sample.load_mask(photo.shape[:2])
         if truth is not None:

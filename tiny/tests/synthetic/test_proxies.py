@@ -48,7 +48,7 @@ def test_proxies_are_written_in_a_layout_that_is_read(tmp_path):
     data = load_dataset("folder", root)
     assert data.categories == tuple(sorted(PROXIES))
     for category in PROXIES:
-        assert sorted(sample.defective for sample in data.of(category)) == [False, True]
+        assert sorted(sample.anomalous for sample in data.of(category)) == [False, True]
     with pytest.raises(ZsasError, match="other parameters"):
         write_proxies_once(root, seed=2, per_category=2)
 

@@ -235,7 +235,7 @@ def test_features_from_elsewhere_are_fetched_and_those_at_hand_are_not_copied(se
     assert encoding.to("cpu").sam is encoding.sam
     away = encoding.to("meta")
     assert away.sam.embedding.is_meta
-    assert away.features.layers.is_meta
+    assert away.features.tiles[0].layers.is_meta
     with pytest.raises(NotImplementedError, match="meta"):  # it was asked to come here
         segmenter.segment(away, HOT.replace(object_name="not yet seen"))
 
@@ -304,6 +304,7 @@ def test_a_mask_around_a_faint_region_stays_faint(photo):
 HOTTEST = Settings(threshold=0.9, threshold_mode="quantile", unsure_band=0.5)
 ANOTHER = {
     "system": "vv", "refiner": "none", "object_name": "nut", "resolution": 256, "blur": 20.0,
+    "tiles": 64, "tile_overlap": 0.4, "max_tiles": 2, "views": "one",
     "threshold": 0.8, "threshold_mode": "otsu", "k_positive": 5, "k_negative": 5,
     "negatives": False, "spacing": 5.0, "spacing_mode": "distance", "similarity": "nearest",
     "kernel_shape": "cross", "kernel_size": 151, "reference_size": 100, "prompting": "joint",
@@ -324,8 +325,10 @@ def shown(result):
 @pytest.mark.parametrize("name", sorted(Settings().used()))
 def test_every_setting_reaches_the_result(segmenter, photo, name):
     """Also after a decision with another value of it, which the caches must not give out again."""
-    before = shown(segmenter(photo, HOTTEST))
-    after = shown(segmenter(photo, HOTTEST.replace(**{name: ANOTHER[name]})))
+    tiled = name in ("tile_overlap", "max_tiles", "views")
+    usual = HOTTEST.replace(tiles=96, views="all") if tiled else HOTTEST
+    before = shown(segmenter(photo, usual))
+    after = shown(segmenter(photo, usual.replace(**{name: ANOTHER[name]})))
     same = len(before) == len(after) and all(map(np.array_equal, before, after))
     assert not same
 
@@ -343,9 +346,11 @@ def test_the_image_level_score_is_clips_softmax(segmenter, photo):
     encoding = segmenter.encode(photo)
     states = segmenter.clip.state_vectors("", segmenter.localizer(HOT).card.activation)
     result = segmenter.segment(encoding, HOT.replace(image_weight=1.0))
-    own = image_probability(encoding.features, states, segmenter.clip.logit_scale)
+    own = image_probability(encoding.features.tiles[0].image, states, segmenter.clip.logit_scale)
     assert result.image_score == pytest.approx(own)
-    assert own != pytest.approx(image_probability(encoding.features, states, 1.0), abs=1e-6)
+    assert own != pytest.approx(
+        image_probability(encoding.features.tiles[0].image, states, 1.0), abs=1e-6
+    )
 
 
 def test_conditions_that_share_an_encoding_put_each_question_once(segmenter, photo, monkeypatch):

@@ -95,6 +95,9 @@ REACHES: Mapping[str, Mapping[str, Any]] = {
     "resolution": {"resolution": 160},
     "sdp_distance": {"sdp_distance": 0.05, "sdp_text": "dbscan"},
     "sdp_text": {"sdp_text": "pca"},
+    "tiles": {"tiles": 64},
+    "max_tiles": {"max_tiles": 2},
+    "views": {"views": "all"},
     "verdict_threshold": {"verdict_threshold": 0.0},
 }
 """Values that make a difference on random weights, where another value of the range may not."""
@@ -122,7 +125,8 @@ def own_settings(name: str) -> list[Setting]:
     [pytest.param(n, one, id=f"{n}-{one.name}") for n in NAMES for one in own_settings(n)],
 )
 def test_every_setting_of_a_localizer_reaches_the_map_or_the_encoding(segmenter, image, name, one):
-    base = Settings(system=name, refiner="none")
+    tiled = {"tiles": 80} if one.name in ("tile_overlap", "max_tiles", "views") else {}
+    base = Settings(system=name, refiner="none", **tiled)
     changed = base.replace(**another(one))
     assert getattr(changed, one.name) != getattr(base, one.name)
     before, after = (segmenter(image, settings).anomaly_map for settings in (base, changed))
@@ -152,11 +156,11 @@ def test_settings_that_only_decide_never_encode(segmenter, image, name):
 def test_an_encoding_of_another_system_is_refused_unless_the_localizer_is_the_same(
     segmenter, image, name
 ):
-    encoding = segmenter.begin(image, Settings(system=name))
+    encoding = segmenter.begin(image, Settings(system=name, tiles="off"))
     own = segmenter.localizer(Settings(system=name)).name
     for other in NAMES:
         if segmenter.localizer(Settings(system=other)).name == own:
-            segmenter.segment(encoding, Settings(system=other, refiner="none"))
+            segmenter.segment(encoding, Settings(system=other, refiner="none", tiles="off"))
         else:
             with pytest.raises(ZsasError, match="encode it again"):
                 segmenter.segment(encoding, Settings(system=other))
@@ -175,7 +179,7 @@ def test_systems_share_the_pass_of_a_backbone_where_it_is_the_same_function(imag
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(type(segmenter.clip), "forward_vision", counted)
         for name in ("auto", "paper", "april-gan"):
-            segmenter(image, Settings(system=name))
+            segmenter(image, Settings(system=name, tiles="off", views="one"))
         assert len(passes) == 1
         segmenter(image, Settings(system="anomalyclip"))
         assert len(passes) == 2

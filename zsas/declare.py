@@ -42,8 +42,9 @@ class Setting:
         group: Key of the group it belongs to.
         front: True for the settings that a page shows unfolded.
         encoding: True if a change needs the encoders again; all others only decide again.
+        words: Words that a number may be instead, "off" and "auto".
         zero: What 0 means where 0 lies outside the range proper, "" where it has no meaning of its own.
-        floor: Smallest value other than 0 where `zero` is set.
+        floor: Smallest value other than 0 where `zero` is set, and smallest number where there are `words`.
     """
 
     name: str
@@ -62,12 +63,13 @@ class Setting:
     encoding: bool
     zero: str = ""
     floor: float = 0.0
+    words: tuple[str, ...] = ()
 
     def parse(self, text: str) -> Any:
         """The value that a text means; the text itself where it means none, which `checked` then refuses."""
         if self.type is bool:
             return _SWITCH.get(text.strip().lower(), text)
-        if self.type is str:
+        if self.type is str or text in self.words:
             return text
         try:
             number = float(text.strip().replace(",", ".") if text.count(",") == 1 else text)
@@ -84,6 +86,8 @@ class Setting:
             return "on or off"
         if self.type is str:
             return f"text of at most {MAX_TEXT} characters"
+        if self.words:
+            return f"{', '.join(self.words)} or {self.floor:g} to {self.high:g}"
         if self.zero:
             return f"0 ({self.zero}) or {self.floor:g} to {self.high:g}"
         return f"{self.low:g} to {self.high:g}"
@@ -95,6 +99,8 @@ class Setting:
             ZsasError: One sentence that names setting, value and range.
         """
         wrong = ZsasError(f"{self.name} is {value!r}, but it must be {self.range_text}.")
+        if isinstance(value, str) and value in self.words:
+            return value
         if self.choices:
             if not isinstance(value, str) or value not in self.choices:
                 raise wrong
@@ -118,7 +124,8 @@ class Setting:
             number = float(value)
         except OverflowError:
             raise wrong from None
-        if not self.low <= number <= self.high or (self.zero and 0 < number < self.floor):
+        above_zero = number > 0 or bool(self.words)
+        if not self.low <= number <= self.high or (above_zero and number < self.floor):
             raise wrong
         if self.type is float:
             return number
@@ -143,6 +150,7 @@ def setting(
     encoding: bool = False,
     zero: str = "",
     floor: float = 0.0,
+    words: tuple[str, ...] = (),
 ) -> Any:
     """A field of a `SettingsGroup`; see `Setting` for what the arguments mean."""
     return dataclasses.field(
@@ -159,6 +167,7 @@ def setting(
             "encoding": encoding,
             "zero": zero,
             "floor": floor,
+            "words": words,
         },
     )
 
@@ -210,7 +219,7 @@ def _read(group: type[SettingsGroup]) -> tuple[Setting, ...]:
             Setting(
                 name=field.name,
                 default=field.default,
-                type=str if choices else hint,
+                type=str if choices else int if field.metadata["words"] else hint,
                 choices=choices,
                 group=group.key,
                 **field.metadata,

@@ -86,6 +86,9 @@ class System:
         return tuple(dict.fromkeys(role for part in self.parts for role in part.roles))
 
 
+_NATIVE = {"tiles": "auto"}
+"""Look at large and long images at their own resolution; the systems of papers keep their papers' square frame."""
+
 _PAPERS_OWN = {"prompting": "joint", "min_overlap": 0.0}
 """Eqs 1 to 12 as printed: all points in one prompt, every mask kept."""
 
@@ -99,7 +102,9 @@ _ANOMALYCLIP = {"image_weight": 1.0, "threshold": 0.5, "verdict_threshold": 0.5}
 """A blur of 4 px at 518, as ours; the image score is CLIP's alone."""
 
 SYSTEMS: dict[str, System] = {
-    "auto": System("The paper's method as tuned here", (Linear, VV), Cascade, "2510.11028"),
+    "auto": System(
+        "The paper's method as tuned here", (Linear, VV), Cascade, "2510.11028", _NATIVE
+    ),
     "paper": System("The paper's method as printed", (Linear,), Cascade, "2510.11028", _PAPERS_OWN),
     "vv": System("V-V attention, no training, with the cascade", (VV,), Cascade),
     "april-gan": System("APRIL-GAN", (Linear,), NoRefiner, "2305.17382"),

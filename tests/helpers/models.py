@@ -164,7 +164,7 @@ def every_system_segmenter() -> Segmenter:
     clip = small_backbone()
     sam = Sam(TransformersSam(small_sam(), CPU, "fp32"), CPU)
     learned: list[Localizer] = [
-        Linear(clip, small_adapter(clip)),
+        Linear(clip, small_adapter(clip, views=((1.0, False), (0.5, True)))),
         SdpPlus(clip, small_adapter(clip, text_ensemble="zsas-9+10x22", localizer="sdp+")),
         AnomalyClip(clip, small_prompts(clip)),
     ]
@@ -174,7 +174,8 @@ def every_system_segmenter() -> Segmenter:
 def small_segmenter(precision: str = "fp32", *, linear: bool = True) -> Segmenter:
     clip = small_backbone(precision)
     sam = Sam(TransformersSam(small_sam(), CPU, precision), CPU)
-    localizers = [Linear(clip, small_adapter(clip))] if linear else []
+    adapter = small_adapter(clip, views=((1.0, False), (0.5, True)))
+    localizers = [Linear(clip, adapter)] if linear else []
     return Segmenter(ReadyModels(clip, sam), localizers=[VV(clip), *localizers])
 
 

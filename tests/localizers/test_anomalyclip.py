@@ -22,7 +22,7 @@ from zsas.localizers.anomalyclip import (
     vv_blocks,
 )
 from zsas.localizers.base import Context
-from zsas.localizers.patches import PatchFeatures
+from zsas.localizers.patches import TileFeatures
 from zsas.settings import Settings
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
@@ -152,7 +152,7 @@ def test_cosines_of_020_and_027(clip):
     localizer = AnomalyClip(clip, prompts())
     localizer.__dict__["states"] = torch.tensor([[0.20, 0.0], [0.27, 0.0]])
     along = torch.tensor([1.0, 0.0])
-    features = PatchFeatures(along.expand(1, 1, 6, 6, 2), along, 96)
+    features = TileFeatures((0, 0, 96, 96), along.expand(1, 1, 6, 6, 2), along, (96, 96))
     context = Context(IMAGE, SamSession(None, None))  # type: ignore[arg-type]
     settings = Settings(system="anomalyclip")
     scored = localizer.score(features, settings, context)

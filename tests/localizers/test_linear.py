@@ -24,7 +24,7 @@ from zsas.backbones.sam_families import TransformersSam
 from zsas.errors import ZsasError
 from zsas.localizers.adapter import Adapter, read_adapter
 from zsas.localizers.linear import Linear
-from zsas.localizers.patches import PatchFeatures, image_probability, text_map
+from zsas.localizers.patches import PatchFeatures, TileFeatures, image_probability, text_map
 from zsas.localizers.vv import VV
 from zsas.segmenter import Segmenter
 from zsas.settings import Settings
@@ -32,11 +32,16 @@ from zsas.settings import Settings
 STATES = torch.eye(2)
 
 
-def features(pattern: list[list[float]], resolution: int = 4) -> PatchFeatures:
+def features(pattern: list[list[float]], resolution: int = 4) -> TileFeatures:
     """One layer whose patches point to "anomalous" (1), to "normal" (0) or in between."""
     angle = torch.tensor(pattern) * torch.pi / 2
     layer = torch.stack([torch.cos(angle), torch.sin(angle)], dim=-1)
-    return PatchFeatures(layer[None, None], torch.tensor([0.0, 1.0]), resolution)
+    return tile(layer[None, None], resolution)
+
+
+def tile(layers: torch.Tensor, resolution: int) -> TileFeatures:
+    embedding = torch.tensor([0.0, 1.0])
+    return TileFeatures((0, 0, 1, 1), layers, embedding, (resolution, resolution))
 
 
 def test_the_map_is_the_anomalous_part_of_a_softmax():
@@ -48,7 +53,7 @@ def test_the_map_is_the_anomalous_part_of_a_softmax():
 def test_layers_are_averaged_after_the_softmax():
     one = features([[0.0]], 1)
     other = features([[1.0]], 1)
-    both = PatchFeatures(torch.cat([one.layers, other.layers], 1), one.image, 1)
+    both = tile(torch.cat([one.layers, other.layers], 1), 1)
     values = text_map(both, STATES, 3.0)
     mean = (text_map(one, STATES, 3.0) + text_map(other, STATES, 3.0)) / 2
     np.testing.assert_allclose(values, mean, atol=1e-6)
@@ -58,14 +63,14 @@ def test_views_are_averaged_as_probabilities_patch_by_patch():
     sure, unsure = (
         features(pattern, resolution=2) for pattern in ([[0, 1], [1, 0]], [[0.5] * 2] * 2)
     )
-    both = PatchFeatures(torch.cat([sure.layers, unsure.layers]), sure.image, 2)
+    both = tile(torch.cat([sure.layers, unsure.layers]), 2)
     values = text_map(both, STATES, 6.0)
     mean = (text_map(sure, STATES, 6.0) + text_map(unsure, STATES, 6.0)) / 2
     np.testing.assert_allclose(values, mean, atol=1e-5)
-    features_mean = PatchFeatures(both.layers.mean(0, keepdim=True), sure.image, 2)
+    features_mean = tile(both.layers.mean(0, keepdim=True), 2)
     assert np.abs(values - text_map(features_mean, STATES, 6.0)).max() > 0.1
     # Enlarged, it is still the logits of that mean that are interpolated.
-    wide = PatchFeatures(both.layers, sure.image, 8)
+    wide = tile(both.layers, 8)
     logit = np.log(values / (1 - values))
     quarter = 0.625 * logit[0, 0] + 0.375 * logit[0, 1]
     assert text_map(wide, STATES, 6.0)[0, 3] == pytest.approx(1 / (1 + np.exp(-quarter)), abs=1e-4)
@@ -88,7 +93,7 @@ def test_blur_is_in_pixels_of_a_518_square():
 
 
 def test_the_image_probability_asks_for_the_whole_photo():
-    assert image_probability(features([[0]]), STATES, 100.0) > 0.999
+    assert image_probability(features([[0]]).image, STATES, 100.0) > 0.999
 
 
 def test_an_adapter_survives_the_file_with_its_card(tmp_path):
@@ -177,7 +182,7 @@ def test_an_adapters_activation_is_honoured():
     clip = small_backbone()
     photo = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     quick, plain = (
-        Linear(clip, small_adapter(clip, activation=name)).encode([photo], Settings())[0]
+        only_tile(Linear(clip, small_adapter(clip, activation=name)).encode([photo], Settings())[0])
         for name in ("quick_gelu", "gelu")
     )
     assert (quick.layers - plain.layers).abs().max() > 1e-4
@@ -190,11 +195,16 @@ def test_an_adapter_may_have_several_views(tmp_path):
     assert read_adapter(tmp_path / "adapter.safetensors").card == adapter.card
 
 
-def encoded(image: np.ndarray, **card: object) -> PatchFeatures:
+def only_tile(features: PatchFeatures) -> TileFeatures:
+    (tile,) = features.tiles
+    return tile
+
+
+def encoded(image: np.ndarray, **card: object) -> TileFeatures:
     """An image through layers with this card, in a frame of 64 px."""
     clip = small_backbone()
     localizer = Linear(clip, small_adapter(clip, **{"resolution": 64, **card}))
-    return localizer.encode([np.ascontiguousarray(image)], Settings())[0]
+    return only_tile(localizer.encode([np.ascontiguousarray(image)], Settings(tiles="off"))[0])
 
 
 NOISE = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
@@ -216,7 +226,7 @@ def test_views_of_other_sizes_meet_on_the_grid_of_the_first():
         encoded(NOISE, views=((1.0, False), (0.5, False))),
         encoded(NOISE, resolution=32),
     )
-    assert both.resolution == 64
+    assert both.frame_hw == (64, 64)
     first, spread = both.layers.float()
     torch.testing.assert_close(first, encoded(NOISE).layers[0].float(), atol=1e-3, rtol=0)
     assert smaller.layers.shape[2] < spread.shape[1] == first.shape[1]
@@ -299,8 +309,9 @@ def test_a_batch_of_different_sizes_gives_what_each_photo_gives_alone(kind):
     rng = np.random.default_rng(0)
     photos = [rng.integers(0, 255, (h, w, 3), dtype=np.uint8) for h, w in ((60, 90), (33, 20))]
     together = localizer.encode(photos, Settings(resolution=128))
-    for photo, found in zip(photos, together, strict=True):
-        (alone,) = localizer.encode([photo], Settings(resolution=128))
+    for photo, joint in zip(photos, together, strict=True):
+        found = only_tile(joint)
+        alone = only_tile(localizer.encode([photo], Settings(resolution=128))[0])
         difference = (found.layers.float() - alone.layers.float()).abs().max()
         assert difference <= 1e-3  # one unit of the fp16 they are kept in
         torch.testing.assert_close(found.image, alone.image, atol=1e-4, rtol=0)
@@ -309,7 +320,7 @@ def test_a_batch_of_different_sizes_gives_what_each_photo_gives_alone(kind):
 def test_training_free_compares_the_vv_stream():
     clip = small_backbone()
     photo = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    (found,) = VV(clip).encode([photo], Settings(resolution=128))
+    found = only_tile(VV(clip).encode([photo], Settings(resolution=128))[0])
     stream = clip.forward_vision(clip.pixels([photo], 128), vv_blocks=6).vv
     expected = torch.nn.functional.normalize(stream[0], dim=-1)
     torch.testing.assert_close(

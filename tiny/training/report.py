@@ -161,7 +161,8 @@ def defect_types(segmenter: Segmenter, count: int) -> dict[str, float]:
         made = scene.make_image(
             SEED + 900_000 + i, families=scene.TRAIN_FAMILIES, defect_types=[shown], anomalous=True
         )
-        (features,) = localizer.encode([made.image], Settings())
+        (encoded,) = localizer.encode([made.image], Settings(tiles="off"))
+        (features,) = encoded.tiles
         normal = segmenter.clip.state_vectors(made.name)[0]
         for said in ("stain", "scratch"):
             lines = [
@@ -173,7 +174,7 @@ def defect_types(segmenter: Segmenter, count: int) -> dict[str, float]:
             states = normal.new_empty(2, len(normal))
             states[0], states[1] = normal, mean / mean.norm()
             anomaly = text_map(features, states, localizer.card.scale)
-            small = features.resolution * np.array(made.mask.shape) // made.mask.shape
+            small = features.frame_hw[0] * np.array(made.mask.shape) // made.mask.shape
             grid = np.ix_(*(np.linspace(0, side - 1, 256).astype(int) for side in small))
             mask = made.mask[
                 np.ix_(*(np.linspace(0, n - 1, 256).astype(int) for n in made.mask.shape))

@@ -122,20 +122,21 @@ class ClipBackbone:
         """Factor on cosines, 100 for OpenAI's weights."""
         return float(self.model.logit_scale.exp())
 
-    def pixels(self, images: Sequence[NDArray[np.uint8]], resolution: int) -> Tensor:
+    def pixels(self, images: Sequence[NDArray[np.uint8]], size: int | tuple[int, int]) -> Tensor:
         """Images squeezed to the CLIP frame and normalised.
 
         Args:
             images: RGB images, uint8 (H, W, 3), of any sizes.
-            resolution: Side of the square in pixels; rounded down to whole patches.
+            size: Side of a square, or height and width, in pixels; rounded down to whole patches.
 
         Returns:
-            (B, 3, R, R) in the tower's number format.
+            (B, 3, height, width) in the tower's number format.
         """
-        side = max(1, resolution // self.patch) * self.patch
+        sides = (size, size) if isinstance(size, int) else size
+        height, width = (max(1, side // self.patch) * self.patch for side in sides)
         batch = np.stack(
             [
-                np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
+                np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
                 for image in images
             ]
         )
@@ -212,7 +213,7 @@ class ClipBackbone:
         """Forward pass of the vision tower.
 
         Args:
-            pixels: (B, 3, R, R) from `pixels`.
+            pixels: (B, 3, H, W) from `pixels`.
             blocks: Numbers of the blocks, counted from 1, whose output is kept.
             vv_blocks: In how many of the last blocks the V-V stream runs; 0 leaves it out. It starts as a copy of
                 the tokens and adds, block by block, the V-V attention output; the main stream stays as it is.

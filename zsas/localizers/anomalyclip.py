@@ -24,7 +24,7 @@ from zsas.frames import resize_map
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import made_for_another, warn_of_doubt
 from zsas.localizers.base import Context, Localizer, MapSettings, Scored, map_stage, top_mean
-from zsas.localizers.patches import PatchFeatures, image_probability
+from zsas.localizers.patches import TileFeatures, image_probability
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -197,13 +197,18 @@ class AnomalyClip(Localizer):
         own = values.of(MapSettings).resolution or self.card.resolution
         return max(1, own // self.clip.patch) * self.clip.patch
 
-    def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[PatchFeatures]:
+    def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[TileFeatures]:
         """One pass with the V-V stream; see `Localizer.encode`."""
         pixels = self.clip.pixels(images, self.resolution(values))
         patches, image = look(self.clip, pixels, self.card.activation)
         return [
-            PatchFeatures(patches[i].half()[None, None], image[i].clone(), pixels.shape[-1])
-            for i in range(len(images))
+            TileFeatures(
+                (0, 0, one.shape[1], one.shape[0]),
+                patches[i].half()[None, None],
+                image[i].clone(),
+                (pixels.shape[-2], pixels.shape[-1]),
+            )
+            for i, one in enumerate(images)
         ]
 
     @cached_property
@@ -211,10 +216,10 @@ class AnomalyClip(Localizer):
         """The two text vectors, normal and damaged, fp32 (2, D)."""
         return text_vectors(self.clip, self.prompts).detach()
 
-    def score(self, features: PatchFeatures, values: Values, context: Context) -> Scored:
+    def score(self, features: TileFeatures, values: Values, context: Context) -> Scored:
         """See `Localizer.score`."""
         states = self.states.to(features.layers.device)
-        side = features.resolution
+        side = features.frame_hw[0]
         logits = features.layers[0, 0].float() @ (states[1] - states[0]) / TEMPERATURE
         # Published order: softmax on the patch grid, then bilinear to the frame, then the blur.
         square = F.interpolate(
@@ -228,7 +233,7 @@ class AnomalyClip(Localizer):
         anomaly_map.setflags(write=False)
         evidence = {
             "map": top_mean(found),
-            "clip": image_probability(features, states, 1.0 / TEMPERATURE),
+            "clip": image_probability(features.image, states, 1.0 / TEMPERATURE),
         }
         how = "CLIP compares each patch with learned prompts for normal and damaged (AnomalyCLIP)"
         return Scored(anomaly_map, evidence, (map_stage(anomaly_map, how),))

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, Values, setting
-from zsas.stages import HeatMap, Stage, StageSpec
+from zsas.frames import Window
+from zsas.stages import Boxes, HeatMap, Layer, Stage, StageSpec
 
 if TYPE_CHECKING:
     import torch
@@ -244,14 +245,22 @@ def top_mean(anomaly_map: NDArray[np.float32]) -> float:
     return float(np.partition(anomaly_map.ravel(), -count)[-count:].mean())
 
 
-def map_stage(anomaly_map: NDArray[np.float32], how: str) -> Stage:
+def map_stage(anomaly_map: NDArray[np.float32], how: str, windows: Sequence[Window] = ()) -> Stage:
     """The stage of an anomaly map in the image's frame.
 
     Args:
         anomaly_map: float32 (H, W), in [0, 1].
         how: One clause that says how it was made, as "CLIP compares each patch with words".
+        windows: The tiles that it was made of; several are drawn as a grid.
     """
     row, column = np.unravel_index(int(np.argmax(anomaly_map)), anomaly_map.shape)
     peak = float(anomaly_map[row, column])
     caption = f"{how}: Map_a runs from {anomaly_map.min():.2f} to {peak:.2f} at ({column}, {row})."
-    return Stage(MAP, caption, (HeatMap(anomaly_map),), {"peak": round(peak, 6)})
+    layers: tuple[Layer, ...] = (HeatMap(anomaly_map),)
+    data: dict[str, Any] = {"peak": round(peak, 6), "tiles": max(1, len(windows))}
+    if len(windows) > 1:
+        x0, y0, x1, y1 = windows[0]
+        caption += f" It was looked at in {len(windows)} tiles of {x1 - x0} × {y1 - y0} px."
+        layers = (*layers, Boxes(np.array(windows, np.float32)))
+        data["tile_px"] = [x1 - x0, y1 - y0]
+    return Stage(MAP, caption, layers, data)

@@ -14,7 +14,8 @@ from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import Adapter, check_fit, read_adapter
 from zsas.localizers.base import Context, Localizer, MapSettings, ObjectSettings, Scored
-from zsas.localizers.patches import PatchFeatures, score_by_text
+from zsas.localizers.patches import PatchFeatures, encode_tiles, score_by_text
+from zsas.localizers.tiles import TileSettings, View, ViewSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,7 @@ class Linear(Localizer):
 
     name = "linear"
     title = "trained linear layers"
+    settings = (ObjectSettings, MapSettings, TileSettings, ViewSettings)
     weights = True
     trained_as = "april-gan"
 
@@ -81,37 +83,32 @@ class Linear(Localizer):
 
     def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[PatchFeatures]:
         """Patch features of RGB images, one layer a block; see `Localizer.encode`."""
-        size = self.resolution(values)
-        found = [
-            self._encode_view(images, size, fraction, mirrored)
-            for fraction, mirrored in self.card.views
-        ]
-        grid = found[0][0].shape[-2]
-        # Logits are linear in the features: views are resampled to one grid before the text vectors are applied.
-        layers = torch.stack([_to_grid(one, grid).half() for one, _ in found], dim=1)
-        embedding = F.normalize(torch.stack([one for _, one in found]).sum(0), dim=-1)
-        return [
-            PatchFeatures(layers[i].clone(), embedding[i], grid * self.clip.patch)
-            for i in range(len(images))
-        ]
+        return encode_tiles(
+            images,
+            values.of(TileSettings),
+            self._encode_view,
+            frame=self.resolution(values),
+            patch=self.clip.patch,
+            tta=self.card.views,
+            views=values.of(ViewSettings).views,
+        )
 
     def _encode_view(
-        self, images: Sequence[NDArray[np.uint8]], size: int, fraction: float, mirrored: bool
+        self, windows: Sequence[NDArray[np.uint8]], view: View
     ) -> tuple[Tensor, Tensor]:
-        """Projected patches, fp32 (B, blocks, g, g, D), turned back, and image embeddings, fp32 (B, D)."""
-        pixels = self.clip.pixels(images, round(fraction * size))
+        """See `zsas.localizers.patches.EncodeView`."""
+        pixels = self.clip.pixels(windows, (view.height, view.width))
         seen = self.clip.forward_vision(
-            pixels.flip(-1) if mirrored else pixels,
+            pixels.flip(-1) if view.mirrored else pixels,
             blocks=self.card.blocks,
             activation=self.card.activation,
         )
-        grid = pixels.shape[-1] // self.clip.patch
+        grid = (view.height // self.clip.patch, view.width // self.clip.patch)
         projected = [
             F.normalize(F.linear(seen.blocks[block].float(), weight, bias), dim=-1)
             for block, weight, bias in self._layers
         ]
-        layers = torch.stack(projected, dim=1).unflatten(2, (grid, grid))
-        return layers.flip(3) if mirrored else layers, seen.image
+        return torch.stack(projected, dim=1).unflatten(2, grid), seen.image
 
     def score(self, features: PatchFeatures, values: Values, context: Context) -> Scored:
         """See `Localizer.score`."""
@@ -133,12 +130,3 @@ class Linear(Localizer):
     def tensors(self) -> Sequence[Tensor]:
         """The layers."""
         return (*self.adapter.weights, *self.adapter.biases)
-
-
-def _to_grid(layers: Tensor, grid: int) -> Tensor:
-    """Patch features (B, blocks, g, g, D) on another grid, bilinear."""
-    if layers.shape[-2] == grid:
-        return layers
-    flat = layers.flatten(0, 1).permute(0, 3, 1, 2)
-    wide = F.interpolate(flat, size=(grid, grid), mode="bilinear", align_corners=False)
-    return wide.permute(0, 2, 3, 1).unflatten(0, layers.shape[:2])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -10,34 +12,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import Values
-from zsas.frames import resize_map
+from zsas.frames import Window, resize_map
 from zsas.lazy import F, torch
 from zsas.localizers.base import Context, MapSettings, Scored, map_stage, top_mean
+from zsas.localizers.tiles import (
+    Tile,
+    TileSettings,
+    View,
+    Views,
+    blend_weight,
+    plan_tiles,
+    tiles_wanted,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+TILES_AT_ONCE = 16
+"""Views in one pass of the vision tower."""
+
+EncodeView = Callable[[Sequence[NDArray[np.uint8]], View], tuple["Tensor", "Tensor"]]
+"""Windows of images, uint8 RGB, and a view → patch features (B, L, g_h, g_w, D) and image embeddings (B, D)."""
+
+
 @dataclass(frozen=True)
-class PatchFeatures:
-    """One image as a CLIP localizer keeps it, before any text.
+class TileFeatures:
+    """One tile of an image as a CLIP localizer keeps it, before any text.
 
     Attributes:
+        window: XYXY in image pixels, x1 and y1 exclusive.
         layers: L2-normalised patch features in the space of the text vectors, by test-time views and layers,
-            fp16 (K, L, g, g, D); fp16 is storage only, every sum is in fp32.
-        image: L2-normalised image embedding, fp32 (D,).
-        resolution: Side of the CLIP frame in pixels.
+            fp16 (K, L, g_h, g_w, D); fp16 is storage only, every sum is in fp32.
+        image: L2-normalised embedding of the tile, fp32 (D,).
+        frame_hw: Height and width of the CLIP frame in pixels.
     """
 
+    window: Window
     layers: Tensor
     image: Tensor
-    resolution: int
+    frame_hw: tuple[int, int]
 
-    def to(self, device: torch.device | str) -> PatchFeatures:
+    def to(self, device: torch.device | str) -> TileFeatures:
         """These features on another device; themselves where they are there already."""
         if self.layers.device == torch.device(device):
             return self
-        return PatchFeatures(self.layers.to(device), self.image.to(device), self.resolution)
+        return replace(self, layers=self.layers.to(device), image=self.image.to(device))
 
     @property
     def nbytes(self) -> int:
@@ -45,23 +65,116 @@ class PatchFeatures:
         return self.layers.nbytes + self.image.nbytes
 
 
+@dataclass(frozen=True)
+class PatchFeatures:
+    """One image as a CLIP localizer keeps it.
+
+    Attributes:
+        tiles: At least one.
+        wanted: How many tiles there would be without a limit on their number.
+    """
+
+    tiles: tuple[TileFeatures, ...]
+    wanted: int = 1
+
+    def to(self, device: torch.device | str) -> PatchFeatures:
+        """These features on another device; themselves where they are there already."""
+        if self.tiles[0].layers.device == torch.device(device):
+            return self
+        return replace(self, tiles=tuple(tile.to(device) for tile in self.tiles))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the tensors in bytes."""
+        return sum(tile.nbytes for tile in self.tiles)
+
+
+def encode_tiles(
+    images: Sequence[NDArray[np.uint8]],
+    settings: TileSettings,
+    encode_view: EncodeView,
+    *,
+    frame: int,
+    patch: int,
+    tta: Sequence[tuple[float, bool]] = ((1.0, False),),
+    views: Views = "auto",
+) -> list[PatchFeatures]:
+    """Features of every tile of every image; views of one size go through the tower together.
+
+    Args:
+        images: uint8 RGB (H, W, 3), of any sizes.
+        settings: How closely to look.
+        encode_view: Looks at some windows.
+        frame: Side of the localizer's square frame, pixels.
+        patch: Side of a patch, pixels.
+        tta: For each test-time view the fraction of the frame, and whether it is mirrored.
+        views: Which of them are taken.
+    """
+    plans = [plan_tiles(i.shape[0], i.shape[1], settings, frame, patch, tta, views) for i in images]
+    jobs: dict[tuple[int, View], list[tuple[int, int]]] = {}
+    for i, tiles in enumerate(plans):
+        for j, tile in enumerate(tiles):
+            for k, view in enumerate(tile.views):
+                jobs.setdefault((k, view), []).append((i, j))
+    found: dict[tuple[int, int], dict[int, tuple[Tensor, Tensor]]] = {}
+    for (k, view), places in jobs.items():
+        for start in range(0, len(places), TILES_AT_ONCE):
+            part = places[start : start + TILES_AT_ONCE]
+            windows = [_cut(images[i], plans[i][j].window) for i, j in part]
+            layers, embeddings = encode_view(windows, view)
+            for place, one, embedding in zip(part, layers, embeddings, strict=True):
+                turned = one.flip(2) if view.mirrored else one
+                found.setdefault(place, {})[k] = (turned, embedding)
+    return [
+        PatchFeatures(
+            tuple(_joined(tile, found[i, j], patch) for j, tile in enumerate(plans[i])),
+            tiles_wanted(image.shape[0], image.shape[1], settings, frame),
+        )
+        for i, image in enumerate(images)
+    ]
+
+
+def _cut(image: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
+    x0, y0, x1, y1 = window
+    return np.ascontiguousarray(image[y0:y1, x0:x1])
+
+
+def _joined(tile: Tile, views: dict[int, tuple[Tensor, Tensor]], patch: int) -> TileFeatures:
+    """Logits are linear in the features: views meet on the first one's grid before the text vectors are applied."""
+    ordered = [views[k] for k in range(len(tile.views))]
+    grid = (int(ordered[0][0].shape[1]), int(ordered[0][0].shape[2]))
+    layers = torch.stack([_to_grid(one, grid).half() for one, _ in ordered])
+    embedding = F.normalize(torch.stack([one for _, one in ordered]).sum(0), dim=-1)
+    return TileFeatures(tile.window, layers, embedding, (grid[0] * patch, grid[1] * patch))
+
+
+def _to_grid(layers: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Patch features (L, g_h, g_w, D) on another grid, bilinear."""
+    if tuple(layers.shape[1:3]) == grid:
+        return layers
+    wide = F.interpolate(
+        layers.permute(0, 3, 1, 2), size=grid, mode="bilinear", align_corners=False
+    )
+    return wide.permute(0, 2, 3, 1)
+
+
 def text_map(
-    features: PatchFeatures, states: Tensor, scale: float, blur: float = 0.0
+    features: TileFeatures, states: Tensor, scale: float, blur: float = 0.0
 ) -> NDArray[np.float32]:
-    """Map_a in the CLIP frame.
+    """Map_a of one tile in the CLIP frame.
 
     Per layer: scale × cosine with the two text vectors, bilinear to the frame on the logits, softmax over
     {normal, anomalous}, the anomalous channel; then the mean over the layers. Where there are several test-time views,
     a layer's logits are those of their mean probability, patch by patch.
 
     Args:
-        features: Of one image.
+        features: Of one tile.
         states: The two text vectors, normal and anomalous, (2, D).
         scale: Factor on the cosines.
         blur: Standard deviation of a Gaussian blur, in pixels of a 518 px square; 0 for none.
 
     Returns:
-        float32 (R, R) in [0, 1].
+        float32 (*frame_hw) in [0, 1].
     """
     with torch.inference_mode():
         # A softmax over two logits is the sigmoid of their difference, so one channel is enough.
@@ -71,21 +184,40 @@ def text_map(
         logits = difference[0]
         if len(difference) > 1:
             logits = torch.logit(difference.sigmoid().mean(0), eps=1e-6)
-        side = features.resolution
-        logits = F.interpolate(logits[:, None], size=(side, side), mode="bilinear")
+        logits = F.interpolate(logits[:, None], size=features.frame_hw, mode="bilinear")
         values = logits.sigmoid().mean(dim=(0, 1)).cpu().numpy()
     if blur > 0:
+        side = math.sqrt(features.frame_hw[0] * features.frame_hw[1])
         values = cv2.GaussianBlur(values, (0, 0), blur * side / 518)
     return np.clip(values, 0.0, 1.0)
 
 
-def image_probability(features: PatchFeatures, states: Tensor, logit_scale: float) -> float:
-    """CLIP's zero-shot score of the whole image: the anomalous part of a softmax, in [0, 1]."""
+def image_probability(embedding: Tensor, states: Tensor, logit_scale: float) -> float:
+    """CLIP's zero-shot score of a whole image or tile: the anomalous part of a softmax, in [0, 1].
+
+    Args:
+        embedding: L2-normalised image embedding, (D,).
+        states: The two text vectors, normal and anomalous, (2, D).
+        logit_scale: Factor on the cosines.
+    """
     with torch.inference_mode():
-        difference = (
-            logit_scale * (states[1] - states[0]).to(features.image.device) @ features.image
-        )
+        difference = logit_scale * (states[1] - states[0]).to(embedding.device) @ embedding
         return float(difference.sigmoid())
+
+
+def blend(
+    maps: Sequence[NDArray[np.float32]], windows: Sequence[Window], height: int, width: int
+) -> NDArray[np.float32]:
+    """Maps of tiles, each in a frame of its own, as one map of the image, float32 (H, W)."""
+    if len(maps) == 1:
+        return resize_map(maps[0], height, width)
+    total = np.zeros((height, width), np.float32)
+    weights = np.zeros((height, width), np.float32)
+    for one, (x0, y0, x1, y1) in zip(maps, windows, strict=True):
+        weight = blend_weight(y1 - y0, x1 - x0)
+        total[y0:y1, x0:x1] += weight * resize_map(one, y1 - y0, x1 - x0)
+        weights[y0:y1, x0:x1] += weight
+    return total / weights
 
 
 def score_by_text(
@@ -100,6 +232,9 @@ def score_by_text(
 ) -> Scored:
     """Map and image evidence of features that live in the space of the text vectors.
 
+    The image is as anomalous as its most anomalous tile, so that neither the size of the image around a defect nor the
+    number of tiles dilutes it.
+
     Args:
         features: Of one image.
         states: The two text vectors, normal and anomalous, (2, D).
@@ -109,11 +244,16 @@ def score_by_text(
         context: The image, for its size.
         how: See `zsas.localizers.base.map_stage`.
     """
-    square = text_map(features, states, scale, values.of(MapSettings).blur)
-    anomaly_map = resize_map(square, *context.image.shape[:2])
+    blur = values.of(MapSettings).blur
+    maps = [text_map(tile, states, scale, blur) for tile in features.tiles]
+    windows = [tile.window for tile in features.tiles]
+    height, width = context.image.shape[:2]
+    anomaly_map = blend(maps, windows, height, width)
     anomaly_map.setflags(write=False)
     evidence = {
-        "map": top_mean(square),
-        "clip": image_probability(features, states, logit_scale),
+        "map": max(top_mean(one) for one in maps),
+        "clip": max(image_probability(tile.image, states, logit_scale) for tile in features.tiles),
     }
-    return Scored(anomaly_map, evidence, (map_stage(anomaly_map, how),))
+    if features.wanted > len(windows):
+        how += f", in {len(windows)} tiles where {features.wanted} would show it at its own size"
+    return Scored(anomaly_map, evidence, (map_stage(anomaly_map, how, windows),))

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from zsas.declare import Values
 from zsas.lazy import F
 from zsas.localizers.base import Context, Localizer, MapSettings, ObjectSettings, Scored
-from zsas.localizers.patches import PatchFeatures, score_by_text
+from zsas.localizers.patches import PatchFeatures, encode_tiles, score_by_text
+from zsas.localizers.tiles import TileSettings, View
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from zsas.backbones.clip import ClipBackbone
     from zsas.models import Models
 
@@ -26,6 +29,7 @@ class VV(Localizer):
 
     name = "vv"
     title = "V-V attention, no training"
+    settings = (ObjectSettings, MapSettings, TileSettings)
 
     def __init__(self, clip: ClipBackbone) -> None:
         self.clip = clip
@@ -42,15 +46,23 @@ class VV(Localizer):
 
     def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[PatchFeatures]:
         """Patch features of RGB images, one view and one layer each; see `Localizer.encode`."""
-        pixels = self.clip.pixels(images, self.resolution(values))
+        return encode_tiles(
+            images,
+            values.of(TileSettings),
+            self._encode_view,
+            frame=self.resolution(values),
+            patch=self.clip.patch,
+        )
+
+    def _encode_view(
+        self, windows: Sequence[NDArray[np.uint8]], view: View
+    ) -> tuple[Tensor, Tensor]:
+        """See `zsas.localizers.patches.EncodeView`."""
+        pixels = self.clip.pixels(windows, (view.height, view.width))
         seen = self.clip.forward_vision(pixels, vv_blocks=min(VV_BLOCKS, self.clip.depth))
         assert seen.vv is not None
-        grid = pixels.shape[-1] // self.clip.patch
-        tokens = F.normalize(seen.vv.float(), dim=-1).unflatten(1, (grid, grid)).half()
-        return [
-            PatchFeatures(tokens[i].clone()[None, None], seen.image[i], pixels.shape[-1])
-            for i in range(len(images))
-        ]
+        grid = (view.height // self.clip.patch, view.width // self.clip.patch)
+        return F.normalize(seen.vv.float(), dim=-1).unflatten(1, grid)[:, None], seen.image
 
     def score(self, features: PatchFeatures, values: Values, context: Context) -> Scored:
         """See `Localizer.score`."""

@@ -233,6 +233,7 @@ def _line(name: str, result: Result, stem: str) -> Line:
 
 def write_summary(folder: Path, lines: Sequence[Line], annotations: Annotations) -> None:
     """Write `results.csv`, `results.json`, `coco.json` and `label_studio.json`."""
+    """Write `results.csv`, `results.json`, `coco.json` and `label_studio.json`."""
     with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()

@@ -88,6 +88,12 @@ def _input(setting: Setting, value: object, identity: str) -> str:
         return f'<input type="checkbox" id="{identity}" {name}{" checked" if value else ""}>'
     if setting.type is str:
         return f'<input type="text" id="{identity}" {name} maxlength="80" value="{escape(str(value))}">'
+    if setting.words:
+        options = "".join(f'<option value="{escape(word)}">' for word in setting.words)
+        return (
+            f'<input type="text" id="{identity}" {name} list="{identity}-words" value="{escape(str(value))}" '
+            f'title="{setting.range_text}"><datalist id="{identity}-words">{options}</datalist>'
+        )
     limits = (
         f'min="{setting.low:g}" max="{setting.high:g}" step="{setting.step:g}" value="{value:g}"'
     )

@@ -112,7 +112,10 @@ def schema_of(setting: Setting) -> dict[str, Any]:
     found["description"] = f"{setting.help}{f' ({setting.unit})' if setting.unit else ''}"
     if setting.choices:
         found["enum"] = list(setting.choices)
-    if setting.low is not None:
+    if setting.words:
+        number = {"type": found.pop("type"), "minimum": setting.floor, "maximum": setting.high}
+        found["anyOf"] = [{"type": "string", "enum": list(setting.words)}, number]
+    elif setting.low is not None:
         found |= {"minimum": setting.low, "maximum": setting.high}
     return found
 
@@ -196,4 +199,6 @@ def _kind(field: dict[str, Any]) -> str:
         return ", ".join(filter(None, field["enum"]))
     if "minimum" in field:
         return f"{field['type']}, {field['minimum']:g} to {field['maximum']:g}"
+    if "anyOf" in field:
+        return " or ".join(_kind(one) for one in field["anyOf"])
     return str(field.get("format", field.get("type", "")))

@@ -59,7 +59,7 @@ def _unknown(name: str) -> WrongValue:
 def _read(setting: Setting, value: Any) -> Any:
     if isinstance(value, str):
         read = setting.parse(value)
-        if setting.type in (int, float) and isinstance(read, str):
+        if setting.type in (int, float) and isinstance(read, str) and read not in setting.words:
             raise _refused(setting.name, value, f"a number, {setting.range_text}")
         value = read
     elif not isinstance(value, (int, float)):

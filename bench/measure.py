@@ -190,8 +190,8 @@ def _make(start: int) -> None:
         make_image(seed, 256)
 
 
-def made() -> dict[str, float]:
-    """How fast two processes make images."""
+def synthetic() -> dict[str, float]:
+    """How fast two processes draw synthetic images."""
     import multiprocessing
 
     with multiprocessing.get_context("spawn").Pool(2) as pool:
@@ -201,4 +201,4 @@ def made() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({f.__name__: f for f in (reference, full, tiny, made)}[sys.argv[1]]()))
+    print(json.dumps({f.__name__: f for f in (reference, full, tiny, synthetic)}[sys.argv[1]]()))

@@ -200,6 +200,9 @@ def test_defaults_of_systems_are_settings_within_their_ranges():
         values = Settings(system=name)
         for setting_name, value in system.defaults.items():
             assert getattr(values, setting_name) == pytest.approx(value)
+            step = next(one.step for one in all_settings() if one.name == setting_name)
+            if step:  # sliders stand on it
+                assert value / step == pytest.approx(round(value / step), abs=1e-6)
 
 
 def test_every_interface_takes_every_name(segmenter):

@@ -391,7 +391,8 @@ def load(choice: ModelChoice, settings: Settings, cache_bytes: int) -> Segmenter
     """
     # A missing model is said at once, without torch; weights and a device are looked at first, with it.
     if not (choice.weights or choice.device):
-        Models(choice).fetch(*system_named(settings.system, refiner=settings.refiner).roles)
+        system = system_named(settings.system, refiner=settings.refiner)
+        Models(choice).fetch_for(system.roles, system.localizers)
     from zsas.segmenter import Segmenter
 
     return Segmenter.from_choice(choice, settings=settings, cache_bytes=cache_bytes)

@@ -179,10 +179,8 @@ class Segmenter:
         system = system_named(settings.system, refiner=settings.refiner)
         for kind in system.localizers:
             kind.check(models)
-        own = [kind for kind in system.localizers if models.brings(kind.backbone)]
-        for kind in own:
-            models.clip_for(kind)
-        models.load(*(role for role in system.roles if role != "clip" or not own))
+        models.fetch_for(system.roles, system.localizers)
+        models.load(*models.roles_here(system.roles, system.localizers))
         segmenter = cls(models, cache_bytes=cache_bytes)
         segmenter.localizer(settings)
         return segmenter

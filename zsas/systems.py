@@ -95,7 +95,7 @@ _PAPERS_OWN = {"prompting": "joint", "min_overlap": 0.0}
 _WINCLIP = {"blur": 0.0, "image_weight": 1.0, "threshold": 0.5, "verdict_threshold": 0.5}
 """No blur; the image score is CLIP's alone."""
 
-_SDP = {"blur": 8 * 518 / 240, "image_weight": 0.5, "threshold": 0.5, "verdict_threshold": 0.5}
+_SDP = {"blur": 17.3, "image_weight": 0.5, "threshold": 0.5, "verdict_threshold": 0.5}
 """A blur of 8 px at 240; the image score is the mean of CLIP's and the map's."""
 
 _ANOMALYCLIP = {"image_weight": 1.0, "threshold": 0.5, "verdict_threshold": 0.5}

@@ -67,6 +67,16 @@ def test_a_system_without_a_refiner_needs_nothing_else(hub, photo):
     assert result.models["winclip"]["backbone"] == NAME
 
 
+def test_the_shell_asks_for_nothing_else_either(hub, tmp_path):
+    from typer.testing import CliRunner
+
+    from zsas.cli import app
+
+    words = f"segment examples/tile-good.jpg --system winclip --preset paper --device cpu --out {tmp_path / 'out'}"
+    result = CliRunner().invoke(app, words.split())
+    assert result.exit_code == 0, result.output
+
+
 def test_another_clip_takes_its_place_and_other_presets_keep_theirs():
     assert paper().brings(NAME)
     assert not paper(clip="my/clip").brings(NAME)

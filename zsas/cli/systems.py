@@ -34,12 +34,13 @@ def list_systems(
         "what",
         Column("paper", no_wrap=True),
         Column("models", no_wrap=True),
+        "learned weights",
         *(Column(preset, overflow="fold") for preset in presets),
     )
     for entry in found:
         states = [entry.presets[preset] for preset in presets]
         table.add_row(
-            entry.name, entry.title, entry.paper, ", ".join(entry.roles),
+            entry.name, entry.title, entry.paper, ", ".join(entry.roles), ", ".join(entry.weights),
             *("yes" if state == catalogue.RUNS else state for state in states),
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 160).print(table, markup=False)

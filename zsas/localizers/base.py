@@ -65,7 +65,7 @@ class MapSettings(SettingsGroup, key="map", title="Anomaly map"):
         "Gaussian blur of the anomaly map, as a standard deviation in a 518 px square.",
         low=0.0,
         high=32.0,
-        step=0.5,
+        step=0.1,
         unit="px at 518",
         symbol="σ",
     )

@@ -201,6 +201,30 @@ class Models:
         """
         hub.fetch(self.preset, roles=roles, others=self._others)
 
+    def fetch_for(self, roles: Sequence[Role], localizers: Sequence[type[Localizer]]) -> None:
+        """Have all that a system needs on disk: models by role, and the CLIP that it brings.
+
+        Args:
+            roles: Of the system.
+            localizers: Its ways to the map.
+
+        Raises:
+            ZsasError: If one cannot be had.
+        """
+        for kind in self._bringing(localizers):
+            folder_of_backbone(kind.backbone, kind.name)
+        self.fetch(*self.roles_here(roles, localizers))
+
+    def roles_here(
+        self, roles: Sequence[Role], localizers: Sequence[type[Localizer]]
+    ) -> tuple[Role, ...]:
+        """The roles that the preset's own models fill for a system: not the CLIP where the system brings one."""
+        own = self._bringing(localizers)
+        return tuple(role for role in roles if role != "clip" or not own)
+
+    def _bringing(self, localizers: Sequence[type[Localizer]]) -> list[type[Localizer]]:
+        return [kind for kind in localizers if self.brings(kind.backbone)]
+
     def load(self, *roles: Role) -> None:
         """Have the models for these roles in memory.
 

@@ -125,6 +125,14 @@ def test_frames_are_pages() -> None:
     np.testing.assert_array_equal(load_image(data, page=2), three(255 - GREY))
 
 
+def test_frames_that_are_only_named_are_not_counted() -> None:
+    data = dicom(np.stack([GREY, 255 - GREY]), NumberOfFrames=2)
+    assert (
+        count_pages(data.replace(b"\x28\x00\x08\x00IS\x02\x002 ", b"\x28\x00\x08\x00IS\x02\x0099"))
+        == 2
+    )
+
+
 def test_half_a_dicom_file_is_refused() -> None:
     data = dicom(GREY)
     with pytest.raises(ZsasError, match="cut off or damaged"):

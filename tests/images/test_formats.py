@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,14 @@ def test_each_frame_can_be_read(data: bytes) -> None:
         assert (found.info.page, found.info.pages) == (max(1, page), 2)
     with pytest.raises(ZsasError, match="has 2 pages, but page 3"):
         read_image(data, options(3))
+
+
+def test_frames_that_are_only_named_are_not_counted() -> None:
+    data = bytearray(saved(RGB, "PNG", save_all=True, append_images=[OTHER]))
+    at = data.find(b"acTL")
+    data[at + 4 : at + 8] = (2**31 - 1).to_bytes(4, "big")
+    data[at + 12 : at + 16] = zlib.crc32(data[at : at + 12]).to_bytes(4, "big")
+    assert count_pages(bytes(data)) <= 3
 
 
 def options(page: int) -> Any:

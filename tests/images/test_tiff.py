@@ -31,7 +31,14 @@ from tests.images.builders import (
     tiff,
 )
 from zsas.errors import ZsasError
-from zsas.images import count_pages, load_image, read_image, read_mask
+from zsas.images import (
+    ReadOptions,
+    count_pages,
+    load_image,
+    read_image,
+    read_mask,
+    read_window,
+)
 
 ORIENTATION = 274
 CMYK = np.dstack([255 - RGB, np.zeros((H, W), np.uint8)])
@@ -350,6 +357,39 @@ def test_each_page_can_be_read_and_is_named() -> None:
     info = read_image(data).info
     assert (info.format, info.page, info.pages, info.bits) == ("TIFF", 1, 3, 8)
     assert info.sentence == "TIFF, 8 bits, page 1 of 3"
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [
+        (RGB, {"photometric": "rgb", "rowsperstrip": 7}),
+        (RGB, {"photometric": "rgb", "tile": (16, 32), "compression": "zlib", "predictor": 2}),
+        (planes(RGB), {"photometric": "rgb", "planarconfig": "separate", "tile": (16, 16)}),
+        (RGB, {"photometric": "rgb", "tile": (16, 16), "compression": "jpeg"}),
+        (DEEP, {"tile": (16, 16)}),
+        (65535 - DEEP, {"photometric": "miniswhite", "compression": "lzw"}),
+    ],
+)
+@pytest.mark.parametrize("box", [(0, 0, W, H), (0, 0, 1, 1), (13, 5, 49, 41), (W - 3, H - 3, W, H)])
+def test_a_window_is_the_part_of_the_whole(
+    values: NDArray[Any], options: dict[str, Any], box: tuple[int, int, int, int]
+) -> None:
+    data = tiff(values, **options)
+    x0, y0, x1, y1 = box
+    right = load_image(data)[y0:y1, x0:x1]
+    np.testing.assert_array_equal(read_window(data, box).pixels, right)
+
+
+def test_a_window_of_an_image_above_the_limit_can_be_read() -> None:
+    data = tiff(RGB, photometric="rgb", tile=(16, 16))
+    few = ReadOptions(max_pixels=200)
+    with pytest.raises(ZsasError, match="at most 200"):
+        read_image(data, few)
+    assert read_window(data, (10, 10, 20, 30), few).pixels.shape == (20, 10, 3)
+    with pytest.raises(ZsasError, match="is not inside"):
+        read_window(data, (10, 10, W + 1, 30), few)
+    with pytest.raises(ZsasError, match="is no TIFF"):
+        read_window(saved(RGB, "PNG"), (0, 0, 1, 1))
 
 
 @pytest.mark.parametrize("options", [{}, {"bigtiff": True}, {"byteorder": ">"}])

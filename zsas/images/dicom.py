@@ -69,10 +69,18 @@ def count(content: Content) -> int:
 
 
 def _frames(data: Any) -> int:
+    """How many frames there are; the header may name more than the file holds."""
     try:
-        return max(1, int(data.get("NumberOfFrames", 1) or 1))
-    except (TypeError, ValueError):
+        said = int(data.get("NumberOfFrames", 1) or 1)
+        pixels = data.get("PixelData") or b""
+        bits = (
+            int(data.Rows) * int(data.Columns) * int(data.SamplesPerPixel) * int(data.BitsAllocated)
+        )
+        packed = data.file_meta.TransferSyntaxUID.is_encapsulated
+        held = pixels.count(b"\xfe\xff\x00\xe0") if packed else 8 * len(pixels) // max(1, bits)
+    except (AttributeError, TypeError, ValueError):
         return 1
+    return max(1, min(said, held))
 
 
 def _open(content: Content) -> Any:

@@ -70,9 +70,38 @@ def read_image(source: ImageSource, options: ReadOptions | None = None) -> ReadI
         return source
     options = options or ReadOptions()
     name, raster = decode(source, options, "The image")
+    return _shown(raster, options, name)
+
+
+def _shown(raster: Raster, options: ReadOptions, name: str) -> ReadImage:
     pixels, raster = to_rgb(raster, options.bits, name)
     info = ReadInfo(raster.format, raster.page, raster.pages, raster.bits, tuple(raster.notes))
     return ReadImage(pixels, info)
+
+
+def read_window(
+    source: ImageSource,
+    box_xyxy: tuple[int, int, int, int],
+    options: ReadOptions | None = None,
+) -> ReadImage:
+    """A part of a TIFF that may be larger than what is read at once; only its strips or tiles are decoded.
+
+    Args:
+        source: A TIFF.
+        box_xyxy: x0, y0, x1, y1 in pixels; x1 and y1 exclusive.
+        options: `max_pixels` holds for the part.
+
+    Raises:
+        ZsasError: If it is no TIFF, the box is not inside it, or it cannot be read.
+    """
+    options = options or ReadOptions()
+    with opened(source, "The image") as content:
+        if content.format is None or content.format.name != "TIFF":
+            raise ZsasError(
+                f"{content.name} is no TIFF, and parts are read of TIFF only; read the whole image."
+            )
+        raster = _reader(content).decode_window(content, box_xyxy, options)
+        return _shown(raster, options, content.name)
 
 
 def count_pages(source: ImageSource) -> int:

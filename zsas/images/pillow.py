@@ -45,7 +45,7 @@ def decode(content: Content, options: ReadOptions) -> Raster:
     if two:
         data = data[:two] + b"\xfe" + data[two + 1 :]
     with header(data, found.pillow, options.max_pixels, content.name) as image:
-        pages = getattr(image, "n_frames", 1)
+        pages = _frames(image, data)
         check_page(options.page, pages, content.name)
         if options.page > 1:
             _seek(image, options.page - 1, content.name)
@@ -76,7 +76,13 @@ def count(content: Content) -> int:
     if found.name == "WebP":
         _check_webp(data, 2**31, content.name)
     with header(data, found.pillow, 2**62, content.name) as image:
-        return int(getattr(image, "n_frames", 1))
+        return _frames(image, data)
+
+
+def _frames(image: Image.Image, data: bytes) -> int:
+    """How many frames there are; a PNG's header may name more than the file holds."""
+    frames = int(getattr(image, "n_frames", 1))
+    return min(frames, data.count(b"fcTL") + 1) if image.format == "PNG" else frames
 
 
 def header(data: bytes, formats: tuple[str, ...], max_pixels: int, name: str) -> Image.Image:

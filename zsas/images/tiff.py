@@ -23,6 +23,7 @@ from zsas.images.raster import (
     check_size,
     damaged,
     not_read,
+    size_text,
     turn,
 )
 from zsas.images.tiff_colour import each_of, tiff_raster
@@ -51,22 +52,90 @@ def decode(content: Content, options: ReadOptions) -> Raster:
     """
     name = content.name
     with _file(content) as tif:
-        pages = full_images(tif, name)
-        check_page(options.page, len(pages), name)
-        page = pages[max(0, options.page - 1)]
-        page = tif.pages[page] if isinstance(page, int) else page
+        page, pages = _chosen(tif, options, name)
         if page.photometric in _RAW or 50706 in page.tags:
             from zsas.images import raw
 
             return raw.decode(content, options)
-        _check(page, options, content.size, name)
+        check_size(page.imagelength, page.imagewidth, options.max_pixels, name)
+        _check_bytes(page, page.imagelength * page.imagewidth, name)
+        _check(page, content.size, name)
         if page.compression in (2, 3, 4):
             _check_fax(content, page, name)
         raster = tiff_raster(page, _values(page, name), options.bits, name)
-        raster.page, raster.pages = max(1, options.page), len(pages)
-        if len(pages) == 1 and len(tif.pages) > 1:
+        raster.page, raster.pages = max(1, options.page), pages
+        if pages == 1 and len(tif.pages) > 1:
             raster.notes.append("its smaller copies were passed over")
     return raster.turned(_orientation(page))
+
+
+def decode_window(
+    content: Content, box_xyxy: tuple[int, int, int, int], options: ReadOptions
+) -> Raster:
+    """A part of a page: only the strips or tiles that it touches are decoded.
+
+    Args:
+        content: The file.
+        box_xyxy: x0, y0, x1, y1 in pixels as they are stored; x1 and y1 exclusive.
+        options: `max_pixels` holds for the part.
+
+    Raises:
+        ZsasError: As for `decode`; if the box is not inside the image, or the image is stored turned.
+    """
+    name = content.name
+    x0, y0, x1, y1 = box_xyxy
+    with _file(content) as tif:
+        page, pages = _chosen(tif, options, name)
+        if not (0 <= x0 < x1 <= page.imagewidth and 0 <= y0 < y1 <= page.imagelength):
+            raise ZsasError(
+                f"The window {box_xyxy} is not inside {name}, which has "
+                f"{size_text((page.imagelength, page.imagewidth))} pixels."
+            )
+        check_size(y1 - y0, x1 - x0, options.max_pixels, name)
+        _check_bytes(page, (y1 - y0) * (x1 - x0), name)
+        _check(page, content.size, name)
+        if _orientation(page) != 1 or page.compression in (2, 3, 4):
+            raise not_read(name, "is stored turned or as fax codes", "read it as a whole")
+        if _unpacked_words(page) is not None:
+            raise not_read(name, "has values in words of another length", "read it as a whole")
+        raster = tiff_raster(page, _part(page, box_xyxy), options.bits, name)
+        raster.page, raster.pages = max(1, options.page), pages
+    return raster
+
+
+def _part(page: Any, box_xyxy: tuple[int, int, int, int]) -> NDArray[Any]:
+    x0, y0, x1, y1 = box_xyxy
+    separate, _, _, _, samples = page.shaped
+    result = np.zeros((separate, y1 - y0, x1 - x0, samples), page.dtype)
+    extra = {}
+    if page.compression in (6, 7):
+        extra = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
+    across = page.tilewidth or page.imagewidth
+    down = page.tilelength or page.rowsperstrip
+    columns, rows = -(-page.imagewidth // across), -(-page.imagelength // down)
+    stream = page.parent.filehandle
+    for plane in range(separate):
+        for row in range(y0 // down, -(-y1 // down)):
+            for column in range(x0 // across, -(-x1 // across)):
+                index = (plane * rows + row) * columns + column
+                stream.seek(page.dataoffsets[index])
+                data = stream.read(page.databytecounts[index])
+                segment = page.decode(data, index, **extra)[0][0]
+                top, left = row * down, column * across
+                cut = segment[max(0, y0 - top) : y1 - top, max(0, x0 - left) : x1 - left]
+                at_y, at_x = max(0, top - y0), max(0, left - x0)
+                room = result[plane, at_y : at_y + len(cut), at_x : at_x + cut.shape[1]]
+                room[:] = cut[: room.shape[0], : room.shape[1]]
+    values = np.moveaxis(result, 0, 2).reshape(y1 - y0, x1 - x0, -1)
+    return values[..., 0] if values.shape[2] == 1 else values
+
+
+def _chosen(tif: Any, options: ReadOptions, name: str) -> tuple[Any, int]:
+    """The page asked for, and how many there are."""
+    pages = full_images(tif, name)
+    check_page(options.page, len(pages), name)
+    page = pages[max(0, options.page - 1)]
+    return (tif.pages[page] if isinstance(page, int) else page), len(pages)
 
 
 def count(content: Content) -> int:
@@ -129,22 +198,22 @@ def _check_tags(page: Any, name: str) -> None:
         raise damaged(name)
 
 
-def _check(page: Any, options: ReadOptions, size: int, name: str) -> None:
-    """Refuse before decoding: too large, out of the file, or of a kind that is not read."""
-    check_size(page.imagelength, page.imagewidth, options.max_pixels, name)
-    _check_tags(page, name)
-    if page.imagedepth > 1 or page.tiledepth > 1:
-        raise not_read(name, "is a volume of several layers in one page")
-    samples = page.samplesperpixel
-    segment = max(page.tilewidth * page.tilelength, page.rowsperstrip * page.imagewidth, 1)
-    segment = min(
-        segment, max(page.tilewidth * page.tilelength, page.imagelength * page.imagewidth)
-    )
-    itemsize = max(1, np.dtype(page.dtype).itemsize if page.dtype is not None else 1)
-    if max(segment, page.imagelength * page.imagewidth) * samples * itemsize > MAX_BYTES:
+def _check_bytes(page: Any, pixels: int, name: str) -> None:
+    """Refuse values, or a strip or tile, that take too much memory."""
+    rows = min(page.rowsperstrip, page.imagelength) if not page.tilewidth else 0
+    segment = max(page.tilewidth * page.tilelength, rows * page.imagewidth)
+    itemsize = np.dtype(page.dtype).itemsize if page.dtype is not None else 1
+    if max(segment, pixels) * page.samplesperpixel * itemsize > MAX_BYTES:
         raise ZsasError(
             f"{name} would take more than the {MAX_BYTES:,} bytes that are decoded; make it smaller."
         )
+
+
+def _check(page: Any, size: int, name: str) -> None:
+    """Refuse before decoding: out of the file, contradicting itself, or of a kind that is not read."""
+    _check_tags(page, name)
+    if page.imagedepth > 1 or page.tiledepth > 1:
+        raise not_read(name, "is a volume of several layers in one page")
     photometric = int(page.photometric)
     if photometric in _KINDS:
         raise not_read(name, _KINDS[photometric], "save it as RGB or grey")

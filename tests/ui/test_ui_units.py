@@ -32,7 +32,8 @@ from zsas.errors import ZsasError
 from zsas.images import load_image, read_mask
 from zsas.result import find_regions
 from zsas.settings import Settings, all_settings
-from zsas.ui import batch, controls, drawer, drawing, export, gpu, screen, views
+from zsas.systems import SYSTEMS
+from zsas.ui import batch, cards, controls, drawer, drawing, export, gpu, screen, views
 from zsas.ui.engine import Engine
 from zsas.ui.events.image import show
 from zsas.ui.events.site import Site, act
@@ -648,6 +649,19 @@ def test_the_map_that_shows_more_than_is_marked_suggests_a_level() -> None:
     result = make_result(settings=Settings(threshold=0.7, verdict_threshold=0.5))
     assert views.suggested_level(result) is not None
     assert views.suggested_level(make_result(image_score=0.1)) is None
+
+
+def test_the_systems_that_can_run_are_compared_and_the_others_say_why(site: Site) -> None:
+    visitor = opened(site, photo(1))
+    act(site, visitor.token, "systems", {}, 0)
+    shown = visitor.screen["zs-systems"]
+    assert shown.count("zs-meter") == 1  # what has run already is there at once
+    assert "Run the other" in shown
+    assert "no learned weights" in shown
+    assert list(cards.reasons("tiny")) == list(SYSTEMS)
+    half = np.zeros((4, 4), bool)
+    half[:2] = True
+    assert cards.agreement([half, ~half, half])[0, 0] == pytest.approx(2 / 3)
 
 
 def test_specks_are_folded_and_sizes_are_fractions_of_the_photo() -> None:

@@ -53,7 +53,8 @@ def shell(default: str, examples: str) -> str:
     return page_html(
         examples=examples,
         systems="".join(
-            f'<option value="{name}">{escape(system_words(name))}</option>' for name in SYSTEMS
+            f'<option value="{name}" data-words="{escape(system_words(name))}">{escape(system_words(name))}</option>'
+            for name in SYSTEMS
         ),
         presets="".join(
             f'<option value="{name}"{" selected" if name == default else ""}>{escape(preset_words(name))}</option>'

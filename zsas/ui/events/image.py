@@ -16,6 +16,7 @@ from zsas.settings import Settings, all_settings
 from zsas.stages import Stage
 from zsas.systems import system_named
 from zsas.ui import screen, views
+from zsas.ui.cards import reasons
 from zsas.ui.drawer import drawer
 from zsas.ui.events.site import Parts, Site, action
 from zsas.ui.upload import is_uploaded, load_upload
@@ -111,6 +112,7 @@ def show_settings(visitor: Visitor) -> None:
                 **screen.settings_values(visitor.settings),
                 "preset": visitor.preset,
                 "scaled": visitor.scaled,
+                "lacking": reasons(visitor.preset),
             },
         }
     )

@@ -161,7 +161,7 @@ hooks.state = (state) => {
   $$("#zs-examples [data-example]").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.example === state.example)));
   $("[data-do=link]").textContent = linkWords();
   $("#zs-walk").hidden = !(state.row >= 0);
-  if (state.image !== before.image) resetZoom();
+  if (state.image !== before.image) { resetZoom(); if (box.dataset.view === "systems") setView("marks"); }
   if (!elsewhere && arrived) {
     const kept = { ...window.history.state, zsas: state.image };
     const url = address(state.query);
@@ -177,10 +177,15 @@ window.addEventListener("popstate", async (event) => {
   await act("come_back", { image: event.state?.zsas || "" });
   returning = false;
 });
+let looking = false;
 hooks.status = async (status) => {
+  page.status = status;
   $("#zs-status").innerHTML = status.waiting ? '<i class="zs-spin" aria-hidden="true"></i> ' : "";
   $("#zs-status").append(status.text);
-  if (status.again) { await pause(1000); act("look", {}, "look"); }
+  if (looking) return;
+  looking = true;
+  while (page.status.again) { await pause(1000); await act("look", {}, "look"); }
+  looking = false;
 };
 // An embedding page may give the frame the height that is needed.
 function report() {

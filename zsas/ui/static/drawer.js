@@ -40,6 +40,11 @@ app.addEventListener("focusout", (event) => {
 });
 hooks.settings = (settings) => {
   page.settings = settings;
+  for (const option of $("#zs-system").options) {
+    const lacking = settings.lacking?.[option.value] || "";
+    option.disabled = Boolean(lacking);
+    option.textContent = option.dataset.words + (lacking ? ` (${lacking})` : "");
+  }
   $("#zs-system").value = settings.values.system;
   $("#zs-preset").value = settings.preset;
   $("#zs-scaled").checked = settings.scaled;

@@ -158,10 +158,17 @@ app.addEventListener("click", (event) => {
 });
 app.addEventListener("change", (event) => {
   if (event.target.name !== "zs-view") return;
-  box.dataset.view = event.target.value;
+  setView(event.target.value);
+});
+function setView(view) {
+  box.dataset.view = view;
+  $(`input[name="zs-view"][value="${view}"]`).checked = true;
+  $("#zs-systems").hidden = view !== "systems";
+  box.hidden = $("#zs-scale").hidden = view === "systems";
   stage = null;
   dress();
-});
+  if (view === "systems") { $("#zs-systems").innerHTML = ""; act("systems", {}); }
+}
 $("#zs-opacity").addEventListener("input", (event) => box.style.setProperty("--opacity", event.target.value));
 app.addEventListener("click", (event) => {
   const way = event.target.closest("[data-zoom]")?.dataset.zoom;

@@ -1,0 +1,99 @@
+"""The same image through every system that can run here: a card each, and where they agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.result import Result
+from zsas.systems import SYSTEMS
+from zsas.ui import drawing, views
+
+
+@dataclass(frozen=True)
+class Card:
+    """One system's answer.
+
+    Attributes:
+        name: Of the system.
+        result: Its result, None where it has not run on this image.
+        why: Why it cannot run here, "" where it can.
+        f1: Pixel F1-max against a given mask, None without one.
+    """
+
+    name: str
+    result: Result | None = None
+    why: str = ""
+    f1: float | None = None
+
+
+def cards(found: Sequence[Card], chosen: str, shape: Sequence[int]) -> str:
+    """All cards as HTML; those without a result are waiting or grey with their reason."""
+    done = [card for card in found if card.result is not None]
+    bad = sum(card.result.verdict == "anomalous" for card in done if card.result is not None)
+    waiting = [card for card in found if card.result is None and not card.why]
+    words = f"{bad} of {views.plural(len(done), 'system')} say anomalous" if done else ""
+    button = (
+        f'<button type="button" class="zs-button" data-do="run_systems">Run the other {len(waiting)}</button>'
+        if waiting
+        else ""
+    )
+    pieces = [_card(card, chosen, shape) for card in found]
+    if len(done) > 1:
+        pieces.append(_agreement(done, shape))
+    return (
+        f'<p class="zs-systems-head"><b>{words}</b> {button}</p>'
+        f'<ul class="zs-cards">{"".join(pieces)}</ul>'
+    )
+
+
+def _card(card: Card, chosen: str, shape: Sequence[int]) -> str:
+    title = f"<b>{escape(card.name)}</b> {escape(SYSTEMS[card.name].title)}"
+    result = card.result
+    if result is None:
+        text = escape(card.why) if card.why else "not run yet"
+        css = "zs-card zs-none" if card.why else "zs-card"
+        blank = f'<div class="zs-blank" style="aspect-ratio:{shape[1]}/{shape[0]}" aria-hidden="true">–</div>'
+        return f'<li class="{css}">{blank}<p>{title}</p><p>{text}</p></li>'
+    marks = drawing.marked_regions(result.regions, shape)
+    picture = drawing.drawing(shape, f"{card.name}: {result.sentence}", [drawing.PHOTO, marks])
+    seconds = views.seconds_words(sum(result.timings.values()))
+    f1 = "" if card.f1 is None or math.isnan(card.f1) else f" · F1 {100 * card.f1:.0f} %"
+    pressed = str(card.name == chosen).lower()
+    score, limit = result.image_score, result.settings.verdict_threshold
+    return (
+        f'<li class="zs-card {views.CSS[result.verdict]}"><button type="button" data-do="take_system" '
+        f'data-name="{escape(card.name)}" aria-pressed="{pressed}">{picture}<p>{title}</p>'
+        f'<span class="zs-meter" style="--score:{score:.4f};--limit:{limit:.4f}">'
+        f"<b></b></span><p>{views.ICONS[result.verdict]} {result.verdict.capitalize()} {score:.2f} · {seconds}{f1}</p>"
+        "</button></li>"
+    )
+
+
+def _agreement(done: Sequence[Card], shape: Sequence[int]) -> str:
+    share = agreement([card.result.mask for card in done if card.result is not None])
+    label = f"Agreement: how many of {len(done)} systems mark each place"
+    picture = drawing.drawing(shape, label, [drawing.PHOTO, drawing.heat(share, level=0.25)])
+    return f'<li class="zs-card">{picture}<p><b>Agreement</b> how many systems mark each place</p></li>'
+
+
+def agreement(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.float32]:
+    """The fraction of the masks that hold each pixel, float32 (H, W)."""
+    return np.mean(np.stack(masks), axis=0, dtype=np.float32)
+
+
+def reasons(preset: str) -> Mapping[str, str]:
+    """Each system's name to why it cannot run under a preset here; "" where it can."""
+    from zsas.catalogue import RUNS, entries
+
+    # What only has to be fetched is fetched when it is asked for.
+    able = (RUNS, "fetches ", "zsas models fetch")
+    return {
+        entry.name: "" if entry.presets[preset].startswith(able) else entry.presets[preset]
+        for entry in entries()
+    }

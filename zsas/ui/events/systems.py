@@ -1,0 +1,64 @@
+"""The image through every system: what is known already at once, the others on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.errors import ZsasError
+from zsas.result import Result
+from zsas.review import reviewed
+from zsas.ui.cards import Card, cards, reasons
+from zsas.ui.events.site import Parts, Site, action
+from zsas.ui.visitor import Visitor
+
+
+@action
+def systems(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """Show the cards; with {run: true} the systems that have not seen this image look at it."""
+    if site.engine.image(visitor.view.image) is None:
+        raise ZsasError("Open a photo first, then compare the systems on it.")
+    if not data.get("run"):
+        *_, last = _steps(site, visitor, run=False)
+        visitor.show(last)
+        return
+    site.start(visitor, _steps(site, visitor, run=True), lambda: None)
+    visitor.run_key = ()
+
+
+def _steps(site: Site, visitor: Visitor, *, run: bool) -> Iterator[Parts]:
+    engine, view, settings = site.engine, visitor.view, visitor.settings
+    image = engine.image(view.image)
+    assert image is not None
+    example = site.examples.get(view.example)
+    truth = example.truth() if example is not None else None
+    found = [Card(name, why=why) for name, why in reasons(visitor.preset).items()]
+    for number, card in enumerate(found):
+        if card.why:
+            continue
+        its = settings.replace(system=card.name)
+        encoding = engine.known(visitor.preset, view.image, its)
+        try:
+            if encoding is None and run:
+                encoding = engine.encode(visitor.preset, view.image, its)
+            if encoding is None:
+                continue
+            result = engine.decide(visitor.preset, encoding, its, view.now.clicks)
+        except ZsasError as error:
+            found[number] = Card(card.name, why=str(error))
+            continue
+        result = reviewed(result, view.now.review)
+        found[number] = Card(card.name, result, f1=_f1(result, truth))
+        yield {"zs-systems": cards(found, settings.system, image.shape)}
+    yield {"zs-systems": cards(found, settings.system, image.shape)}
+
+
+def _f1(result: Result, truth: NDArray[np.bool_] | None) -> float | None:
+    if truth is None or not truth.any():
+        return None
+    from zsas.evaluation.metrics import Truth, pixel_metrics
+
+    return pixel_metrics(Truth.of(truth).count(result.score_map)).f1_max

@@ -116,12 +116,16 @@ def _hints(result: Result, view: View) -> str:
 
 def hints(result: Result) -> list[str]:
     """Sentences on what would help, as plain text."""
+    notes = [
+        f"{note[:1].upper()}{note[1:]}" for note in (result.input.notes if result.input else ())
+    ]
     if result.verdict != "unsure":
-        return []
+        return notes
     other = "try another system" if result.settings.object_name else "name the object"
     return [
+        *notes,
         "The score is too near to the limit to be sure. "
-        f"Look at the heat map and decide yourself, or {other}."
+        f"Look at the heat map and decide yourself, or {other}.",
     ]
 
 

@@ -45,7 +45,7 @@ def take(url: str) -> None:
             page = browser.new_page(viewport=viewport)  # type: ignore[arg-type]
             page.set_default_timeout(180_000)
             page.goto(f"{url}/?example={EXAMPLE}&__theme={theme}")
-            page.wait_for_selector("#zs-verdict .zs-meter")
+            page.wait_for_selector(".zs-app:not(.zs-running) #zs-verdict .zs-meter")
             page.wait_for_timeout(1500)
             page.screenshot(path=DOCS / name, full_page=whole)
             page.close()

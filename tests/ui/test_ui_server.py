@@ -139,7 +139,6 @@ def test_a_picture_with_too_many_pixels_is_one_sentence(http: httpx.Client) -> N
         ("blur", "much", ""),
         ("threshold", 7, ""),
         ("kernel_shape", "star", ""),
-        ("max_regions", None, ""),
     ],
 )
 def test_a_wrong_setting_is_refused_without_a_traceback(

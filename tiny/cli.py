@@ -209,11 +209,24 @@ def cache(
     size: Annotated[int, typer.Option(help="Width and height in pixels.", min=64)] = 384,
     seed: Annotated[int, typer.Option(help="Seed of the images.", min=0)] = 1,
     workers: Annotated[int, typer.Option(help="Processes that draw images.", min=1)] = 1,
+    photographs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of `python -m tiny photographs`: some images get a real surface.",
+            file_okay=False,
+        ),
+    ] = None,
+    photograph_fraction: Annotated[
+        float, typer.Option(help="How many images get one.", min=0, max=1)
+    ] = 0.3,
 ) -> None:
     """Draw the synthetic images that a training reads; goes on where it was stopped."""
     from tiny.training.cache import fill
 
-    done = fill(out, count=count, size=size, seed=seed, workers=workers)
+    done = fill(
+        out, count=count, size=size, seed=seed, workers=workers,
+        photographs=photographs, photograph_fraction=photograph_fraction,
+    )  # fmt: skip
     print(f"{len(done)} images in {out}")
 
 
@@ -307,11 +320,14 @@ def photographs(
 
 
 @app.command()
-def examples() -> None:
-    """Draw the images in `examples/` anew, with masks and index."""
+def examples(
+    out: Annotated[Path, typer.Option(help="Folder to write to.", file_okay=False)],
+) -> None:
+    """Draw images as those in `examples/`, with masks and index."""
     from tiny.synthetic.examples import write_examples
 
-    write_examples()
+    write_examples(out)
+    print(out)
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""The images in `examples/`, drawn by the generator: `python -m tiny examples`."""
+"""Images as those in `examples/`, drawn by the generator: `python -m tiny examples --out DIR`.
+
+Those in the repository were drawn by an earlier generator and stay, so that figures measured on them can be compared.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import numpy as np
 
 from tiny.synthetic.scene import make_image
 
-FOLDER = Path(__file__).resolve().parents[2] / "examples"
 SIDE = 448
 SEED = 9_000_000
 
@@ -34,9 +36,9 @@ WANTED: tuple[tuple[str, str, str, str | None, int], ...] = (
 """(id, title, family, defect type or None, offset of the seed)"""
 
 
-def write_examples() -> None:
+def write_examples(folder: Path) -> None:
     """Write images, masks and `index.toml`."""
-    FOLDER.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for name, title, family, defect_type, offset in WANTED:
         made = make_image(
@@ -48,8 +50,8 @@ def write_examples() -> None:
             grey=False,
         )
         image = cv2.cvtColor(made.image, cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(FOLDER / f"{name}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 93])
-        cv2.imwrite(str(FOLDER / f"{name}_mask.png"), made.mask.astype(np.uint8) * 255)
+        cv2.imwrite(str(folder / f"{name}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 93])
+        cv2.imwrite(str(folder / f"{name}_mask.png"), made.mask.astype(np.uint8) * 255)
         entries.append(
             f'[[example]]\nid = "{name}"\ntitle = "{title}"\nobject = "{made.name}"\nimage = "{name}.jpg"\n'
             f'mask = "{name}_mask.png"\ndefects = {list(made.defect_types)}\nlicence = "CC0-1.0"\n'.replace(
@@ -60,4 +62,4 @@ def write_examples() -> None:
         "# Images of our own making, drawn by tiny.synthetic and free of rights (CC0 1.0).\n"
         "# Written by `python -m tiny examples`; the mask of a normal image is empty.\n\n"
     )
-    (FOLDER / "index.toml").write_text(head + "\n".join(entries), encoding="utf-8")
+    (folder / "index.toml").write_text(head + "\n".join(entries), encoding="utf-8")

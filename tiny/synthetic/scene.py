@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from tiny.synthetic.textures import TEXTURES
 from zsas.errors import ZsasError
 
 FAMILIES = {**TEXTURES, **OBJECTS}
+SurfaceMaker = Callable[[np.random.Generator, int], Surface]
 DEFECT_TYPES: tuple[str, ...] = tuple(sorted(DEFECTS))
 
 HELD_OUT_FAMILIES: tuple[str, ...] = (
@@ -139,6 +140,7 @@ def draft(
     defect_types: Sequence[str] | None = None,
     anomalous: bool | None = None,
     grey: bool | None = None,
+    surface_from: SurfaceMaker | None = None,
 ) -> Draft:
     """A scene before crop and camera; arguments as for :func:`make_image`."""
     families, defect_types = (
@@ -149,7 +151,7 @@ def draft(
     family = _choose(pick, families, _FAMILY_WEIGHTS)
     is_grey = bool(pick.random() < _GREY) if grey is None else grey
     is_good = bool(pick.random() < _GOOD) if anomalous is None else not anomalous
-    surface = FAMILIES[family](paint, size)
+    surface = (surface_from or FAMILIES[family])(paint, size)
     rgb = surface.rgb
     if marks.random() < _MARKED:
         for name in marks.choice(
@@ -211,6 +213,7 @@ def make_image(
     defect_types: Sequence[str] | None = None,
     anomalous: bool | None = None,
     grey: bool | None = None,
+    surface_from: SurfaceMaker | None = None,
 ) -> SyntheticSample:
     """Make one photograph; the same arguments always give the same picture.
 
@@ -221,13 +224,15 @@ def make_image(
         defect_types: defect types to choose from; None for all.
         anomalous: True or False to force a anomalous or a good image; None makes one in four good.
         grey: True or False to force grey or colour; None makes two in five grey.
+        surface_from: draws the surface instead of a family, as :mod:`tiny.synthetic.real_surfaces`.
 
     Raises:
         ZsasError: for a name that does not exist.
     """
     scene = draft(
-        seed, size, families=families, defect_types=defect_types, anomalous=anomalous, grey=grey
-    )
+        seed, size, families=families, defect_types=defect_types, anomalous=anomalous, grey=grey,
+        surface_from=surface_from,
+    )  # fmt: skip
     view, shoot = np.random.default_rng([seed, 4]), np.random.default_rng([seed, 5])
     rgb, defect_map, parts = scene.rgb, scene.defect_map, scene.surface.parts
     crop = _window(view, defect_map)

@@ -203,30 +203,71 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)
 
 
-def _fill_chunk(
-    folder: Path, start: int, stop: int, count: int, size: int, seed: int
-) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Make images ``start`` to ``stop`` and store them."""
+@dataclass(frozen=True)
+class _Chunk:
+    """Images `start` to `stop` of a cache, for one worker."""
+
+    folder: Path
+    start: int
+    stop: int
+    count: int
+    size: int
+    seed: int
+    photographs: Path | None
+    photograph_fraction: float
+
+
+def _fill_chunk(chunk: _Chunk) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Draw the images of a chunk and store them."""
+    from tiny.synthetic.real_surfaces import FAMILY, real_surface, surfaces_in
     from tiny.synthetic.scene import TRAIN_DEFECT_TYPES, TRAIN_FAMILIES, make_image
 
+    size = chunk.size
+    files = surfaces_in(chunk.photographs) if chunk.photographs else []
     arrays = {
-        name: np.memmap(folder / f"{name}.u", dtype, "r+", shape=(count, size, size, *tail))
+        name: np.memmap(
+            chunk.folder / f"{name}.u", dtype, "r+", shape=(chunk.count, size, size, *tail)
+        )
         for name, (dtype, tail) in _FILES.items()
     }
     words = []
-    for i in range(start, stop):
+    for i in range(chunk.start, chunk.stop):
+        own = chunk.seed * SEED_STRIDE + i
+        is_real = (
+            bool(files) and np.random.default_rng([own, 9]).random() < chunk.photograph_fraction
+        )
         made = make_image(
-            seed * SEED_STRIDE + i, size, families=TRAIN_FAMILIES, defect_types=TRAIN_DEFECT_TYPES
+            own,
+            size,
+            families=TRAIN_FAMILIES,
+            defect_types=TRAIN_DEFECT_TYPES,
+            surface_from=(lambda rng, size: real_surface(rng, size, files)) if is_real else None,
         )
         arrays["image"][i] = made.image
         arrays["defect_map"][i] = made.defect_map
         arrays["parts"][i] = np.minimum(made.parts, np.iinfo(np.int16).max)
-        words.append((made.name, made.family, made.defect_types))
+        words.append((made.name, FAMILY if is_real else made.family, made.defect_types))
     return words
 
 
+def _reserve(folder: Path, count: int, size: int) -> None:
+    """Give the arrays' files their full length."""
+    for name, (dtype, tail) in _FILES.items():
+        path = folder / f"{name}.u"
+        path.touch()
+        with path.open("r+b") as file:
+            file.truncate(int(np.prod((count, size, size, *tail))) * np.dtype(dtype).itemsize)
+
+
 def fill(
-    folder: Path, *, count: int = 20_000, size: int = 384, seed: int = 1, workers: int = 1
+    folder: Path,
+    *,
+    count: int = 20_000,
+    size: int = 384,
+    seed: int = 1,
+    workers: int = 1,
+    photographs: Path | None = None,
+    photograph_fraction: float = 0.3,
 ) -> DatasetCache:
     """Make the images of a cache that are still missing; only training families and defect types.
 
@@ -236,14 +277,21 @@ def fill(
         size: Side in pixels.
         seed: Seed of the cache.
         workers: Processes that make images.
+        photographs: Folder that `python -m tiny photographs` wrote: a fraction of the images has one of its photographs
+            as surface, with the generator's defects.
+        photograph_fraction: How many.
 
     Raises:
-        ZsasError: The folder has a cache of another size or seed.
+        ZsasError: There is no such photograph, or the folder has a cache of another size or seed.
     """
+    from tiny.synthetic.real_surfaces import surfaces_in
     from tiny.synthetic.scene import DEFECT_TYPES
 
     folder.mkdir(parents=True, exist_ok=True)
     about = {"count": count, "size": size, "seed": seed, "defect_types": list(DEFECT_TYPES)}
+    if photographs is not None:
+        names = [file.name for file in surfaces_in(photographs)]
+        about |= {"photographs": names, "photograph_fraction": photograph_fraction}
     note = folder / "cache.json"
     if note.is_file() and json.loads(note.read_text()) != about:
         raise ZsasError(
@@ -255,20 +303,22 @@ def fill(
     done = sum(1 for _ in records.open()) // CHUNK * CHUNK
     lines = records.read_text().splitlines(keepends=True)[:done]
     records.write_text("".join(lines))
-    for name, (dtype, tail) in _FILES.items():
-        path = folder / f"{name}.u"
-        path.touch()
-        with path.open("r+b") as file:
-            file.truncate(int(np.prod((count, size, size, *tail))) * np.dtype(dtype).itemsize)
+    _reserve(folder, count, size)
     note.write_text(json.dumps(about))
     starts = range(done, count, CHUNK)
-    jobs = [(folder, start, min(count, start + CHUNK), count, size, seed) for start in starts]
+    jobs = [
+        _Chunk(
+            folder, start, min(count, start + CHUNK), count, size, seed,
+            photographs, photograph_fraction,
+        )
+        for start in starts
+    ]  # fmt: skip
     method = multiprocessing.get_context("spawn")
     with (
         ProcessPoolExecutor(workers, mp_context=method, initializer=_start_worker) as executor,
-        records.open("a") as file,
+        records.open("a") as lines_out,
     ):
-        for words in executor.map(_fill_chunk, *zip(*jobs, strict=True)) if jobs else ():
-            file.write("".join(json.dumps(word) + "\n" for word in words))
-            file.flush()
+        for words in executor.map(_fill_chunk, jobs):
+            lines_out.write("".join(json.dumps(word) + "\n" for word in words))
+            lines_out.flush()
     return DatasetCache(folder)

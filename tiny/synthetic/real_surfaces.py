@@ -1,0 +1,76 @@
+"""Surfaces cut out of photographs that may be trained on: the image is real, the defects on it are ours."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tiny.synthetic.noise import Rng
+from tiny.synthetic.surface import Surface
+from zsas.errors import ZsasError
+
+FAMILY = "photographed"
+
+_NOUNS = (
+    ("carpet", "carpet"), ("wood", "wood"), ("brick", "brick wall"), ("concrete", "concrete"), ("rust", "rusty metal"),
+    ("metal", "metal surface"), ("rock", "stone"), ("stone", "stone"), ("sand", "sand"), ("dirt", "ground"),
+    ("grass", "grass"), ("floor", "floor"), ("wall", "wall"), ("tile", "tiles"),
+)  # fmt: skip
+"""A word in a file's name, and what sentences call its surface; the first that fits."""
+
+
+def surfaces_in(folder: Path) -> list[Path]:
+    """The photographs of a folder that `python -m tiny photographs` wrote and that may be trained on.
+
+    Raises:
+        ZsasError: If there is no manifest, or it lists nothing for training.
+    """
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        raise ZsasError(
+            f"{manifest} is missing: write photographs with their licences first, with "
+            f"`python -m tiny photographs --out {folder}`."
+        )
+    listed = json.loads(manifest.read_text(encoding="utf-8"))
+    files = sorted(folder / entry["file"] for entry in listed if entry["use"] == "training")
+    if not files:
+        raise ZsasError(f"{manifest} lists no photograph that may be trained on.")
+    return files
+
+
+def real_surface(rng: Rng, size: int, files: list[Path]) -> Surface:
+    """A random window of a random photograph, turned and mirrored; all of it is surface, without parts.
+
+    Windows are at least half as large as the result, so that no photograph is blown up more than twice.
+    """
+    file = files[int(rng.integers(len(files)))]
+    image = _read(file)
+    least = min(image.shape[:2])
+    side = int(rng.uniform(min(least, max(size // 2, least // 3)), least)) if least > 1 else least
+    y, x = (int(rng.integers(0, extent - side + 1)) for extent in image.shape[:2])
+    window = np.rot90(image[y : y + side, x : x + side], int(rng.integers(4)))
+    window = window[:, ::-1] if rng.random() < 0.5 else window
+    how = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
+    rgb = cv2.resize(np.ascontiguousarray(window), (size, size), interpolation=how)
+    name = next((noun for word, noun in _NOUNS if word in file.stem.lower()), "surface")
+    return Surface(
+        rgb=np.clip(np.asarray(rgb, np.float32) / 255, 0, 1).astype(np.float32),
+        region=np.ones((size, size), bool),
+        parts=np.zeros((size, size), np.int32),
+        name=name,
+        family=FAMILY,
+        grain=5 * size / 384,
+    )
+
+
+@lru_cache(maxsize=256)
+def _read(file: Path) -> NDArray[np.uint8]:
+    image = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ZsasError(f"{file} cannot be read as an image; fetch the photographs again.")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

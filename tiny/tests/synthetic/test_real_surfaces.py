@@ -1,0 +1,73 @@
+"""The generator's defects on surfaces out of photographs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tiny.synthetic.real_surfaces import FAMILY, real_surface, surfaces_in
+from tiny.synthetic.scene import draft
+from tiny.training.cache import CHUNK, fill
+from zsas.errors import ZsasError
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """A folder as `python -m tiny photographs` writes it: a red wall for training, a blue one to measure on."""
+    folder = tmp_path / "photographs"
+    (folder / "training").mkdir(parents=True)
+    (folder / "statistics").mkdir()
+    grain = np.random.default_rng(0).integers(0, 40, (300, 200, 1), np.uint8)
+    for name, colour in (("training/a_wall.png", (0, 0, 200)), ("statistics/b.png", (200, 0, 0))):
+        cv2.imwrite(str(folder / name), np.uint8(colour) + grain)
+    listed = [
+        {"file": "training/a_wall.png", "use": "training"},
+        {"file": "statistics/b.png", "use": "statistics"},
+    ]
+    (folder / "manifest.json").write_text(json.dumps(listed))
+    return folder
+
+
+def test_only_photographs_for_training_become_surfaces(photographs: Path) -> None:
+    files = surfaces_in(photographs)
+    assert [file.name for file in files] == ["a_wall.png"]
+    surface = real_surface(np.random.default_rng(1), 96, files)
+    assert surface.rgb.shape == (96, 96, 3)
+    assert surface.region.all()
+    assert (surface.name, surface.family) == ("wall", FAMILY)
+    red, _, blue = surface.rgb.mean((0, 1))
+    assert red > 0.7 > 0.3 > blue
+    again = real_surface(np.random.default_rng(1), 96, files)
+    assert np.array_equal(surface.rgb, again.rgb)
+
+
+def test_a_defect_is_painted_on_the_photograph(photographs: Path) -> None:
+    files = surfaces_in(photographs)
+    scene = draft(
+        4, 128, anomalous=True, grey=False, defect_types=["hole"],
+        surface_from=lambda rng, size: real_surface(rng, size, files),
+    )  # fmt: skip
+    change = np.abs(scene.rgb - scene.clean).max(2)
+    assert change[scene.defect_map > 0].mean() > 0.05
+    assert scene.clean[..., 0].mean() > 2 * scene.clean[..., 2].mean()
+
+
+@pytest.mark.slow
+def test_a_cache_has_the_fraction_of_real_surfaces_and_says_so(
+    photographs: Path, tmp_path: Path
+) -> None:
+    options = {"count": CHUNK, "size": 64, "photographs": photographs}
+    cache = fill(tmp_path / "cache", **options, photograph_fraction=0.5)  # type: ignore[arg-type]
+    real = sum(record.family == FAMILY for record in cache.records)
+    assert 8 <= real <= 24
+    with pytest.raises(ZsasError, match="another cache"):
+        fill(tmp_path / "cache", count=CHUNK, size=64)
+
+
+def test_without_licences_nothing_is_used(tmp_path: Path) -> None:
+    with pytest.raises(ZsasError, match="tiny photographs"):
+        surfaces_in(tmp_path)

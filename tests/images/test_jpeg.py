@@ -69,6 +69,15 @@ def test_a_lost_restart_interval_is_refused() -> None:
         load_image(data[:first] + data[second:])
 
 
+def test_damaged_markers_between_scans_are_refused() -> None:
+    data = KINDS["progressive"]
+    second = data.find(b"\xff\xda", data.find(b"\xff\xda") + 2)
+    tables = data.rfind(b"\xff\xc4", 0, second)
+    broken = data[: tables + 1] + b"\x01" + data[tables + 2 :]
+    with pytest.raises(ZsasError, match="cut off or damaged"):
+        load_image(broken)
+
+
 def test_cmyk_without_adobes_marker_is_read_as_with_it_and_said() -> None:
     data = KINDS["CMYK"]
     at = data.find(b"\xff\xee")

@@ -72,6 +72,8 @@ def decode(content: Content, options: ReadOptions) -> Raster:
         pillow.header(data, ("JPEG",), options.max_pixels, name).close()
         raise damaged(name)
     check_size(frame.height, frame.width, options.max_pixels, name)
+    if not frame.ended and _has_scans(data[frame.end :]):
+        raise damaged(name)
     whole = data[: frame.end] + _END
     if frame.process in (5, 6, 7, 11, 13, 14, 15):
         raise not_read(name, "is a JPEG of a rare kind (hierarchical or lossless arithmetic)")
@@ -139,6 +141,11 @@ def is_whole(data: bytes, decode: Callable[[bytes], NDArray[Any]]) -> bool:
         return False
     body = data[: frame.end]
     return np.array_equal(decode(body + _END), decode(body + _FILL + _END))
+
+
+def _has_scans(rest: bytes) -> bool:
+    """Whether more scans of the same image follow what could be followed: its markers are damaged between."""
+    return b"\xff\xda" in rest.partition(b"\xff\xd8\xff")[0]
 
 
 def _start_of_frame(frame: Frame, process: int, body: bytes) -> None:

@@ -290,6 +290,12 @@ def test_deep_values_that_use_fewer_bits_get_a_word_and_a_setting(name: str) -> 
 
 def test_bits_say_nothing_about_8_bits() -> None:
     np.testing.assert_array_equal(load_image(png(RGB), bits=12), RGB)
+    np.testing.assert_array_equal(load_image(RGB, bits=12), RGB)
+
+
+def test_bits_scale_deep_arrays_and_floats() -> None:
+    for values in (TWELVE, TWELVE.astype(np.int32), TWELVE.astype(np.float32)):
+        np.testing.assert_array_equal(load_image(values, bits=12), stretched(TWELVE, 4095))
 
 
 def test_a_bright_deep_image_has_no_note() -> None:

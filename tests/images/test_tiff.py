@@ -44,6 +44,7 @@ ORIENTATION = 274
 CMYK = np.dstack([255 - RGB, np.zeros((H, W), np.uint8)])
 BLACK_WHITE = GREY >= 100
 PALETTE = np.random.default_rng(0).integers(0, 256, (3, 256)).astype(np.uint16) * 257
+SIXTEEN = Image.fromarray(RGB).quantize(16)
 RGBA = np.dstack([RGB, OPACITY])
 PREMULTIPLIED = np.dstack([np.rint(RGB * (OPACITY / 255)[..., None]).astype(np.uint8), OPACITY])
 
@@ -145,6 +146,12 @@ TABLE: list[tuple[str, bytes, NDArray[np.uint8], int]] = [
         "palette of 8 bits",
         tiff(GREY, photometric="palette", colormap=PALETTE // 257),
         (PALETTE // 257).T[GREY].astype(np.uint8),
+        0,
+    ),
+    (
+        "palette of 4 bits, colours times 256",
+        saved(SIXTEEN, "TIFF"),
+        np.asarray(SIXTEEN.convert("RGB")),
         0,
     ),
     ("CMYK", tiff(CMYK, photometric="separated"), RGB, 0),

@@ -76,7 +76,8 @@ def scaled(raster: Raster, bits: int, name: str) -> NDArray[np.uint8]:
             _note_depth(raster, brightest, white)
         result = to_uint8(values, white, name)
     else:
-        result = to_uint8(values, 2**bits - 1 if bits and white is None else None, name)
+        in_bits = bool(bits) and np.issubdtype(values.dtype, np.floating)
+        result = to_uint8(values, 2**bits - 1 if in_bits else None, name)
     return np.uint8(255) - result if raster.inverted else result
 
 

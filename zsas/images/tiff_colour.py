@@ -157,7 +157,7 @@ def _palette(page: Any, name: str) -> NDArray[np.uint8]:
     colours = np.asarray(page.colormap).astype(np.uint32).T
     if 0 < colours.max() < 256:  # written with 8 bits, against the specification
         return colours.astype(np.uint8)
-    return ((colours * 255 + 32767) // 65535).astype(np.uint8)
+    return (colours >> 8).astype(np.uint8)  # right for colours written times 256 and times 257
 
 
 def _ycbcr_to_rgb(page: Any, values: NDArray[Any], name: str) -> NDArray[np.uint8]:

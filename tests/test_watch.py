@@ -121,6 +121,18 @@ def test_what_cannot_be_examined_is_nok_with_a_sentence(line: Line) -> None:
     assert line.once() == []  # a restart does not repeat these either
 
 
+def test_a_full_disk_does_not_stop_the_verdicts(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise ZsasError("There is no room.")
+
+    monkeypatch.setattr("zsas.watch.save", full)
+    image(line.folder / "a.png", 10)
+    (part,) = line.once()
+    assert (part.word, part.name, part.error) == ("OK", "", "There is no room.")
+
+
 def test_hidden_and_other_files_and_results_are_left_alone(line: Line) -> None:
     for name in (".a.png", "notes.txt", "a.png.part", ".hidden/b.png"):
         image(line.folder / "x.png").rename(line.folder / "y.png")

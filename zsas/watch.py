@@ -54,9 +54,10 @@ class Timing:
 
 @dataclass
 class _Seen:
-    """A file that waits: its stamp, and when that was first seen."""
+    """A file that waits: its stamp, when that was first seen, and since when nobody was seen to write it."""
 
     stamp: tuple[int, int]
+    first: float
     since: float
     tries: int = 0
 
@@ -69,13 +70,13 @@ class Part:
         file: Path below the watched folder.
         digest: SHA-256 of its bytes.
         stamp: Size and time, by which a restart knows it.
-        name: What its results are called; "" where it failed.
+        name: What its results are called; "" where there are none.
         verdict: "normal", "unsure" or "anomalous"; "" where it failed.
         score, limit: Image score and the threshold of the verdict; None where it failed.
         settings, models, versions: What the result depends on.
         time: When it was decided, ISO 8601 in UTC.
-        latency: Seconds since the file was last written.
-        error: Why it failed, in a sentence.
+        latency: Seconds since the file was last written, or seen for the first time where that was later.
+        error: Why it failed, or why its results could not be written, in a sentence.
         copy_of: The file with the same bytes that was examined before.
     """
 
@@ -234,7 +235,8 @@ class Watcher:
                 continue
             seen = self._waiting.get(name)
             if seen is None or seen.stamp != stamp:
-                self._waiting[name] = _Seen(stamp, time.monotonic())
+                now = time.monotonic()
+                self._waiting[name] = _Seen(stamp, now, now)
         return dict(self._waiting)
 
     def _files(self) -> Iterator[Path]:
@@ -280,11 +282,11 @@ class Watcher:
             )
         else:
             part = self._decided(part, data)
-            if part.error and age < self._timing.patience:
+            if part.error and not part.verdict and age < self._timing.patience:
                 return None  # its end may be missing still
-        wrote = seen.stamp[1] / 1e9
+        waited = min(time.time() - seen.stamp[1] / 1e9, time.monotonic() - seen.first)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        return replace(part, time=now, latency=round(max(0.0, time.time() - wrote), 3))
+        return replace(part, time=now, latency=round(max(0.0, waited), 3))
 
     def _is_complete(self, path: Path, seen: _Seen, age: float) -> bool:
         open_for_writing = is_being_written(path)
@@ -307,17 +309,14 @@ class Watcher:
             return replace(part, error=f"{part.file} is empty; write the complete image file.")
         try:
             result = self._examine(read_image(data, self._reading))
-            (name,) = unique_names([part.file], self._names)
-            save(result, name, self.output)
         except ZsasError as error:
             return replace(part, error=str(error).replace("The image", part.file, 1))
         except Exception as error:  # one image must not stop the rest
             why = f"{type(error).__name__}: {reason(error)}"
             return replace(part, error=f"{part.file} could not be segmented ({why}).")
         facts = result.to_dict()
-        return replace(
+        part = replace(
             part,
-            name=name,
             verdict=result.verdict,
             score=facts["image_score"],
             limit=self.settings.verdict_threshold,
@@ -325,11 +324,17 @@ class Watcher:
             models=facts["models"],
             versions=facts["versions"],
         )
+        (name,) = unique_names([part.file], self._names)
+        try:
+            save(result, name, self.output)
+        except ZsasError as error:  # a full disk is no reason to stop the line
+            return replace(part, error=str(error))
+        return replace(part, name=name)
 
     def _remember(self, part: Part) -> None:
         if part.name:
             self._names.add(part.name)
-        if not part.error:
+        if part.verdict:
             self._digests[part.digest] = part
             self._digests.move_to_end(part.digest)
             if len(self._digests) > MOST_DIGESTS:

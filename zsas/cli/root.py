@@ -33,6 +33,10 @@ OPTIONS: dict[str, Any] = {
 HELP = "Zero-shot anomaly segmentation: what is wrong on an image, where, and why."
 
 
+_NO_WAY_OUT = (errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO)
+"""What writing to a stdout raises that nobody reads, or that ends on a full disk."""
+
+
 class _Group(TyperGroup):
     """Turns what a person can mend into a sentence and exit code 2."""
 
@@ -42,16 +46,27 @@ class _Group(TyperGroup):
         except ZsasError as error:
             complain(str(error))
             raise typer.Exit(2) from None
-        except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
+        except (typer.Exit, typer.Abort, typer.TyperException):
             raise
+        except OSError as error:
+            if error.filename is not None or error.errno not in _NO_WAY_OUT:
+                raise _bug(error) from None
+            _let_go_of_stdout()
+            complain(_no_way_out(error))
+            raise typer.Exit(2) from None
         except Exception as error:  # a bug, which is ours and not the reader's
-            if os.environ.get("ZSAS_TRACEBACK"):
-                raise
-            complain(
-                f"This should not have happened ({type(error).__name__}: {reason(error)}); "
-                "set ZSAS_TRACEBACK=1, run it again and report what it prints."
-            )
-            raise typer.Exit(1) from None
+            raise _bug(error) from None
+
+
+def _bug(error: Exception) -> Exception:
+    """How a bug ends the command: in a sentence, or as it is for who wants to report it."""
+    if os.environ.get("ZSAS_TRACEBACK"):
+        return error
+    complain(
+        f"This should not have happened ({type(error).__name__}: {reason(error)}); "
+        "set ZSAS_TRACEBACK=1, run it again and report what it prints."
+    )
+    return typer.Exit(1)
 
 
 app = typer.Typer(name="zsas", cls=_Group, help=HELP, no_args_is_help=True, **OPTIONS)
@@ -79,11 +94,19 @@ _root.__doc__ = HELP
 
 
 def say(text: str, stdout: TextIO, bar: Progress | None = None) -> None:
-    """A line on stdout; above the bar where both share a terminal."""
-    if bar is not None and stdout.isatty():
-        bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
-    else:
-        print(text, flush=True, file=stdout)
+    """A line on stdout; above the bar where both share a terminal.
+
+    Raises:
+        ZsasError: If it cannot be written: nobody reads any more, or a disk is full.
+    """
+    try:
+        if bar is not None and stdout.isatty():
+            bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, flush=True, file=stdout)
+    except OSError as error:
+        _let_go_of_stdout()
+        raise ZsasError(_no_way_out(error)) from None
 
 
 def say_json(values: Any, stdout: TextIO) -> None:
@@ -96,7 +119,8 @@ def complain(sentence: str, bar: Progress | None = None) -> None:
     if bar is not None:
         bar.console.print(f"zsas: {sentence}", markup=False, highlight=False, soft_wrap=True)
     else:
-        print(f"zsas: {sentence}", file=sys.stderr)
+        with contextlib.suppress(OSError, AttributeError):  # stderr may be closed as well
+            print(f"zsas: {sentence}", file=sys.stderr)
 
 
 def progress_bar() -> Progress:
@@ -140,23 +164,32 @@ def delegate(name: str, module: str, help: str) -> None:
 
 def main() -> None:
     """Run the command; the entry point of the package."""
-    if sys.stdout is None or sys.stderr is None:  # closed by the caller
-        os._exit(_no_output())
+    if sys.stdout is None:  # closed by the caller
+        complain(_no_way_out(None))
+        sys.exit(2)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a file name may be no valid text
+    code: Any = 0
     try:
         app()
+    except SystemExit as ended:
+        code = ended.code
+    try:
+        sys.stdout.flush()
     except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EINVAL):
-            raise
-        os._exit(_no_output(error))
+        _let_go_of_stdout()
+        complain(_no_way_out(error))
+        code = 2
+    sys.exit(code)
 
 
-def _no_output(error: OSError | None = None) -> int:
-    """Say on stderr, if it is there, that results had no way out; the exit code."""
-    why = f" ({error.strerror})" if error is not None else ""
-    sentence = f"zsas: What is to be printed cannot be written to stdout{why}.\n"
-    with contextlib.suppress(OSError):
-        os.write(2, sentence.encode())
-    return 2
+def _no_way_out(error: OSError | None) -> str:
+    why = f"({error.strerror})" if error is not None else "(it is closed)"
+    return f"What is to be printed cannot be written to stdout {why}."
+
+
+def _let_go_of_stdout() -> None:
+    """Python writes what is left when it ends, and would fail once more."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

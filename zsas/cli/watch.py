@@ -122,6 +122,8 @@ def watch(
                 say_json(part.to_dict(), sys.stdout)
             else:
                 say(_sentence(part), sys.stdout)
+            if part.verdict and part.error:
+                complain(part.error)
             for tell in _tellers(run, post):
                 tell(folder, part)
     finally:
@@ -130,7 +132,7 @@ def watch(
 
 
 def _sentence(part: Part) -> str:
-    if part.error:
+    if not part.verdict:
         return f"{part.file}: {part.word}, {part.error}"
     copy = f", a copy of {part.copy_of}" if part.copy_of else ""
     return (

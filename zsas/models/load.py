@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zsas import surroundings
 from zsas.errors import ZsasError, reason
 from zsas.models import hub
 from zsas.models.backbones import folder_of_backbone
@@ -341,6 +342,7 @@ def load_clip(
     Raises:
         ZsasError: If it cannot be had, or its tokenizer does not fit it.
     """
+    surroundings.prepare()
     from transformers import CLIPModel, CLIPTokenizer
 
     from zsas.backbones.clip import ClipBackbone

@@ -31,7 +31,7 @@ lint: $(VENV)/.dev
 
 # The documentation as a site, in site/.
 docs: $(VENV)/.dev
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The tests with the oldest series of each requirement that is allowed: what the lower bounds promise. What is judged by the
 # newest series, that upper bounds stop at the next major, is left out.

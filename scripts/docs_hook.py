@@ -16,30 +16,16 @@ BESIDE = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
+    "examples/minimal.py": "minimal.md",
 }
 """Files of the repository's root that the site shows, and as what."""
 
-ORDER = (
-    (
-        "Use",
-        (
-            "results",
-            "settings",
-            "systems",
-            "models",
-            "http",
-            "embedding",
-            "space",
-            "install",
-            "scale",
-        ),
-    ),
-    ("Understand", ("method", "architecture", "benchmark", "tiny_models")),
-    (
-        "Take part",
-        ("contributing", "changelog", "made_images", "synthetic", "tiny", "training_log"),
-    ),
-)
+ORDER = {
+    "Use": "install results settings systems models http embedding space scale",
+    "Understand": "method minimal architecture benchmark",
+    "Take part": "contributing changelog security training synthetic_images tiny_models training_log",
+}
 """The site's sections; a page that stands in none comes in the last one."""
 
 
@@ -59,6 +45,8 @@ def modules() -> list[str]:
 def page_of(name: str) -> str:
     """A file of the root as a page: without front matter, its links as they are from inside docs/."""
     text = (ROOT / name).read_text(encoding="utf-8")
+    if name.endswith(".py"):
+        return f"# {name}\n\n```python\n{text}```\n"
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.S)
     text = text.replace("](docs/", "](")
     for file, page in BESIDE.items():
@@ -69,8 +57,7 @@ def page_of(name: str) -> str:
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that no file of docs/ holds."""
     for name, page in BESIDE.items():
-        if (ROOT / name).exists():
-            files.append(File.generated(config, page, content=page_of(name)))
+        files.append(File.generated(config, page, content=page_of(name)))
     lines = ["# Reference\n", "Every public module, from its docstrings.\n"]
     for name in modules():
         title = f"# {name}\n\n"
@@ -88,11 +75,11 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_config(config: Any) -> Any:
     """Lay out the navigation: known pages in their sections, the rest behind them, the reference last."""
-    pages = {file.stem for file in (ROOT / "docs").glob("*.md")} | {"contributing", "changelog"}
-    pages -= {
-        page.removesuffix(".md") for name, page in BESIDE.items() if not (ROOT / name).exists()
-    }
-    sections = [(title, [page for page in wanted if page in pages]) for title, wanted in ORDER]
+    pages = {file.stem for file in (ROOT / "docs").glob("*.md")}
+    pages |= {page.removesuffix(".md") for page in BESIDE.values()} - {"index"}
+    sections = [
+        (title, [p for p in wanted.split() if p in pages]) for title, wanted in ORDER.items()
+    ]
     sections[-1][1].extend(sorted(pages - {page for _, wanted in sections for page in wanted}))
     nav: list[Any] = ["index.md"]
     nav += [{title: [f"{page}.md" for page in wanted]} for title, wanted in sections]

@@ -13,13 +13,13 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco
 
 from zsas import draw
 from zsas.files import write_whole
 from zsas.images import digest
 from zsas.prompts import Click
 from zsas.result import Result
+from zsas.rle import decode
 from zsas.settings import Settings
 
 PICTURE_SIDE = 720
@@ -93,7 +93,7 @@ class Entry:
         mask = np.zeros(image.shape[:2], bool)
         for region in facts["regions"]:
             if not region.get("rejected"):
-                mask |= coco.decode(dict(region["rle"])).astype(bool)
+                mask |= decode(region["rle"])
         heat = None
         if score is not None and score.is_file():
             found = cv2.imread(str(score), cv2.IMREAD_UNCHANGED)

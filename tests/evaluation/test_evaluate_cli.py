@@ -24,6 +24,7 @@ def shell(monkeypatch, tmp_path):
     return lambda *words: CliRunner().invoke(app, ["evaluate", *map(str, words)])
 
 
+@pytest.mark.slow
 def test_a_folder_gives_a_complete_report(shell, tmp_path):
     words = "folder --root parts --out report --threshold 0.95 --threshold-mode quantile --limit 2"
     result = shell(*words.split())

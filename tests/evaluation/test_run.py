@@ -92,6 +92,7 @@ def test_wrong_sweeps_are_one_sentence(text, message):
         parse_sweep([text])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "conditions",
     [
@@ -152,6 +153,7 @@ def test_the_answer_of_sam_is_asked_once(data, segmenter, monkeypatch):
     assert len(asked) == 3
 
 
+@pytest.mark.slow
 def test_a_batch_changes_nothing(data, tmp_path):
     conditions = plan(SETTINGS)
     single = measured(small_segmenter(), data, tmp_path / "one", conditions)
@@ -161,6 +163,7 @@ def test_a_batch_changes_nothing(data, tmp_path):
             assert b["mean"][name] == pytest.approx(value, abs=2e-3), name
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_results(data, tmp_path):
     conditions = plan(SETTINGS)
     for name in ("a", "b"):
@@ -195,6 +198,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(data, tmp_path, monkeypatch
         assert results == whole
 
 
+@pytest.mark.slow
 def test_a_kill_between_adding_up_and_cleaning_counts_nothing_twice(data, tmp_path):
     segmenter, conditions = small_segmenter(), plan(SETTINGS)
     facts = identity(data, conditions, segmenter, 0)

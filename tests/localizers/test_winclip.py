@@ -194,6 +194,7 @@ def test_references_make_it_winclip_plus(winclip):
     assert "1 reference image" in few.stages[-1].caption
 
 
+@pytest.mark.slow
 def test_the_windows_cost_at_most_fourteen_passes():
     """Of a tower as deep and on a grid as fine as the published one's, in multiplications."""
     vision = {

@@ -38,6 +38,7 @@ def paper(**choice: object) -> Models:
     return Models(ModelChoice("paper", device="cpu", precision="fp32", **choice))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_it_is_said_fetched_once_and_shared_by_the_systems_that_want_it(hub, monkeypatch, capsys):
     assert not backbones.is_here(NAME)
     models = paper()
@@ -57,6 +58,7 @@ def test_it_is_said_fetched_once_and_shared_by_the_systems_that_want_it(hub, mon
     assert entry.presets["paper"] == catalogue.RUNS
 
 
+@pytest.mark.slow
 def test_a_system_without_a_refiner_needs_nothing_else(hub, photo):
     """Neither ViT-L/14 nor SAM is on that Hub."""
     choice = ModelChoice("paper", device="cpu", precision="fp32")
@@ -102,6 +104,7 @@ def test_a_repository_without_the_file_is_said(hub):
         paper().clip_for(WinClip)
 
 
+@pytest.mark.slow
 def test_an_interrupted_conversion_leaves_nothing_behind(hub, monkeypatch):
     def broken(file: Path, out: Path) -> None:
         (out / "config.json").write_text("{}")
@@ -115,6 +118,7 @@ def test_an_interrupted_conversion_leaves_nothing_behind(hub, monkeypatch):
     assert paper().clip_for(WinClip).name == NAME
 
 
+@pytest.mark.slow
 def test_windows_run_on_the_brought_clip(hub):
     found = WinClip(paper().clip_for(WinClip))
     image = np.zeros((50, 70, 3), np.uint8)

@@ -43,6 +43,7 @@ def test_a_local_folder_may_stand_in_for_sam(tmp_path):
     assert sam.network.input.side == 256
 
 
+@pytest.mark.slow
 def test_one_of_metas_checkpoints_runs_through_the_whole_path(monkeypatch, tmp_path, photo):
     """A small network in the place of Meta's, which have one size at least of 94 M weights."""
     torch.manual_seed(0)

@@ -24,6 +24,7 @@ pytest.importorskip("open_clip")  # whose vocabulary the repositories need
 SAM_FILES = hub.FILES["sam"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("xet", ["0", "1"])
 def test_a_preset_is_fetched_once_and_runs_offline(base, monkeypatch, tmp_path, photo, xet, capsys):
     """With `hf_xet` in use and without: this Hub offers none, so both come over plain HTTP."""

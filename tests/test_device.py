@@ -75,7 +75,7 @@ def test_a_gpu_runs_bf16_only_where_it_is_not_emulated(monkeypatch, native) -> N
 def test_a_precision_can_be_asked_for_but_never_fp16() -> None:
     assert encoder_dtype(torch.device("cpu"), "bf16") == torch.bfloat16
     assert encoder_dtype(torch.device("cuda"), "fp32") == torch.float32
-    with pytest.raises(ZsasError, match="must be auto, fp32 or bf16"):
+    with pytest.raises(ZsasError, match="must be auto, fp32, bf16 or int8"):
         encoder_dtype(torch.device("cpu"), "fp16")
 
 

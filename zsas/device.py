@@ -9,7 +9,7 @@ import torch
 
 from zsas.errors import ZsasError
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's `mallopt`."""
@@ -58,17 +58,24 @@ def keep_freed_memory(up_to: int = 1 << 30) -> bool:
 def encoder_dtype(device: torch.device, precision: Precision = "auto") -> torch.dtype:
     """Number format of the encoders; the mask decoder always runs in fp32.
 
-    bf16 where the hardware multiplies it natively. Never fp16: on CPUs it is emulated, several times slower.
+    bf16 where the hardware multiplies it natively. Never fp16: on CPUs it is emulated, several times slower. Never int8
+    unless it is asked for: what it costs depends on the weights. With int8 the format of all but the products is fp32.
 
     Raises:
-        ZsasError: If `precision` is none of auto, fp32 and bf16.
+        ZsasError: If `precision` is none of auto, fp32, bf16 and int8, or int8 is asked for elsewhere than on a CPU.
     """
+    if precision == "int8":
+        if device.type != "cpu":
+            raise ZsasError(
+                f"The precision int8 runs on a CPU, but the device is {device}; use auto or bf16."
+            )
+        return torch.float32
     if precision == "fp32":
         return torch.float32
     if precision == "bf16":
         return torch.bfloat16
     if precision != "auto":
-        raise ZsasError(f"precision is {precision!r}, but it must be auto, fp32 or bf16.")
+        raise ZsasError(f"precision is {precision!r}, but it must be auto, fp32, bf16 or int8.")
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu":

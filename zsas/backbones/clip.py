@@ -20,10 +20,11 @@ from torch import Tensor
 from transformers import CLIPModel
 from transformers.activations import ACT2FN
 
+from zsas.backbones.int8 import set_precision
 from zsas.backbones.text import ENSEMBLE, prompt_sentences
 from zsas.cache import ByteBudgetCache
 from zsas.cancellation import raise_if_cancelled
-from zsas.device import Precision, encoder_dtype
+from zsas.device import Precision
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 """Mean of CLIP's training pixels, RGB in [0, 1]."""
@@ -77,9 +78,8 @@ class ClipBackbone:
     ) -> None:
         self.name = name
         self.device = device
-        self.dtype = encoder_dtype(device, precision)
         self.model = model.eval().requires_grad_(False).to(device)
-        self.model.vision_model.to(self.dtype)
+        self.dtype = set_precision(self.model.vision_model, device, precision)
         self.model.visual_projection.to(self.dtype)
         for layer in self.model.vision_model.encoder.layers:
             layer.self_attn.register_forward_pre_hook(raise_if_cancelled)

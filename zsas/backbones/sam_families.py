@@ -21,11 +21,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from zsas.backbones.int8 import set_precision
 from zsas.backbones.sam import IMAGENET_MEAN, IMAGENET_STD, PromptTensors, SamFeatures, SamInput
 from zsas.backbones.sam_decoder import MaskDecoder
 from zsas.backbones.sam_encoder import PaddedEncoder, attend_by_strips
 from zsas.cancellation import raise_if_cancelled
-from zsas.device import Precision, encoder_dtype
+from zsas.device import Precision
 from zsas.errors import ZsasError, reason
 from zsas.frames import Fit, SamFrame
 
@@ -56,8 +57,7 @@ class TransformersSam:
         normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False).to(device)
-        self.dtype = encoder_dtype(device, precision)
-        self.model.vision_encoder.to(self.dtype)
+        self.dtype = set_precision(self.model.vision_encoder, device, precision)
         for block in self._blocks():
             block.register_forward_pre_hook(raise_if_cancelled)
         prompts = model.prompt_encoder

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zsas.backbones.int8 import set_precision
 from zsas.backbones.sam import PromptTensors, SamFeatures, SamInput
 from zsas.cancellation import raise_if_cancelled
-from zsas.device import Precision, encoder_dtype
+from zsas.device import Precision
 from zsas.errors import ZsasError
 from zsas.extras import require
 from zsas.frames import SamFrame
@@ -22,8 +23,7 @@ class MetaSam:
 
     def __init__(self, model: Any, device: torch.device, precision: Precision = "auto") -> None:
         self.model = model.eval().requires_grad_(False).to(device)
-        self.dtype = encoder_dtype(device, precision)
-        self.model.image_encoder.to(self.dtype)
+        self.dtype = set_precision(self.model.image_encoder, device, precision)
         for block in self.model.image_encoder.blocks:
             block.register_forward_pre_hook(raise_if_cancelled)
         side: int = model.image_encoder.img_size

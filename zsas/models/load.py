@@ -40,7 +40,7 @@ class ModelChoice:
         sam: Another SAM: Hub id, folder, or one of Meta's `.pth` files.
         weights: Trained weights by the localizer that reads them: a path, or the name of published ones.
         device: `cpu`, `cuda`, `mps`; the best there is if None.
-        precision: Number format of the encoders: `auto`, `fp32` or `bf16`.
+        precision: Number format of the encoders: `auto`, `fp32`, `bf16` or `int8`.
     """
 
     preset: str | None = None

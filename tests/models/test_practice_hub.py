@@ -139,7 +139,7 @@ def test_of_anomalyclips_file_only_the_prompts_are_kept(server, monkeypatch, tmp
     path = "zqhang/AnomalyCLIP/main/checkpoints/9_12_4_multiscale/epoch_15.pth"
     server.raw[path] = hub_repos.anomalyclip_file()
     file = models.weights_file("anomalyclip:visa")
-    assert [one for one in (tmp_path / "assets").rglob("*.pth")] == []
+    assert list((tmp_path / "assets").rglob("*.pth")) == []
     assert file.stat().st_size < 180_000 < len(server.raw[path]) / 100
     with safe_open(file, "pt") as content:
         shapes = {name: tuple(content.get_tensor(name).shape) for name in content.keys()}  # noqa: SIM118

@@ -184,11 +184,11 @@ FAMILIES: dict[str, type[TransformersSam]] = {
     "EdgeTamModel": TransformersSam2,
     "Sam3TrackerModel": TransformersSam3,
 }
-"""transformers' classes for mask generation → our networks."""
+"""The class of transformerses for mask generation → our networks."""
 
 
 def sam_class(model_type: str) -> Any:
-    """transformers' class for a config's `model_type`.
+    """The class of transformers for a config's `model_type`.
 
     Raises:
         ZsasError: If it is no SAM, or a package is missing.

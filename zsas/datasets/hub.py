@@ -42,6 +42,7 @@ class HubFile:
     revision: str | None
 
     def picture(self) -> Path | Image.Image:
+        """The file, fetched if it is not here."""
         return _hub_file(self.repo, self.name, self.revision)
 
 
@@ -54,6 +55,7 @@ class Cell:
     row: int
 
     def picture(self) -> Path | Image.Image:
+        """The bytes of the cell, as Pillow opens them."""
         path = self.file.picture()
         assert isinstance(path, Path)
         if not path.is_file():
@@ -73,6 +75,7 @@ class InlineMask:
     code: str
 
     def picture(self) -> Path | Image.Image:
+        """The mask, 0 or 255."""
         try:
             packed = zlib.decompress(base64.b64decode(self.code))
             array = np.load(io.BytesIO(packed), allow_pickle=False)
@@ -82,6 +85,7 @@ class InlineMask:
 
 
 def hub_mvtec(split: Split, categories: Sequence[str], revision: str | None) -> Dataset:
+    """MVTec-AD from the Hub: one list of samples; images are fetched when they are read."""
     path = _hub_file(HUB["mvtec"], "samples.json", revision)
     rows = json.loads(Path(path).read_text(encoding="utf-8"))
     return mvtec_from_fiftyone(rows["samples"] if isinstance(rows, dict) else rows, split, revision)
@@ -135,6 +139,7 @@ def _fiftyone_mask(field: Mapping[str, Any], revision: str | None) -> Source | N
 
 
 def hub_visa(split: Split, categories: Sequence[str], revision: str | None) -> Dataset:
+    """VisA from the Hub: a parquet file for each category."""
     unknown = sorted(set(categories) - set(VISA_CATEGORIES))
     if unknown:
         raise ZsasError(

@@ -38,7 +38,9 @@ OBJECT_NAMES = {
 class Source(Protocol):
     """Where the bytes of one picture are; small and picklable, read only when needed."""
 
-    def picture(self) -> Path | FarFile | Image.Image: ...
+    def picture(self) -> Path | FarFile | Image.Image:
+        """A file to read, or a picture that has been read."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class File:
     path: Place
 
     def picture(self) -> Place:
+        """The file."""
         return self.path
 
 

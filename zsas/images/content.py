@@ -18,7 +18,9 @@ from zsas.images.raster import MAX_BYTES
 class FarFile(Protocol):
     """A file at an address, as a `upath.UPath` is one."""
 
-    def read_bytes(self) -> bytes: ...
+    def read_bytes(self) -> bytes:
+        """All of it."""
+        ...
 
 
 class Content:
@@ -40,6 +42,7 @@ class Content:
 
     @property
     def format(self) -> Format | None:
+        """What the first bytes say, whatever the name does; None if they say nothing."""
         return recognised(self.head)
 
     def read(self) -> bytes:

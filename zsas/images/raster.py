@@ -192,6 +192,7 @@ def check_page(page: int, pages: int, name: str) -> None:
 
 
 def damaged(name: str) -> ZsasError:
+    """What is raised for a file that does not hold all it should."""
     return ZsasError(f"{name} is cut off or damaged; take the complete file.")
 
 

@@ -17,6 +17,7 @@ _LOSSY = {6, 7, 33003, 33004, 33005, 33007, 34712, 34892, 50001, 50002, 52546}
 
 
 def tiff_raster(page: Any, values: NDArray[Any], bits_asked: int, name: str) -> Raster:
+    """The values of a page with what its tags say of them: colours, bits, alpha."""
     photometric = int(page.photometric)
     bits = int(page.bitspersample)
     colours = {2: 3, 5: 4, 6: 3}.get(photometric, 1)
@@ -115,12 +116,13 @@ def _set_depth(raster: Raster, page: Any, bits_asked: int, name: str) -> None:
 
 def _declared_bits(page: Any, bits: int) -> int:
     """Bits that count by MaxSampleValue, OME's SignificantBits or Micro-Manager's BitDepth; 0 if nothing says so."""
-    found: list[int] = []
     most = page.tags.valueof(281)
-    for value in each_of(most) if most is not None else ():
-        # The tag may hold the brightest pixel; only an end of a range says something about depth.
-        if isinstance(value, int) and value & (value + 1) == 0:
-            found.append(value.bit_length())
+    # The tag may hold the brightest pixel; only an end of a range says something about depth.
+    found = [
+        value.bit_length()
+        for value in (each_of(most) if most is not None else ())
+        if isinstance(value, int) and value & (value + 1) == 0
+    ]
     text = page.parent.pages[0].tags.valueof(270)
     if isinstance(text, str):
         found += [int(each) for each in re.findall(r'SignificantBits="(\d{1,2})"', text)[:1]]

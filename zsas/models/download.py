@@ -370,7 +370,7 @@ _running: list[_Running] = []
 
 def fetching() -> str:
     """What is being fetched now, as a sentence with bytes and speed; "" if nothing is."""
-    for one in list(_running):
+    for one in tuple(_running):  # another thread may add one meanwhile
         seconds = time.monotonic() - one.started
         speed = (one.done - one.initial) / seconds if seconds else 0.0
         amount = f"{one.done / 1e6:.1f}" + (f" of {one.total / 1e6:.1f}" if one.total else "")

@@ -47,6 +47,7 @@ class Published:
 
     @property
     def url(self) -> str:
+        """Where the file is fetched; ZSAS_RAW_ENDPOINT names a mirror."""
         base = os.environ.get("ZSAS_RAW_ENDPOINT") or RAW_ENDPOINT
         return f"{base.rstrip('/')}/{self.path}"
 

@@ -104,7 +104,7 @@ class Rest:
         return FileResponse(file, media_type="image/png")
 
     async def _read(self, request: Request) -> _Asked:
-        async with _form(request) as form:
+        async with _Form(request) as form:
             images = form.getlist("image")
             if len(images) != 1 or not isinstance(images[0], UploadFile):
                 raise Refused(
@@ -203,7 +203,7 @@ def _answers(
     return endpoint
 
 
-class _form:
+class _Form:
     """The form of a request, closed at the end."""
 
     def __init__(self, request: Request) -> None:

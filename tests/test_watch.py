@@ -74,7 +74,7 @@ def test_a_line_says_what_was_decided_on_what_and_how(line: Line) -> None:
     ]
     written = line.lines()[0]
     assert set(written) == {
-        *("word", "file", "digest", "stamp", "name", "verdict", "score", "limit", "settings"),
+        *("word", "file", "digest", "stamp", "name", "verdict", "score", "limit", "settings", "ok"),
         *("models", "versions", "time", "latency"),
     }
     assert len(written["digest"]) == 64

@@ -72,6 +72,7 @@ class Part:
         stamp: Size and time, by which a restart knows it.
         name: What its results are called; "" where there are none.
         verdict: "normal", "unsure" or "anomalous"; "" where it failed.
+        ok: What the verdict means for a machine: `unsure_as` says what unsure counts as.
         score, limit: Image score and the threshold of the verdict; None where it failed.
         settings, models, versions: What the result depends on.
         time: When it was decided, ISO 8601 in UTC.
@@ -85,6 +86,7 @@ class Part:
     stamp: str
     name: str = ""
     verdict: str = ""
+    ok: bool = False
     score: float | None = None
     limit: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -97,8 +99,8 @@ class Part:
 
     @property
     def word(self) -> str:
-        """OK for a normal part; NOK for every other one, and for one that could not be examined."""
-        return "OK" if self.verdict == "normal" else "NOK"
+        """OK for a normal part; NOK for an anomalous one, and for one that could not be examined."""
+        return "OK" if self.ok else "NOK"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, with `word`, without what is empty."""
@@ -318,6 +320,7 @@ class Watcher:
         part = replace(
             part,
             verdict=result.verdict,
+            ok=result.ok,
             score=facts["image_score"],
             limit=self.settings.verdict_threshold,
             settings=facts["settings"],

@@ -31,6 +31,7 @@ def main() -> None:
     from zsas.ui.server import launch
 
     page = launch(prevent_thread_lock=True, quiet=True)
+    assert page.local_url
     take(page.local_url.rstrip("/"))
     page.close(verbose=False)
 

@@ -16,7 +16,7 @@ from zsas.annotations import Annotations, brush_code
 NAMES = ["0001.jpg", "0001.jpg", "lot7/0001.JPG", "a.png"]
 
 
-@pytest.fixture
+@pytest.fixture  # type: ignore[no-redef]
 def annotations() -> Annotations:
     found = Annotations()
     for name in NAMES:
@@ -69,7 +69,8 @@ def test_supervision_reads_the_exact_masks(annotations: Annotations, tmp_path: P
 def decoded(code: list[int]) -> np.ndarray:
     """Label Studio's run-length code, read by its description: runs alone, which is what we write."""
     bits = "".join(f"{byte:08b}" for byte in code)
-    total, at, values = int(bits[:32], 2), 32 + 5 + 16, []
+    total, at = int(bits[:32], 2), 32 + 5 + 16
+    values: list[int] = []
     sizes = [int(bits[37 + 4 * i : 41 + 4 * i], 2) + 1 for i in range(4)]
     while len(values) < total:
         assert bits[at] == "1"

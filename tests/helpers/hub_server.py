@@ -189,9 +189,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         kind, *words = path.split("/")
         name, words = "/".join(words[:2]), words[2:]
-        repo = self._repo(kind.removesuffix("s"), name)
-        if repo is None:
+        found = self._repo(kind.removesuffix("s"), name)
+        if found is None:
             return
+        repo = found
         if words[:1] == ["tree"]:
             listed = [
                 {"type": "file", "path": file, **_facts(data)} for file, data in repo.files.items()

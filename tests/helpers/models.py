@@ -139,7 +139,9 @@ class ReadyModels(Models):
         super().__init__(ModelChoice("tiny"))
         self.choice = ModelChoice(name)
         self.device = CPU
-        self._loaded = {"clip": clip} | ({"sam": sam} if sam else {})
+        self._loaded = {"clip": clip}
+        if sam:
+            self._loaded["sam"] = sam
 
     def weights(self, localizer: str) -> None:
         return None

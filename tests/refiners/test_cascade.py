@@ -61,8 +61,10 @@ def refine(
     sam = WrittenSam(reply)
     scored = Scored(heat, {}, (map_stage(heat, "Given"),))
     values = Settings(**{"threshold": 0.5, "reference_size": 0, "kernel_size": 9, **settings})
-    *stages, refined = Cascade().refine(scored, sam, values, clicks)
-    return {stage.name: stage for stage in stages}, refined, sam
+    found = list(Cascade().refine(scored, sam, values, clicks))
+    (refined,) = (one for one in found if isinstance(one, Refined))
+    assert refined is found[-1]
+    return {one.name: one for one in found if isinstance(one, Stage)}, refined, sam
 
 
 def same_square(prompt: Prompt) -> Masks:

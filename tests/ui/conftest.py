@@ -50,6 +50,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     )
     engine.visited()
     engine.start().join()
+    assert blocks.local_url
     yield Served(blocks.local_url.rstrip("/"), engine, examples, segmenters, blocks)
     blocks.close(verbose=False)
 

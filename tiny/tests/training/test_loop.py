@@ -6,7 +6,7 @@ import itertools
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -65,5 +65,6 @@ def test_what_is_made_in_advance_comes_in_order_ends_and_fails_as_it_would() -> 
         next(items)
     endless = loop.prefetch(itertools.count())
     assert next(endless) == 0
+    assert isinstance(endless, Generator)
     endless.close()  # and its thread with it, or this test would hang
     assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]

@@ -14,7 +14,7 @@ from zsas.backbones.sam import Sam
 from zsas.backbones.sam_families import network_for, read_normalisation, sam_class
 from zsas.errors import ZsasError
 from zsas.localizers.vv import VV
-from zsas.models.load import load_sam
+from zsas.models.loaders import load_sam
 from zsas.prompts import Prompt
 from zsas.segmenter import Segmenter
 from zsas.settings import Settings

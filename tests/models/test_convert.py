@@ -14,7 +14,7 @@ from tests.helpers.models import CPU
 from zsas.errors import ZsasError
 from zsas.models import convert as converting
 from zsas.models.convert import convert
-from zsas.models.load import load_clip
+from zsas.models.loaders import load_clip
 from zsas.models.vocabulary import from_vocabulary, tokenizer_files
 
 open_clip = pytest.importorskip("open_clip")

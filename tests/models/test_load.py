@@ -17,6 +17,7 @@ from zsas import models
 from zsas.backbones.sam_meta import MetaSam
 from zsas.errors import ZsasError
 from zsas.models import load as loading
+from zsas.models import loaders
 from zsas.segmenter import Segmenter
 from zsas.settings import Settings
 
@@ -34,12 +35,12 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path):
     (tmp_path / "vocab.json").write_text('{"<|startoftext|>": 0, "<|endoftext|>": 1}')
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     with pytest.raises(ZsasError, match="trained with 64"):
-        loading.load_clip(str(tmp_path), name="x", wanted_for="tiny", device=CPU, precision="fp32")
+        loaders.load_clip(str(tmp_path), name="x", wanted_for="tiny", device=CPU, precision="fp32")
 
 
 def test_a_local_folder_may_stand_in_for_sam(tmp_path):
     small_sam().save_pretrained(tmp_path / "sam")
-    sam = loading.load_sam(str(tmp_path / "sam"), wanted_for="tiny", device=CPU, precision="fp32")
+    sam = loaders.load_sam(str(tmp_path / "sam"), wanted_for="tiny", device=CPU, precision="fp32")
     assert sam.network.input.side == 256
 
 
@@ -77,7 +78,7 @@ def test_a_pickled_model_is_read_without_running_code(tmp_path):
     model.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    loaded = loading.from_folder(CLIPModel, tmp_path)
+    loaded = loaders.from_folder(CLIPModel, tmp_path)
     torch.testing.assert_close(loaded.logit_scale, model.logit_scale)
 
     class Harm:
@@ -86,7 +87,7 @@ def test_a_pickled_model_is_read_without_running_code(tmp_path):
 
     torch.save({"logit_scale": Harm()}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ZsasError, match="cannot be loaded"):
-        loading.from_folder(CLIPModel, tmp_path)
+        loaders.from_folder(CLIPModel, tmp_path)
     assert not (tmp_path / "harm").exists()
 
 
@@ -95,7 +96,7 @@ def test_a_truncated_model_file_is_one_sentence(tmp_path):
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ZsasError, match="cannot be loaded"):
-        loading.from_folder(SamModel, tmp_path)
+        loaders.from_folder(SamModel, tmp_path)
 
 
 def rewritten(folder, change):
@@ -118,7 +119,7 @@ def test_a_clip_with_missing_or_other_weights_is_refused(tmp_path, change, capfd
     small_clip().save_pretrained(tmp_path)
     capfd.readouterr()
     with pytest.raises(ZsasError, match="not those of a whole CLIPModel") as caught:
-        loading.from_folder(CLIPModel, rewritten(tmp_path, change))
+        loaders.from_folder(CLIPModel, rewritten(tmp_path, change))
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
 
@@ -128,14 +129,14 @@ def test_a_sam_may_lack_only_what_is_derived(tmp_path):
     shared = "shared_image_embedding.positional_embedding"
     tied = "prompt_encoder.shared_embedding.positional_embedding"
     rewritten(tmp_path, lambda t: {tied if k == shared else k: v for k, v in t.items()})
-    model = loading.from_folder(SamModel, tmp_path)
+    model = loaders.from_folder(SamModel, tmp_path)
     torch.testing.assert_close(
         model.shared_image_embedding.positional_embedding,
         small_sam().shared_image_embedding.positional_embedding,
     )
     rewritten(tmp_path, lambda t: {k: v for k, v in t.items() if k not in (shared, tied)})
     with pytest.raises(ZsasError, match="not those of a whole SamModel"):
-        loading.from_folder(SamModel, tmp_path)
+        loaders.from_folder(SamModel, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["sam2", "clip_vision_model", "siglip"])
@@ -144,9 +145,9 @@ def test_a_model_of_another_type_is_refused(tmp_path, kind):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": kind}))
     with pytest.raises(ZsasError, match=f"of the type '{kind}', but one of the type 'sam'"):
-        loading.from_folder(SamModel, tmp_path)
+        loaders.from_folder(SamModel, tmp_path)
     with pytest.raises(ZsasError, match="but one of the type 'clip'"):
-        loading.from_folder(CLIPModel, tmp_path)
+        loaders.from_folder(CLIPModel, tmp_path)
 
 
 def test_loading_a_model_leaves_the_bars_of_downloads_on():
@@ -183,7 +184,7 @@ def test_a_home_folder_is_found_with_its_adapter(monkeypatch, tmp_path):
     assert loading.weights_beside("~/myclip") == folder / "adapter.safetensors"
     (tmp_path / "sam.pth").write_bytes(b"no checkpoint")
     with pytest.raises(ZsasError) as caught:
-        loading.load_sam("~/sam.pth", wanted_for="tiny", device=CPU, precision="fp32")
+        loaders.load_sam("~/sam.pth", wanted_for="tiny", device=CPU, precision="fp32")
     assert "There is no SAM checkpoint" not in str(caught.value)
 
 
@@ -199,7 +200,8 @@ def test_both_models_are_at_hand_before_either_is_loaded(monkeypatch):
     monkeypatch.setattr("zsas.models.load.load_clip", load)
     with pytest.raises(ZsasError, match="enough"):
         Segmenter.from_preset("tiny")
-    assert done == ["fetched", "loaded"]
+    assert "loaded" not in done[:-1]
+    assert done[-2:] == ["fetched", "loaded"]
 
 
 def test_an_adapter_that_is_not_there_is_said_before_anything_is_fetched(monkeypatch, tmp_path):
@@ -239,7 +241,7 @@ def test_parts_may_be_named_by_paths(tmp_path):
     )
     assert segmenter.preset == f"{clip} + {sam}"
     with pytest.raises(ZsasError, match="There is no SAM checkpoint"):
-        loading.load_sam(str(tmp_path / "SAM.PTH"), wanted_for="tiny", device=CPU, precision="fp32")
+        loaders.load_sam(str(tmp_path / "SAM.PTH"), wanted_for="tiny", device=CPU, precision="fp32")
 
 
 def test_a_choice_is_plain_values():
@@ -302,8 +304,8 @@ def test_a_sharded_model_is_loaded_whole(tmp_path):
     model = small_clip()
     model.save_pretrained(tmp_path, max_shard_size="100KB")
     assert (tmp_path / "model.safetensors.index.json").is_file()
-    loaded = loading.from_folder(CLIPModel, tmp_path)
+    loaded = loaders.from_folder(CLIPModel, tmp_path)
     torch.testing.assert_close(loaded.state_dict(), model.state_dict())
     next(tmp_path.glob("model-*.safetensors")).unlink()
     with pytest.raises(ZsasError, match="cannot be loaded"):
-        loading.from_folder(CLIPModel, tmp_path)
+        loaders.from_folder(CLIPModel, tmp_path)

@@ -21,7 +21,7 @@ from tiny.training import loop
 from tiny.training.clip.recipe import PATCH, Recipe, recipe_from
 from tiny.training.tokenizer import load_tokenizer
 from zsas.localizers.linear import read_adapter
-from zsas.models.load import from_folder
+from zsas.models.loaders import from_folder
 from zsas.training.checkpoint import load_checkpoint
 
 

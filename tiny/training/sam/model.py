@@ -11,7 +11,7 @@ from tiny.training.sam.prompts import CELL
 from tiny.training.sam.recipe import Recipe
 from tiny.training.sam.start import build
 from zsas.errors import ZsasError
-from zsas.models.load import from_folder
+from zsas.models.loaders import from_folder
 from zsas.training.checkpoint import load_checkpoint
 
 

@@ -251,14 +251,15 @@ def _deep_png(data: bytes, image: Image.Image, name: str) -> Raster:
 
 
 def _check_bitmap(data: bytes, name: str) -> None:
-    """Refuse a bitmap whose palette is too long or reaches into its pixels, where each reader takes other colours."""
+    """Refuse a bitmap whose palette is too long, or whose pixels begin before its header and palette end."""
     size, bits, packing = (int.from_bytes(data[at : at + 2], "little") for at in (14, 28, 30))
     if packing in (1, 2) and len(data) > _MOST_PACKED:
         raise not_read(name, "is a bitmap in run lengths of more than 4 MB", "save it as PNG")
-    if data[:2] != b"BM" or size < 40 or bits > 8:
+    if data[:2] != b"BM" or size < 40:
         return
-    colours = int.from_bytes(data[46:50], "little") or 2**bits
-    if colours > 2**bits or int.from_bytes(data[10:14], "little") < 14 + size + 4 * colours:
+    colours = (int.from_bytes(data[46:50], "little") or 2**bits) if bits <= 8 else 0
+    begin = int.from_bytes(data[10:14], "little")
+    if (bits <= 8 and colours > 2**bits) or begin < 14 + size + 4 * colours:
         raise damaged(name)
 
 

@@ -85,6 +85,8 @@ class Result:
         timings: Seconds: "encode" the localizer's encoder and "sam" SAM's, 0 where the encoding was there already, and
             each stage by name.
         input: What was read: format, page, bits, and what a person should know of them.
+        normal_ratio: With good images or a batch: how many times as far the image is from them as they are from each
+            other; None without.
         persons_verdict: The verdict of a person who looked at it (`zsas.review`), "" where nobody did.
     """
 
@@ -102,6 +104,7 @@ class Result:
     versions: Mapping[str, str]
     timings: Mapping[str, float]
     input: ReadInfo | None = None
+    normal_ratio: float | None = None
     persons_verdict: Literal["", "normal", "anomalous"] = ""
 
     @property
@@ -176,6 +179,7 @@ class Result:
             "unsure_band": _number(self.settings.unsure_band),
             "sentence": self.sentence,
             "image_score": _number(self.image_score),
+            "normal_ratio": None if self.normal_ratio is None else _number(self.normal_ratio),
             "width": width,
             "height": height,
             "input": self.input.to_dict() if self.input is not None else None,

@@ -29,6 +29,13 @@ from zsas.errors import ZsasError
 from zsas.images import ImageSource, ReadInfo, digest, read_image
 from zsas.lazy import torch
 from zsas.localizers.base import Context, Features, Localizer, Scored
+from zsas.localizers.references import (
+    NO_REFERENCES,
+    References,
+    changed_copies,
+    compare,
+    remember,
+)
 from zsas.models import ModelChoice, Models
 from zsas.prompts import Click
 from zsas.refiners.base import Refined, Refiner
@@ -334,6 +341,7 @@ class Segmenter:
         source: Encoding | ImageSource,
         settings: Settings | None = None,
         clicks: Sequence[Click] = (),
+        references: References | None = None,
     ) -> Result:
         """Decide on an image; an `Encoding` of it needs no encoder any more.
 
@@ -341,17 +349,23 @@ class Segmenter:
             source: From `encode` or `begin` with the same encoding settings, or an image.
             settings: All settings.
             clicks: A person's points, (x, y, label) in image pixels, added to the automatic ones.
+            references: Images of good parts, from `remember`.
 
         Returns:
             The result with every stage.
         """
-        *_, result = self.stages(source, settings, clicks)
+        *_, result = self.stages(source, settings, clicks, references)
         assert isinstance(result, Result)
         return result
 
     __call__ = segment
 
-    def segment_each(self, encoding: Encoding, settings: Sequence[Settings]) -> Iterator[Result]:
+    def segment_each(
+        self,
+        encoding: Encoding,
+        settings: Sequence[Settings],
+        references: References | None = None,
+    ) -> Iterator[Result]:
         """One result for each of some settings that share the encoding, in their order.
 
         Conditions of an evaluation often ask SAM the same question: the first steps of a longer cascade, or another
@@ -359,7 +373,7 @@ class Segmenter:
         """
         session = self._session(encoding, remember=True)
         for one in settings:
-            *_, result = self._decide(encoding, one, (), session)
+            *_, result = self._decide(encoding, one, (), session, references)
             assert isinstance(result, Result)
             yield result
 
@@ -372,6 +386,7 @@ class Segmenter:
         source: Encoding | ImageSource,
         settings: Settings | None = None,
         clicks: Sequence[Click] = (),
+        references: References | None = None,
     ) -> Iterator[Stage | Result]:
         """The stages as they are found, and the result at the end.
 
@@ -381,11 +396,12 @@ class Segmenter:
             source: An encoding, or an image, which is then encoded on the way: its map is there before SAM begins.
             settings: All settings.
             clicks: A person's points, (x, y, label) in image pixels.
+            references: Images of good parts, from `remember`.
         """
         settings = settings or Settings()
         _check_clicks(clicks)
         encoding = source if isinstance(source, Encoding) else self.begin(source, settings)
-        yield from self._decide(encoding, settings, clicks, self._session(encoding))
+        yield from self._decide(encoding, settings, clicks, self._session(encoding), references)
 
     def _session(self, encoding: Encoding, *, remember: bool = False) -> SamSession:
         def features() -> SamFeatures:
@@ -395,7 +411,40 @@ class Segmenter:
 
         return SamSession(lambda: self.sam, features, remember=remember)
 
-    def _score(self, encoding: Encoding, settings: Settings, session: SamSession) -> Scored:
+    def remember(
+        self, images: Sequence[ImageSource], settings: Settings | None = None
+    ) -> References:
+        """A memory of images of good parts, encoded once, to decide others with.
+
+        Args:
+            images: One to a hundred; of one, changed copies give the normal level.
+            settings: Those that encode are read; images decided with this memory must be encoded with the same.
+
+        Raises:
+            ZsasError: If an image cannot be read, or the system has no patch features to compare.
+        """
+        settings = settings or Settings()
+        encodings = self._begin_batch(images, settings)
+        if not encodings:
+            return NO_REFERENCES
+        copies: list[Encoding] = []
+        if len(encodings) == 1:
+            copies = self._begin_batch(changed_copies(encodings[0].image), settings)
+        return remember(
+            [one.features for one in encodings],
+            [one.features for one in copies],
+            keys=[one.key for one in encodings],
+            made_by=encodings[0].made_by,
+            names=[Path(i).name if isinstance(i, (str, Path)) else "" for i in images],
+        )
+
+    def _score(
+        self,
+        encoding: Encoding,
+        settings: Settings,
+        session: SamSession,
+        references: References | None = None,
+    ) -> Scored:
         """Map and evidence, kept while the localizer's own few settings stay the same."""
         self._check_process()
         localizer, made_by = self.localizer(settings), self._made_by(settings)
@@ -404,7 +453,12 @@ class Segmenter:
                 "The image was encoded with other models, another system or another resolution than are asked for "
                 "now; encode it again."
             )
-        context = Context(encoding.image, session)
+        if references and references.made_by != made_by:
+            raise ZsasError(
+                "The good images were remembered with other models, another system or another resolution than are "
+                "asked for now; remember them again."
+            )
+        context = Context(encoding.image, session, references.features if references else ())
         values = [
             getattr(settings, s.name) for group in localizer.settings for s in declared(group)
         ]
@@ -412,9 +466,13 @@ class Segmenter:
 
         def make() -> Scored:
             with torch.inference_mode():
-                return localizer.score(features, settings, context)
+                scored = localizer.score(features, settings, context)
+            if not references or localizer.own_references:
+                return scored
+            return compare(scored, features, references, encoding.key)
 
-        return self.cache.get_or_make(("map", encoding.key, *made_by, *values), make)
+        slot = ("map", encoding.key, *made_by, *values, references.key if references else "")
+        return self.cache.get_or_make(slot, make)
 
     def _decide(
         self,
@@ -422,9 +480,10 @@ class Segmenter:
         settings: Settings,
         clicks: Sequence[Click],
         session: SamSession,
+        references: References | None = None,
     ) -> Iterator[Stage | Result]:
         clock = _Clock(encoding)
-        scored = self._score(encoding, settings, session)
+        scored = self._score(encoding, settings, session, references)
         refiner = self.refiner(settings)
         found: list[Stage] = []
         refined: Refined | None = None
@@ -456,6 +515,7 @@ class Segmenter:
             versions=dict(_versions()),
             timings={**encoding.timings, **clock.seconds},
             input=encoding.input,
+            normal_ratio=scored.evidence.get("normal_ratio"),
         )
 
     def _check_process(self) -> None:

@@ -149,7 +149,8 @@ class Context:
     Attributes:
         image: uint8 RGB (H, W, 3).
         sam: SAM on this image; encodes it on first use.
-        references: Features of images of normal parts, made by the same localizer with the same settings.
+        references: Features of images of normal parts, made by the same localizer with the same settings, for those
+            that have a way of their own with them; others are compared in `zsas.localizers.references`.
         batch: Features of the other images of an unlabelled batch.
     """
 
@@ -169,6 +170,7 @@ class Localizer(ABC):
         settings: Groups of settings that it reads.
         stages: Stages that it shows.
         weights: Whether it needs a file of learned weights of its own (`--weights NAME=FILE`).
+        own_references: Whether `score` reads `Context.references` itself.
         trained_as: What `zsas train adapters --system` calls it, "" where nothing is trained here.
         backbone: Name of its own paper's CLIP among `zsas.models.backbones`, which takes the place of the
             preset's under the preset `paper`; "" takes the preset's everywhere.
@@ -180,6 +182,7 @@ class Localizer(ABC):
     settings: ClassVar[tuple[type[SettingsGroup], ...]] = (ObjectSettings, MapSettings)
     stages: ClassVar[tuple[StageSpec, ...]] = (MAP,)
     weights: ClassVar[bool] = False
+    own_references: ClassVar[bool] = False
     trained_as: ClassVar[str] = ""
     backbone: ClassVar[str] = ""
 
@@ -220,11 +223,14 @@ class Localizer(ABC):
 
         Args:
             evidence: From `score`: `map`, the mean of the highest `TOP_FRACTION` of Map_a, and `clip`, CLIP's
-                zero-shot answer for the whole image, both in [0, 1].
+                zero-shot answer for the whole image, both in [0, 1]; with good images `reference`, their calibrated score,
+                and `reference_weight`.
             values: `image_weight`, the weight of the latter.
         """
         weight = values.of(VerdictSettings).image_weight if "clip" in evidence else 0.0
-        return (1.0 - weight) * evidence["map"] + weight * evidence.get("clip", 0.0)
+        score = (1.0 - weight) * evidence["map"] + weight * evidence.get("clip", 0.0)
+        believed = evidence.get("reference_weight", 0.0)
+        return (1.0 - believed) * score + believed * evidence.get("reference", 0.0)
 
     def resolution(self, values: Values) -> int:
         """Side of the square that its backbone looks at with these settings, in pixels; 0 where it has none."""

@@ -124,6 +124,7 @@ class WinClip(Localizer):
 
     name = "winclip"
     title = "windows of 2 × 2 and 3 × 3 patches, no training"
+    own_references = True
     settings = (ObjectSettings, MapSettings, WinClipSettings)
     backbone = "ViT-B-16-plus-240"
 

@@ -51,7 +51,7 @@ class StandIn:
             raise RuntimeError("out of memory")
         return images
 
-    def segment(self, image: NDArray[np.uint8], settings: Settings) -> Any:
+    def segment(self, image: NDArray[np.uint8], settings: Settings, **_: Any) -> Any:
         if (image[0, 0] == [255, 0, 0]).all():
             raise RuntimeError("out of memory")
         if image.mean() < 50:

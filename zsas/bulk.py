@@ -26,6 +26,7 @@ from zsas.images import (
     ReadImage,
     ReadOptions,
     Scan,
+    find_images,
     is_result,
     read_image,
     scan_images,
@@ -35,6 +36,7 @@ from zsas.settings import Settings
 from zsas.systems import system_named
 
 if TYPE_CHECKING:
+    from zsas.localizers.references import References
     from zsas.result import Result
     from zsas.rows import Rows
     from zsas.segmenter import Segmenter
@@ -404,6 +406,7 @@ def prepare(
     settings: Settings,
     choice: ModelChoice,
     reading: Reading | None = None,
+    references: Sequence[str] = (),
 ) -> Work:
     """List the images and find what an earlier call has done; no model is loaded.
 
@@ -413,6 +416,7 @@ def prepare(
         settings: Of the whole run.
         choice: The models; on which device they run may change between calls.
         reading: Pages and bits.
+        references: Files and folders of good images.
 
     Raises:
         ZsasError: If there is no image, or the folder cannot be written to or holds a table of another run.
@@ -420,6 +424,8 @@ def prepare(
     reading = reading or Reading()
     model = replace(choice.named(), device=None).to_dict()
     identity = {"settings": settings.to_dict(), "model": model, **reading.to_dict()}
+    if references:
+        identity["references"] = [f"{path} {_stamp(path)}" for path in find_images(references)]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     # Listed before the folder is touched: a mistyped source leaves nothing behind.
     scan = Scan()
@@ -510,6 +516,7 @@ def examine(
     settings: Settings,
     output: Output,
     batch: int = 1,
+    references: References | None = None,
 ) -> Iterator[Row]:
     """A row for each job, its files written first.
 
@@ -519,11 +526,12 @@ def examine(
         settings: Of all images.
         output: Where files go.
         batch: Images encoded together.
+        references: Images of good parts, remembered.
     """
 
     def decide(images: list[ReadImage]) -> list[Result]:
         encodings = segmenter.encode_batch(images, settings)
-        return [segmenter.segment(encoding, settings) for encoding in encodings]
+        return [segmenter.segment(one, settings, references=references) for one in encodings]
 
     for job, answer in walk(jobs, read_job, decide, batch):
         yield (

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from zsas.cancellation import Cancelled, raise_if_cancelled
 from zsas.frames import SamFrame
 from zsas.localizers.base import Context, Localizer, Scored, map_stage
+from zsas.localizers.references import References
 from zsas.models import ModelChoice
 from zsas.prompts import Click, Masks, Prompt
 from zsas.result import Result
@@ -167,9 +168,13 @@ class FakeSegmenter(Segmenter):
         return self.images_encoded["localizer"]
 
     def segment(
-        self, source: Any, settings: Settings | None = None, clicks: Sequence[Click] = ()
+        self,
+        source: Any,
+        settings: Settings | None = None,
+        clicks: Sequence[Click] = (),
+        references: References | None = None,
     ) -> Result:
-        *_, result = super().stages(source, settings, clicks)
+        *_, result = super().stages(source, settings, clicks, references)
         assert isinstance(result, Result)
         return result
 
@@ -178,8 +183,9 @@ class FakeSegmenter(Segmenter):
         source: Encoding | Any,
         settings: Settings | None = None,
         clicks: Sequence[Click] = (),
+        references: References | None = None,
     ) -> Iterator[Stage | Result]:
-        for step in super().stages(source, settings, clicks):
+        for step in super().stages(source, settings, clicks, references):
             if isinstance(step, Result):
                 self.finished += 1
             else:

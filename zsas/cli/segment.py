@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, redirect_stdout
 from enum import StrEnum
 from json import loads
@@ -91,6 +91,13 @@ def segment(
             dir_okay=False,
         ),
     ] = None,
+    references: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Images of good parts of the same kind, or a folder of them; may be given several times.",
+            metavar="IMAGE_OR_FOLDER",
+        ),
+    ] = None,
     fail_on: Annotated[
         Finding | None,
         typer.Option(
@@ -113,6 +120,8 @@ def segment(
         raise typer.BadParameter("--stages writes pictures: say where with --out DIR")
     if out is None and cluster is not None:
         raise typer.BadParameter("--engine ray writes files: say where with --out DIR")
+    if references and cluster is not None:
+        raise typer.BadParameter("--references works in one process: leave --engine ray out")
     if out is None and format is FormatName.table:
         raise typer.BadParameter("--format table writes files: say where with --out DIR")
     if not all(images):
@@ -123,8 +132,8 @@ def segment(
 
     output = Output(out.absolute() if out and cluster else out, format.value, stages)
     reading = Reading("all" if page == "all" else int(page), bits)
-    work = prepare(images, output, settings, choice, reading)
-    rows = _rows(work, settings, choice, output, batch, cluster)
+    work = prepare(images, output, settings, choice, reading, references or ())
+    rows = _rows(work, settings, choice, output, batch, cluster, references or ())
     stdout = sys.stdout
     entries: list[Entry] = []
     # Ray tells of a worker's death on stdout, which belongs to the results.
@@ -156,6 +165,7 @@ def _rows(
     output: Output,
     batch: int | None,
     cluster: Cluster | None,
+    references: Sequence[str],
 ) -> Iterator[Row]:
     """The rows that are there, then the new ones."""
     from zsas.bulk import examine, load
@@ -174,7 +184,14 @@ def _rows(
 
     keep_freed_memory()
     batch = batch or default_batch(choice.device)
-    yield from work.keep(examine(segmenter, work.left, settings, output, batch))
+    memory = None
+    if references:
+        from zsas.memory import remember_files
+
+        memory, left_out = remember_files(segmenter, references, settings)
+        for sentence in left_out:
+            print(f"Left out of the good images: {sentence}", file=sys.stderr)
+    yield from work.keep(examine(segmenter, work.left, settings, output, batch, memory))
 
 
 def _kept(rows: Iterator[Row], work: Work, entries: list[Entry], out: Path | None) -> Iterator[Row]:

@@ -223,8 +223,8 @@ class Localizer(ABC):
 
         Args:
             evidence: From `score`: `map`, the mean of the highest `TOP_FRACTION` of Map_a, and `clip`, CLIP's
-                zero-shot answer for the whole image, both in [0, 1]; with good images `reference`, their calibrated score,
-                and `reference_weight`.
+                zero-shot answer for the whole image, both in [0, 1]; with good images `reference`, their calibrated
+                score, and `reference_weight`.
             values: `image_weight`, the weight of the latter.
         """
         weight = values.of(VerdictSettings).image_weight if "clip" in evidence else 0.0

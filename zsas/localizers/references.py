@@ -94,8 +94,10 @@ class References:
 
     @property
     def trust(self) -> float:
-        """How much the references deserve to be believed, in [0, 1]: 1 where their own scores against each other vary by
-        less than a quarter of their mean, 0 where they vary by half of it."""
+        """How much the references deserve to be believed, in [0, 1].
+
+        1 where their own scores against each other vary by less than a quarter of their mean, 0 where by half of it.
+        """
         mean, spread = self.usual
         return min(max(2.0 - 4.0 * spread / max(abs(mean), 1e-6), 0.0), 1.0)
 

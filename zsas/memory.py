@@ -1,0 +1,110 @@
+"""Images of good parts from files and folders, and their memory in a file of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zsas.errors import ZsasError, reason
+from zsas.files import whole
+from zsas.images import find_images, read_image
+from zsas.localizers.references import References
+
+if TYPE_CHECKING:
+    from zsas.segmenter import Segmenter
+    from zsas.settings import Settings
+
+MOST = 100
+"""Images that a memory is made of at most."""
+
+
+def remember_files(
+    segmenter: Segmenter, sources: Sequence[str | Path], settings: Settings
+) -> tuple[References, list[str]]:
+    """A memory of the images in some files and folders, or the one that a file of `save` holds.
+
+    Args:
+        segmenter: The models.
+        sources: Images, folders of images, or one `.safetensors` file.
+        settings: Those that encode are read.
+
+    Returns:
+        The memory, and a sentence for each image that was left out.
+
+    Raises:
+        ZsasError: If no image can be read, there are more than `MOST`, or the file is no memory.
+    """
+    if len(sources) == 1 and str(sources[0]).endswith(".safetensors"):
+        return load(Path(sources[0])), []
+    paths, complaints, images = find_images(sources), [], []
+    if len(paths) > MOST:
+        raise ZsasError(f"There are {len(paths)} good images; name at most {MOST}.")
+    for path in paths:
+        try:
+            read_image(path)
+            images.append(path)
+        except ZsasError as error:
+            complaints.append(str(error))
+    if not images:
+        why = f" ({complaints[0]})" if complaints else ""
+        raise ZsasError(f"None of the good images can be read{why}.")
+    return segmenter.remember(images, settings), complaints
+
+
+def save(references: References, path: Path) -> None:
+    """Write a memory: the cells of its bank as safetensors, all else as its metadata.
+
+    Raises:
+        ZsasError: If the system compares good images in a way of its own, whose features are not kept in a file.
+        OSError: If the file cannot be written.
+    """
+    if not references.bank:
+        raise ZsasError("This system's memory of good images cannot be kept in a file.")
+    from safetensors.torch import save_file
+
+    facts = {
+        "format": 1,
+        "keys": references.keys,
+        "made_by": references.made_by,
+        "level": references.level,
+        "scores": references.scores,
+        "ignored": references.ignored,
+        "names": references.names,
+    }
+    tensors = {f"bank.{i}": layer.contiguous() for i, layer in enumerate(references.bank)}
+    with whole(path) as temporary:
+        save_file(tensors, temporary, metadata={"zsas.references": json.dumps(facts)})
+
+
+def load(path: Path) -> References:
+    """Read what `save` wrote; nothing but numbers and text is read.
+
+    Raises:
+        ZsasError: If it is missing, damaged, something else, or of a newer version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["zsas.references"])
+            bank = tuple(file.get_tensor(f"bank.{i}") for i in range(len(facts["level"])))
+    except FileNotFoundError:
+        raise ZsasError(f"There is no file {path}.") from None
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise ZsasError(
+            f"{path.name} holds no memory of good images ({reason(error)}); make one from images."
+        ) from None
+    if facts.get("format") != 1:
+        raise ZsasError(f"{path.name} was written by a newer version of zsas; update this one.")
+    return References(
+        tuple(facts["keys"]),
+        tuple(facts["made_by"]),
+        (),
+        bank,
+        tuple((float(mean), float(deviation)) for mean, deviation in facts["level"]),
+        tuple(float(score) for score in facts["scores"]),
+        tuple(int(i) for i in facts["ignored"]),
+        tuple(facts["names"]),
+    )

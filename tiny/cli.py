@@ -263,7 +263,9 @@ def report(
     ),
     per_category: Annotated[int, typer.Option(help="Synthetic images a family.", min=2)] = 10,
     targets: Annotated[int, typer.Option(help="Synthetic images for SAM alone.", min=1)] = 150,
-    words: Annotated[int, typer.Option(help="Synthetic images for the words.", min=1)] = 120,
+    words: Annotated[
+        int, typer.Option(help="Synthetic images for the effect of text.", min=1)
+    ] = 120,
     root: Annotated[
         list[Path] | None,
         typer.Option(help="Folder of photographs in MVTec-AD's layout; several if repeated."),

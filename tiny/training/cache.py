@@ -34,7 +34,7 @@ _FILES = {"image": (np.uint8, (3,)), "defect_map": (np.uint8, ()), "parts": (np.
 
 @dataclass(frozen=True)
 class Record:
-    """What is known about one image in words.
+    """What is known about one image beside its arrays.
 
     Attributes:
         name: Noun of the object.

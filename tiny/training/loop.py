@@ -121,7 +121,7 @@ class DistributedGroup:
             parameter.grad = part.view_as(parameter)
 
     def leave(self) -> None:
-        """The end of a training: whoever left before the others have heard all would tear them down."""
+        """Wait for all processes and end the group: one that left early would break the others' last exchange."""
         if self.size > 1:
             dist.barrier()
             dist.destroy_process_group()

@@ -201,7 +201,7 @@ def write_report(
         per_category: Synthetic images a family of the seen ones, four times as many of the held-out ones and twice as
             many a kind of proxies.
         targets_count: Synthetic images for SAM alone.
-        words_count: Synthetic images for what words do.
+        words_count: Synthetic images for the effect of text.
         roots: Folders of photographs.
         model: Arguments of `Segmenter.from_preset`.
 

@@ -20,7 +20,7 @@ class Recipe:
         samples: Sentences drawn a state and noun at each step.
         text_steps: Steps of :func:`pretrain_text`.
         text_lr: Learning rate of the text tower as a part of ``lr``.
-        text_from: Part of the training until which the text tower stays as its words left it.
+        text_from: Part of the training until which the text tower stays as `pretrain_text` left it.
         own_from: Part of the training after which CLIP's own projection of patches learns, too.
         easy_until: Part of the training in which plainly visible defects are drawn more often, from all of the
             time at first to never at its end: a tower that starts among faint ones learns nothing for long.

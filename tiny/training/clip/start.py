@@ -1,4 +1,4 @@
-"""What a training of the small CLIP begins with: initial values, words, or earlier weights."""
+"""What a training of the small CLIP begins with: initial values, pretrained text, or earlier weights."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def build(
     centre(model, cache, draw)
     missed = pretrain_text(model, sorted({*names, *NOUNS}), draw, recipe.text_steps)
     init_normal_bias(model, draw)
-    print(f"words before images: loss {missed:.3f}", flush=True)
+    print(f"text before images: loss {missed:.3f}", flush=True)
     return model
 
 

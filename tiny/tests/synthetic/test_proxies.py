@@ -43,6 +43,7 @@ def test_hairlines_are_thin():
     assert cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5).max() < 8
 
 
+@pytest.mark.slow
 def test_proxies_are_written_in_a_layout_that_is_read(tmp_path):
     root = write_proxies_once(tmp_path / "set", seed=1, per_category=2)
     data = load_dataset("folder", root)

@@ -95,6 +95,7 @@ def test_held_out_names_are_never_trained_on() -> None:
     assert len(HELD_OUT_DEFECT_TYPES) >= 3
 
 
+@pytest.mark.slow
 def test_data_set_has_the_mvtec_layout_and_does_not_depend_on_the_workers(tmp_path: Path) -> None:
     wanted = {"seed": 5, "per_category": 8, "size": 64, "families": ["wood", "granite"]}
     one = write_dataset(tmp_path / "one", defect_types=["hole", "stain"], **wanted)  # type: ignore[arg-type]

@@ -12,9 +12,9 @@ import pytest
 
 from tests.helpers.results import make_result
 from zsas.bulk import Job, Output, Row, plan, unique_names, walk
+from zsas.bulk.store import open_rows
 from zsas.cancellation import Cancelled
 from zsas.errors import ZsasError
-from zsas.rows import open_rows
 
 
 def grey(path: Path) -> Path:

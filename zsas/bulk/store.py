@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from zsas.bulk import Job, Output, Row
+from zsas.bulk.jobs import Job, Output
+from zsas.bulk.rows import Row
 from zsas.errors import ZsasError
 from zsas.extras import require
 from zsas.files import write_whole

@@ -1,0 +1,259 @@
+"""Which images there are, and what their files are called."""
+
+from __future__ import annotations
+
+import collections
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from zsas.errors import ZsasError, reason
+from zsas.extras import require
+from zsas.images import SUFFIXES, LeftOut, Scan, is_result, scan_images
+
+Format = Literal["folders", "table"]
+
+_OWN_FILES = ("result.json", "results.jsonl", "run.json")
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where results go.
+
+    Attributes:
+        folder: None where only rows are wanted.
+        format: "folders" writes a folder for each image and `results.jsonl`, "table" writes `masks/` and
+            `results/*.parquet`.
+        stages: Write a picture of every stage as well.
+    """
+
+    folder: Path | None = None
+    format: Format = "folders"
+    stages: bool = False
+
+    def mask_of(self, name: str) -> str:
+        """The file of a mask, relative to `folder`."""
+        return f"masks/{name}.png" if self.format == "table" else f"{name}/mask.png"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to be examined.
+
+    Attributes:
+        image: Path or address; with `#page=3` behind it where pages are images of their own.
+        name: What its files are called below the output folder; no other image has it, whatever the case of letters.
+        stamp: Size and time of the file, so that another image under the same path is noticed; "" where unknown.
+        page: See `Reading`.
+        bits: See `Reading`.
+    """
+
+    image: str
+    name: str
+    stamp: str = ""
+    page: int = 0
+    bits: int = 0
+
+    @property
+    def file(self) -> str:
+        """The path or address without the page."""
+        return self.image.removesuffix(_page_mark(self.page)) if self.page else self.image
+
+
+def _page_mark(page: int) -> str:
+    return f"#page={page}"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What files are read how; see `zsas.images.ReadOptions`.
+
+    Attributes:
+        page: The page or frame, from 1; 0 for the first; "all" for each, as an image of its own.
+        bits: Bits that are used of values of more than 8; 0 for what the file says.
+    """
+
+    page: int | Literal["all"] = 0
+    bits: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """What stands in a run's identity; nothing where files are read as usual."""
+        return {} if self == Reading() else {"reading": asdict(self)}
+
+
+def unique_names(wanted: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
+    """A name for each file, without its suffix, none like another one's whatever the case of letters.
+
+    Names that differ only by their suffix get it in the name ("gear_png", "gear_jpg"); a number follows where names are
+    equal even so. Case is ignored because some file systems do not tell Gear from gear.
+
+    Args:
+        wanted: Relative paths with suffixes, folders separated by "/".
+        taken: Names that others have already.
+
+    >>> unique_names(["a/gear.png", "gear.png", "gear.jpg", "gear.jpg"])
+    ['a/gear', 'gear_png', 'gear_jpg', 'gear_jpg_2']
+    """
+    paths = [PurePosixPath(name) for name in wanted]
+    suffixes: dict[str, set[str]] = collections.defaultdict(set)
+    for path in paths:
+        suffixes[str(path.with_suffix("")).casefold()].add(path.suffix.casefold())
+    used = {name.casefold() for name in taken}
+    names = []
+    for path in paths:
+        stem = path.with_suffix("")
+        if len(suffixes[str(stem).casefold()]) > 1:
+            stem = path.with_name(path.name.replace(".", "_"))
+        name, number = stem, 2
+        while str(name).casefold() in used:
+            name, number = stem.with_name(f"{stem.name}_{number}"), number + 1
+        used.add(str(name).casefold())
+        names.append(str(name))
+    return names
+
+
+def plan(
+    sources: Sequence[str], output: Output, known: Mapping[str, str] | None = None
+) -> list[Job]:
+    """All images that files, folders and addresses name.
+
+    The folders below a named folder are kept in the names; with several named folders each adds its own. Results are
+    left out of a named folder: pictures beside a `result.json`, and what lies in the output's own folder or subfolders.
+
+    Args:
+        sources: Files and folders, local or at addresses that fsspec knows (s3://, gs://, hf://).
+        output: Where results go; its folder is not read.
+        known: Image to name of earlier calls for the same folder; they keep their names.
+
+    Raises:
+        ZsasError: If there is no image at all, or a folder or address cannot be listed.
+    """
+    return name_jobs(list_images(sources, output, Scan()), known or {}, Reading())
+
+
+def list_images(sources: Sequence[str], output: Output, scan: Scan) -> dict[str, tuple[str, str]]:
+    """Image to relative name and stamp; what is left out goes to `scan`."""
+    several = sum("://" in source or os.path.isdir(source) for source in sources) > 1
+    found: dict[str, tuple[str, str]] = {}
+    for source in sources:
+        listed = _far(source, scan) if "://" in source else _near(source, output, scan)
+        for image, name, stamp, is_folder in listed:
+            if is_folder and several:
+                name = f"{_last_part(source)}/{name}"
+            found.setdefault(image, (name, stamp))
+    if not found:
+        raise ZsasError(
+            f"There is no image in {', '.join(sources)}; name an image, or a folder with images."
+        )
+    return found
+
+
+def name_jobs(
+    found: Mapping[str, tuple[str, str]], known: Mapping[str, str], reading: Reading
+) -> list[Job]:
+    """Images with their names; those that are known keep theirs."""
+    if reading.page == "all":
+        return _all_pages(found, known, reading)
+    new = [image for image in found if image not in known]
+    fresh = unique_names([found[image][0] for image in new], known.values())
+    names = {**known, **dict(zip(new, fresh, strict=True))}
+    return [
+        Job(image, names[image], stamp, reading.page, reading.bits)
+        for image, (_, stamp) in found.items()
+    ]
+
+
+def _all_pages(
+    found: Mapping[str, tuple[str, str]], known: Mapping[str, str], reading: Reading
+) -> list[Job]:
+    """A job for each page of each file that has several."""
+    pages: dict[str, int] = {}
+    parts: dict[str, tuple[str, str]] = {}
+    for image, (name, stamp) in found.items():
+        number = _pages_of(image)
+        for page in range(1, number + 1) if number > 1 else (0,):
+            key = image + _page_mark(page) if page else image
+            path = PurePosixPath(name)
+            named = str(path.with_name(f"{path.stem}_p{page}{path.suffix}")) if page else name
+            parts[key], pages[key] = (named, stamp), page
+    jobs = name_jobs(parts, known, Reading())
+    return [replace(job, page=pages[job.image], bits=reading.bits) for job in jobs]
+
+
+def _pages_of(image: str) -> int:
+    """Pages of a file; 1 of what cannot be read, which is said when it is examined."""
+    from zsas.datasets.folders import place
+    from zsas.images import count_pages
+
+    try:
+        return count_pages(place(image))
+    except ZsasError:
+        return 1
+
+
+def _near(source: str, output: Output, scan: Scan) -> Iterator[tuple[str, str, str, bool]]:
+    """(path, relative name, stamp, whether the source is a folder) of files and folders on disk."""
+    root = Path(os.path.expanduser(source))
+    is_folder = os.path.isdir(root)
+    ours = _own_folders(root, output) if is_folder else []
+    below = scan_images([root])
+
+    def is_ours(path: Path) -> bool:
+        written = path.name in _OWN_FILES or is_result(path)
+        return is_folder and (written or any(path.resolve().is_relative_to(o) for o in ours))
+
+    scan.left_out += [each for each in below.left_out if not is_ours(each.path)]
+    for path in below.images:
+        if is_ours(path):
+            continue
+        name = path.relative_to(root).as_posix() if is_folder else path.name
+        yield str(path), name, stamp_of(path), is_folder
+
+
+def _own_folders(root: Path, output: Output) -> list[Path]:
+    """Folders below a named one that hold nothing but our own pictures."""
+    if output.folder is None:
+        return []
+    out = output.folder.resolve()
+    if root.resolve() in out.parents:
+        return [out]
+    return (
+        [out / name for name in ("masks", "stages", "results")] if output.format == "table" else []
+    )
+
+
+def _far(source: str, scan: Scan) -> Iterator[tuple[str, str, str, bool]]:
+    require("tables")
+    import fsspec
+
+    try:
+        system, root = fsspec.core.url_to_fs(source)
+        is_file = system.isfile(root)
+        entries = {root: system.info(root)} if is_file else system.find(root, detail=True)
+    except (OSError, ImportError, ValueError) as error:
+        raise ZsasError(f"{source} cannot be listed ({reason(error)}).") from None
+    for path, facts in sorted(entries.items()):
+        if not path.lower().endswith(SUFFIXES):
+            scan.left_out.append(LeftOut(Path(path), "no images"))
+        else:
+            name = path.removeprefix(root).strip("/") or PurePosixPath(path).name
+            marks = (facts.get(key) for key in ("size", "ETag", "mtime", "LastModified"))
+            stamp = "-".join(str(mark) for mark in marks if mark is not None)
+            yield system.unstrip_protocol(path), name, stamp, not is_file
+
+
+def _last_part(source: str) -> str:
+    if "://" in source:
+        return source.rstrip("/").rsplit("/", 1)[-1]
+    return Path(os.path.expanduser(source)).resolve().name
+
+
+def stamp_of(path: Path) -> str:
+    """Size and time of a file, by which a change is noticed."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return ""
+    return f"{facts.st_size}-{facts.st_mtime_ns}"

@@ -1,0 +1,279 @@
+"""One walk over many images, and one row for each."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from zsas.bulk.jobs import Job, Output, Reading, list_images, name_jobs, stamp_of
+from zsas.bulk.rows import Row
+from zsas.bulk.store import Rows, open_rows
+from zsas.cancellation import Cancelled
+from zsas.errors import ZsasError, reason
+from zsas.extras import require
+from zsas.images import (
+    ReadImage,
+    ReadOptions,
+    Scan,
+    find_images,
+    read_image,
+)
+from zsas.models import ModelChoice, Models
+from zsas.settings import Settings
+from zsas.systems import system_named
+
+if TYPE_CHECKING:
+    from zsas.localizers.references import References
+    from zsas.result import Result
+    from zsas.segmenter import Segmenter
+
+
+Item = TypeVar("Item")
+Photo = TypeVar("Photo")
+"""An image as it was read: pixels, or a `ReadImage`."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a command has to do.
+
+    Attributes:
+        jobs: All images, in order.
+        left: Those without a row of this run.
+        rows: Where rows are kept; None where nothing is written.
+        run: Digest of settings and models.
+        scan: What the named folders hold beside.
+    """
+
+    jobs: list[Job]
+    left: list[Job]
+    rows: Rows | None
+    run: str
+    scan: Scan
+
+    def __iter__(self) -> Iterator[Row]:
+        """The rows that earlier calls with the same settings and models have left."""
+        if self.rows is not None and len(self.left) < len(self.jobs):
+            left = {job.image for job in self.left}
+            yield from self.rows.stored([job for job in self.jobs if job.image not in left])
+
+    def keep(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Store each new row, and pass it on."""
+        if self.rows is None:
+            yield from rows
+            return
+        with self.rows:
+            for row in rows:
+                row = replace(row, run=self.run)
+                self.rows.put(row)
+                yield row
+
+
+def load(choice: ModelChoice, settings: Settings, cache_bytes: int) -> Segmenter:
+    """The segmenter of a choice, with the models that the system of some settings needs.
+
+    Raises:
+        ZsasError: If a model cannot be had or weights do not fit.
+    """
+    # A missing model is said at once, without torch; weights and a device are looked at first, with it.
+    if not (choice.weights or choice.device):
+        system = system_named(settings.system, refiner=settings.refiner)
+        Models(choice).fetch_for(system.roles, system.localizers)
+    from zsas.segmenter import Segmenter
+
+    return Segmenter.from_choice(choice, settings=settings, cache_bytes=cache_bytes)
+
+
+def prepare(
+    sources: Sequence[str],
+    output: Output,
+    settings: Settings,
+    choice: ModelChoice,
+    reading: Reading | None = None,
+    references: Sequence[str] = (),
+) -> Work:
+    """List the images and find what an earlier call has done; no model is loaded.
+
+    Args:
+        sources: As for `plan`.
+        output: Where results go.
+        settings: Of the whole run.
+        choice: The models; on which device they run may change between calls.
+        reading: Pages and bits.
+        references: Files and folders of good images.
+
+    Raises:
+        ZsasError: If there is no image, or the folder cannot be written to or holds a table of another run.
+    """
+    reading = reading or Reading()
+    model = replace(choice.named(), device=None).to_dict()
+    identity = {"settings": settings.to_dict(), "model": model, **reading.to_dict()}
+    if references:
+        identity["references"] = [f"{path} {stamp_of(path)}" for path in find_images(references)]
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    # Listed before the folder is touched: a mistyped source leaves nothing behind.
+    scan = Scan()
+    found = list_images(sources, output, scan)
+    if output.folder is None:
+        jobs = name_jobs(found, {}, reading)
+        return Work(jobs, jobs, None, digest, scan)
+    if output.format == "table":
+        require("tables")
+    rows = open_rows(output, identity, digest)
+    jobs = name_jobs(found, rows.names, reading)
+    return Work(jobs, [job for job in jobs if not rows.has(job)], rows, digest, scan)
+
+
+def walk(
+    items: Iterable[Item],
+    read: Callable[[Item], Photo],
+    decide: Callable[[list[Photo]], list[Result]],
+    batch: int = 1,
+) -> Iterator[tuple[Item, Result | str]]:
+    """Each item with its result, or with the sentence that says why there is none.
+
+    The next batch is read while the present one is decided. A batch that fails is taken image by image, so that one
+    image's fault takes no other along.
+
+    Args:
+        items: Anything that `read` understands, in order.
+        read: Gives the image; a `ZsasError` becomes the item's sentence.
+        decide: Results of some images, in their order.
+        batch: Images decided together.
+
+    Raises:
+        Cancelled: If a step is cancelled; see `zsas.cancellation`.
+    """
+    for group in _read_ahead(items, read, batch):
+        good = [image for _, image in group if not isinstance(image, str)]
+        answers = iter(_decide(good, decide) if good else ())
+        for item, image in group:
+            yield item, image if isinstance(image, str) else next(answers)
+
+
+def _read_ahead(
+    items: Iterable[Item], read: Callable[[Item], Photo], batch: int
+) -> Iterator[list[tuple[Item, Photo | str]]]:
+    def one(item: Item) -> Photo | str:
+        try:
+            return read(item)
+        except Cancelled:
+            raise
+        except ZsasError as error:
+            return str(error)
+        except Exception as error:  # one image must not stop the rest
+            return f"The image could not be read ({type(error).__name__}: {reason(error)})."
+
+    waiting = iter(items)
+    if batch == 1:
+        for item in waiting:
+            yield [(item, one(item))]
+        return
+    with ThreadPoolExecutor(min(8, batch)) as readers:
+        ahead = [(item, readers.submit(one, item)) for item in itertools.islice(waiting, batch)]
+        while ahead:
+            present = [(item, image.result()) for item, image in ahead]
+            ahead = [(item, readers.submit(one, item)) for item in itertools.islice(waiting, batch)]
+            yield present
+
+
+def _decide(
+    images: list[Photo], decide: Callable[[list[Photo]], list[Result]]
+) -> list[Result | str]:
+    try:
+        return list(decide(images))
+    except Cancelled:
+        raise
+    except Exception as error:  # too much for one batch, or one image's fault
+        if len(images) > 1:
+            return [answer for image in images for answer in _decide([image], decide)]
+        if isinstance(error, ZsasError):
+            return [str(error)]
+        return [f"The image could not be segmented ({type(error).__name__}: {reason(error)})."]
+
+
+def examine(
+    segmenter: Segmenter,
+    jobs: Iterable[Job],
+    settings: Settings,
+    output: Output,
+    batch: int = 1,
+    references: References | None = None,
+) -> Iterator[Row]:
+    """A row for each job, its files written first.
+
+    Args:
+        segmenter: The models.
+        jobs: From `plan`.
+        settings: Of all images.
+        output: Where files go.
+        batch: Images encoded together.
+        references: Images of good parts, remembered.
+    """
+
+    def decide(images: list[ReadImage]) -> list[Result]:
+        encodings = segmenter.encode_batch(images, settings)
+        return [segmenter.segment(one, settings, references=references) for one in encodings]
+
+    for job, answer in walk(jobs, read_job, decide, batch):
+        yield (
+            Row.failed(job, _named(answer, job))
+            if isinstance(answer, str)
+            else _saved(job, answer, output)
+        )
+
+
+def read_job(job: Job) -> ReadImage:
+    """The image of a job, on disk or at an address.
+
+    Raises:
+        ZsasError: If it cannot be had.
+    """
+    from zsas.datasets.folders import place
+
+    return read_image(place(job.file), ReadOptions(page=job.page, bits=job.bits))
+
+
+def _named(sentence: str, job: Job) -> str:
+    """Sentences about an image without a name get the job's."""
+    return sentence.replace("The image could", f"{job.image} could", 1)
+
+
+def _saved(job: Job, result: Result, output: Output) -> Row:
+    try:
+        save(result, job.name, output)
+    except ZsasError as error:
+        return Row.failed(job, str(error))
+    mask = output.mask_of(job.name) if output.folder is not None else ""
+    return Row.of(job, result, mask)
+
+
+def save(result: Result, name: str, output: Output) -> None:
+    """Write the files of one result, whole or not at all.
+
+    Raises:
+        ZsasError: If they cannot be written.
+    """
+    if output.folder is None:
+        return
+    from zsas import export
+
+    if output.format == "folders":
+        export.save(result, output.folder / name, stages=output.stages)
+        return
+    from zsas.files import write_whole
+
+    path = output.folder / output.mask_of(name)
+    try:
+        write_whole(path, export.png(result.mask.astype("uint8") * 255))
+    except OSError as error:
+        raise ZsasError(
+            f"{path} cannot be written ({error.strerror}); choose another --out, or make room there."
+        ) from None
+    if output.stages:
+        export.save(result, output.folder / "stages" / name, stages=True)

@@ -71,14 +71,15 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt
 	$(BIN)/python $(INSTALL) -r requirements-dev.txt
 	touch $@ $(VENV)/.demo
 
-# The browser tests drive Chromium, and axe-core checks the page for accessibility.
+# The browser tests drive Chromium and Firefox, and axe-core checks the page for accessibility.
 .PHONY: browser
-browser: node_modules/axe-core/axe.min.js
+browser: node_modules/puppeteer-core/package.json
 	@command -v chromium >/dev/null || { $(APT) chromium fonts-dejavu-core; }
+	@command -v firefox-esr >/dev/null || command -v firefox >/dev/null || { $(APT) firefox-esr; }
 
-node_modules/axe-core/axe.min.js:
+node_modules/puppeteer-core/package.json:
 	@command -v npm >/dev/null || { $(APT) npm; }
-	npm install --no-save --no-audit --no-fund --silent axe-core@4
+	npm install --no-save --no-audit --no-fund --silent axe-core@4 puppeteer-core@25
 
 clean:
 	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest node_modules site

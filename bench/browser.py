@@ -1,8 +1,8 @@
 """The page as a person meets it, in a real browser: `python -m bench.browser` prints a line of JSON.
 
 Measured on `python app.py` in a process of its own: seconds from its start to a page that can be used; from the click
-on an example to the whole result; median and worst milliseconds from letting a slider go to the new drawing; and how
-many MB a hundred visits, one after the other, leave behind.
+on an example to the whole result; median and worst milliseconds from letting the marking level go to the new drawing;
+how often a second it is drawn while it is dragged; and how many MB a hundred visits, one after the other, leave behind.
 """
 
 from __future__ import annotations
@@ -27,18 +27,33 @@ VISITS = 100
 WARM = 20
 # Move the thumb, let it go, and resolve when the drawing has changed.
 MOVE = """([name, value]) => new Promise((done) => {
-  const slider = document.querySelector(`#knob-${name} input[type=range]`);
+  const slider = document.querySelector(`#zs-scale .zs-tick[name=${name}]`);
   const viewer = document.querySelector("#zs-viewer");
   const started = performance.now();
   const watcher = new MutationObserver(() => requestAnimationFrame(() => {
     watcher.disconnect();
     done(performance.now() - started);
   }));
-  watcher.observe(viewer, { childList: true, subtree: true, characterData: true });
-  Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(slider, value);
+  watcher.observe(viewer, { childList: true });
+  slider.value = value;
   slider.dispatchEvent(new Event("input", { bubbles: true }));
-  slider.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
+  slider.dispatchEvent(new Event("change", { bubbles: true }));
 })"""
+# Drag the marking level for a while; how often a second the browser draws from the map that it holds.
+DRAG = """() => new Promise((done) => {
+  const slider = document.querySelector("#zs-scale .zs-tick");
+  const started = performance.now();
+  let drawn = 0;
+  const step = () => {
+    slider.value = 0.3 + 0.4 * (drawn % 40) / 40;
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    drawn += 1;
+    const spent = performance.now() - started;
+    if (spent > 1500) done(1000 * drawn / spent); else requestAnimationFrame(step);
+  };
+  step();
+})"""
+READY = ".zs-app:not(.zs-running)[data-state=result] #zs-verdict .zs-meter"
 
 
 def main() -> None:
@@ -66,10 +81,10 @@ def main() -> None:
             wait_for(url)
             answers = time.perf_counter() - started
             page.goto(url)
-            page.wait_for_selector("#zs-gallery figure")
+            page.wait_for_selector("body[data-arrived]")
             usable = time.perf_counter() - started
             page.wait_for_function(
-                "() => /ready/.test(document.querySelector('#zs-head').innerText)"
+                "() => !document.querySelector('#zs-status').innerText.includes('Loading')"
             )
             loaded = time.perf_counter() - started
             found = {
@@ -104,7 +119,7 @@ def first_result(page: Page) -> float:
         page.locator("#zs-examples button").nth(number).click()
         started = time.perf_counter()
         page.wait_for_selector("#zs-verdict .zs-busy")
-        page.wait_for_selector("#zs-verdict .zs-meter")
+        page.wait_for_selector(READY)
         taken = time.perf_counter() - started
     return taken
 
@@ -116,52 +131,40 @@ def moves(page: Page) -> dict[str, float]:
     for number in range(MOVES):
         taken.append(page.evaluate(MOVE, ["threshold", f"{0.3 + 0.02 * number:.2f}"]))
         page.wait_for_timeout(400)
-    return {"redecide_median_ms": statistics.median(taken), "redecide_worst_ms": max(taken)}
+    return {
+        "redecide_median_ms": statistics.median(taken),
+        "redecide_worst_ms": max(taken),
+        "dragged_a_second": page.evaluate(DRAG),
+    }
 
 
 def visits(url: str, pid: int) -> float:
     """MB that the server grows by in `VISITS` visits, after `WARM` that fill the caches."""
     config = httpx.get(f"{url}/config", timeout=60).json()
-    # The event by which the page asks for the view that its address describes.
-    (arrive,) = (
-        d for d in config["dependencies"] if [event for _, event in d["targets"]] == ["submit"]
-    )
-    run = next(d for d in config["dependencies"] if d.get("trigger_after") == arrive["id"])
+    page = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "zs-app")
     index = Path("examples/index.toml").read_text().splitlines()
     names = [line.split('"')[1] for line in index if line.startswith("id")]
     before = 0.0
     for number in range(WARM + VISITS):
         if number == WARM:
             before = resident_mb(pid)
-        visit(url, arrive, run, names[number % len(names)])
+        visit(url, page, names[number % len(names)])
     return resident_mb(pid) - before
 
 
-def visit(url: str, arrive: dict[str, Any], run: dict[str, Any], example: str) -> None:
+def visit(url: str, page: int, example: str) -> None:
     """What a browser does on opening a link to an example."""
-    session = secrets.token_hex(6)
-    with (
-        httpx.Client(base_url=url, timeout=300) as client,
-        client.stream("GET", f"/gradio_api/heartbeat/{session}"),
-    ):
-        body = {
-            "data": [None for _ in arrive["inputs"]],
-            "fn_index": arrive["id"],
-            "session_hash": session,
-        }
-        answer = client.post(
-            "/gradio_api/run/predict", json=body, params={"example": example}
-        ).json()["data"]
-        by_id = dict(zip(arrive["outputs"], answer, strict=True))
-        data = [by_id.get(component, False) for component in run["inputs"]]
-        body = {"data": data, "fn_index": run["id"], "session_hash": session}
-        client.post("/gradio_api/queue/join", json=body).raise_for_status()
-        with client.stream(
-            "GET", "/gradio_api/queue/data", params={"session_hash": session}
-        ) as stream:
-            for line in stream.iter_lines():
-                if "process_completed" in line:
-                    return
+    body = {"component_id": page, "session_hash": secrets.token_hex(6)}
+    with httpx.Client(base_url=url, timeout=300) as client:
+
+        def call(name: str, data: dict[str, Any]) -> dict[str, Any]:
+            asked = {**body, "fn_name": name, "data": data}
+            return client.post("/gradio_api/component_server", json=asked).json()
+
+        answer = call("page_hello", {"query": f"?example={example}"})
+        token = answer["token"]
+        while answer["busy"]:
+            answer = call("page_updates", {"token": token, "seen": answer["news"]})
 
 
 def resident_mb(pid: int) -> float:

@@ -117,6 +117,11 @@ def test_why_begins_on_the_first_screen(tab: Tab) -> None:
     top = page.locator("#zs-strip").bounding_box()
     assert top is not None
     assert top["y"] < 880
+    # The photo stays in sight beside the settings.
+    drawer(page)
+    photo_box = page.locator("#zs-viewer").bounding_box()
+    assert photo_box is not None
+    assert 0 <= photo_box["y"] < 300
 
 
 def test_an_upload_runs_at_once_and_can_be_put_away_and_come_back(tab: Tab) -> None:
@@ -549,6 +554,40 @@ def test_many_photos_are_sorted_decided_by_one_limit_opened_corrected_and_taken_
     assert "limit 0.30" in report
 
 
+def test_three_hundred_photos_do_not_keep_another_visitor_waiting(
+    tab: Tab, browser: Browser, served: Served
+) -> None:
+    slow = served.segmenters["tiny"]
+    page = tab.open()
+    rng = np.random.default_rng(7)
+    files = [
+        (f"s{i}.png", png(rng.integers(60, 200, (48, 64, 3), dtype=np.uint8))) for i in range(300)
+    ]
+    slow.seconds = 0.2
+    try:
+        choose(page, *files)
+        expect(page.locator("#zs-progress")).to_contain_text(re.compile(r"^[1-9]\d* of 300"))
+        with new_tab(browser, served.url) as other:
+            single = other.open()
+            choose(single, ("single.png", png(photo(777))))
+            single.wait_for_selector(RESULT, timeout=15_000)  # 3 s on a quiet machine
+            assert int(page.inner_text("#zs-progress").split()[0]) < 300
+        page.click("#zs-many [data-do=stop_batch]")
+        expect(page.locator("#zs-progress")).to_contain_text("Stopped")
+    finally:
+        slow.seconds = 0.0
+
+
+def test_systems_are_compared_in_the_place_of_the_photo(tab: Tab) -> None:
+    page = tab.result()
+    page.locator('input[name="zs-view"][value="systems"]').check(force=True)
+    expect(page.locator(".zs-card .zs-meter")).to_have_count(1)
+    expect(page.locator("#zs-viewer")).to_be_hidden()
+    expect(page.locator('#zs-system option[value="sdp+"]')).to_be_disabled()
+    page.locator('input[name="zs-view"][value="heat"]').check(force=True)
+    expect(page.locator("#zs-main > .zs-heat")).to_be_visible()
+
+
 def test_thousands_of_rows_make_only_the_cells_in_sight(tab: Tab) -> None:
     page = tab.open()
     choose(page, *((f"p{i}.png", png(faint(i))) for i in range(2)))
@@ -585,7 +624,7 @@ def test_stop_ends_a_lot_and_another_photo_can_be_opened_meanwhile(
     try:
         page = tab.open()
         choose(page, *((f"slow{i}.png", png(photo(60 + i))) for i in range(20)))
-        expect(page.locator("#zs-progress")).to_contain_text(re.compile("[1-9] of 20"))
+        expect(page.locator("#zs-progress")).to_contain_text(re.compile(r"^[1-9]\d* of 20"))
         page.click('[data-example="one-spot"]')
         page.wait_for_selector("#zs-verdict .zs-meter")
         page.click(".zs-switch [data-mode=many]")

@@ -220,6 +220,31 @@ def test_a_tab_is_told_only_what_changed(site: Site) -> None:
     assert "by a person" in answer["parts"]["zs-verdict"]
 
 
+def test_a_click_that_would_mark_most_of_the_photo_is_offered_and_not_taken(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zsas.ui.events.points.MOST", 0.0)
+    visitor = opened(site, photo(1))
+    answer = act(site, visitor.token, "click", {"x": 9, "y": 9, "action": "plus"}, visitor.news)
+    assert set(answer["parts"]) == {"offer"}
+    assert visitor.view.now.clicks == ()
+    whole = {"x": 9, "y": 9, "action": "plus", "whole": True}
+    act(site, visitor.token, "click", whole, visitor.news)
+    assert len(visitor.view.now.clicks) == 1
+
+
+def test_pictures_of_silent_tabs_are_let_go_and_drawn_anew(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitor = opened(site, photo(1))
+    monkeypatch.setattr("zsas.ui.visitor.ASLEEP_AFTER", -1.0)
+    site.visitors.new("tiny")
+    assert "zs-viewer" not in visitor.screen
+    answer = hello(site, visitor.token, "")
+    assert answer["token"] == visitor.token
+    assert "zs-meter" in settled(visitor).screen["zs-verdict"]
+
+
 def test_a_reload_finds_the_visitor_and_a_link_makes_a_new_one(site: Site) -> None:
     visitor = opened(site, photo(1))
     assert hello(site, visitor.token, "")["token"] == visitor.token

@@ -7,6 +7,8 @@ pixels of the original photo, so that nothing has to be converted.
 from __future__ import annotations
 
 import base64
+import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -16,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas import draw
+from zsas.cache import ByteBudgetCache
 from zsas.prompts import Points
 from zsas.result import Region
 from zsas.stages import Area, Boxes, HeatMap, Layer, PointMarks, Stage
@@ -25,6 +28,8 @@ MAP_SIDE = 320
 TILE = 512
 ROOT = "zsas:/"
 """Stands for the server's address, which only the browser knows."""
+PICTURES: ByteBudgetCache[NDArray[np.uint8]] = ByteBudgetCache(64 * 2**20)
+"""PNG files of heat maps by their digests, for as long as a browser needs to fetch them."""
 SPECK = 1e-4
 """Regions of a smaller fraction of the image are listed apart, and not numbered on it."""
 NUMBERED = 12
@@ -33,12 +38,36 @@ NUMBERED = 12
 
 def data_uri(picture: NDArray[np.uint8], kind: str = "png") -> str:
     """A picture as `data:` URI; uint8 RGB or grey; kind "png" or "jpeg"."""
-    if picture.ndim == 3:
-        order = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
-        picture = np.asarray(cv2.cvtColor(picture, order), np.uint8)
     options = [cv2.IMWRITE_JPEG_QUALITY, 90] if kind == "jpeg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
-    data = cv2.imencode(".jpg" if kind == "jpeg" else ".png", picture, options)[1]
+    data = cv2.imencode(".jpg" if kind == "jpeg" else ".png", _bgr(picture), options)[1]
     return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
+
+
+def kept(picture: NDArray[np.uint8]) -> str:
+    """Keep a picture for the browser to fetch, and return its address; equal pictures share one."""
+    data = cv2.imencode(".png", _bgr(picture), [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
+    key = hashlib.blake2b(data, digest_size=16).hexdigest()
+    PICTURES.put(key, np.frombuffer(data, np.uint8))
+    return f"{ROOT}png/{key}.png"
+
+
+def inlined(text: str) -> str:
+    """A text in which the addresses of kept pictures have become the pictures themselves."""
+
+    def picture(found: re.Match[str]) -> str:
+        data = PICTURES.get(found[1])
+        code = b"" if data is None else base64.b64encode(data.tobytes())
+        return f"data:image/png;base64,{code.decode()}"
+
+    return re.sub(rf"{ROOT}png/([0-9a-f]+)\.png", picture, text)
+
+
+def _bgr(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """In OpenCV's order of colours."""
+    if picture.ndim == 2:
+        return picture
+    order = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    return np.asarray(cv2.cvtColor(picture, order), np.uint8)
 
 
 def shrink(picture: NDArray[Any], side: int) -> NDArray[Any]:
@@ -124,15 +153,15 @@ def heat(values: NDArray[np.float32], *, scaled: bool = False, level: float = 0.
     opacity = np.clip((small - (low if scaled else 0.0)) / (2 * middle), 0, 1)
     pixels = np.dstack([colours, np.rint(235 * opacity).astype(np.uint8)])
     return (
-        f'<image class="zs-heat" href="{data_uri(pixels)}" width="{width}" height="{height}" '
+        f'<image class="zs-heat" href="{kept(pixels)}" width="{width}" height="{height}" '
         'preserveAspectRatio="none"/>'
     )
 
 
 def grey(values: NDArray[np.float32]) -> str:
-    """The map as a small grey picture, from which the browser reads values: 255 is 1."""
+    """The address of the map as a small grey picture, from which the browser reads values: 255 is 1."""
     small = shrink(values, MAP_SIDE)
-    return data_uri(np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8))
+    return kept(np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8))
 
 
 def ramp() -> str:

@@ -149,7 +149,7 @@ class Many:
         thumb = drawing.shrink(export.overlay(result), THUMB_SIDE)
         (kept / f"{number}.jpg").write_bytes(drawing.jpeg(np.asarray(thumb, np.uint8), 82))
         with gzip.open(kept / f"{number}.json.gz", "wt", compresslevel=1, encoding="utf-8") as file:
-            json.dump(draw(number, result), file)
+            file.write(drawing.inlined(json.dumps(draw(number, result))))
         with (kept / f"{number}.entry").open("wb") as stream:
             pickle.dump(Entry.of(result, row.name), stream)
         row.result = _without_pixels(result)

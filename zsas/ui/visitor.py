@@ -17,6 +17,8 @@ from zsas.settings import Settings
 MAX_CLICKS = 64
 MOST = 1000
 KEEP_SECONDS = 6 * 3600.0
+ASLEEP_AFTER = 120.0
+"""What a tab showed is drawn anew if it asks for anything after so many seconds of silence."""
 HEARD_WITHIN = 20.0
 """A tab asks for news all the time while something runs for it; one that has not for so many seconds is closed."""
 
@@ -176,9 +178,12 @@ class Visitors:
         with self._lock:
             self._visitors[visitor.token] = visitor
             old = time.monotonic() - KEEP_SECONDS
+            quiet = time.monotonic() - ASLEEP_AFTER
             for token, other in list(self._visitors.items()):
                 if other.heard < old or len(self._visitors) > MOST:
                     del self._visitors[token]
+                elif other.heard < quiet and not other.is_busy:
+                    other.forget("zs-")  # pictures; keys, settings and corrections stay
         return visitor
 
     def known(self, token: str) -> Visitor | None:

@@ -18,7 +18,10 @@ from zsas.ui import drawing, take
 from zsas.ui.events.site import Site
 from zsas.ui.gradio_internals import script_of_component
 
-IMMUTABLE = {"Cache-Control": "private, max-age=86400, immutable"}
+IMMUTABLE = {
+    "Cache-Control": "private, max-age=86400, immutable",
+    "Access-Control-Allow-Origin": "*",
+}
 """An image's key is made from its content, so that its address never means another one."""
 GONE = Response(status_code=404)
 
@@ -36,6 +39,7 @@ def routes(site: Site) -> list[Route]:
     return [
         Route("/gradio.js", _component),
         Route("/zsas/image/{key}.jpg", threaded(_image)),
+        Route("/zsas/png/{key}.png", threaded(_png)),
         Route("/zsas/tile/{key}/{level:int}/{column:int}/{row:int}.jpg", threaded(_tile)),
         Route("/zsas/thumb/{token}/{number:int}.jpg", threaded(_thumb)),
         Route("/zsas/get/{token}/{name}", threaded(_get)),
@@ -51,6 +55,13 @@ def _image(site: Site, request: Request) -> Response:
     if image is None:
         return GONE
     return Response(drawing.base(image), media_type="image/jpeg", headers=IMMUTABLE)
+
+
+def _png(site: Site, request: Request) -> Response:
+    picture = drawing.PICTURES.get(request.path_params["key"])
+    if picture is None:
+        return GONE
+    return Response(picture.tobytes(), media_type="image/png", headers=IMMUTABLE)
 
 
 def _tile(site: Site, request: Request) -> Response:

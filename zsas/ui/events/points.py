@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from zsas.errors import ZsasError
-from zsas.review import Review, reviewed
+from zsas.review import Review, holds, reviewed
 from zsas.ui import drawing, screen
-from zsas.ui.events.image import decide, remember
+from zsas.ui.events.image import decide, remember, result_of
 from zsas.ui.events.site import Site, action
 from zsas.ui.visitor import View, Visitor
+
+MOST = 0.5
+"""A click that marks a larger fraction of the image than this is offered, not taken."""
 
 
 def _turn_to(site: Site, visitor: Visitor, view: View) -> None:
@@ -33,12 +37,30 @@ def _numbers(data: Mapping[str, Any]) -> tuple[float, float]:
 
 @action
 def click(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
-    """Say that a place is wrong or fine: {x, y, action}."""
+    """Say that a place is wrong or fine: {x, y, action}; {whole: true} where the whole object is meant."""
     image = site.engine.image(visitor.view.image)
     if image is None:
         raise ZsasError("This photo is no longer in memory; open it again.")
     x, y = _numbers(data)
-    _turn_to(site, visitor, screen.click(visitor.view, image.shape, x, y, str(data.get("action"))))
+    view = screen.click(visitor.view, image.shape, x, y, str(data.get("action")))
+    adds = len(view.now.clicks) > len(visitor.view.now.clicks) and view.now.clicks[-1][2] == 1
+    if adds and not data.get("whole") and _takes_most(site, visitor, view):
+        visitor.show({"offer": {"x": x, "y": y, "again": time.monotonic()}})
+        return
+    _turn_to(site, visitor, view)
+
+
+def _takes_most(site: Site, visitor: Visitor, view: View) -> bool:
+    """Whether one more point would mark most of the image, which hardly anybody means by a click."""
+    encoding = site.engine.known(visitor.preset, view.image, visitor.settings)
+    if encoding is None or visitor.running:
+        return False
+    result = site.engine.decide(visitor.preset, encoding, visitor.settings, view.now.clicks)
+    x, y, _ = view.now.clicks[-1]
+    return any(
+        region.area > MOST * result.mask.size and holds(region, int(x), int(y))
+        for region in result.regions
+    )
 
 
 @action
@@ -65,9 +87,6 @@ def restore(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
 
 
 def _finding_at(site: Site, visitor: Visitor, x: int, y: int) -> Any:
-    from zsas.review import holds
-    from zsas.ui.events.image import result_of
-
     result = result_of(site, visitor)
     regions = result.regions if result is not None else ()
     return next((region.mask for region in regions if holds(region, x, y)), None)

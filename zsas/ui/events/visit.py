@@ -33,8 +33,20 @@ def hello(site: Site, token: str, query: str) -> dict[str, Any]:
     if visitor is None or (ours and dict(parse_qsl(screen.query_of(visitor))) != ours):
         visitor = site.visitors.new(site.engine.running or site.engine.default)
         problem = _follow(site, visitor, ours)
+    elif not visitor.running:
+        _wake(site, visitor)
     show_status(site, visitor)
     return {**answer(visitor, 0, problem), "token": visitor.token}
+
+
+def _wake(site: Site, visitor: Visitor) -> None:
+    """Draw anew what was let go while the tab was silent, its pictures above all."""
+    visitor.forget("zs-")
+    show_settings(visitor)
+    if visitor.view.image and site.engine.image(visitor.view.image) is not None:
+        show(site, visitor, visitor.view)
+    else:
+        close(site, visitor, {})
 
 
 def _follow(site: Site, visitor: Visitor, ours: Mapping[str, str]) -> str:

@@ -71,7 +71,7 @@ function take(answer, name = "") {
     standAsSettings();
     // Settings that were taken and a picture that could not follow.
     if (CHANGES.has(name) && answer.parts.settings) markOld(true);
-  } else if (name && name !== "preview" && name !== "look") {
+  } else if (name && name !== "preview" && name !== "look" && !answer.parts.offer) {
     tell("");
     if (CHANGES.has(name) || name === "rerun") { lost = null; markOld(false); }
   }

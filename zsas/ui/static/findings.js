@@ -34,6 +34,16 @@ const ACTIONS = {
   folder: () => $("#zs-folder").click(),
   camera: () => takePicture(),
 };
+// A click that would mark most of the photo is offered, not taken.
+hooks.offer = (at) => {
+  tell("That would mark most of the photo.");
+  const take_it = document.createElement("button");
+  take_it.type = "button";
+  take_it.className = "zs-button";
+  take_it.textContent = "Mark the whole object";
+  take_it.onclick = () => act("click", { x: at.x, y: at.y, action: "plus", whole: true });
+  $("#zs-note").insertBefore(take_it, $("#zs-note").lastChild);
+};
 const place = (button) => ({ x: Number(button.dataset.x), y: Number(button.dataset.y) });
 ACTIONS.rerun = () => lost ? act(lost.name, lost.data) : act("rerun");
 for (const name of ["stop", "undo", "redo", "reset", "close"]) ACTIONS[name] = () => act(name);

@@ -5,6 +5,7 @@ hooks["zs-scale"] = async () => {
   grey = null;
   if (!bar) return;
   const picture = new Image();
+  picture.crossOrigin = "anonymous";
   picture.src = bar.dataset.grey;
   await picture.decode();
   const canvas = document.createElement("canvas");
@@ -51,6 +52,14 @@ function drawLimit(limit) {
   card.querySelector(".zs-score").innerHTML = `Score <strong>${score.toFixed(2)}</strong>, ${score >= limit ? "at or above" : "below"} the limit <strong>${limit.toFixed(2)}</strong>`;
 }
 const resting_ticks = {};
+// Let go: the server is asked at once.
+app.addEventListener("change", (event) => {
+  const tick = event.target.closest(".zs-tick");
+  if (!tick || !resting_ticks[tick.name]) return;
+  clearTimeout(resting_ticks[tick.name]);
+  resting_ticks[tick.name] = 0;
+  act("change", { name: tick.name, value: Number(tick.value) }, tick.name);
+});
 app.addEventListener("input", (event) => {
   const tick = event.target.closest(".zs-tick");
   if (!tick) return;
@@ -59,5 +68,5 @@ app.addEventListener("input", (event) => {
   else drawLimit(value);
   hooks.limit?.(tick.name, value);
   clearTimeout(resting_ticks[tick.name]);
-  resting_ticks[tick.name] = setTimeout(() => act("change", { name: tick.name, value }, tick.name), 180);
+  resting_ticks[tick.name] = setTimeout(() => { resting_ticks[tick.name] = 0; act("change", { name: tick.name, value }, tick.name); }, 180);
 });

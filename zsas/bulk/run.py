@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 Item = TypeVar("Item")
-Photo = TypeVar("Photo")
+Image = TypeVar("Image")
 """An image as it was read: pixels, or a `ReadImage`."""
 
 
@@ -131,8 +131,8 @@ def prepare(
 
 def walk(
     items: Iterable[Item],
-    read: Callable[[Item], Photo],
-    decide: Callable[[list[Photo]], list[Result]],
+    read: Callable[[Item], Image],
+    decide: Callable[[list[Image]], list[Result]],
     batch: int = 1,
 ) -> Iterator[tuple[Item, Result | str]]:
     """Each item with its result, or with the sentence that says why there is none.
@@ -157,9 +157,9 @@ def walk(
 
 
 def _read_ahead(
-    items: Iterable[Item], read: Callable[[Item], Photo], batch: int
-) -> Iterator[list[tuple[Item, Photo | str]]]:
-    def one(item: Item) -> Photo | str:
+    items: Iterable[Item], read: Callable[[Item], Image], batch: int
+) -> Iterator[list[tuple[Item, Image | str]]]:
+    def one(item: Item) -> Image | str:
         try:
             return read(item)
         except Cancelled:
@@ -183,7 +183,7 @@ def _read_ahead(
 
 
 def _decide(
-    images: list[Photo], decide: Callable[[list[Photo]], list[Result]]
+    images: list[Image], decide: Callable[[list[Image]], list[Result]]
 ) -> list[Result | str]:
     try:
         return list(decide(images))

@@ -89,7 +89,7 @@ def digest_of_weights(weights: Iterable[torch.Tensor]) -> str:
 
 
 def digest_of_samples(samples: Iterable[Sample]) -> str:
-    """Digest of keys and file sizes: the same keys may name other pictures."""
+    """Digest of keys and file sizes: the same keys may name other images."""
     keys = "\n".join(
         f"{sample.key} {_size(sample.image)} {_size(sample.mask)}" for sample in samples
     )
@@ -97,7 +97,7 @@ def digest_of_samples(samples: Iterable[Sample]) -> str:
 
 
 def _size(source: Source | None) -> int:
-    """Bytes of a picture on disk, so that another one under the same name is noticed; 0 elsewhere."""
+    """Bytes of an image on disk, so that another one under the same name is noticed; 0 elsewhere."""
     return source.path.stat().st_size if isinstance(source, File) and source.path.is_file() else 0
 
 

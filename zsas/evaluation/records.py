@@ -52,7 +52,7 @@ class Record:
         key, category, defect_type, anomalous: As in its `Sample`.
         outcomes: One for each condition; empty where the image could not be read.
         error: Why it could not be read, else "".
-        strip: JPEG of photo, truth, map and mask side by side; empty where there is none.
+        strip: JPEG of image, ground truth, score map and mask side by side; empty where there is none.
     """
 
     key: str
@@ -240,7 +240,7 @@ class Store:
         return total
 
     def strip_path(self, key: str) -> Path:
-        """Where the picture of an image is."""
+        """Where the strip of an image is."""
         return self.folder / "strips" / f"{_digest(key)}.jpg"
 
     def _totals_path(self, category: str) -> Path:

@@ -316,7 +316,7 @@ def page(
     normal = [image for image in images if image["anomalous"] is False and not image["error"]]
     normal.sort(key=lambda image: (-image["image_score"][-1], image["key"]))
     caption = [(f"score {image['image_score'][-1]:.2f}", image) for image in normal[:each]]
-    sections.append(("Sound parts with the highest scores", caption))
+    sections.append(("Normal images with the highest scores", caption))
     unknown = [image for image in images if image["anomalous"] is None and not image["error"]]
     unknown.sort(key=lambda image: (-image["image_score"][-1], image["key"]))
     caption = [(f"score {image['image_score'][-1]:.2f}", image) for image in unknown[: 4 * each]]
@@ -334,7 +334,7 @@ def page(
     if with_curves:
         body.append('<img src="curves.png" alt="ROC and precision-recall curves">')
     body.append(
-        "<p>Each strip: photo, ground truth, score map (fixed scale, 0 to 1), final mask.</p>"
+        "<p>Each strip: image, ground truth, score map (fixed scale, 0 to 1), final mask.</p>"
     )
     for title, entries in sections:
         if not entries:

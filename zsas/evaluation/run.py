@@ -223,17 +223,17 @@ def _at_side(array: NDArray[Any], side: int) -> NDArray[Any]:
 
 
 def strip(result: Result, mask: NDArray[np.bool_] | None) -> bytes:
-    """Photo, truth, map and final mask side by side as a small JPEG."""
+    """Image, ground truth, score map and final mask side by side as a small JPEG."""
     height, width = result.mask.shape
     size = (min(max(1, round(width * STRIP_HEIGHT / height)), 8 * STRIP_HEIGHT), STRIP_HEIGHT)
-    photo = cv2.resize(result.image, size, interpolation=cv2.INTER_AREA)
-    panels = [photo]
+    image = cv2.resize(result.image, size, interpolation=cv2.INTER_AREA)
+    panels = [image]
     for region in (mask, result.mask):
-        shown = photo
+        panel = image
         if region is not None:
             small = cv2.resize(region.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-            shown = draw.mask_overlay(photo, small)
-        panels.append(shown)
-    heat = draw.heat_map(cv2.resize(result.score_map, size, interpolation=cv2.INTER_LINEAR))
-    picture = np.concatenate([panels[0], panels[1], heat, panels[2]], axis=1)
-    return cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+            panel = draw.mask_overlay(image, small)
+        panels.append(panel)
+    score = draw.heat_map(cv2.resize(result.score_map, size, interpolation=cv2.INTER_LINEAR))
+    strip = np.concatenate([panels[0], panels[1], score, panels[2]], axis=1)
+    return cv2.imencode(".jpg", strip[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,13 @@ from typing import Any
 import torch
 
 from zsas.errors import ZsasError
+from zsas.files import whole
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write ``state`` so that an interruption never leaves half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    torch.save(dict(state), part)
-    os.replace(part, path)
+    with whole(path) as part:
+        torch.save(dict(state), part)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

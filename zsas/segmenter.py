@@ -230,11 +230,13 @@ class Segmenter:
     def describe(self, settings: Settings) -> dict[str, Any]:
         """What runs with these settings, as JSON types."""
         localizer = self.localizer(settings)
+        note = self.models.choice.precision_note
         return {
             "preset": self.preset,
             "localizer": localizer.name,
             "refiner": self.refiner(settings).name,
             localizer.name: dict(localizer.describe()),
+            **({"precision": note} if note else {}),
         }
 
     # Encoding: seconds, depends on the image.

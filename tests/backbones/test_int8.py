@@ -7,12 +7,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.helpers.models import CPU, small_backbone, small_sam, with_lively_weights
+from tests.helpers.models import (
+    CPU,
+    ReadyModels,
+    small_backbone,
+    small_sam,
+    with_lively_weights,
+)
 from tests.helpers.sams import small_model
 from zsas.backbones import int8
 from zsas.backbones.sam_families import network_for
 from zsas.device import encoder_dtype
 from zsas.errors import ZsasError
+from zsas.localizers.vv import VV
+from zsas.models import ModelChoice
+from zsas.segmenter import Segmenter
+from zsas.settings import Settings
 
 
 def lowest_cosine(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -87,6 +97,18 @@ def test_clip_runs_in_int8_near_fp32():
     found = ours.forward_vision(pixels, blocks=[4, 8])
     wanted = theirs.forward_vision(pixels, blocks=[4, 8])
     assert lowest_cosine(found.blocks[8], wanted.blocks[8]) >= 0.99
+
+
+def test_a_result_says_where_int8_is_unmeasured():
+    assert ModelChoice("tiny", precision="int8").precision_note == "int8"
+    note = "int8, unmeasured on these weights"
+    assert ModelChoice("paper", precision="int8").precision_note == note
+    assert ModelChoice("tiny", sam="me/sam", precision="int8").precision_note == note
+    assert ModelChoice("paper").precision_note == ""
+    clip = small_backbone("int8")
+    models = ReadyModels(clip)
+    models.choice = ModelChoice("small", precision="int8")
+    assert Segmenter(models, localizers=[VV(clip)]).describe(Settings())["precision"] == note
 
 
 def test_int8_is_never_chosen_unasked_and_only_for_a_cpu():

@@ -50,7 +50,8 @@ def describe(segmenter: Segmenter, conditions: Sequence[Condition]) -> dict[str,
     clip = next(iter(_clips(segmenter, settings)), None) or segmenter.clip
     facts: dict[str, Any] = {
         "preset": segmenter.preset,
-        "precision": str(clip.dtype).removeprefix("torch."),
+        "precision": segmenter.models.choice.precision_note
+        or str(clip.dtype).removeprefix("torch."),
         "device": str(clip.device),
         "weights": fingerprint(segmenter, settings),
     }

@@ -61,6 +61,13 @@ class ModelChoice:
             return preset
         return f"{self.clip or preset} + {self.sam or preset}"
 
+    @property
+    def precision_note(self) -> str:
+        """What a result must say of the number format; empty but for int8, which was measured on `tiny` alone."""
+        if self.precision != "int8":
+            return ""
+        return "int8" if self.name == "tiny" else "int8, unmeasured on these weights"
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, without what was not chosen."""
         found = {

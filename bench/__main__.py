@@ -13,11 +13,14 @@ import platform
 import subprocess
 import sys
 from importlib.metadata import version
+from typing import Any
 
-MEASUREMENTS = ("reference", "full", "tiny", "synthetic", "page")
+from bench.encoders import features, rows
+
+MEASUREMENTS = ("reference", "full", "encoders", "light", "tiny", "synthetic", "page")
 
 
-def measure(name: str) -> dict[str, float]:
+def measure(name: str) -> dict[str, Any]:
     """Run one measurement in a fresh process; its peak memory is its own."""
     done = subprocess.run(
         [sys.executable, "-m", *(["bench.browser"] if name == "page" else ["bench.measure", name])],
@@ -43,6 +46,7 @@ def main() -> None:
     cpu = platform.processor() or platform.machine()
     print(f"\n{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
     print(", ".join(f"{p} {version(p)}" for p in ("torch", "transformers", "gradio")))
+    print(f"Processor features: {features()}.")
     print("Full size: ViT-L/14-336 at 518 px and ViT-H at 1024 px, random weights, CPU.\n")
     print("| what | measured | goal | reached |\n| --- | --- | --- | --- |")
     if "reference" in found and "full" in found:
@@ -75,6 +79,8 @@ def main() -> None:
                 share <= 0.01,
             )
         )
+    for line in rows(found):
+        print(row(*line))
     if "tiny" in found:
         tiny = found["tiny"]
         again, whole = tiny["decide_seconds"], tiny["whole_seconds"]

@@ -107,7 +107,7 @@ def reference() -> dict[str, float]:
     return {"seconds": seconds(work), "peak_mb": peak_mb()}
 
 
-class _AnyWords:
+class AnyWords:
     """A stand-in for the tokenizer: random weights read any words alike."""
 
     def __call__(self, sentences: list[str], **_: object) -> dict[str, torch.Tensor]:
@@ -115,7 +115,7 @@ class _AnyWords:
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def _ready(clip: Any, sam: Any) -> Any:
+def ready(clip: Any, sam: Any) -> Any:
     """Models that are in memory already, as `Segmenter` wants them."""
     from zsas.models import ModelChoice, Models
 
@@ -141,8 +141,8 @@ def full() -> dict[str, float]:
     keep_freed_memory()  # as the command line and the page do
     # As they are loaded: in fp32, the larger one first, each put into its number format before the next.
     sam = Sam(TransformersSam(SamModel(SamConfig(vision_config=VIT_H)), CPU), CPU)
-    clip = ClipBackbone(_full_clip(), _AnyWords(), name="full", device=CPU)
-    segmenter = Segmenter(_ready(clip, sam))
+    clip = ClipBackbone(_full_clip(), AnyWords(), name="full", device=CPU)
+    segmenter = Segmenter(ready(clip, sam))
     clip.state_vectors("")
     image = photo()
     settings = Settings(system="vv", threshold=0.95, threshold_mode="quantile", prompting="joint")
@@ -208,4 +208,7 @@ def synthetic() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({f.__name__: f for f in (reference, full, tiny, synthetic)}[sys.argv[1]]()))
+    from bench.encoders import encoders, light
+
+    measurements = (reference, full, encoders, light, tiny, synthetic)
+    print(json.dumps({f.__name__: f for f in measurements}[sys.argv[1]]()))

@@ -1,0 +1,119 @@
+"""The encoders by themselves, and the preset `light` against `paper`: random weights of full size, on a CPU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from bench.measure import CPU, AnyWords, peak_mb, photo, ready, seconds
+
+PRODUCT = (4096, 1280, 5120)
+"""Rows, depth and columns of the product whose speed is called this processor's peak."""
+
+
+def gemm_peak(precision: str) -> float:
+    """GFLOP/s of one large product in a number format."""
+    rows, depth, columns = PRODUCT
+    if precision == "int8":
+        one = torch.randint(-127, 127, (rows, depth), dtype=torch.int8)
+        other = torch.randint(-127, 127, (columns, depth), dtype=torch.int8)
+        taken = seconds(lambda: torch._int_mm(one, other.T), 3)
+    else:
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        one, other = torch.randn(rows, depth).to(dtype), torch.randn(columns, depth).to(dtype)
+        taken = seconds(lambda: torch.nn.functional.linear(one, other), 3)
+    return 2 * rows * depth * columns / taken / 1e9
+
+
+def encoders() -> dict[str, Any]:
+    """SAM ViT-B's encoder: share of the peak in each number format, on a square and a 2:1 image."""
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import SamConfig, SamModel
+
+    from zsas.backbones.sam import Sam
+    from zsas.backbones.sam_families import TransformersSam
+    from zsas.device import encoder_dtype, keep_freed_memory
+
+    keep_freed_memory()
+    square = photo()
+    auto = {torch.float32: "fp32", torch.bfloat16: "bf16"}[encoder_dtype(CPU)]
+    found: dict[str, Any] = {"auto": auto}
+    for precision in dict.fromkeys(("fp32", auto, "int8")):
+        model = SamModel._from_config(SamConfig(), attn_implementation="sdpa")
+        sam = Sam(TransformersSam(model, CPU, precision), CPU)  # type: ignore[arg-type]
+        if precision == "fp32":
+            with FlopCounterMode(display=False) as counter:
+                sam.encode([square])
+            found["gflop"] = counter.get_total_flops() / 1e9
+        sam.encode([square[:512]])  # what its padding becomes is kept
+        whole = seconds(lambda sam=sam: sam.encode([square]), 2)
+        half = seconds(lambda sam=sam: sam.encode([square[:512]]), 2)
+        peak = gemm_peak(precision)
+        found[precision] = {
+            "square_seconds": whole,
+            "half_seconds": half,
+            "peak_gflops": peak,
+            "share": found["gflop"] / whole / peak,
+        }
+    return found
+
+
+def light() -> dict[str, float]:
+    """The preset `light`: CLIP ViT-B/16 and SAM 2.1 tiny, the whole way on an image of 1024 × 1024."""
+    from transformers import CLIPConfig, CLIPModel, Sam2Config, Sam2Model
+
+    from zsas.backbones.clip import ClipBackbone
+    from zsas.backbones.sam import Sam
+    from zsas.backbones.sam_families import network_for
+    from zsas.device import keep_freed_memory
+    from zsas.segmenter import Segmenter
+    from zsas.settings import Settings
+
+    keep_freed_memory()
+    sam2 = Sam2Model._from_config(Sam2Config(), attn_implementation="sdpa")
+    sam = Sam(network_for(sam2, CPU), CPU)
+    vision = {"image_size": 224, "patch_size": 16}  # the rest is ViT-B
+    text = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "vocab_size": 49408}
+    clip_model = CLIPModel(CLIPConfig(vision_config=vision, text_config=text))
+    clip = ClipBackbone(clip_model, AnyWords(), name="light", device=CPU)
+    segmenter = Segmenter(ready(clip, sam))
+    clip.state_vectors("")
+    settings = Settings(system="vv", threshold=0.95, threshold_mode="quantile", prompting="joint")
+    started = time.perf_counter()
+    segmenter(photo(), settings)
+    return {"seconds": time.perf_counter() - started, "peak_mb": peak_mb()}
+
+
+def features() -> str:
+    """What this processor can do that matters here."""
+    wanted = ("avx2", "avx512_f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+    able = torch.cpu.get_capabilities()
+    return ", ".join(name for name in wanted if able.get(name)) or "none of the known ones"
+
+
+Row = tuple[str, str, str, bool | None]
+
+
+def rows(found: dict[str, dict[str, Any]]) -> Iterator[Row]:
+    """Lines of the table: what, measured, goal, reached."""
+    if "encoders" in found:
+        measured = found["encoders"]
+        auto, fp32, int8 = measured[measured["auto"]], measured["fp32"], measured["int8"]
+        for name in dict.fromkeys(("fp32", measured["auto"], "int8")):
+            one = measured[name]
+            figure = f"{one['share']:.0%} of {one['peak_gflops']:.0f} GFLOP/s, {one['square_seconds']:.1f} s"
+            reached = one["share"] >= 0.6
+            yield f"SAM ViT-B encoder in {name}, share of the GEMM peak", figure, "≥ 60 %", reached
+        ratio = auto["half_seconds"] / auto["square_seconds"]
+        yield "the same, a 2:1 image against a square one", f"{ratio:.2f}", "≤ 0.92", ratio <= 0.92
+        ratio = int8["square_seconds"] / fp32["square_seconds"]
+        yield "the same, int8 against fp32", f"{ratio:.2f}", "≤ 0.5", ratio <= 0.5
+    if "light" in found and "full" in found:
+        one, other = found["light"]["seconds"], found["full"]["seconds"]
+        figure = f"{one:.1f} s / {other:.1f} s = {one / other:.3f}"
+        yield "`light` against `paper`, 1024 × 1024", figure, "≤ 0.10", one / other <= 0.1
+    elif "light" in found:
+        yield "`light`, 1024 × 1024", f"{found['light']['seconds']:.1f} s", "", None

@@ -21,6 +21,7 @@ from zsas.localizers.winclip import WinClip
 from zsas.models.presets import Role
 from zsas.refiners.base import Refiner
 from zsas.refiners.cascade import Cascade
+from zsas.refiners.mmr import Mmr
 from zsas.refiners.none import NoRefiner
 from zsas.stages import StageSpec
 
@@ -114,12 +115,15 @@ SYSTEMS: dict[str, System] = {
     "anomalyclip": System("AnomalyCLIP", (AnomalyClip,), NoRefiner, "2310.18961", _ANOMALYCLIP),
 }
 
+OTHER_REFINERS: tuple[type[Refiner], ...] = (Mmr,)
+"""Refiners that no system of the registry has for its own; any system can be followed by them."""
+
 OWN_REFINER = "own"
 
 
 def refiners() -> dict[str, type[Refiner]]:
     """All refiners of the registry by name."""
-    return {system.refiner.name: system.refiner for system in SYSTEMS.values()}
+    return {kind.name: kind for kind in (*(s.refiner for s in SYSTEMS.values()), *OTHER_REFINERS)}
 
 
 def localizers() -> dict[str, type[Localizer]]:

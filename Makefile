@@ -16,8 +16,10 @@ FAST := not browser and not ray and not slow and not hub and not gpu
 demo: $(VENV)/.demo
 	$(BIN)/python app.py
 
+# What needs a core for itself, Chromium and Ray, comes after what two processes share.
 test: lint docs browser
-	$(OFFLINE) $(BIN)/python -m pytest --durations=30
+	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --durations=30 -m "not browser and not ray"
+	$(OFFLINE) $(BIN)/python -m pytest --durations=20 -m "browser or ray"
 
 # What one runs while working: no apt, no browser, no Ray, no Hub.
 quick: lint

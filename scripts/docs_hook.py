@@ -88,3 +88,10 @@ def on_config(config: Any) -> Any:
     )
     config.nav = nav
     return config
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Lead links from docs/ to the repository's root to the pages that show these files."""
+    for file, page in BESIDE.items():
+        markdown = markdown.replace(f"](../{file}", f"]({page}")
+    return markdown

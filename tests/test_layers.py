@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -25,3 +26,68 @@ def test_the_engine_knows_nothing_of_how_its_small_models_were_made() -> None:
     for path in files:
         roots = {name.split(".")[0] for name in imported(path)}
         assert not roots & {"tiny", "tests", "bench"}, path
+
+
+def layers() -> dict[str, int]:
+    """The table of docs/architecture.md: part of the package → height, 0 for the ground."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^    \| (?!layer|---)[\w ]+ \| (.*) \|$", text, re.MULTILINE)
+    return {
+        part: height
+        for height, row in enumerate(reversed(rows))
+        for part in re.findall(r"`(\w+)`", row)
+    }
+
+
+def modules() -> dict[str, Path]:
+    """Each module of the package by its dotted name."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted((ROOT / "zsas").rglob("*.py"))
+    }
+
+
+def needed(path: Path, known: dict[str, Path], *, lazily: bool) -> set[str]:
+    """Modules of the package that a file imports when it runs; not those that only annotations need.
+
+    Args:
+        path: The file.
+        known: From `modules`.
+        lazily: Also those that a function imports when it is called.
+    """
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not lazily:
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found.update(names & known.keys() or {node.module})
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found & known.keys()
+
+
+def test_no_module_imports_from_a_layer_above_its_own() -> None:
+    known, height = modules(), layers()
+    for name, path in known.items():
+        part = name.split(".")[1:2]
+        if part and part != ["__main__"]:
+            assert part[0] in height, f"{name}: name its layer in docs/architecture.md"
+            for other in needed(path, known, lazily=True) - {"zsas"}:
+                assert height[other.split(".")[1]] <= height[part[0]], f"{name} imports {other}"
+
+
+def test_there_are_no_circles() -> None:
+    known = modules()
+    left = {name: needed(path, known, lazily=False) - {name} for name, path in known.items()}
+    while left:
+        free = {name for name, others in left.items() if not others & left.keys()}
+        assert free, f"a circle among {sorted(left)}"
+        left = {name: others for name, others in left.items() if name not in free}

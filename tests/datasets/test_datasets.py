@@ -364,6 +364,15 @@ def test_hidden_files_and_other_categories_do_not_stand_in_the_way(tmp_path):
         load_dataset("folder", write_folder(tmp_path / "whole"), categories=["gear", "tile"])
 
 
+def test_a_folder_may_say_its_name(tmp_path):
+    root = write_folder(tmp_path / "parts")
+    assert load_dataset("folder", root).name == "parts"
+    (root / "dataset.json").write_text("[]")
+    assert load_dataset("folder", root).name == "parts"
+    (root / "dataset.json").write_text('{"name": "plates"}')
+    assert load_dataset("folder", root).name == "plates"
+
+
 def test_two_images_of_one_name_are_refused(tmp_path):
     root = write_folder(tmp_path / "parts")
     good = root / "tile/test/good"

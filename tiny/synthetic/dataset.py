@@ -11,8 +11,8 @@ from tiny.synthetic import proxies, scene
 from zsas.errors import ZsasError
 from zsas.files import write_whole
 
-NOTE = "synthetic.json"
-"""File in the folder that says with which parameters it was written."""
+NOTE = "dataset.json"
+"""File in the folder that says its name, by which zsas knows it, and with which parameters it was written."""
 
 
 def write_once(
@@ -44,7 +44,9 @@ def write_once(
         "families": sorted(families if families is not None else scene.HELD_OUT_FAMILIES),
         "defect_types": sorted(defect_types) if defect_types is not None else None,
     }
-    return _once(root, wanted, lambda folder: scene.write_dataset(folder, **wanted))
+    return _once(
+        root, {"name": "synthetic", **wanted}, lambda folder: scene.write_dataset(folder, **wanted)
+    )
 
 
 def write_proxies_once(root: str | Path, *, seed: int, per_category: int) -> Path:
@@ -55,7 +57,7 @@ def write_proxies_once(root: str | Path, *, seed: int, per_category: int) -> Pat
     """
     wanted: dict[str, Any] = {"seed": seed, "per_category": per_category}
     return _once(
-        root, {"proxies": True, **wanted}, lambda folder: proxies.write_proxies(folder, **wanted)
+        root, {"name": "proxies", **wanted}, lambda folder: proxies.write_proxies(folder, **wanted)
     )
 
 

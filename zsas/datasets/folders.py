@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -185,7 +186,14 @@ def _any_defect(mask: File) -> bool:
 
 
 def _name(root: Place) -> str:
-    """The folder's name; of a whole bucket the bucket's."""
+    """What `dataset.json` in the folder gives as "name", else the folder's name; of a whole bucket the bucket's."""
+    note = root / "dataset.json"
+    try:
+        given = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    except ValueError:
+        given = {}  # somebody else's file
+    if isinstance(given, dict) and isinstance(given.get("name"), str) and given["name"]:
+        return str(given["name"])
     return root.resolve().name or root.drive or str(root)
 
 

@@ -110,7 +110,8 @@ def leakage(dataset: Dataset, models: Mapping[str, Any]) -> list[str]:
     """A warning where the weights in use were trained on the data set they are judged on.
 
     A data set has been seen if it bears the name of the one trained on and shares a category with it. A copy under
-    another name can only be guessed: at least half of its categories bear names of those trained on.
+    another name can only be guessed: it has exactly the categories trained on, or, where these are published ones, at
+    least half of its categories bear their names.
     """
     categories = set(dataset.categories)
     worthless = (
@@ -127,7 +128,10 @@ def leakage(dataset: Dataset, models: Mapping[str, Any]) -> list[str]:
             found.append(
                 f"The weights were trained on {trained_on}, the data set they are judged on here: {worthless}"
             )
-        elif dataset.name not in PUBLISHED and 2 * len(categories & trained) >= len(categories):
+        elif dataset.name not in PUBLISHED and (
+            categories == trained
+            or 2 * len(categories & set(PUBLISHED.get(trained_on, ()))) >= len(categories)
+        ):
             found.append(
                 f"The weights were trained on {trained_on}, and most categories here bear names of that data set: if "
                 f"these are its images, {worthless}"

@@ -15,7 +15,7 @@ def test_synthetic_images_are_written_once(tmp_path):
     options = {"seed": 5, "per_category": 4, "size": 64, "families": ["leather"]}
     root = write_once(tmp_path / "made", **options)
     data = load_dataset("folder", root)
-    assert (data.name, len(data), data.categories) == ("made", 4, ("leather",))
+    assert (data.name, len(data), data.categories) == ("synthetic", 4, ("leather",))
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*.png")}
     write_once(root, **options)
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*.png")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,8 +50,8 @@ def encoders() -> dict[str, Any]:
                 sam.encode([square])
             found["gflop"] = counter.get_total_flops() / 1e9
         sam.encode([square[:512]])  # what its padding becomes is kept
-        whole = seconds(lambda sam=sam: sam.encode([square]), 2)
-        half = seconds(lambda sam=sam: sam.encode([square[:512]]), 2)
+        whole = seconds(partial(sam.encode, [square]), 2)
+        half = seconds(partial(sam.encode, [square[:512]]), 2)
         peak = gemm_peak(precision)
         found[precision] = {
             "square_seconds": whole,

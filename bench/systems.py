@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from bench.measure import CPU, _AnyWords, _full_clip, peak_mb, photo
+from bench.measure import CPU, AnyWords, _full_clip, peak_mb, photo
 from zsas.backbones.clip import ClipBackbone
 from zsas.localizers.base import Localizer
 from zsas.models import ModelChoice, Models
@@ -89,7 +89,7 @@ def measure(name: str) -> dict[str, float]:
     keep_freed_memory()
     part = SYSTEMS[name].localizers[-1]
     model = plus_clip() if part.backbone else _full_clip()
-    clip = ClipBackbone(model, _AnyWords(), name="full", device=CPU)
+    clip = ClipBackbone(model, AnyWords(), name="full", device=CPU)
     learned = _with_weights(part.name, clip) if part.weights else []
     segmenter = Segmenter(_Ready(clip), localizers=learned, cache_bytes=0)
     settings = Settings(system=name, refiner="none")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from zsas.cli import models, segment, serve, settings, systems, watch
+from zsas.cli import compare, models, segment, serve, settings, systems, watch
 from zsas.cli.root import app, delegate, main
 
 app.command()(segment.segment)
+app.command()(compare.compare)
 app.add_typer(models.app, name="models")
 app.command("serve")(serve.serve)
 app.command()(watch.watch)

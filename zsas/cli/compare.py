@@ -1,0 +1,94 @@
+"""`zsas compare`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zsas import flags
+from zsas.cli.root import complain, say, say_json
+from zsas.settings import Settings
+
+if TYPE_CHECKING:
+    from zsas.models import ModelChoice
+
+
+def names(given: str | None) -> list[str]:
+    """`"a,b"` as `["a", "b"]`."""
+    return [name.strip() for name in (given or "").split(",") if name.strip()]
+
+
+@flags.with_settings
+@flags.with_models
+def compare(
+    image: Annotated[str, typer.Argument(help="An image.", metavar="IMAGE")],
+    settings: Settings,
+    choice: ModelChoice,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the comparison.", metavar="DIR", file_okay=False)
+    ],
+    systems: Annotated[
+        str | None,
+        typer.Option(
+            help="Systems, separated by commas.", metavar="A,B,C", show_default="all of them"
+        ),
+    ] = None,
+    refiners: Annotated[
+        str | None,
+        typer.Option(
+            help="Refiners behind each system's map, separated by commas; own is the system's own.",
+            metavar="A,B",
+            show_default="own",
+        ),
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            help="Its ground truth, black where normal: adds pixel AUROC, F1-max and AP.",
+            metavar="FILE",
+        ),
+    ] = None,
+    references: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Images of good parts of the same kind, or a folder of them; may be given several times.",
+            metavar="IMAGE_OR_FOLDER",
+        ),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print what is in compare.json on stdout.")
+    ] = False,
+) -> None:
+    """Run several systems on one image and lay their answers side by side.
+
+    DIR gets sheet.png (image, truth, each map and mask), table.md, compare.json, and a folder of results for each
+    system. Systems that share an encoder run it once. What cannot run here stands in the table with the reason.
+    """
+    if settings.system != "auto" or settings.refiner != "own":
+        raise typer.BadParameter("say which systems and refiners with --systems and --refiners")
+    from zsas import comparison
+    from zsas.images import read_image, read_mask
+
+    chosen = comparison.combinations(names(systems), names(refiners))
+    read = read_image(image)
+    truth = None
+    if mask is not None:
+        from zsas.extras import require
+
+        require("evaluate")
+        truth = read_mask(mask, (read.pixels.shape[0], read.pixels.shape[1]))
+    segmenter = comparison.load_for(choice, chosen, settings)
+    rows = comparison.compare(segmenter, read, chosen, settings, truth, references or ())
+    found = comparison.write(rows, out, read, truth, Path(image).name)
+    if json:
+        say_json(found, sys.stdout)
+    else:
+        say(comparison.table(found["rows"], found["image"]), sys.stdout)
+    for row in found["rows"]:
+        if row["error"]:
+            complain(f"{row['name']}: {row['error']}")
+    if all(row["error"] for row in found["rows"]):
+        raise typer.Exit(2)

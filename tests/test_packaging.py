@@ -289,3 +289,9 @@ def test_nothing_is_imported_that_is_not_declared() -> None:
                 if name not in sys.stdlib_module_names | brought | {"zsas"}:
                     owners = {canonicalize_name(owner) for owner in modules.get(name, ())}
                     assert owners & declared, f"{file.relative_to(ROOT)} imports {name}"
+
+
+def test_code_written_for_version_0_1_finds_the_engine() -> None:
+    from zsas import pipeline, segmenter
+
+    assert pipeline.Segmenter is segmenter.Segmenter

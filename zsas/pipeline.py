@@ -1,0 +1,7 @@
+"""Where the engine stood in version 0.1, for code written for it; new code takes `from zsas import Segmenter`."""
+
+from __future__ import annotations
+
+from zsas.segmenter import Encoding, Segmenter
+
+__all__ = ["Encoding", "Segmenter"]

@@ -250,6 +250,14 @@ def _fill_chunk(chunk: _Chunk) -> list[tuple[str, str, tuple[str, ...]]]:
     return words
 
 
+def _whole_chunks(records: Path) -> int:
+    """Images of the chunks that were stored whole; the records of a broken one are dropped."""
+    lines = records.read_text().splitlines(keepends=True) if records.is_file() else []
+    done = len(lines) // CHUNK * CHUNK
+    records.write_text("".join(lines[:done]))
+    return done
+
+
 def _reserve(folder: Path, count: int, size: int) -> None:
     """Give the arrays' files their full length."""
     for name, (dtype, tail) in _FILES.items():
@@ -299,10 +307,7 @@ def fill(
             "and seed to go on with it, or another folder."
         )
     records = folder / "records.jsonl"
-    records.touch()
-    done = sum(1 for _ in records.open()) // CHUNK * CHUNK
-    lines = records.read_text().splitlines(keepends=True)[:done]
-    records.write_text("".join(lines))
+    done = _whole_chunks(records)
     _reserve(folder, count, size)
     note.write_text(json.dumps(about))
     starts = range(done, count, CHUNK)

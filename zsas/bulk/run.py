@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from zsas import __version__
 from zsas.bulk.jobs import Job, Output, Reading, list_images, name_jobs, stamp_of
 from zsas.bulk.rows import Row
 from zsas.bulk.store import Rows, open_rows
@@ -112,7 +113,8 @@ def prepare(
     """
     reading = reading or Reading()
     model = replace(choice.named(), device=None).to_dict()
-    identity = {"settings": settings.to_dict(), "model": model, **reading.to_dict()}
+    identity = {"zsas": __version__, "settings": settings.to_dict(), "model": model}
+    identity |= reading.to_dict()
     if references:
         identity["references"] = [f"{path} {stamp_of(path)}" for path in find_images(references)]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

@@ -21,6 +21,7 @@ app = typer.Typer(**OPTIONS)
 _DATA = "Data"
 
 
+# Long because every flag is declared here.
 @app.command()
 @flags.with_settings
 @flags.with_models

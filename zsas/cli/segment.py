@@ -36,6 +36,7 @@ class Finding(StrEnum):
     anomalous = "anomalous"
 
 
+# Long because every flag is declared here.
 @flags.with_settings
 @flags.with_models
 @flags.with_cluster

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TELL_SECONDS = 10.0
 
 
+# Long because every flag is declared here.
 @flags.with_settings
 @flags.with_models
 def watch(

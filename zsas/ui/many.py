@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from zsas.annotations import Annotations
-from zsas.bulk import unique_names
+from zsas.bulk import unique_names, walk
 from zsas.cancellation import raise_if_cancelled
 from zsas.errors import ZsasError
 from zsas.export import json_bytes, save
-from zsas.images import read_image
+from zsas.images import ReadImage, read_image
 from zsas.report import Entry, report_html
 from zsas.result import Result
 from zsas.review import reviewed
@@ -124,18 +124,22 @@ class Many:
             engine: Encodes.
             draw: What the page shows of a result, from (number, result, key of the image).
         """
-        for number, row in enumerate(self.rows):
-            raise_if_cancelled()
-            began = time.monotonic()
-            if row.path is not None and not row.error:
-                try:
-                    image = read_image(row.path)
-                    encoding = engine.encode_apart(self.preset, image, self.settings, "batch")
-                    result = engine.decide(self.preset, encoding, self.settings)
-                    self._keep(number, row, result, draw)
-                except ZsasError as error:
-                    row.error = str(error).replace(str(row.path), Path(row.name).name)
-            row.seconds = time.monotonic() - began
+
+        def decide(images: list[ReadImage]) -> list[Result]:
+            encodings = [
+                engine.encode_apart(self.preset, image, self.settings, "batch") for image in images
+            ]
+            return [engine.decide(self.preset, one, self.settings) for one in encodings]
+
+        began = time.monotonic()
+        for (number, row), answer in walk(enumerate(self.rows), _read, decide):
+            try:
+                if isinstance(answer, str):
+                    raise ZsasError(answer.replace("The image could", "It could", 1))
+                self._keep(number, row, answer, draw)
+            except ZsasError as error:
+                row.error = str(error).replace(str(row.path), Path(row.name).name)
+            row.seconds, began = time.monotonic() - began, time.monotonic()
             self.done = number + 1
             os.utime(self.folder)  # else a lot that takes more than an hour would look forgotten
             yield number
@@ -274,6 +278,14 @@ def _line(row: Row, result: Result) -> batch.Line:
         round(row.seconds, 3),
         saved_as=row.saved_as,
     )
+
+
+def _read(numbered: tuple[int, Row]) -> ReadImage:
+    raise_if_cancelled()
+    _, row = numbered
+    if row.path is None or row.error:
+        raise ZsasError(row.error)
+    return read_image(row.path)
 
 
 def _plain(name: str) -> str:

@@ -193,6 +193,19 @@ def test_any_localizer_is_followed_by_any_refiner(segmenter, image, name, refine
     assert result.models["refiner"] == refiner
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_good_images_are_compared_by_any_system(segmenter, image, name):
+    settings = Settings(system=name, refiner="none")
+    references = segmenter.remember([255 - image, image[::-1].copy()], settings)
+    result = segmenter.segment(image, settings, references=references)
+    assert result.anomaly_map.shape == image.shape[:2]
+    alone = segmenter(image, settings)
+    assert alone.normal_ratio is None
+    # How much they count depends on how alike they are; a system may have a way of its own.
+    own = not np.array_equal(result.anomaly_map, alone.anomaly_map)
+    assert result.normal_ratio is not None or own
+
+
 def test_defaults_of_systems_are_settings_within_their_ranges():
     known = {one.name for one in all_settings()}
     for name, system in SYSTEMS.items():

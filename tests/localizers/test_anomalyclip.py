@@ -22,7 +22,7 @@ from zsas.localizers.anomalyclip import (
     vv_blocks,
 )
 from zsas.localizers.base import Context
-from zsas.localizers.patches import TileFeatures
+from zsas.localizers.patches import PatchFeatures, TileFeatures
 from zsas.settings import Settings
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
@@ -141,7 +141,7 @@ def test_the_softmax_comes_before_the_enlarging(clip):
     localizer = AnomalyClip(clip, prompts())
     features, scored = decided(localizer, blur=0)
     difference = localizer.states[1] - localizer.states[0]
-    grid = torch.sigmoid(features.layers[0, 0].float() @ difference / 0.07)
+    grid = torch.sigmoid(features.tiles[0].layers[0, 0].float() @ difference / 0.07)
     assert float(scored.map.max()) <= float(grid.max()) + 1e-6
     assert float(scored.map.min()) >= float(grid.min()) - 1e-6
     assert scored.map.shape == IMAGE.shape[:2]
@@ -152,7 +152,8 @@ def test_cosines_of_020_and_027(clip):
     localizer = AnomalyClip(clip, prompts())
     localizer.__dict__["states"] = torch.tensor([[0.20, 0.0], [0.27, 0.0]])
     along = torch.tensor([1.0, 0.0])
-    features = TileFeatures((0, 0, 96, 96), along.expand(1, 1, 6, 6, 2), along, (96, 96))
+    tile = TileFeatures((0, 0, 96, 96), along.expand(1, 1, 6, 6, 2), along, (96, 96))
+    features = PatchFeatures((tile,))
     context = Context(IMAGE, SamSession(None, None))  # type: ignore[arg-type]
     settings = Settings(system="anomalyclip")
     scored = localizer.score(features, settings, context)

@@ -7,6 +7,7 @@ from PIL import Image
 from tests.helpers.models import small_segmenter
 from zsas.errors import ZsasError
 from zsas.localizers.references import NO_REFERENCES, REFERENCE
+from zsas.localizers.winclip import WinClip
 from zsas.settings import Settings
 
 SETTINGS = Settings(tiles="off", views="one")
@@ -94,9 +95,10 @@ def test_a_memory_of_other_settings_is_refused(segmenter, references):
         segmenter(plate(20), SETTINGS.replace(resolution=256), references=references)
 
 
-def test_a_system_without_patch_features_says_so(segmenter):
-    settings = Settings(system="sdp")
+def test_a_system_without_patch_features_says_so(segmenter, monkeypatch):
+    settings = Settings(system="winclip")
     references = segmenter.remember([plate(0), plate(1)], settings)
+    monkeypatch.setattr(WinClip, "own_references", False)  # one that has neither
     with pytest.raises(ZsasError, match="no patch features"):
         segmenter(plate(20), settings, references=references)
 

@@ -13,6 +13,7 @@ from zsas.errors import ZsasError
 from zsas.localizers.adapter import quarters, read_adapter
 from zsas.localizers.base import Context
 from zsas.localizers.linear import Linear
+from zsas.localizers.patches import TileFeatures
 from zsas.localizers.sdp import (
     ANOMALOUS_STATES,
     NORMAL_STATES,
@@ -43,6 +44,11 @@ def clip():
     return small_backbone()
 
 
+def staged(layers, classes, trained=None, side=4) -> StagedFeatures:
+    tile = TileFeatures((0, 0, side, side), layers[None], classes[-1], (side, side))
+    return StagedFeatures(tiles=(tile,), classes=classes, trained=trained)
+
+
 def plus(clip, **card: object) -> SdpPlus:
     made: dict[str, object] = {"resolution": 64, "localizer": "sdp+", **card}
     return SdpPlus(clip, small_adapter(clip, **made))
@@ -51,12 +57,8 @@ def plus(clip, **card: object) -> SdpPlus:
 @pytest.mark.parametrize(("class_cosines", "value"), [((0.0, np.log(3)), 0.2), ((0.2, 0.2), 0.1)])
 def test_the_two_class_formula(class_cosines, value):
     """A patch with cosines 0.1 and 0.3 gets ¾ · 0.3 − ¼ · 0.1; with equal class cosines half the difference."""
-    features = StagedFeatures(
-        layers=torch.tensor([0.1, 0.3]).expand(1, 1, 1, 2),
-        classes=torch.tensor([class_cosines], dtype=torch.float32),
-        trained=None,
-        resolution=4,
-    )
+    classes = torch.tensor([class_cosines], dtype=torch.float32)
+    features = staged(torch.tensor([0.1, 0.3]).expand(1, 1, 1, 2), classes)
     np.testing.assert_allclose(two_class_map(features, torch.eye(2)), value, atol=1e-6)
 
 
@@ -176,7 +178,7 @@ def test_sdp_plus_adds_the_layers_probabilities(clip):
 
 def test_corners_are_aligned_when_logits_are_enlarged():
     trained = torch.eye(2)[[0, 1]].expand(1, 2, 2, 2)
-    features = StagedFeatures(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2), trained, 5)
+    features = staged(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2), trained, side=5)
     found = trained_map(features, torch.eye(2), 2.0)
     np.testing.assert_allclose(found[0], 1 / (1 + np.exp([2, 1, 0, -1, -2])), atol=1e-6)
 

@@ -86,7 +86,8 @@ def test_training_lowers_the_loss_and_writes_an_adapter_that_fits(data, tmp_path
     assert adapter.card.trained_on == "parts"
     assert adapter.card.blocks == (2, 4, 6, 8)
     localizer = Linear(clip, adapter)
-    (features,) = localizer.encode([data.samples[0].load_image()], Settings())
+    settings = Settings(system="april-gan")  # the square
+    (features,) = localizer.encode([data.samples[0].load_image()], settings)
     assert features.tiles[0].layers.shape == (1, 4, 4, 4, clip.projection)
     card = (tmp_path / "README.md").read_text()
     assert "base_model: small-clip" in card

@@ -24,7 +24,7 @@ from zsas.frames import resize_map
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import made_for_another, warn_of_doubt
 from zsas.localizers.base import Context, Localizer, MapSettings, Scored, map_stage, top_mean
-from zsas.localizers.patches import TileFeatures, image_probability
+from zsas.localizers.patches import PatchFeatures, TileFeatures, image_probability
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -197,16 +197,20 @@ class AnomalyClip(Localizer):
         own = values.of(MapSettings).resolution or self.card.resolution
         return max(1, own // self.clip.patch) * self.clip.patch
 
-    def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[TileFeatures]:
+    def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[PatchFeatures]:
         """One pass with the V-V stream; see `Localizer.encode`."""
         pixels = self.clip.pixels(images, self.resolution(values))
         patches, image = look(self.clip, pixels, self.card.activation)
         return [
-            TileFeatures(
-                (0, 0, one.shape[1], one.shape[0]),
-                patches[i].half()[None, None],
-                image[i].clone(),
-                (pixels.shape[-2], pixels.shape[-1]),
+            PatchFeatures(
+                (
+                    TileFeatures(
+                        (0, 0, one.shape[1], one.shape[0]),
+                        patches[i].half()[None, None],
+                        image[i].clone(),
+                        (pixels.shape[-2], pixels.shape[-1]),
+                    ),
+                )
             )
             for i, one in enumerate(images)
         ]
@@ -216,11 +220,12 @@ class AnomalyClip(Localizer):
         """The two text vectors, normal and damaged, fp32 (2, D)."""
         return text_vectors(self.clip, self.prompts).detach()
 
-    def score(self, features: TileFeatures, values: Values, context: Context) -> Scored:
+    def score(self, features: PatchFeatures, values: Values, context: Context) -> Scored:
         """See `Localizer.score`."""
-        states = self.states.to(features.layers.device)
-        side = features.frame_hw[0]
-        logits = features.layers[0, 0].float() @ (states[1] - states[0]) / TEMPERATURE
+        (tile,) = features.tiles  # the square as published
+        states = self.states.to(tile.layers.device)
+        side = tile.frame_hw[0]
+        logits = tile.layers[0, 0].float() @ (states[1] - states[0]) / TEMPERATURE
         # Published order: softmax on the patch grid, then bilinear to the frame, then the blur.
         square = F.interpolate(
             torch.sigmoid(logits)[None, None], size=(side, side), mode="bilinear"
@@ -233,7 +238,7 @@ class AnomalyClip(Localizer):
         anomaly_map.setflags(write=False)
         evidence = {
             "map": top_mean(found),
-            "clip": image_probability(features.image, states, 1.0 / TEMPERATURE),
+            "clip": image_probability(tile.image, states, 1.0 / TEMPERATURE),
         }
         how = "CLIP compares each patch with learned prompts for normal and damaged (AnomalyCLIP)"
         return Scored(anomaly_map, evidence, (map_stage(anomaly_map, how),))

@@ -167,8 +167,8 @@ def compare(scored: Scored, features: Any, references: References, key: str = ""
     """
     if not isinstance(features, PatchFeatures):
         raise ZsasError(
-            "This system has no patch features that good images could be compared with; use auto, paper, vv, april-gan "
-            "or winclip with references."
+            "This system has no patch features that good images could be compared with; use another one, as auto or "
+            "winclip, with references."
         )
     distances = _distances(features, references.bank)
     if key in references.keys:

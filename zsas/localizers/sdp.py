@@ -8,7 +8,7 @@ the quarters. The text vector is not the mean of the sentences but that of the l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import cv2
@@ -28,6 +28,7 @@ from zsas.localizers.base import (
     map_stage,
     top_mean,
 )
+from zsas.localizers.patches import PatchFeatures, TileFeatures
 from zsas.localizers.winclip import TEMPLATES as WINCLIP_TEMPLATES
 
 if TYPE_CHECKING:
@@ -79,37 +80,47 @@ class SdpSettings(SettingsGroup, key="sdp", title="SDP"):
     )
 
 
-@dataclass(frozen=True)
-class StagedFeatures:
+@dataclass(frozen=True, kw_only=True)
+class StagedFeatures(PatchFeatures):
     """One image as SDP and SDP+ keep it, before any text.
 
+    Its one tile is the whole image; the layers of it are the patches of the V-V stream after each quarter.
+
     Attributes:
-        layers: Patches of the V-V stream after each quarter, L2-normalised, fp16 (4, g, g, D).
         classes: The class token after each quarter, projected, L2-normalised, fp32 (4, D).
         trained: Patches of the original stream through the trained layers, L2-normalised, fp16 (4, g, g, D); None
             for SDP.
-        resolution: Side of the CLIP frame in pixels.
     """
 
-    layers: Tensor
     classes: Tensor
-    trained: Tensor | None
-    resolution: int
+    trained: Tensor | None = None
+
+    @property
+    def layers(self) -> Tensor:
+        """Patches of the V-V stream after each quarter, L2-normalised, fp16 (4, g, g, D)."""
+        return self.tiles[0].layers[0]
+
+    @property
+    def resolution(self) -> int:
+        """Side of the CLIP frame in pixels."""
+        return self.tiles[0].frame_hw[0]
 
     def to(self, device: torch.device | str) -> StagedFeatures:
         """These features on another device; themselves where they are there already."""
-        if self.layers.device == torch.device(device):
+        if self.classes.device == torch.device(device):
             return self
-        trained = None if self.trained is None else self.trained.to(device)
-        return StagedFeatures(
-            self.layers.to(device), self.classes.to(device), trained, self.resolution
+        return replace(
+            self,
+            tiles=tuple(tile.to(device) for tile in self.tiles),
+            classes=self.classes.to(device),
+            trained=None if self.trained is None else self.trained.to(device),
         )
 
     @property
     def nbytes(self) -> int:
         """Memory of the tensors in bytes."""
         trained = 0 if self.trained is None else self.trained.nbytes
-        return self.layers.nbytes + self.classes.nbytes + trained
+        return super().nbytes + self.classes.nbytes + trained
 
 
 class Sdp(Localizer):
@@ -137,12 +148,7 @@ class Sdp(Localizer):
         """One pass with both streams; see `Localizer.encode`."""
         pixels = self.clip.pixels(images, self.resolution(values))
         passed = staged_pass(self.clip, pixels)
-        return [
-            StagedFeatures(
-                passed.layers[i].clone(), passed.classes[i].clone(), None, pixels.shape[-1]
-            )
-            for i in range(len(images))
-        ]
+        return [passed.features(i, image) for i, image in enumerate(images)]
 
     def states(self, values: Values) -> Tensor:
         """The two text vectors, normal and anomalous, fp32 (2, D)."""
@@ -217,11 +223,23 @@ class StagedPass:
         layers: As in `StagedFeatures`, (B, 4, g, g, D).
         classes: (B, 4, D).
         tokens: Patches of the original stream after each quarter, not projected, (B, g², width).
+        resolution: Side of the CLIP frame in pixels.
     """
 
     layers: Tensor
     classes: Tensor
     tokens: tuple[Tensor, ...]
+    resolution: int
+
+    def features(
+        self, i: int, image: NDArray[np.uint8], trained: Tensor | None = None
+    ) -> StagedFeatures:
+        """What is kept of the i-th image."""
+        height, width = image.shape[:2]
+        frame = (self.resolution, self.resolution)
+        layers, classes = self.layers[i].clone(), self.classes[i].clone()
+        tile = TileFeatures((0, 0, width, height), layers[None], classes[-1], frame)
+        return StagedFeatures(tiles=(tile,), classes=classes, trained=trained)
 
 
 def staged_pass(clip: ClipBackbone, pixels: Tensor, *, aliased: bool = False) -> StagedPass:
@@ -256,6 +274,7 @@ def staged_pass(clip: ClipBackbone, pixels: Tensor, *, aliased: bool = False) ->
         torch.stack(layers, dim=1).unflatten(2, (grid, grid)).half(),
         torch.stack(classes, dim=1),
         tuple(kept),
+        pixels.shape[-1],
     )
 
 

@@ -92,15 +92,7 @@ class SdpPlus(Sdp):
             for tokens, (weight, bias) in zip(passed.tokens, self._layers, strict=True)
         ]
         trained = torch.stack(projected, dim=1).unflatten(2, (grid, grid)).half()
-        return [
-            StagedFeatures(
-                passed.layers[i].clone(),
-                passed.classes[i].clone(),
-                trained[i].clone(),
-                pixels.shape[-1],
-            )
-            for i in range(len(images))
-        ]
+        return [passed.features(i, image, trained[i].clone()) for i, image in enumerate(images)]
 
     def score(self, features: StagedFeatures, values: Values, context: Context) -> Scored:
         """See `Localizer.score`."""

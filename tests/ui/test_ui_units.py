@@ -245,6 +245,41 @@ def test_pictures_of_silent_tabs_are_let_go_and_drawn_anew(
     assert "zs-meter" in settled(visitor).screen["zs-verdict"]
 
 
+def test_good_parts_outlast_the_photo_and_are_counted_in_the_verdict(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The stand-in has no patch features; what is compared is tested with the localizers.
+    asked: list[Any] = []
+    decide, stages = gpu.decide, gpu.stages
+    monkeypatch.setattr(gpu, "remember", lambda *_: "memory")
+
+    def noted(function: Any) -> Any:
+        def call(*given: Any) -> Any:
+            asked.append(given[4])
+            return function(*given[:4])
+
+        return call
+
+    monkeypatch.setattr(gpu, "decide", noted(decide))
+    monkeypatch.setattr(gpu, "stages", noted(stages))
+    visitor = opened(site, photo(2))
+    act(site, visitor.token, "add_this", {}, 0)
+    assert "Compared with 1 good part" in settled(visitor).screen["zs-verdict"]
+    show(site, visitor, View(site.engine.keep_image(photo(3)), "other"))
+    assert "Compared with 1 good part" in settled(visitor).screen["zs-verdict"]
+    ((key, _),) = visitor.parts
+    act(site, visitor.token, "drop_part", {"key": key}, 0)
+    assert "good part" not in settled(visitor).screen["zs-verdict"]
+    assert visitor.screen["zs-parts"] == ""
+    assert {"memory", None} == set(asked)
+
+
+def test_a_system_that_cannot_compare_says_so(site: Site) -> None:
+    visitor = opened(site, photo(2))
+    act(site, visitor.token, "add_this", {}, 0)
+    assert "no patch features" in settled(visitor).screen["zs-verdict"]
+
+
 def test_a_reload_finds_the_visitor_and_a_link_makes_a_new_one(site: Site) -> None:
     visitor = opened(site, photo(1))
     assert hello(site, visitor.token, "")["token"] == visitor.token

@@ -20,6 +20,9 @@ from zsas.stages import Stage
 from zsas.ui import gpu
 from zsas.ui.line import Kind, Line
 
+MEMORIES = 16
+"""How many memories of good parts are kept, for all visitors."""
+
 
 class EncodingLike(Protocol):
     """An image after the encoders, as far as the page looks at it."""
@@ -46,12 +49,18 @@ class SegmenterLike(Protocol):
         """The same with what the anomaly map needs; the rest is added to it when it is first needed."""
         ...
 
-    def segment(self, source: Any, settings: Settings, clicks: Sequence[Click]) -> Result:
+    def remember(self, images: Sequence[ReadImage], settings: Settings) -> Any:
+        """What good parts look like, to decide others with; seconds on a CPU."""
+        ...
+
+    def segment(
+        self, source: Any, settings: Settings, clicks: Sequence[Click], references: Any
+    ) -> Result:
         """The result of an encoded image; milliseconds."""
         ...
 
     def stages(
-        self, source: Any, settings: Settings, clicks: Sequence[Click]
+        self, source: Any, settings: Settings, clicks: Sequence[Click], references: Any
     ) -> Iterator[Stage | Result]:
         """The stages as they are found, and the result at the end; what the encoding lacks is added to it."""
         ...
@@ -93,6 +102,7 @@ class Engine:
         self._images: ByteBudgetCache[ReadImage] = ByteBudgetCache(budget // 2)
         self._newest: dict[str, tuple[Any, Any]] = {}
         self._visited = threading.Event()
+        self._memories: dict[Any, Any] = {}
         self.line = Line()
 
     def start(self, head_start: float = 0.0) -> threading.Thread:
@@ -205,14 +215,43 @@ class Engine:
         self._newest["encoding"] = (slot, encoding)
 
     def decide(
-        self, preset: str, encoding: Any, settings: Settings, clicks: tuple[Click, ...] = ()
+        self,
+        preset: str,
+        encoding: Any,
+        settings: Settings,
+        clicks: tuple[Click, ...] = (),
+        references: Any = None,
     ) -> Result:
         """A result from an encoding; milliseconds, and no encoder."""
         self.segmenter(preset)
-        return gpu.decide(preset, encoding, settings, clicks)
+        return gpu.decide(preset, encoding, settings, clicks, references)
+
+    def memory(self, preset: str, images: tuple[str, ...], settings: Settings) -> Any | None:
+        """What some good parts look like, None where it has still to be made; see `remember`."""
+        return self._memories.get((preset, images, settings.encoding_key))
+
+    def remember(self, preset: str, images: tuple[str, ...], settings: Settings) -> Any:
+        """Encode images of good parts, by their keys, when it is their turn.
+
+        Raises:
+            ZsasError: If one was let go, or the system cannot compare.
+        """
+        read = [self._image_or_say_so(image) for image in images]
+        self.segmenter(preset)
+        with self.line.turn("image"):
+            found = gpu.remember(preset, read, settings)
+        while len(self._memories) >= MEMORIES:
+            self._memories.pop(next(iter(self._memories)), None)
+        self._memories[preset, images, settings.encoding_key] = found
+        return found
 
     def stages(
-        self, preset: str, image: str, settings: Settings, clicks: tuple[Click, ...] = ()
+        self,
+        preset: str,
+        image: str,
+        settings: Settings,
+        clicks: tuple[Click, ...] = (),
+        references: Any = None,
     ) -> Iterator[str | Stage | Result]:
         """What is ahead in the line while it waits, then the stages as they are found, and the result at the end.
 
@@ -222,7 +261,7 @@ class Engine:
         self.segmenter(preset)
         known = self.known(preset, image, settings)
         if known is not None:
-            yield from gpu.stages(preset, known, settings, clicks)
+            yield from gpu.stages(preset, known, settings, clicks, references)
             return
         pixels = self._image_or_say_so(image)
         with self.line.place("image") as place:
@@ -232,7 +271,7 @@ class Engine:
             # What a ZeroGPU's process adds to an encoding is gone after the call, so there it is whole before.
             encode = gpu.encode if gpu.ZERO else gpu.begin
             encoding = encode(preset, pixels, settings)
-            for step in gpu.stages(preset, encoding, settings, clicks):
+            for step in gpu.stages(preset, encoding, settings, clicks, references):
                 if isinstance(step, Result):
                     self._keep(preset, image, settings, encoding)
                 yield step

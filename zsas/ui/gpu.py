@@ -62,13 +62,23 @@ def encode(preset: str, image: ReadImage, settings: Settings) -> Any:
     return encoding.to("cpu") if ZERO else encoding
 
 
+@_gpu(lambda preset, images, *_: seconds_for("encode", images[0].pixels.shape))
+def remember(preset: str, images: Sequence[ReadImage], settings: Settings) -> Any:
+    """`References`: images of good parts, encoded."""
+    return SEGMENTERS[preset].remember(images, settings)
+
+
 @_gpu(_for_decide)
-def decide(preset: str, encoding: Any, settings: Settings, clicks: Sequence[Any]) -> Any:
+def decide(
+    preset: str, encoding: Any, settings: Settings, clicks: Sequence[Any], references: Any = None
+) -> Any:
     """A `Result`: everything after the encoders."""
-    return SEGMENTERS[preset].segment(encoding, settings, clicks)
+    return SEGMENTERS[preset].segment(encoding, settings, clicks, references)
 
 
 @_gpu(_for_decide)
-def stages(preset: str, encoding: Any, settings: Settings, clicks: Sequence[Any]) -> Iterator[Any]:
+def stages(
+    preset: str, encoding: Any, settings: Settings, clicks: Sequence[Any], references: Any = None
+) -> Iterator[Any]:
     """The stages as they are found, then the `Result`."""
-    yield from SEGMENTERS[preset].stages(encoding, settings, clicks)
+    yield from SEGMENTERS[preset].stages(encoding, settings, clicks, references)

@@ -68,6 +68,7 @@ class Many:
         done: How many of them are finished.
         running: Whether the run goes on.
         stopped: Whether the visitor stopped it.
+        parts: Keys of the good parts that all are compared with.
         views: What the visitor said about single rows.
     """
 
@@ -78,6 +79,7 @@ class Many:
     done: int = 0
     running: bool = True
     stopped: bool = False
+    parts: tuple[str, ...] = ()
     began: float = field(default_factory=time.monotonic)
     views: dict[int, View] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -129,7 +131,12 @@ class Many:
             encodings = [
                 engine.encode_apart(self.preset, image, self.settings, "batch") for image in images
             ]
-            return [engine.decide(self.preset, one, self.settings) for one in encodings]
+            return [engine.decide(self.preset, one, self.settings, (), memory) for one in encodings]
+
+        memory = None
+        if self.parts:
+            memory = engine.memory(self.preset, self.parts, self.settings)
+            memory = memory or engine.remember(self.preset, self.parts, self.settings)
 
         began = time.monotonic()
         for (number, row), answer in walk(enumerate(self.rows), _read, decide):

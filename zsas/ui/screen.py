@@ -98,7 +98,7 @@ def decided(visitor: Visitor, result: Result) -> dict[str, Any]:
         "zs-holder": drawing.holder(visitor.view.image, result.image),
         "zs-viewer": why.viewer(shape, stages, result, settings=settings, scaled=scaled),
         "zs-scale": why.scale(result, scaled=scaled),
-        "zs-verdict": views.verdict(result, visitor.view),
+        "zs-verdict": views.verdict(result, visitor.view, len(visitor.parts)),
         "zs-findings": views.findings(result),
         "zs-strip": why.strip(shape, stages, settings, result=result, scaled=scaled),
         "zs-facts": views.facts(result),

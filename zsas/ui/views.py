@@ -50,8 +50,14 @@ def sorry(text: str) -> str:
     return f'<div class="zs-verdict zs-sorry" role="alert"><h2>That did not work</h2><p>{escape(text)}</p></div>'
 
 
-def verdict(result: Result, view: View) -> str:
-    """The verdict in words, its score on a meter whose tick is the limit, and what would help."""
+def verdict(result: Result, view: View, parts: int = 0) -> str:
+    """The verdict in words, its score on a meter whose tick is the limit, and what would help.
+
+    Args:
+        result: With the person's decisions.
+        view: The person's points and decisions.
+        parts: How many good parts it was compared with.
+    """
     settings = result.settings
     score, limit, band = result.image_score, settings.verdict_threshold, settings.unsure_band
     word = result.verdict
@@ -65,7 +71,7 @@ def verdict(result: Result, view: View) -> str:
         '<i class="zs-band" aria-hidden="true"></i><b aria-hidden="true"></b>'
         f'<input type="range" class="zs-tick" name="verdict_threshold" min="0" max="1" step="0.01" value="{limit:g}" '
         'aria-label="Limit: the score from which a photo is anomalous"></div>'
-        f'<p class="zs-score">{score_words(result)}</p>{_hints(result, view)}{_own_verdict(result, view)}</div>'
+        f'<p class="zs-score">{score_words(result)}</p>{_hints(result, view, parts)}{_own_verdict(result, view)}</div>'
     )
 
 
@@ -94,7 +100,7 @@ def found(result: Result) -> str:
     return f"{words}.{weak}"
 
 
-def _hints(result: Result, view: View) -> str:
+def _hints(result: Result, view: View, parts: int) -> str:
     """What to turn, by what is seen: the table of docs/results.md as one line or two."""
     lines = [escape(text) for text in hints(result)]
     if suggestion := suggested_level(result):
@@ -102,6 +108,8 @@ def _hints(result: Result, view: View) -> str:
             f'{suggestion[1]} <button type="button" class="zs-try" data-do="set" data-name="threshold" '
             f'data-value="{suggestion[0]:.2f}">Try {suggestion[0]:.2f}</button>'
         )
+    if parts:
+        lines.append(f"Compared with {plural(parts, 'good part')}.")
     points = len(view.now.clicks)
     if points and not result.persons_verdict:
         lines.append(
@@ -124,8 +132,7 @@ def hints(result: Result) -> list[str]:
     other = "try another system" if result.settings.object_name else "name the object"
     return [
         *notes,
-        "The score is too near to the limit to be sure. "
-        f"Look at the heat map and decide yourself, or {other}.",
+        f"The score is too near to the limit to be sure. Good parts help most; or {other}.",
     ]
 
 

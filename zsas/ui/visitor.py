@@ -91,6 +91,7 @@ class Visitor:
         view: What is shown.
         settings: As the controls stand.
         preset: Which models run for it.
+        parts: Good parts to compare with: keys of their images and names; they outlast the image that is shown.
         scaled: Whether colours are stretched to the image.
         batch: Its many images, None before the first.
         turn: Raised by everything that makes work under way unwanted.
@@ -107,6 +108,7 @@ class Visitor:
     preset: str
     view: View = View()
     settings: Settings = field(default_factory=Settings)
+    parts: tuple[tuple[str, str], ...] = ()
     scaled: bool = False
     batch: Any = None
     turn: int = 0

@@ -36,7 +36,10 @@ def viewer(
         settings: The marking level is read.
         scaled: Colours of the map stretched to this image.
     """
-    values = next((stage.heat for stage in found if stage.heat is not None), None)
+    # Of several maps on the way the last one counts; in a result it is Map_a, whatever came before it.
+    values = next((stage.heat for stage in reversed(found) if stage.heat is not None), None)
+    if result is not None:
+        values = result.anomaly_map
     heat = "" if values is None else drawing.heat(values, scaled=scaled, level=settings.threshold)
     marks, points, label = "", "", "The photo"
     if result is not None:

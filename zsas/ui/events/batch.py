@@ -15,7 +15,7 @@ from zsas.result import Result
 from zsas.review import reviewed
 from zsas.settings import Settings
 from zsas.ui import screen, views
-from zsas.ui.events.image import remember, show, show_settings
+from zsas.ui.events.image import keys_of, memory_of, remember, show, show_settings
 from zsas.ui.events.site import Parts, Site, action
 from zsas.ui.many import Many
 from zsas.ui.upload import is_uploaded
@@ -30,6 +30,7 @@ def begin_batch(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         raise ZsasError("Not all of these are uploaded files; upload them first.")
     files = [(name or Path(path).name, Path(path)) for name, path in given]
     many = Many.of(files, visitor.preset, visitor.settings)
+    many.parts = keys_of(visitor)
     with visitor.lock:
         if visitor.batch is not None:
             visitor.batch.stopped = True
@@ -92,7 +93,11 @@ def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     image = read_image(row.path)
     key = site.engine.keep_image(image)
     view = many.views.get(number) or View(key, Path(row.name).stem, row=number)
-    if view.now != Corrections() or not _same(visitor.settings, many.settings):
+    if (
+        view.now != Corrections()
+        or many.parts != keys_of(visitor)
+        or not _same(visitor.settings, many.settings)
+    ):
         show(site, visitor, view)
         return
     result = many.reviewed(number, visitor.settings.verdict_threshold)
@@ -102,7 +107,7 @@ def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         remember(visitor)
         visitor.view = view
         show_settings(visitor)
-        parts["zs-verdict"] = views.verdict(result, view)
+        parts["zs-verdict"] = views.verdict(result, view, len(visitor.parts))
         parts["state"] = screen.state(visitor, image.pixels.shape, True)
         visitor.show(parts)
 
@@ -123,6 +128,7 @@ def corrected(site: Site, visitor: Visitor, many: Many) -> dict[int, Result]:
         assert path is not None  # it has a result
         key = site.engine.keep_image(read_image(path))
         encoding = site.engine.encode(many.preset, key, settings)
-        result = site.engine.decide(many.preset, encoding, settings, view.now.clicks)
+        memory = memory_of(site, visitor) if many.parts else None
+        result = site.engine.decide(many.preset, encoding, settings, view.now.clicks, memory)
         found[number] = reviewed(result, view.now.review)
     return found

@@ -192,8 +192,27 @@ def result_of(site: Site, visitor: Visitor) -> Result | None:
     encoding = site.engine.known(visitor.preset, view.image, settings) if view.image else None
     if encoding is None:
         return None
-    result = site.engine.decide(visitor.preset, encoding, settings, view.now.clicks)
+    memory = None
+    if visitor.parts:
+        memory = site.engine.memory(visitor.preset, keys_of(visitor), settings)
+        if memory is None:
+            return None
+    result = site.engine.decide(visitor.preset, encoding, settings, view.now.clicks, memory)
     return reviewed(result, view.now.review)
+
+
+def keys_of(visitor: Visitor) -> tuple[str, ...]:
+    """Keys of the good parts."""
+    return tuple(key for key, _ in visitor.parts)
+
+
+def memory_of(site: Site, visitor: Visitor) -> Any:
+    """What the good parts look like, encoded where it has to be; None without any."""
+    if not visitor.parts:
+        return None
+    keys, settings = keys_of(visitor), visitor.settings
+    known = site.engine.memory(visitor.preset, keys, settings)
+    return known or site.engine.remember(visitor.preset, keys, settings)
 
 
 def decided_at_once(site: Site, visitor: Visitor) -> bool:
@@ -219,7 +238,13 @@ def decide(site: Site, visitor: Visitor) -> None:
 
 
 def _needs_encoding(site: Site, visitor: Visitor) -> bool:
-    return visitor.run_key != (visitor.preset, visitor.view.image, visitor.settings.encoding_key)
+    return visitor.run_key != _key_of(visitor)
+
+
+def _key_of(visitor: Visitor) -> tuple[Any, ...]:
+    """What a run encodes."""
+    settings = visitor.settings
+    return (visitor.preset, visitor.view.image, settings.encoding_key, visitor.parts)
 
 
 def run(site: Site, visitor: Visitor) -> None:
@@ -230,7 +255,7 @@ def run(site: Site, visitor: Visitor) -> None:
 def steps(site: Site, visitor: Visitor) -> Iterator[Parts]:
     """One screen a stage, then the result; again, if a setting or a correction was changed meanwhile."""
     view, settings = visitor.view, visitor.settings
-    visitor.run_key = (visitor.preset, view.image, settings.encoding_key)
+    visitor.run_key = _key_of(visitor)
     if not view.image:
         yield screen.empty(visitor)
         return
@@ -239,9 +264,13 @@ def steps(site: Site, visitor: Visitor) -> Iterator[Parts]:
         raise ZsasError("This photo is no longer in memory; open it again.")
     if not site.engine.is_loaded(visitor.preset):
         yield {"zs-verdict": views.busy(f"Loading {visitor.preset}")}
+    memory = None
+    if visitor.parts:
+        yield {"zs-verdict": views.busy(f"Reading {views.plural(len(visitor.parts), 'good part')}")}
+        memory = memory_of(site, visitor)
     found: list[Stage] = []
     of = len(system_named(settings.system, settings.refiner).stages)
-    for step in site.engine.stages(visitor.preset, view.image, settings, view.now.clicks):
+    for step in site.engine.stages(visitor.preset, view.image, settings, view.now.clicks, memory):
         if isinstance(step, str):
             yield {"zs-verdict": views.busy(step or "Encoding the photo")}
         elif isinstance(step, Stage):

@@ -10,7 +10,7 @@ from typing import Any
 from zsas.errors import ZsasError
 from zsas.review import Review, holds, reviewed
 from zsas.ui import drawing, screen
-from zsas.ui.events.image import decide, remember, result_of
+from zsas.ui.events.image import decide, keys_of, remember, result_of
 from zsas.ui.events.site import Site, action
 from zsas.ui.visitor import View, Visitor
 
@@ -55,8 +55,10 @@ def _takes_most(site: Site, visitor: Visitor, view: View) -> bool:
     encoding = site.engine.known(visitor.preset, view.image, visitor.settings)
     if encoding is None or visitor.running:
         return False
-    result = site.engine.decide(visitor.preset, encoding, visitor.settings, view.now.clicks)
-    x, y, _ = view.now.clicks[-1]
+    memory = site.engine.memory(visitor.preset, keys_of(visitor), visitor.settings)
+    clicks = view.now.clicks
+    result = site.engine.decide(visitor.preset, encoding, visitor.settings, clicks, memory)
+    x, y, _ = clicks[-1]
     return any(
         region.area > MOST * result.mask.size and holds(region, int(x), int(y))
         for region in result.regions
@@ -129,6 +131,14 @@ def preview(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     x, y = _numbers(data)
     clicks = (*view.now.clicks, (x, y, 1))
     result = reviewed(
-        site.engine.decide(visitor.preset, encoding, settings, clicks), view.now.review
+        site.engine.decide(
+            visitor.preset,
+            encoding,
+            settings,
+            clicks,
+            site.engine.memory(visitor.preset, keys_of(visitor), settings),
+        ),
+        view.now.review,
     )
-    visitor.show({"preview": {"x": x, "y": y, "path": drawing.path_of(result.mask)}})
+    path = "" if result.mask.mean() > MOST else drawing.path_of(result.mask)
+    visitor.show({"preview": {"x": x, "y": y, "path": path}})

@@ -17,14 +17,22 @@ async function takeFiles(list) {
 }
 app.addEventListener("change", (event) => {
   if (event.target.type !== "file") return;
+  if (event.target.id === "zs-parts-file") { takeParts([...event.target.files]); event.target.value = ""; return; }
   takeFiles(event.target.files);
   event.target.value = "";
 });
+async function takeParts(files) {
+  try {
+    const sent = await Promise.all(files.map((file) => upload(file)));
+    await act("add_parts", { paths: sent.map(({ path }) => path) });
+  } catch (error) { tell(`A good part could not be uploaded: ${error.message}`); }
+}
 app.addEventListener("dragover", (event) => { event.preventDefault(); app.classList.add("zs-over"); });
 app.addEventListener("dragleave", (event) => { if (!app.contains(event.relatedTarget)) app.classList.remove("zs-over"); });
 app.addEventListener("drop", async (event) => {
   event.preventDefault();
   app.classList.remove("zs-over");
+  if (event.target.closest(".zs-good-parts")) { takeParts([...event.dataTransfer.files]); return; }
   const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   takeFiles(entries.some((entry) => entry.isDirectory) ? await filesIn(entries) : event.dataTransfer.files);
 });

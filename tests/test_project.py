@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import pkgutil
 import re
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import typer
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -46,3 +49,38 @@ def test_each_equation_names_functions_that_exist() -> None:
     for cell in rows.values():
         for name in re.findall(r"`(\w+\.[A-Za-z_.]+)`", cell):
             pkgutil.resolve_name(f"zsas.{name}")
+
+
+def documented_commands() -> list[tuple[str, str]]:
+    """Each `zsas …` command in a code block of README and docs, with the name of its file."""
+    found = []
+    for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = file.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^(?:    |\$ )?(?:python -m )?(zsas [a-z].*)$", text, re.MULTILINE):
+            found.append((file.name, line.split(" #")[0].split("|")[0]))
+    return found
+
+
+def flags_of(words: list[str]) -> set[str] | None:
+    """All flags of the command that some words name; None if they name a group or nothing."""
+    if words[0] in ("evaluate", "train"):
+        module = {"evaluate": "zsas.cli.evaluate", "train": "zsas.training.cli"}[words[0]]
+        command: Any = typer.main.get_command(importlib.import_module(module).app)
+        words = words[1:] if words[0] == "train" else []
+    else:
+        command = typer.main.get_command(importlib.import_module("zsas.cli").app)
+    while hasattr(command, "commands"):
+        if not words or words[0] not in command.commands:
+            return None
+        command, words = command.commands[words[0]], words[1:]
+    return {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+
+
+def test_the_commands_in_the_docs_have_the_flags_that_they_name() -> None:
+    commands = documented_commands()
+    assert len(commands) > 20
+    for file, line in commands:
+        known = flags_of(line.split()[1:])
+        if known is not None:
+            named = set(re.findall(r"(?<=\s)--[a-z][a-z-]*", line)) - {"--help"}
+            assert named <= known, f"{file}: {line}: {sorted(named - known)}"

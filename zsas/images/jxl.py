@@ -60,6 +60,15 @@ def count(content: Content) -> int:
     return decode(content, ReadOptions()).pages
 
 
+def size_of(data: bytes) -> tuple[int, int]:
+    """Height and width by the header.
+
+    Raises:
+        ZsasError: If there is none.
+    """
+    return _header(_codestream(data), "")[:2]
+
+
 def _frames(values: Any) -> int:
     """Of (frames, H, W, channels); a still image has one axis less."""
     return int(values.shape[0]) if values.ndim == 4 else 1

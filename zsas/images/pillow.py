@@ -15,6 +15,7 @@ from zsas.errors import ZsasError, reason
 from zsas.extras import require
 from zsas.images.content import Content, unreadable
 from zsas.images.raster import (
+    MAX_PIXELS,
     Raster,
     ReadOptions,
     check_page,
@@ -37,7 +38,7 @@ def decode(content: Content, options: ReadOptions) -> Raster:
     assert found is not None
     data = content.read()
     if found.name == "WebP":
-        _check_webp(data, options.max_pixels, content.name)
+        check_size(*webp_size(data, content.name), options.max_pixels, content.name)
     two = 0
     if found.pillow in (("BMP",), ("DIB",)):
         _check_bitmap(data, content.name)
@@ -74,7 +75,7 @@ def count(content: Content) -> int:
     assert found is not None
     data = content.read()
     if found.name == "WebP":
-        _check_webp(data, 2**31, content.name)
+        check_size(*webp_size(data, content.name), MAX_PIXELS, content.name)
     with header(data, found.pillow, 2**62, content.name) as image:
         return _frames(image, data)
 
@@ -295,8 +296,12 @@ def _tga_alpha(raster: Raster, data: bytes) -> None:
         raster.premultiplied = True
 
 
-def _check_webp(data: bytes, max_pixels: int, name: str) -> None:
-    """The size of a WebP; Pillow takes memory for all its pixels as soon as it opens one."""
+def webp_size(data: bytes, name: str) -> tuple[int, int]:
+    """Height and width of a WebP; Pillow takes memory for all its pixels as soon as it opens one.
+
+    Raises:
+        ZsasError: If its header is cut off.
+    """
     chunk, body = data[12:16], data[20:30]
     if len(body) < 10:
         raise unreadable(name)
@@ -309,7 +314,7 @@ def _check_webp(data: bytes, max_pixels: int, name: str) -> None:
     else:
         width = int.from_bytes(body[6:8], "little") & 0x3FFF
         height = int.from_bytes(body[8:10], "little") & 0x3FFF
-    check_size(height, width, max_pixels, name)
+    return height, width
 
 
 def _is_lossy_webp(data: bytes) -> bool:

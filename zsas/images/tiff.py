@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import re
 from collections.abc import Iterator
@@ -24,10 +23,10 @@ from zsas.images.raster import (
     damaged,
     not_read,
     size_text,
-    turn,
 )
 from zsas.images.tiff_colour import each_of, tiff_raster
-from zsas.images.tiff_pages import full_images
+from zsas.images.tiff_pages import full_images, orientation_of
+from zsas.images.tiff_segments import check_fax, check_segments
 
 # What it logs about broken tags is either refused here or does not matter.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -60,13 +59,14 @@ def decode(content: Content, options: ReadOptions) -> Raster:
         check_size(page.imagelength, page.imagewidth, options.max_pixels, name)
         _check_bytes(page, page.imagelength * page.imagewidth, name)
         _check(page, content.size, name)
+        check_segments(page, name)
         if page.compression in (2, 3, 4):
-            _check_fax(content, page, name)
+            check_fax(content, page, name)
         raster = tiff_raster(page, _values(page, name), options.bits, name)
         raster.page, raster.pages = max(1, options.page), pages
         if pages == 1 and len(tif.pages) > 1:
             raster.notes.append("its smaller copies were passed over")
-    return raster.turned(_orientation(page))
+    return raster.turned(orientation_of(page))
 
 
 def decode_window(
@@ -94,7 +94,8 @@ def decode_window(
         check_size(y1 - y0, x1 - x0, options.max_pixels, name)
         _check_bytes(page, (y1 - y0) * (x1 - x0), name)
         _check(page, content.size, name)
-        if _orientation(page) != 1 or page.compression in (2, 3, 4):
+        check_segments(page, name)
+        if orientation_of(page) != 1 or page.compression in (2, 3, 4):
             raise not_read(name, "is stored turned or as fax codes", "read it as a whole")
         if _unpacked_words(page) is not None:
             raise not_read(name, "has values in words of another length", "read it as a whole")
@@ -135,7 +136,9 @@ def _chosen(tif: Any, options: ReadOptions, name: str) -> tuple[Any, int]:
     pages = full_images(tif, name)
     check_page(options.page, len(pages), name)
     page = pages[max(0, options.page - 1)]
-    return (tif.pages[page] if isinstance(page, int) else page), len(pages)
+    page = tif.pages[page] if isinstance(page, int) else page
+    _check_tags(page, name)
+    return page, len(pages)
 
 
 def count(content: Content) -> int:
@@ -183,11 +186,17 @@ _TYPES = {
 """Types (short, long, long of 64 bits) of the tags that decide about pixels."""
 
 
+_SINGLE = {256, 257, 259, 262, 266, 274, 277, 278, 284, 317, 322, 323}
+"""Tags that hold one value."""
+
+
 def _check_tags(page: Any, name: str) -> None:
     """Refuse tags that stand twice or have a type they cannot have: readers make different values of them."""
     for code, types in _TYPES.items():
         tags = page.tags.getall(code) or ()
         if len(tags) > 1 or any(int(tag.dtype) not in types for tag in tags):
+            raise damaged(name)
+        if code in _SINGLE and any(tag.count != 1 for tag in tags):
             raise damaged(name)
     for code, values in ((266, (1, 2)), (284, (1, 2)), (274, range(1, 9)), (317, (1, 2, 3))):
         value = page.tags.valueof(code, values[0])
@@ -211,7 +220,6 @@ def _check_bytes(page: Any, pixels: int, name: str) -> None:
 
 def _check(page: Any, size: int, name: str) -> None:
     """Refuse before decoding: out of the file, contradicting itself, or of a kind that is not read."""
-    _check_tags(page, name)
     if page.imagedepth > 1 or page.tiledepth > 1:
         raise not_read(name, "is a volume of several layers in one page")
     photometric = int(page.photometric)
@@ -240,8 +248,6 @@ def _check(page: Any, size: int, name: str) -> None:
 
 def _values(page: Any, name: str) -> NDArray[Any]:
     """(H, W) or (H, W, samples), whatever the planes' order in the file."""
-    if page.compression in (6, 7):
-        _check_jpegs(page, name)
     unpacked = _unpacked_words(page)
     values = page.asarray(squeeze=False, maxworkers=1) if unpacked is None else unpacked
     # (separate samples, depth, H, W, samples side by side)
@@ -249,45 +255,6 @@ def _values(page: Any, name: str) -> NDArray[Any]:
     if values.dtype.byteorder not in "=|":
         values = values.astype(values.dtype.newbyteorder("="))
     return values[..., 0] if values.shape[2] == 1 else values
-
-
-def _check_fax(content: Content, page: Any, name: str) -> None:
-    """Refuse fax codes of which two decoders make different pixels; they carry no check of their own."""
-    from PIL import Image
-
-    content.stream.seek(0)
-    with Image.open(io.BytesIO(content.read()), formats=["TIFF"]) as image:
-        while image.tell() < page.index and image.tell() + 1 < image.n_frames:  # type: ignore[attr-defined]
-            image.seek(image.tell() + 1)
-        other = np.asarray(image.convert("1"))
-    mine = page.asarray(maxworkers=1).astype(bool)
-    same = turn(mine if page.photometric else ~mine, _orientation(page))
-    if other.shape not in (mine.shape, same.shape) or not any(
-        np.array_equal(other, each) for each in (same, mine, ~mine)
-    ):
-        raise damaged(name)
-
-
-def _check_jpegs(page: Any, name: str) -> None:
-    """Refuse strips and tiles of JPEG that are cut off; decoders fill the rest with grey."""
-    from zsas.images.jpeg import is_whole
-
-    decode_segment = page.keyframe.decode
-    extra = {"jpegtables": page.jpegtables, "jpegheader": page.keyframe.jpegheader}
-    if extra["jpegheader"] is not None:  # the segments have no markers of their own
-        return
-    stream = page.parent.filehandle
-    for index, (offset, length) in enumerate(
-        zip(page.dataoffsets, page.databytecounts, strict=False)
-    ):
-        stream.seek(offset)
-        data = stream.read(length)
-
-        def decode(data: bytes, index: int = index) -> NDArray[Any]:
-            return decode_segment(data, index, **extra)[0]
-
-        if data[:2] == b"\xff\xd8" and not is_whole(data, decode):
-            raise damaged(name)
 
 
 def _unpacked_words(page: Any) -> NDArray[Any] | None:
@@ -304,8 +271,3 @@ def _unpacked_words(page: Any) -> NDArray[Any] | None:
         parts.append(stream.read(length))
     words = np.frombuffer(b"".join(parts), page.parent.byteorder + "u2")
     return words.astype(np.uint16).reshape(shape)
-
-
-def _orientation(page: Any) -> int:
-    value = page.tags.valueof(274, 1)
-    return int(value) if isinstance(value, int) else 1

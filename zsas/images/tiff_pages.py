@@ -72,3 +72,9 @@ def _is_aside(page: Any) -> bool:
     """Whether a page says that it is a smaller copy or a transparency mask of another."""
     old = page.tags.valueof(255)
     return bool(page.is_reduced or page.is_mask or page.photometric == 4 or old == 2)
+
+
+def orientation_of(page: Any) -> int:
+    """The orientation tag, 1 where it is missing."""
+    value = page.tags.valueof(274, 1)
+    return int(value) if isinstance(value, int) else 1

@@ -37,6 +37,8 @@ def test_every_pair_stands_once():
     pairs = comparison.combinations(["paper", "winclip"], ["own", "none", "cascade"])
     assert [one.name for one in pairs] == ["paper", "paper-none", "winclip", "winclip-cascade"]
     assert [one.system for one in comparison.combinations()] == list(SYSTEMS)
+    table_1 = [one.system for one in comparison.combinations(["table1"])]
+    assert {"paper", "winclip", "sdp+"} < set(table_1) <= set(SYSTEMS) - {"auto", "vv"}
 
 
 def test_a_system_brings_its_own_defaults_and_keeps_what_was_given():
@@ -103,10 +105,10 @@ def test_models_that_only_some_systems_have_are_loaded_for_those(monkeypatch):
 
     monkeypatch.setattr(Segmenter, "from_choice", from_choice)
     choice = ModelChoice("tiny")
-    chosen = comparison.combinations(["paper", "vv"])
-    assert comparison.load_for(choice, chosen, Settings()).preset == "tiny"
+    wanted = [Settings(system=name) for name in ("paper", "vv")]
+    assert comparison.load_for(choice, wanted).preset == "tiny"
     with pytest.raises(ZsasError, match=r"No paper\."):
-        comparison.load_for(choice, chosen[:1], Settings())
+        comparison.load_for(choice, wanted[:1])
 
 
 def test_a_mask_adds_metrics(shell, tmp_path):
@@ -136,6 +138,10 @@ def test_an_empty_mask_leaves_metrics_undefined(shell, tmp_path):
         ("missing.png --systems auto --out found", "missing.png"),
         ("part.png --systems auto --mask small.png --out found", "the size of its image"),
         ("part.png --systems auto --mask missing.png --out found", "missing.png"),
+        (
+            "part.png --tiles nonsense --out found",
+            "tiles is 'nonsense', but it must be off, auto or",
+        ),
         ("part.png --system winclip --out found", "--systems"),
         ("part.png --systems auto --out part.png/found", "cannot be written"),
     ],
@@ -145,6 +151,12 @@ def test_what_a_person_can_mend_is_a_sentence(shell, words, message):
     assert outcome.exit_code == 2, outcome.output
     assert message in " ".join(outcome.stderr.split())
     assert "Traceback" not in outcome.output
+
+
+@pytest.mark.parametrize("tiles", ["off", "auto", "512"])
+def test_a_setting_that_takes_words_has_a_flag_for_them(shell, tiles):
+    outcome = shell(f"part.png --systems april-gan --tiles {tiles} --out found")
+    assert outcome.exit_code == 0, outcome.output
 
 
 def test_a_strip_of_one_pixel_has_a_sheet(tmp_path):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from zsas.result import Result
     from zsas.segmenter import Segmenter
 
+TABLE_1 = "table1"
+"""A name for all systems that are of a paper, in the place of their names."""
 METRICS = {"pixel_auroc": "pixel AUROC", "pixel_f1_max": "pixel F1-max", "pixel_ap": "pixel AP"}
 PANEL, TITLE, GAP, PANELS_IN_A_LINE = 320, 28, 8, 4
 """Of the contact sheet: longest side of a picture, height of a title, and space between them, in pixels."""
@@ -53,15 +55,17 @@ def combinations(systems: Sequence[str] = (), refiners: Sequence[str] = ()) -> l
     """Every system with every refiner, each pair once: `own` is a name for the system's own refiner.
 
     Args:
-        systems: Names; empty means all of the registry.
+        systems: Names; empty means all of the registry, `table1` those of papers.
         refiners: Names; empty means each system's own.
 
     Raises:
         ZsasError: If there is no such system or refiner.
     """
+    of_papers = [name for name, system in SYSTEMS.items() if system.paper and name != "auto"]
+    named = [one for name in systems for one in (of_papers if name == TABLE_1 else [name])]
     found = [
         Combination(name, system_named(name, refiner).refiner.name)
-        for name in systems or SYSTEMS
+        for name in named or SYSTEMS
         for refiner in refiners or (OWN_REFINER,)
     ]
     return list(dict.fromkeys(found))
@@ -101,8 +105,15 @@ class Row:
         }
 
 
-def load_for(choice: ModelChoice, chosen: Sequence[Combination], settings: Settings) -> Segmenter:
-    """A segmenter with the models of the first combination that can run; others are loaded when they are asked for.
+def load_for(
+    choice: ModelChoice, wanted: Iterable[Settings], cache_bytes: int | None = None
+) -> Segmenter:
+    """A segmenter with the models of the first settings that can run; others are loaded when they are asked for.
+
+    Args:
+        choice: The models.
+        wanted: Settings in the order in which they are tried.
+        cache_bytes: Budget of the cache; None takes the usual one.
 
     Raises:
         ZsasError: If none can run: the reason of the first.
@@ -111,12 +122,12 @@ def load_for(choice: ModelChoice, chosen: Sequence[Combination], settings: Setti
     from zsas.segmenter import ENCODING_BYTES
 
     first: ZsasError | None = None
-    for one in chosen:
+    for settings in wanted:
         try:
-            return load(choice, one.settings(settings), ENCODING_BYTES)
+            return load(choice, settings, ENCODING_BYTES if cache_bytes is None else cache_bytes)
         except ZsasError as error:
             first = first or error
-    raise first or ZsasError("There is nothing to compare; name a system.")
+    raise first or ZsasError("There is nothing to run; name a system.")
 
 
 def compare(

@@ -128,7 +128,15 @@ def with_settings(command: Command) -> Command:
         Calling it with a value out of range raises the `ZsasError` of `Settings`.
     """
     flags = [_flag(one.name, _annotation(one), _option(one)) for one in all_settings()]
-    return _replaced(command, "settings", flags, lambda values: Settings(**values))
+    with_words = [one for one in all_settings() if one.words]
+
+    def make(values: dict[str, Any]) -> Settings:
+        for one in with_words:
+            if values[one.name] is not None:
+                values[one.name] = one.parse(values[one.name])
+        return Settings(**values)
+
+    return _replaced(command, "settings", flags, make)
 
 
 def with_models(command: Command) -> Command:
@@ -218,7 +226,7 @@ def _annotation(setting: Setting) -> Any:
     if setting.choices:
         enumeration: Any = StrEnum  # called with names that no type checker can know
         return enumeration(setting.name, {word: word for word in setting.choices}) | None
-    return setting.type | None
+    return (str if setting.words else setting.type) | None
 
 
 def _option(setting: Setting) -> Any:
@@ -233,7 +241,11 @@ def _option(setting: Setting) -> Any:
         names,
         help=text,
         show_default=False,
-        metavar="" if setting.type is bool else None,
+        metavar=""
+        if setting.type is bool
+        else "|".join((*setting.words, "NUMBER"))
+        if setting.words
+        else None,
         rich_help_panel=next(g.title for g in all_groups() if g.key == setting.group),
     )
 

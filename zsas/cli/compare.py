@@ -33,7 +33,9 @@ def compare(
     systems: Annotated[
         str | None,
         typer.Option(
-            help="Systems, separated by commas.", metavar="A,B,C", show_default="all of them"
+            help="Systems, separated by commas; table1 means those of papers.",
+            metavar="A,B,C",
+            show_default="all of them",
         ),
     ] = None,
     refiners: Annotated[
@@ -80,7 +82,7 @@ def compare(
 
         require("evaluate")
         truth = read_mask(mask, (read.pixels.shape[0], read.pixels.shape[1]))
-    segmenter = comparison.load_for(choice, chosen, settings)
+    segmenter = comparison.load_for(choice, [one.settings(settings) for one in chosen])
     rows = comparison.compare(segmenter, read, chosen, settings, truth, references or ())
     found = comparison.write(rows, out, read, truth, Path(image).name)
     if json:

@@ -83,6 +83,16 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Values of one setting, as k_positive=1,3,5; may be given again."),
     ] = None,
+    systems: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A row for each of these systems, separated by commas; table1 means those of papers."
+        ),
+    ] = None,
+    refiners: Annotated[
+        list[str] | None,
+        typer.Option(help="Each behind every system's map: own, none, cascade."),
+    ] = None,
 ) -> None:
     """Measure on a data set: pixel and image metrics, the paper's ablations, sweeps of any setting.
 
@@ -94,7 +104,13 @@ def evaluate(
     from zsas.evaluation.conditions import parse_sweep, plan
     from zsas.evaluation.run import measure_and_report
 
-    conditions = plan(settings, _parts(ablate), parse_sweep(sweep or ()))
+    conditions = plan(
+        settings,
+        _parts(ablate),
+        parse_sweep(sweep or ()),
+        systems=_parts(systems),
+        refiners=_parts(refiners),
+    )
     names = _parts(categories)
     data = load_dataset(dataset, root, categories=names, limit=limit, revision=revision)
     if data.licence:
@@ -114,6 +130,8 @@ def evaluate(
             cluster=cluster,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    for name, sentence in results.get("cannot_run", {}).items():
+        typer.echo(f"zsas: {name} was left out. {sentence}", err=True)
     for warning in results["warnings"]:
         typer.echo(f"zsas: {warning}", err=True)
     typer.echo((out / "table.md").read_text(encoding="utf-8"))

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from zsas.comparison import combinations
 from zsas.errors import ZsasError
 from zsas.settings import Settings, all_settings
+from zsas.systems import OWN_REFINER
 
 MAP_ALONE = "CLIP map alone"
 MASK_ALONE = "mask alone"
@@ -33,7 +35,11 @@ class Condition:
 
 
 def plan(
-    settings: Settings, ablate: Sequence[str] = (), sweep: Mapping[str, Sequence[Any]] | None = None
+    settings: Settings,
+    ablate: Sequence[str] = (),
+    sweep: Mapping[str, Sequence[Any]] | None = None,
+    systems: Sequence[str] = (),
+    refiners: Sequence[str] = (),
 ) -> list[Condition]:
     """The conditions of a run: the map alone, then every combination of the axes asked for.
 
@@ -41,14 +47,25 @@ def plan(
         settings: What all conditions share.
         ablate: "cascade" (one, two, three steps) and "kernel" (three shapes × three sizes).
         sweep: Setting name to values.
+        systems: Names of systems; see `zsas.comparison.combinations`.
+        refiners: Names of refiners, each behind every system's map.
 
     Returns:
-        The map alone comes first; without axes the mask alone and the settings as they are follow.
+        The map alone comes first; without axes the mask alone and the settings as they are follow. Systems and
+        refiners stand for themselves.
 
     Raises:
         ZsasError: On an unknown ablation or setting, a value out of its range, or two axes of one setting.
     """
     axes: list[list[tuple[str, dict[str, Any]]]] = []
+    several = bool(systems or refiners)
+    if (systems and settings.system != "auto") or (refiners and settings.refiner != OWN_REFINER):
+        raise ZsasError(
+            "Name systems and refiners with --systems and --refiners, or one of each; not both."
+        )
+    if several:
+        chosen = combinations(systems or [settings.system], refiners or [settings.refiner])
+        axes.append([(c.name, {"system": c.system, "refiner": c.refiner}) for c in chosen])
     for name in ablate:
         if name == "kernel":
             axes.append([(f"{s} {n}", {"kernel_shape": s, "kernel_size": n}) for s, n in KERNELS])
@@ -62,7 +79,7 @@ def plan(
     for name in named:
         if named.count(name) > 1:
             raise ZsasError(f"Two axes set {name}: an ablation or a sweep of it, not both.")
-    conditions = [Condition(MAP_ALONE, settings.replace(fusion="map"))]
+    conditions = [] if several else [Condition(MAP_ALONE, settings.replace(fusion="map"))]
     if not axes:
         conditions.append(Condition(MASK_ALONE, settings.replace(fusion="mask")))
         conditions.append(Condition(AS_SET, settings))

@@ -191,6 +191,7 @@ def table(results: Mapping[str, Any]) -> str:
         "| --- |" + " ---: |" * len(METRICS),
     ]
     lines += [_line(row["name"], row["mean"]) for row in results["table"]]
+    lines += [_left_out(*item) for item in results.get("cannot_run", {}).items()]
     lines += ["", *_beside(results), ""]
     last = results["table"][-1]
     lines += [
@@ -267,6 +268,12 @@ def _line(name: str, row: Row) -> str:
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
+def _left_out(name: str, sentence: str) -> str:
+    """The line of a system that cannot run: its sentence instead of figures."""
+    words = f"{name}: {sentence}".replace("|", "\\|")
+    return f"| {words} | " + " | ".join("–" for _ in METRICS) + " |"
+
+
 def draw_curves(path: Path, lines: Mapping[str, Curves], name: str) -> None:
     """ROC and precision-recall curves, one line a category, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -330,6 +337,9 @@ def page(
     for row in results["table"]:
         cells = [f"<td>{cell.strip()}</td>" for cell in _line("", row["mean"]).split("|")[2:-1]]
         body.append(f"<tr><th>{html.escape(row['name'])}</th>{''.join(cells)}</tr>")
+    for name, sentence in results.get("cannot_run", {}).items():
+        why = f"<td colspan={len(METRICS)}>{html.escape(sentence)}</td>"
+        body.append(f"<tr><th>{html.escape(name)}</th>{why}</tr>")
     body.append("</table>")
     if with_curves:
         body.append('<img src="curves.png" alt="ROC and precision-recall curves">')

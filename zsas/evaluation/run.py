@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas import draw
-from zsas.bulk import load
+from zsas.comparison import load_for
 from zsas.datasets.samples import Dataset, Sample
 from zsas.device import default_batch, keep_freed_memory
 from zsas.distributed.ray import Cluster, loader
@@ -19,9 +19,11 @@ from zsas.errors import ZsasError, reason
 from zsas.evaluation.conditions import Condition
 from zsas.evaluation.metrics import Truth
 from zsas.evaluation.records import Outcome, Record, Store
-from zsas.models import ModelChoice
+from zsas.models import ModelChoice, Models
 from zsas.result import Result
 from zsas.segmenter import Segmenter
+from zsas.settings import Settings
+from zsas.systems import system_named
 
 STRIP_HEIGHT = 200
 CACHE_BYTES, CACHE_BYTES_PER_IMAGE = 250_000_000, 50_000_000
@@ -61,7 +63,11 @@ def measure_and_report(
     from zsas.evaluation.identity import identity, identity_of_data, leakage
     from zsas.evaluation.report import write_report
 
+    cannot_run: dict[str, str] = {}
     if cluster is not None:
+        # Workers are alike, so what they cannot run is known from what is at hand here, without loading it.
+        models = Models(choice)
+        conditions, cannot_run = _able(conditions, lambda one: _look_at(models, one))
         store = Store(out, identity_of_data(data, conditions, side), len(conditions))
         distributed.evaluate(
             data,
@@ -75,13 +81,43 @@ def measure_and_report(
     else:
         keep_freed_memory()
         batch = batch or default_batch(choice.device)
-        segmenter = load(
-            choice, conditions[-1].settings, CACHE_BYTES + CACHE_BYTES_PER_IMAGE * batch
+        segmenter = load_for(
+            choice,
+            dict.fromkeys(condition.settings for condition in reversed(conditions)),
+            CACHE_BYTES + CACHE_BYTES_PER_IMAGE * batch,
         )
+        conditions, cannot_run = _able(conditions, segmenter.localizer)
         store = Store(out, identity(data, conditions, segmenter, side), len(conditions))
         evaluate(segmenter, data, conditions, store, side=side, batch=batch, progress=progress)
-    facts = {"models": dict(store.models), "side": side}
+    facts = {"models": dict(store.models), "side": side, "cannot_run": cannot_run}
     return write_report(store, data, conditions, facts, leakage(data, store.models))
+
+
+def _able(
+    conditions: Sequence[Condition], try_it: Callable[[Settings], object]
+) -> tuple[list[Condition], dict[str, str]]:
+    """The conditions whose system can run, and for each of the others by name why not.
+
+    Raises:
+        ZsasError: If none can.
+    """
+    able, cannot_run = [], {}
+    for condition in conditions:
+        try:
+            try_it(condition.settings)
+            able.append(condition)
+        except ZsasError as error:
+            cannot_run[condition.name] = str(error)
+    if not able:
+        raise ZsasError(next(iter(cannot_run.values())))
+    return able, cannot_run
+
+
+def _look_at(models: Models, settings: Settings) -> None:
+    """Raise what loading a system would, where its learned weights are missing."""
+    parts = system_named(settings.system).localizers
+    if not any(part.available(models) for part in parts):
+        parts[-1].load(models)
 
 
 def evaluate(

@@ -122,7 +122,7 @@ def test_a_wrong_value_is_one_sentence_that_names_the_parameter(
     body = answer.json()
     assert body["parameter"] == parameter
     assert words in body["error"]
-    assert len(body["error"]) < 500
+    assert len(body["error"]) < 1000
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,9 @@ class Watcher:
             ZsasError: If the folder cannot be listed or the log cannot be written.
         """
         while not stop():
+            began = time.monotonic()
             found = self._look()
+            spent = time.monotonic() - began
             for path, seen in sorted(found.items(), key=lambda item: item[1].stamp[1]):
                 if stop():
                     return
@@ -217,7 +219,7 @@ class Watcher:
                     yield part
             if once and not self._waiting:
                 return
-            time.sleep(self._timing.poll)
+            time.sleep(max(self._timing.poll, spent))  # of very many files a look takes long itself
 
     def _look(self) -> dict[str, _Seen]:
         """Files that wait, with what is new since the last look; those that are gone are forgotten."""

@@ -13,6 +13,7 @@ from zsas.extras import require
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
+    from zsas.datasets.samples import Dataset, Sample
     from zsas.distributed.ray import Cluster
     from zsas.models import ModelChoice
 
@@ -93,6 +94,14 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Each behind every system's map: own, none, cascade."),
     ] = None,
+    shots: Annotated[
+        str | None,
+        typer.Option(
+            help="How much good images help: numbers of them, as 0,1,2,4,8, drawn from train/good or else from "
+            "test/good; writes shots.md and shots.json."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Draws for --shots.", min=1, max=100)] = 3,
 ) -> None:
     """Measure on a data set: pixel and image metrics, the paper's ablations, sweeps of any setting.
 
@@ -118,6 +127,14 @@ def evaluate(
     if out is None:
         given = (dataset, Path(root).resolve().name if root else None, choice.preset)
         out = Path("runs", "-".join(name for name in given if name))
+    if shots is not None:
+        if ablate or sweep or systems or refiners or cluster is not None:
+            raise typer.BadParameter("--shots measures one choice of settings, in this process")
+        numbers = _numbers(shots)
+        typer.echo(
+            _shots(data, dataset, root, revision, settings, choice, numbers, seeds, side, out)
+        )
+        return
     with progress_bar() as bar:
         task = bar.add_task("measuring", total=len(data))
         results = measure_and_report(
@@ -135,6 +152,56 @@ def evaluate(
     for warning in results["warnings"]:
         typer.echo(f"zsas: {warning}", err=True)
     typer.echo((out / "table.md").read_text(encoding="utf-8"))
+
+
+def _numbers(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) <= 100 for part in parts):
+        raise typer.BadParameter(f"--shots is numbers from 0 to 100, as 0,1,4, not {text!r}")
+    return sorted({int(part) for part in parts})
+
+
+def _shots(
+    data: Dataset,
+    dataset: str,
+    root: str | None,
+    revision: str | None,
+    settings: Settings,
+    choice: ModelChoice,
+    numbers: list[int],
+    seeds: int,
+    side: int,
+    out: Path,
+) -> str:
+    """Measure with references; the table."""
+    from zsas.bulk import load
+    from zsas.datasets.load import load_dataset
+    from zsas.errors import ZsasError
+    from zsas.evaluation.shots import measure_shots, write_shots
+
+    good: list[Sample] = []
+    for category in data.categories if any(numbers) else ():
+        try:
+            good += load_dataset(
+                dataset, root, split="train", categories=[category], revision=revision
+            )
+        except ZsasError:  # no training images on disk: good test images are taken instead
+            if root is None:
+                raise
+    segmenter = load(choice, settings, 250_000_000)
+    with progress_bar() as bar:
+        task = bar.add_task("measuring", total=len(data))
+        results = measure_shots(
+            segmenter,
+            data,
+            good,
+            settings,
+            numbers,
+            seeds,
+            side=side,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    return write_shots(results, out)
 
 
 def _parts(texts: list[str] | None) -> list[str]:

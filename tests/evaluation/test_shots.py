@@ -1,0 +1,71 @@
+"""`zsas evaluate --shots`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.helpers.datasets import write_folder
+from tests.helpers.models import small_segmenter
+from zsas.cli import app
+from zsas.datasets.load import load_dataset
+from zsas.errors import ZsasError
+from zsas.evaluation.shots import draw
+from zsas.segmenter import Segmenter
+
+
+@pytest.fixture
+def shell(monkeypatch, tmp_path):
+    monkeypatch.setattr(Segmenter, "from_choice", lambda *_, **__: small_segmenter())
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "parts", per_kind=3, categories=("tile",))
+    words = "folder --root parts --out r --resolution 128 --tiles off --system april-gan"
+    return lambda more: CliRunner().invoke(app, ["evaluate", *words.split(), *more.split()])
+
+
+def test_draws_are_repeatable_and_nested_and_leave_the_test_set(shell):
+    data = load_dataset("folder", "parts")
+    first = draw(data, (), "tile", 2, 0)
+    assert first == draw(data, (), "tile", 2, 0)
+    assert first.samples[:1] == draw(data, (), "tile", 1, 0).samples
+    assert first.from_test
+    assert len({sample.key for sample in first.samples}) == 2
+    with pytest.raises(ZsasError, match="too few for 3 shots"):
+        draw(data, (), "tile", 3, 0)
+
+
+def test_shots_give_a_table_with_mean_and_spread(shell, tmp_path):
+    outcome = shell("--shots 0,2 --seeds 2")
+    assert outcome.exit_code == 0, outcome.output
+    results = json.loads((tmp_path / "r/shots.json").read_text())
+    assert [row["shots"] for row in results["table"]] == [0, 2]
+    assert results["drawn_from_test"] == ["tile"]
+    assert all(len(row["seeds"]) == 2 for row in results["table"])
+    assert results["table"][0]["mean"] != results["table"][1]["mean"]
+    assert "±" in (tmp_path / "r/shots.md").read_text()
+
+
+def test_training_images_are_taken_first_and_the_test_set_stays_whole(shell, tmp_path):
+    shutil.copytree(tmp_path / "parts/tile/test/good", tmp_path / "parts/tile/train/good")
+    outcome = shell("--shots 0,1 --seeds 2")
+    assert outcome.exit_code == 0, outcome.output
+    results = json.loads((tmp_path / "r/shots.json").read_text())
+    assert results["drawn_from_test"] == []
+    assert results["table"][0]["deviation"]["pixel_auroc"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--shots few", "--shots is numbers"),
+        ("--shots 9", "too few for 9 shots"),
+        ("--shots 1 --sweep blur=1,2", "--shots measures one choice"),
+    ],
+)
+def test_what_a_person_can_mend_is_a_sentence(shell, words, message):
+    outcome = shell(words)
+    assert outcome.exit_code == 2
+    assert message in " ".join(outcome.stderr.split())

@@ -184,6 +184,33 @@ def test_a_script_can_ask_whether_anything_is_anomalous(
     assert run("segment", image, "--json").exit_code == 0
 
 
+@pytest.mark.parametrize(("flags", "code"), [((), 1), (("--unsure-as", "normal"), 0)])
+def test_what_unsure_is_for_a_script_is_a_setting(
+    run: Run, tmp_path: Path, flags: tuple[str, ...], code: int
+) -> None:
+    image = photo(tmp_path / "a.png")
+    near = ("--verdict-threshold", 0.8, "--unsure-band", 0.1)  # the stand-in's score is 0.83
+    outcome = run("segment", image, "--json", "--fail-on", "anomalous", *near, *flags)
+    assert outcome.exit_code == code
+    assert json.loads(outcome.stdout)["verdict"] == "unsure"
+
+
+def test_a_report_for_people_is_one_file_and_is_whole_when_a_run_is_gone_on_with(
+    run: Run, tmp_path: Path
+) -> None:
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / "lot" / name)
+    (tmp_path / "lot" / "c.png").write_bytes(b"nothing")
+    report = tmp_path / "report.html"
+    command = ("segment", tmp_path / "lot", "--out", tmp_path / "out", "--report", report)
+    for _ in range(2):
+        assert run(*command).exit_code == 2
+        text = report.read_text(encoding="utf-8")
+        assert text.count("<section>") == 3  # two images and the conditions
+        assert "c.png" in text
+        assert "1 not readable" in text
+
+
 def test_stages_are_written_on_demand(run: Run, tmp_path: Path) -> None:
     run("segment", photo(tmp_path / "gear.png"), "--out", tmp_path / "out", "--stages")
     stages = sorted(path.name for path in (tmp_path / "out" / "gear" / "stages").iterdir())

@@ -130,6 +130,7 @@ def result_schema() -> dict[str, Any]:
             "box": {"type": "array", "items": whole, "description": "x0, y0, x1, y1; exclusive."},
             "area": whole,
             "score": number,
+            "rejected": {"type": "boolean", "description": "A person said that nothing is wrong."},
             "rle": {"type": "object", "description": "COCO's run-length code."},
         },
     }
@@ -141,7 +142,14 @@ def result_schema() -> dict[str, Any]:
             "format": {"type": "integer"},
             "verdict": {"enum": ["normal", "unsure", "anomalous"]},
             "sentence": {"type": "string"},
-            "anomalous": {"type": "boolean"},
+            "anomalous": {"type": "boolean", "description": "Score at or above the limit."},
+            "ok": {
+                "type": "boolean",
+                "description": "The verdict for machines; unsure counts as unsure_as says.",
+            },
+            "decided_by": {"enum": ["system", "person"]},
+            "limit": number,
+            "unsure_band": number,
             "image_score": number,
             "width": whole,
             "height": whole,

@@ -310,9 +310,7 @@ def test_a_file_at_an_address_starts_no_program(monkeypatch):
 
 
 def test_every_worker_takes_the_preset_that_the_driver_chose(monkeypatch):
-    from zsas import models
-
-    monkeypatch.setattr(models, "default_preset", lambda: "base")
+    monkeypatch.setattr("zsas.models.load.default_preset", lambda: "base")
     assert ray_engine.loader(ModelChoice(clip="x"), SETTINGS).args[0] == ModelChoice("base", "x")
     assert ray_engine.loader(ModelChoice("tiny"), SETTINGS).args[0] == ModelChoice("tiny")
 

@@ -724,6 +724,25 @@ def test_the_systems_that_can_run_are_compared_and_the_others_say_why(site: Site
     assert cards.agreement([half, ~half, half])[0, 0] == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize(
+    ("size", "settings", "offer"),
+    [
+        (500, {"tiles": "off"}, None),
+        (1500, {"tiles": "off"}, ("tiles", "auto")),
+        (3000, {"tiles": "auto", "max_tiles": 4}, ("max_tiles", "25")),
+        (3000, {"tiles": "auto", "max_tiles": 64}, None),
+    ],
+)
+def test_what_a_large_photo_lost_can_be_looked_at_closer(
+    size: int, settings: dict[str, Any], offer: tuple[str, str] | None
+) -> None:
+    models = {"localizer": "linear", "linear": {"resolution": 512}}
+    found = views.look_closer(
+        make_result(size, size, models=models, settings=Settings(**settings), stages=(), regions=())
+    )
+    assert (found[1:] if found else None) == offer
+
+
 def test_specks_are_folded_and_sizes_are_fractions_of_the_photo() -> None:
     mask = np.zeros((1000, 1000), bool)
     mask[100:200, 100:200] = True

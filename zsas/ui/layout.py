@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -23,14 +22,7 @@ SCRIPTS = ("core", "viewer", "ticks", "findings", "drawer", "share", "many")
 """Behaviour of the page, in the order in which the files are put together."""
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The page as gradio sees it: one component, whose script calls the server's functions."""
-
-    page: Any
-
-
-def lay_out(functions: list[Any], default: str, examples: str) -> Parts:
+def lay_out(functions: list[Any], default: str, examples: str) -> gr.HTML:
     """Put the page into the Blocks that are being made.
 
     Args:
@@ -38,14 +30,13 @@ def lay_out(functions: list[Any], default: str, examples: str) -> Parts:
         default: The preset that is chosen at first.
         examples: The row of examples, as far as they are here already.
     """
-    page = gr.HTML(
+    return gr.HTML(
         shell(default, examples),
         apply_default_css=False,
         elem_id="zs-app",
         js_on_load="\n".join(script(name) for name in SCRIPTS),
         server_functions=functions,
     )
-    return Parts(page)
 
 
 def shell(default: str, examples: str) -> str:

@@ -10,7 +10,7 @@ from zsas.ui.gradio_internals import gr
 HERE = Path(__file__).parent / "static"
 
 
-def theme() -> gr.themes.Base:
+def theme() -> gr.themes.Base:  # one list of values, hence its length
     """Neutral surfaces and ink; colour is left to the findings."""
     return gr.themes.Base(
         primary_hue="zinc",

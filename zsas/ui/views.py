@@ -7,6 +7,7 @@ from html import escape
 
 import numpy as np
 
+from zsas.localizers.tiles import TileSettings, tiles_wanted
 from zsas.result import Region, Result
 from zsas.review import place_in
 from zsas.ui import drawing
@@ -108,6 +109,12 @@ def _hints(result: Result, view: View, parts: int) -> str:
             f'{suggestion[1]} <button type="button" class="zs-try" data-do="set" data-name="threshold" '
             f'data-value="{suggestion[0]:.2f}">Try {suggestion[0]:.2f}</button>'
         )
+    if closer := look_closer(result):
+        words, name, value = closer
+        lines.append(
+            f'{words} <button type="button" class="zs-try" data-do="set" data-name="{name}" '
+            f'data-value="{value}">Look closer</button>'
+        )
     if parts:
         lines.append(f"Compared with {plural(parts, 'good part')}.")
     points = len(view.now.clicks)
@@ -154,6 +161,30 @@ def suggested_level(result: Result) -> tuple[float, str] | None:
     if 1.6 * max(marked, 1e-4) < more < 0.25:
         return lower, "The map shows more than is marked."
     return None
+
+
+def look_closer(result: Result) -> tuple[str, str, str] | None:
+    """What a large image lost on its way to the encoder, and the setting that gives it back; None where nothing."""
+    settings, models = result.settings, result.models
+    card = models.get(models.get("localizer", ""), {})
+    frame = card.get("resolution", 0) if isinstance(card, dict) else 0
+    if not frame or "tiles" not in settings.used():
+        return None
+    height, width = result.mask.shape
+    tiles = settings.of(TileSettings)
+    if tiles.tiles == "off":
+        longest = max(height, width)
+        if longest <= 2 * frame:
+            return None
+        return f"Seen at {frame} px of {longest:,}.", "tiles", "auto"
+    wanted = tiles_wanted(height, width, tiles, frame)
+    if wanted <= tiles.max_tiles or wanted > 256:
+        return None
+    return (
+        f"Seen in {tiles.max_tiles} tiles; {wanted} would show every pixel.",
+        "max_tiles",
+        str(wanted),
+    )
 
 
 def _own_verdict(result: Result, view: View) -> str:

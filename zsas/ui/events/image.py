@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -282,8 +281,3 @@ def steps(site: Site, visitor: Visitor) -> Iterator[Parts]:
     result = result_of(site, visitor)
     if result is not None:
         yield screen.decided(visitor, result)
-
-
-def opened_as(view: View, **changes: Any) -> View:
-    """A view with other fields."""
-    return dataclasses.replace(view, **changes)

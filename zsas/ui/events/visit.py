@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from zsas.models import PRESETS
 from zsas.settings import Settings
-from zsas.ui import screen, snippets, views
+from zsas.ui import screen, snippets
 from zsas.ui.controls import from_query, names
 from zsas.ui.events.image import close, example_view, show, show_settings
 from zsas.ui.events.site import Site, action, answer
@@ -76,12 +76,6 @@ def _follow(site: Site, visitor: Visitor, ours: Mapping[str, str]) -> str:
 
 
 @action
-def follow(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
-    """Show nothing, as the address without a view says."""
-    close(site, visitor, data)
-
-
-@action
 def look(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     """Ask how far models and examples are."""
     engine = site.engine
@@ -120,11 +114,6 @@ async def updates(site: Site, token: str, seen: int) -> dict[str, Any]:
         if visitor.news > seen or not visitor.is_busy or time.monotonic() > until:
             return answer(visitor, seen)
         await asyncio.sleep(0.03)
-
-
-def said(text: str) -> dict[str, str]:
-    """A sentence in the verdict's place."""
-    return {"zs-verdict": views.sorry(text)}
 
 
 @action

@@ -90,7 +90,10 @@ def test_loads_with_no_error_no_outside_request_and_a_useful_empty_state(tab: Ta
     expect(page.locator("#zs-examples button")).to_have_count(2)
     expect(page.locator("#zs-strip li")).to_have_count(8)
     expect(page.locator("footer")).to_contain_text("An opinion, not a certificate")
-    assert "2510.11028" in (page.locator("footer a").first.get_attribute("href") or "")
+    links = page.locator("footer a").evaluate_all("found => found.map(a => a.href)")
+    assert f"{tab.url}/api/v1/docs" in links
+    assert any("2510.11028" in link for link in links)
+    assert any("LICENSE-2.0" in link for link in links)
     assert page.title() == "Zero-shot anomaly segmentation"
     assert tab.complaints == []
     assert tab.outside == []

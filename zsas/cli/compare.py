@@ -21,6 +21,7 @@ def names(given: str | None) -> list[str]:
     return [name.strip() for name in (given or "").split(",") if name.strip()]
 
 
+# Long because every flag is declared here.
 @flags.with_settings
 @flags.with_models
 def compare(

@@ -23,6 +23,7 @@ _DATA = "Data"
 
 
 # Long because every flag is declared here.
+# Long because every flag is declared here.
 @app.command()
 @flags.with_settings
 @flags.with_models

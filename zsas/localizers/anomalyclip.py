@@ -171,11 +171,6 @@ class AnomalyClip(Localizer):
         self.card = prompts.card
 
     @classmethod
-    def available(cls, models: Models) -> bool:
-        """Whether there are learned prompts for the CLIP that is loaded."""
-        return models.weights(cls.name) is not None
-
-    @classmethod
     def check(cls, models: Models) -> None:
         """See `Localizer.check`."""
         if file := models.weights(cls.name):

@@ -189,7 +189,7 @@ class Localizer(ABC):
     @classmethod
     def available(cls, models: Models) -> bool:
         """Whether the weights that it needs are at hand; a system of several localizers takes the first that is."""
-        return True
+        return not cls.weights or models.weights(cls.name) is not None
 
     @classmethod
     def check(cls, models: Models) -> None:

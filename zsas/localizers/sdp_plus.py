@@ -56,11 +56,6 @@ class SdpPlus(Sdp):
         ]
 
     @classmethod
-    def available(cls, models: Models) -> bool:
-        """Whether there are layers for the CLIP that is loaded."""
-        return models.weights(cls.name) is not None
-
-    @classmethod
     def check(cls, models: Models) -> None:
         """See `Localizer.check`."""
         if file := models.weights(cls.name):

@@ -116,7 +116,8 @@ class Mmr(Refiner):
         points = _points(prompts, len(pieces))
         if not prompts:
             caption = (
-                f"Nothing of the map is above {level_words(mark)}: the score map is Map_a alone."
+                f"No piece of {own.mmr_least_area} px or more is above {level_words(mark)}: SAM is not asked, and "
+                "the score map is Map_a alone."
             )
             mask = cut_clicks(region, clicks)
             yield Refined(mask, scored.map, fused_stage(scored.map, mask, caption), points)

@@ -130,6 +130,7 @@ def _seen(clip: ClipBackbone, samples: Sequence[Sample]) -> dict[str, str]:
     }
 
 
+# One training from its checks to its card, in the order in which it happens; hence its length.
 def train(
     clip: ClipBackbone,
     data: Dataset,

@@ -24,6 +24,7 @@ def _root() -> None:
     """Train what a localizer needs."""  # a callback keeps `adapters` a subcommand
 
 
+# Long because every flag is declared here.
 @app.command("adapters")
 def adapters(
     dataset: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from zsas.segmenter import Encoding, Segmenter
+from zsas.encoding import Encoding
+from zsas.segmenter import Segmenter
 
 __all__ = ["Encoding", "Segmenter"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from zsas.errors import ZsasError
 
 Click = tuple[float, float, int]
 """A person's point: x, y in image pixels, label 1 for "this is anomalous" and 0 for "this is normal"."""
@@ -72,3 +75,17 @@ class Masks:
 
     logits: NDArray[np.float32]
     iou: NDArray[np.float32]
+
+
+def check_clicks(clicks: Sequence[Click]) -> None:
+    """Refuse a person's points that are none.
+
+    Raises:
+        ZsasError: If a click is not (x, y, label) with finite x and y and the label 0 or 1.
+    """
+    for click in clicks:
+        if not np.isfinite(click[:2]).all() or click[2] not in (0, 1):
+            raise ZsasError(
+                f"A click is {click!r}, but it must be x and y in image pixels and a label, 1 for what is anomalous "
+                "or 0 for what is normal."
+            )

@@ -9,11 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zsas import __version__
 from zsas.backbones.session import SamSession
 from zsas.cache import ByteBudgetCache
 from zsas.declare import declared
+from zsas.encoding import Clock, Encoders, Encoding, versions
 from zsas.errors import ZsasError
-from zsas.images import ImageSource, ReadInfo, digest, read_image
+from zsas.images import ImageSource
 from zsas.lazy import torch
-from zsas.localizers.base import Context, Features, Localizer, Scored
+from zsas.localizers.base import Context, Localizer, Scored
 from zsas.localizers.references import (
     NO_REFERENCES,
     References,
@@ -37,7 +33,7 @@ from zsas.localizers.references import (
     remember,
 )
 from zsas.models import ModelChoice, Models
-from zsas.prompts import Click
+from zsas.prompts import Click, check_clicks
 from zsas.refiners.base import Refined, Refiner
 from zsas.result import Result, find_regions
 from zsas.settings import Settings
@@ -52,40 +48,6 @@ if TYPE_CHECKING:
 
 ENCODING_BYTES = 1_000_000_000
 """Default budget of the cache of encodings and maps."""
-
-
-@dataclass
-class Encoding:
-    """One image after its encoders: all that deciding needs.
-
-    Attributes:
-        key: Digest of the image's pixels.
-        image: The image, uint8 RGB (H, W, 3).
-        features: What the localizer keeps of it.
-        made_by: Models, localizer and encoding settings that made it; it is refused where others are asked for.
-        sam: SAM's features, F of eq. 4; None until a refiner, or `Segmenter.encode`, asks for them.
-        timings: Seconds of each encoder, 0 where it came from the cache.
-        input: What was read: format, page, bits, notes.
-    """
-
-    key: str
-    image: NDArray[np.uint8]
-    features: Features
-    made_by: tuple[Any, ...]
-    sam: SamFeatures | None = None
-    timings: dict[str, float] = field(default_factory=dict)
-    input: ReadInfo | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of image and features in bytes."""
-        sam = self.sam.nbytes if self.sam is not None else 0
-        return self.image.nbytes + self.features.nbytes + sam
-
-    def to(self, device: torch.device | str) -> Encoding:
-        """This encoding with its features on another device: "cpu" to send it to another process."""
-        sam = self.sam.to(device) if self.sam is not None else None
-        return replace(self, features=self.features.to(device), sam=sam)
 
 
 class Segmenter:
@@ -112,8 +74,7 @@ class Segmenter:
         cache_bytes: int = ENCODING_BYTES,
     ) -> None:
         self.models = models
-        self.cache: ByteBudgetCache[Any] = ByteBudgetCache(cache_bytes)
-        self.images_encoded = {"localizer": 0, "sam": 0}
+        self._encoders = Encoders(cache_bytes)
         self._localizers = {localizer.name: localizer for localizer in localizers}
         self._lock = threading.RLock()
         self._process = os.getpid()
@@ -193,6 +154,16 @@ class Segmenter:
         return segmenter
 
     @property
+    def cache(self) -> ByteBudgetCache[Any]:
+        """What was encoded, and the maps made of it, by content."""
+        return self._encoders.cache
+
+    @property
+    def images_encoded(self) -> dict[str, int]:
+        """How many images each encoder has seen."""
+        return self._encoders.images_encoded
+
+    @property
     def preset(self) -> str:
         """Name of the preset, or of the models that replace its parts."""
         return self.models.choice.name
@@ -249,7 +220,7 @@ class Segmenter:
                 a stack, or values of so many bits, and what it gives can be passed here.
             settings: Those that need the encoders again are read.
         """
-        return self._begin_batch([image], settings or Settings())[0]
+        return self._begin([image], settings or Settings())[0]
 
     def encode(self, image: ImageSource, settings: Settings | None = None) -> Encoding:
         """All encoders on one image; kept by content, so that the same image is encoded once. See `begin`."""
@@ -260,70 +231,15 @@ class Segmenter:
     ) -> list[Encoding]:
         """All encoders on several images of any sizes, each in one batch; see `encode`."""
         settings = settings or Settings()
-        encodings = self._begin_batch(images, settings)
+        encodings = self._begin(images, settings)
         if encodings and "sam" in system_named(settings.system, refiner=settings.refiner).roles:
-            self._encode_sam(encodings)
+            self._encoders.add_sam(encodings, lambda: self.sam)
         return encodings
 
-    def _begin_batch(self, images: Sequence[ImageSource], settings: Settings) -> list[Encoding]:
+    def _begin(self, images: Sequence[ImageSource], settings: Settings) -> list[Encoding]:
         self._check_process()
-        if not images:
-            return []
-        reads = [read_image(image) for image in images]
-        arrays = [read.pixels for read in reads]
-        keys = [digest(array) for array in arrays]
-        localizer, made_by = self.localizer(settings), self._made_by(settings)
-        found, seconds = self._encoded(
-            "localizer",
-            arrays,
-            [(key, *made_by) for key in keys],
-            lambda missing: localizer.encode(missing, settings),
-        )
-        return [
-            Encoding(
-                key,
-                read.pixels,
-                features,
-                made_by,
-                timings={"encode": seconds / len(images)},
-                input=read.info,
-            )
-            for key, read, features in zip(keys, reads, found, strict=True)
-        ]
-
-    def _encode_sam(self, encodings: Sequence[Encoding]) -> None:
-        """SAM's features into the encodings that lack them."""
-        waiting = [encoding for encoding in encodings if encoding.sam is None]
-        if not waiting:
-            return
-        found, seconds = self._encoded(
-            "sam",
-            [encoding.image for encoding in waiting],
-            [("sam", encoding.key) for encoding in waiting],
-            lambda missing: self.sam.encode(missing),
-        )
-        for encoding, features in zip(waiting, found, strict=True):
-            encoding.sam = features
-            encoding.timings["sam"] = seconds / len(waiting)
-
-    def _encoded(
-        self, encoder: str, images: list[NDArray[np.uint8]], slots: list[Any], encode: Any
-    ) -> tuple[list[Any], float]:
-        """What an encoder gives for some images, from the cache where it is there, and the seconds it took."""
-        found = {slot: self.cache.get(slot) for slot in slots}
-        missing = {
-            slot: image for slot, image in zip(slots, images, strict=True) if found[slot] is None
-        }
-        started = time.perf_counter()
-        if missing:
-            with torch.inference_mode():
-                encoded = encode(list(missing.values()))
-            for slot, value in zip(missing, encoded, strict=True):
-                found[slot] = value
-                self.cache.put(slot, value)
-            self.images_encoded[encoder] += len(missing)
-        seconds = time.perf_counter() - started if missing else 0.0
-        return [found[slot] for slot in slots], seconds
+        localizer = self.localizer(settings)
+        return self._encoders.begin(images, localizer, self._made_by(settings), settings)
 
     def _made_by(self, settings: Settings) -> tuple[Any, ...]:
         """Models, localizer and the values that need its encoder again."""
@@ -401,13 +317,13 @@ class Segmenter:
             references: Images of good parts, from `remember`.
         """
         settings = settings or Settings()
-        _check_clicks(clicks)
+        check_clicks(clicks)
         encoding = source if isinstance(source, Encoding) else self.begin(source, settings)
         yield from self._decide(encoding, settings, clicks, self._session(encoding), references)
 
     def _session(self, encoding: Encoding, *, remember: bool = False) -> SamSession:
         def features() -> SamFeatures:
-            self._encode_sam([encoding])
+            self._encoders.add_sam([encoding], lambda: self.sam)
             assert encoding.sam is not None
             return encoding.sam.to(self.sam.device)
 
@@ -426,12 +342,12 @@ class Segmenter:
             ZsasError: If an image cannot be read, or the system has no patch features to compare.
         """
         settings = settings or Settings()
-        encodings = self._begin_batch(images, settings)
+        encodings = self._begin(images, settings)
         if not encodings:
             return NO_REFERENCES
         copies: list[Encoding] = []
         if len(encodings) == 1:
-            copies = self._begin_batch(changed_copies(encodings[0].image), settings)
+            copies = self._begin(changed_copies(encodings[0].image), settings)
         return remember(
             [one.features for one in encodings],
             [one.features for one in copies],
@@ -484,7 +400,7 @@ class Segmenter:
         session: SamSession,
         references: References | None = None,
     ) -> Iterator[Stage | Result]:
-        clock = _Clock(encoding)
+        clock = Clock(encoding)
         scored = self._score(encoding, settings, session, references)
         refiner = self.refiner(settings)
         found: list[Stage] = []
@@ -514,7 +430,7 @@ class Segmenter:
             provenance=refined.provenance,
             settings=settings,
             models=self.describe(settings),
-            versions=dict(_versions()),
+            versions=dict(versions()),
             timings={**encoding.timings, **clock.seconds},
             input=encoding.input,
             normal_ratio=scored.evidence.get("normal_ratio"),
@@ -526,46 +442,3 @@ class Segmenter:
                 "These models were loaded before the process was forked, and PyTorch's threads do not survive a fork; "
                 "load them in the child, or start it with the method 'spawn'."
             )
-
-
-def _check_clicks(clicks: Sequence[Click]) -> None:
-    for click in clicks:
-        if not np.isfinite(click[:2]).all() or click[2] not in (0, 1):
-            raise ZsasError(
-                f"A click is {click!r}, but it must be x and y in image pixels and a label, 1 for what is anomalous "
-                "or 0 for what is normal."
-            )
-
-
-class _Clock:
-    """Seconds of each stage, without those that SAM's encoder takes on the way."""
-
-    def __init__(self, encoding: Encoding) -> None:
-        self.seconds: dict[str, float] = {}
-        self._encoding = encoding
-        self.restart()
-
-    def restart(self) -> None:
-        self._since = time.perf_counter()
-        self._sam_is_there = self._encoding.sam is not None
-
-    def lap(self, stage: str) -> None:
-        spent = time.perf_counter() - self._since
-        if not self._sam_is_there and self._encoding.sam is not None:
-            spent -= self._encoding.timings["sam"]
-        self.seconds[stage] = max(0.0, spent)
-
-
-@cache
-def _versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    found = {"zsas": __version__}
-    for package in (
-        *("torch", "transformers", "numpy", "opencv-python-headless"),
-        *("pillow", "tifffile", "imagecodecs", "pillow-heif"),
-    ):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.cancellation import Cancelled, raise_if_cancelled
+from zsas.encoding import Encoding
 from zsas.frames import SamFrame
 from zsas.localizers.base import Context, Localizer, Scored, map_stage
 from zsas.localizers.references import References
 from zsas.models import ModelChoice
 from zsas.prompts import Click, Masks, Prompt
 from zsas.result import Result
-from zsas.segmenter import Encoding, Segmenter
+from zsas.segmenter import Segmenter
 from zsas.settings import Settings
 from zsas.stages import Stage
 

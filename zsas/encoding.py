@@ -1,0 +1,181 @@
+"""Images and their encoders: what is kept of an image, and the cache that encodes each image once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas import __version__
+from zsas.cache import ByteBudgetCache
+from zsas.images import ImageSource, ReadInfo, digest, read_image
+from zsas.lazy import torch
+from zsas.localizers.base import Features, Localizer
+from zsas.settings import Settings
+
+if TYPE_CHECKING:
+    from zsas.backbones.sam import Sam, SamFeatures
+
+
+@dataclass
+class Encoding:
+    """One image after its encoders: all that deciding needs.
+
+    Attributes:
+        key: Digest of the image's pixels.
+        image: The image, uint8 RGB (H, W, 3).
+        features: What the localizer keeps of it.
+        made_by: Models, localizer and encoding settings that made it; it is refused where others are asked for.
+        sam: SAM's features, F of eq. 4; None until a refiner, or `Segmenter.encode`, asks for them.
+        timings: Seconds of each encoder, 0 where it came from the cache.
+        input: What was read: format, page, bits, notes.
+    """
+
+    key: str
+    image: NDArray[np.uint8]
+    features: Features
+    made_by: tuple[Any, ...]
+    sam: SamFeatures | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    input: ReadInfo | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of image and features in bytes."""
+        sam = self.sam.nbytes if self.sam is not None else 0
+        return self.image.nbytes + self.features.nbytes + sam
+
+    def to(self, device: torch.device | str) -> Encoding:
+        """This encoding with its features on another device: "cpu" to send it to another process."""
+        sam = self.sam.to(device) if self.sam is not None else None
+        return replace(self, features=self.features.to(device), sam=sam)
+
+
+class Encoders:
+    """The encoders of the loaded models behind one cache: each image is encoded once.
+
+    Args:
+        cache_bytes: Budget of the cache of encodings and maps.
+
+    Attributes:
+        cache: What was encoded, and the maps made of it, by content.
+        images_encoded: How many images each encoder has seen.
+    """
+
+    def __init__(self, cache_bytes: int) -> None:
+        self.cache: ByteBudgetCache[Any] = ByteBudgetCache(cache_bytes)
+        self.images_encoded = {"localizer": 0, "sam": 0}
+
+    def begin(
+        self,
+        images: Sequence[ImageSource],
+        localizer: Localizer,
+        made_by: tuple[Any, ...],
+        settings: Settings,
+    ) -> list[Encoding]:
+        """The localizer's features of some images.
+
+        Args:
+            images: Paths, PIL images or RGB arrays.
+            localizer: Whose features they are.
+            made_by: See `Encoding`.
+            settings: Those that encode are read.
+        """
+        if not images:
+            return []
+        reads = [read_image(image) for image in images]
+        arrays = [read.pixels for read in reads]
+        keys = [digest(array) for array in arrays]
+        found, seconds = self._encoded(
+            "localizer",
+            arrays,
+            [(key, *made_by) for key in keys],
+            lambda missing: localizer.encode(missing, settings),
+        )
+        return [
+            Encoding(
+                key,
+                read.pixels,
+                features,
+                made_by,
+                timings={"encode": seconds / len(images)},
+                input=read.info,
+            )
+            for key, read, features in zip(keys, reads, found, strict=True)
+        ]
+
+    def add_sam(self, encodings: Sequence[Encoding], sam: Callable[[], Sam]) -> None:
+        """SAM's features into the encodings that lack them; SAM is loaded where one does."""
+        waiting = [encoding for encoding in encodings if encoding.sam is None]
+        if not waiting:
+            return
+        found, seconds = self._encoded(
+            "sam",
+            [encoding.image for encoding in waiting],
+            [("sam", encoding.key) for encoding in waiting],
+            lambda missing: sam().encode(missing),
+        )
+        for encoding, features in zip(waiting, found, strict=True):
+            encoding.sam = features
+            encoding.timings["sam"] = seconds / len(waiting)
+
+    def _encoded(
+        self, encoder: str, images: list[NDArray[np.uint8]], slots: list[Any], encode: Any
+    ) -> tuple[list[Any], float]:
+        """What an encoder gives for some images, from the cache where it is there, and the seconds it took."""
+        found = {slot: self.cache.get(slot) for slot in slots}
+        missing = {
+            slot: image for slot, image in zip(slots, images, strict=True) if found[slot] is None
+        }
+        started = time.perf_counter()
+        if missing:
+            with torch.inference_mode():
+                encoded = encode(list(missing.values()))
+            for slot, value in zip(missing, encoded, strict=True):
+                found[slot] = value
+                self.cache.put(slot, value)
+            self.images_encoded[encoder] += len(missing)
+        seconds = time.perf_counter() - started if missing else 0.0
+        return [found[slot] for slot in slots], seconds
+
+
+class Clock:
+    """Seconds of each stage, without those that SAM's encoder takes on the way."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.seconds: dict[str, float] = {}
+        self._encoding = encoding
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a stage."""
+        self._since = time.perf_counter()
+        self._sam_is_there = self._encoding.sam is not None
+
+    def lap(self, stage: str) -> None:
+        """End a stage."""
+        spent = time.perf_counter() - self._since
+        if not self._sam_is_there and self._encoding.sam is not None:
+            spent -= self._encoding.timings["sam"]
+        self.seconds[stage] = max(0.0, spent)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    found = {"zsas": __version__}
+    for package in (
+        *("torch", "transformers", "numpy", "opencv-python-headless"),
+        *("pillow", "tifffile", "imagecodecs", "pillow-heif"),
+    ):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

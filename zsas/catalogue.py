@@ -68,7 +68,7 @@ def _missing(system: System, models: Models) -> str:
     """`RUNS`, or what a preset lacks for a system, in words."""
     lacking = [role for role in system.roles if not models.has(role)]
     if lacking:
-        return f"no model for the role {lacking[0]}"
+        return f"no model for the role {lacking[0]}; --{lacking[0]} names one"
     able = [part for part in system.localizers if part.available(models)]
     if not able:
         return _without_weights(system.localizers[0], models)
@@ -78,9 +78,14 @@ def _missing(system: System, models: Models) -> str:
             size = brought.BACKBONES[own].size_bytes / 1e6
             return f"fetches {own} when first asked for ({size:.0f} MB)"
         return RUNS
+    further = models.lacking(system.roles)
+    size = sum(one.size_bytes for one in further) / 1e6
+    names = ", ".join(one.source for one in further)
+    fetched = f"fetches {names} when first asked for ({size:.0f} MB)" if further else ""
     if not is_here(models.preset):
-        return f"zsas models fetch {models.preset.name} ({models.preset.size_bytes / 1e9:.1f} GB)"
-    return RUNS
+        fetch = f"zsas models fetch {models.preset.name} ({models.preset.size_bytes / 1e9:.1f} GB)"
+        return f"{fetch}; then {fetched}" if fetched else fetch
+    return fetched or RUNS
 
 
 def _without_weights(part: type[Localizer], models: Models) -> str:

@@ -57,6 +57,20 @@ Sam = Annotated[
         rich_help_panel=MODELS,
     ),
 ]
+Detector = Annotated[
+    str | None,
+    typer.Option(
+        help="Detector of boxes from text (Grounding DINO), from a Hub id or a folder, for saa and saa+.",
+        rich_help_panel=MODELS,
+    ),
+]
+Saliency = Annotated[
+    str | None,
+    typer.Option(
+        help="ResNet whose features saa+ compares, from a Hub id, a folder or one of torchvision's .pth files.",
+        rich_help_panel=MODELS,
+    ),
+]
 Weights = Annotated[
     list[str] | None,
     typer.Option(
@@ -150,6 +164,8 @@ def with_models(command: Command) -> Command:
         _flag("preset", Preset),
         _flag("clip", Clip),
         _flag("sam", Sam),
+        _flag("detector", Detector),
+        _flag("saliency", Saliency),
         _flag("weights", Weights),
         _flag("adapter", Adapter),
         _flag("device", Device),

@@ -87,6 +87,8 @@ class Segmenter:
         *,
         clip: str | Path | None = None,
         sam: str | Path | None = None,
+        detector: str | Path | None = None,
+        saliency: str | Path | None = None,
         adapter: str | Path | None = None,
         weights: Mapping[str, str | Path] | None = None,
         device: str | None = None,
@@ -99,6 +101,8 @@ class Segmenter:
             preset: Name of a preset; `paper` where there is a GPU and `tiny` elsewhere if None.
             clip: Another CLIP: Hub id or folder; an `adapter.safetensors` in the folder is used with it.
             sam: Another SAM: Hub id, folder, or one of Meta's `.pth` files.
+            detector: Another detector for SAA: Hub id or folder.
+            saliency: Other features for SAA+'s saliency: Hub id, folder, or one of torchvision's `.pth` files.
             adapter: Linear layers for the CLIP: a safetensors file, an APRIL-GAN `.pth` file, or
                 `april-gan:mvtec` / `april-gan:visa` for the published ones.
             weights: Files of learned weights by localizer, as {"anomalyclip": "prompts.safetensors"}.
@@ -112,8 +116,9 @@ class Segmenter:
         files = {name: str(file) for name, file in (weights or {}).items()}
         if adapter:
             files["linear"] = str(adapter)
-        own_clip, own_sam = (str(source) if source else None for source in (clip, sam))
-        choice = ModelChoice(preset, own_clip, own_sam, files, device, precision)
+        chosen = {"clip": clip, "sam": sam, "detector": detector, "saliency": saliency}
+        sources = {role: str(source) for role, source in chosen.items() if source}
+        choice = ModelChoice(preset, weights=files, device=device, precision=precision, **sources)
         return cls.from_choice(choice, cache_bytes=cache_bytes)
 
     @classmethod

@@ -53,14 +53,27 @@ def fetch_model(
             metavar="PRESET_OR_WEIGHTS",
         ),
     ],
+    system: Annotated[
+        str | None,
+        typer.Option(
+            help="With a preset: what this system needs, also models that only it needs.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Download the models of a preset, or published weights, so that they work without a network afterwards."""
-    from zsas.models import fetch, is_here, preset_named, weights_file
+    from zsas.models import ModelChoice, Models, fetch, is_here, preset_named, weights_file
+    from zsas.systems import system_named
 
     if ":" in name:
         print(f"{name} is here now: {weights_file(name)}")
         return
     chosen = preset_named(name)
+    if system:
+        wanted = system_named(system)
+        Models(ModelChoice(name)).fetch_for(wanted.roles, wanted.localizers)
+        print(f"What {system} needs under the preset {name} is here now.")
+        return
     if is_here(chosen):
         print(f"{name} is already here.")
         return

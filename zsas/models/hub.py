@@ -10,12 +10,13 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from zsas.errors import ZsasError
 from zsas.models import download
-from zsas.models.presets import PRESETS, Preset, Role
+from zsas.models.presets import PRESETS, Further, Preset, Role
 from zsas.models.repository import ask, repo_files, unreachable
 
 SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"
@@ -54,22 +55,23 @@ def fetch(
 
     Args:
         preset: Whose models.
-        roles: Which of them; all that the preset names if None.
-        others: Other models than the preset's, by role: Hub id or folder; for SAM also one of Meta's `.pth` files.
+        roles: Which of them; all of the preset but those that only single systems need if None.
+        others: Other models than the preset's, by role: Hub id or folder; for SAM and the saliency also a `.pth` file.
 
     Raises:
         ZsasError: If one cannot be had; within seconds where the Hub cannot be reached.
     """
     sources: dict[Role, str] = {**preset.roles, **(others or {})}
+    wanted = sources if roles is None else roles
     # SAM first: if the largest cannot be had, nothing else should have been fetched.
-    for role in sorted(sources if roles is None else roles, key=lambda role: role != "sam"):
+    for role in sorted(wanted, key=lambda role: role != "sam"):
         source = sources.get(role) or preset.source(role)
         if not is_checkpoint(source):
             folder_of(source, FILES[role], preset.name)
 
 
 def is_checkpoint(source: str) -> bool:
-    """Whether a SAM is meant to be one of Meta's files."""
+    """Whether a model is meant to be a single file, as Meta's SAM or torchvision's ResNet."""
     return source.lower().endswith(".pth")
 
 
@@ -92,6 +94,13 @@ def folder_of(source: str, files: tuple[str, ...], wanted_for: str) -> Path:
     preset = PRESETS.get(wanted_for)
     named = preset is None or source not in preset.roles.values()  # by a person, not the preset
     why = unreachable(source)
+    further = _further(preset, source)
+    if why and further:
+        role, model = further
+        raise ZsasError(
+            f"This system needs {model.words} from the Hugging Face Hub, which is not in the local cache and {why}; "
+            f"connect once and give the same command again, or name a local folder with --{role}."
+        )
     if why and named:
         raise ZsasError(
             f"The model {source} is wanted from the Hugging Face Hub, but it is not in the local cache and {why}; "
@@ -103,6 +112,8 @@ def folder_of(source: str, files: tuple[str, ...], wanted_for: str) -> Path:
             f"and {why}; connect once and run `zsas models fetch {wanted_for}`, name a local folder with "
             "--clip or --sam, or use the preset tiny, which needs no network."
         )
+    if further:
+        print(f"This system needs {further[1].words}; it is fetched once.", file=sys.stderr)
     folder = _snapshot(source, files)
     if not _complete(folder, files):
         raise ZsasError(
@@ -110,6 +121,19 @@ def folder_of(source: str, files: tuple[str, ...], wanted_for: str) -> Path:
             "tokenizer; name another one, or export this one anew."
         )
     return folder
+
+
+def _further(preset: Preset | None, source: str) -> tuple[Role, Further] | None:
+    """The role and the model that only single systems need, if a source is one of these."""
+    found = preset.further.items() if preset else ()
+    return next(((role, one) for role, one in found if one.source == source), None)
+
+
+def is_model_here(role: Role, source: str) -> bool:
+    """Whether the model for a role, a Hub id, folder or file, can be loaded without a network."""
+    if is_checkpoint(source):
+        return os.path.isfile(os.path.expanduser(source))
+    return _on_disk(source, FILES[role]) is not None
 
 
 def _on_disk(source: str, files: tuple[str, ...]) -> Path | None:

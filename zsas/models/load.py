@@ -18,8 +18,8 @@ from zsas.errors import ZsasError
 from zsas.models import hub
 from zsas.models.backbones import folder_of_backbone
 from zsas.models.hub import FILES, folder_of, is_checkpoint
-from zsas.models.loaders import load_clip, load_sam
-from zsas.models.presets import Role, default_preset, preset_named
+from zsas.models.loaders import load_clip, load_detector, load_saliency, load_sam
+from zsas.models.presets import Further, Role, default_preset, preset_named
 from zsas.models.published import weights_file
 
 if TYPE_CHECKING:  # at run time torch and transformers take seconds, and are not needed to say that a model is missing
@@ -40,6 +40,8 @@ class ModelChoice:
         weights: Trained weights by the localizer that reads them: a path, or the name of published ones.
         device: `cpu`, `cuda`, `mps`; the best there is if None.
         precision: Number format of the encoders: `auto`, `fp32`, `bf16` or `int8`.
+        detector: Another detector than the preset's, boxes from text: Hub id or folder.
+        saliency: Other features for saliency maps: Hub id, folder, or one of torchvision's `.pth` files.
     """
 
     preset: str | None = None
@@ -48,6 +50,19 @@ class ModelChoice:
     weights: Mapping[str, str] = field(default_factory=dict)
     device: str | None = None
     precision: Precision = "auto"
+    detector: str | None = None
+    saliency: str | None = None
+
+    @property
+    def sources(self) -> dict[Role, str]:
+        """The models that were chosen, by role."""
+        chosen: dict[Role, str | None] = {
+            "clip": self.clip,
+            "sam": self.sam,
+            "detector": self.detector,
+            "saliency": self.saliency,
+        }
+        return {role: source for role, source in chosen.items() if source}
 
     def named(self) -> ModelChoice:
         """This choice with its preset by name: a default chosen in each process could differ."""
@@ -55,11 +70,12 @@ class ModelChoice:
 
     @property
     def name(self) -> str:
-        """Name for results: the preset, or the ids of both models where one is another."""
+        """Name for results: the preset, or the ids of the models where one is another."""
         preset = self.preset or default_preset()
-        if not (self.clip or self.sam):
+        if not self.sources:
             return preset
-        return f"{self.clip or preset} + {self.sam or preset}"
+        further = [one for one in (self.detector, self.saliency) if one]
+        return " + ".join([self.clip or preset, self.sam or preset, *further])
 
     @property
     def precision_note(self) -> str:
@@ -70,10 +86,9 @@ class ModelChoice:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, without what was not chosen."""
-        found = {
+        found: dict[str, Any] = {
             "preset": self.preset,
-            "clip": self.clip,
-            "sam": self.sam,
+            **{str(role): source for role, source in self.sources.items()},
             "weights": dict(self.weights),
             "device": self.device,
             "precision": self.precision,
@@ -136,9 +151,10 @@ class Models:
         from zsas.device import encoder_dtype
 
         encoder_dtype(self.device, self.choice.precision)
-        sam = self._others.get("sam", "")
-        if is_checkpoint(sam) and not os.path.isfile(os.path.expanduser(sam)):
-            raise ZsasError(f"There is no SAM checkpoint {sam}.")
+        for role, source in self.choice.sources.items():
+            if is_checkpoint(source) and not os.path.isfile(os.path.expanduser(source)):
+                what = "SAM checkpoint" if role == "sam" else f"file for the role {role},"
+                raise ZsasError(f"There is no {what} {source}.")
         for localizer, name in self.choice.weights.items():
             file = self.weights(localizer)
             if file is not None and not os.path.isfile(file):
@@ -160,7 +176,17 @@ class Models:
 
     def has(self, role: Role) -> bool:
         """Whether there is a model for a role."""
-        return bool(self._others.get(role)) or role in self.preset.roles
+        return role in self.choice.sources or self.preset.has(role)
+
+    def lacking(self, roles: Sequence[Role]) -> list[Further]:
+        """The models of some roles that only single systems need and that are not on disk yet."""
+        return [
+            one
+            for role, one in self.preset.further.items()
+            if role in roles
+            and role not in self.choice.sources
+            and not hub.is_model_here(role, one.source)
+        ]
 
     def source(self, role: Role) -> str:
         """Hub id, folder or file of the model for a role.
@@ -168,12 +194,7 @@ class Models:
         Raises:
             ZsasError: If the preset names none.
         """
-        return self._others.get(role) or self.preset.source(role)
-
-    @property
-    def _others(self) -> dict[Role, str]:
-        chosen: dict[Role, str | None] = {"clip": self.choice.clip, "sam": self.choice.sam}
-        return {role: source for role, source in chosen.items() if source}
+        return self.choice.sources.get(role) or self.preset.source(role)
 
     def weights(self, localizer: str) -> Path | None:
         """File of the trained weights for a localizer, None without any.
@@ -206,7 +227,7 @@ class Models:
         Raises:
             ZsasError: If one cannot be had; within seconds where the Hub cannot be reached.
         """
-        hub.fetch(self.preset, roles=roles, others=self._others)
+        hub.fetch(self.preset, roles=roles, others=self.choice.sources)
 
     def fetch_for(self, roles: Sequence[Role], localizers: Sequence[type[Localizer]]) -> None:
         """Have all that a system needs on disk: models by role, and the CLIP that it brings.
@@ -265,6 +286,10 @@ class Models:
             return load_clip(self.source(role), name=self.clip_name, **how)
         if role == "sam":
             return load_sam(self.source(role), **how)
+        if role == "detector":
+            return load_detector(self.source(role), **how)
+        if role == "saliency":
+            return load_saliency(self.source(role), **how)
         raise ZsasError(f"This version loads no model for the role {role}.")
 
     def _get(self, role: Role) -> Any:
@@ -308,7 +333,7 @@ class Models:
 
     @property
     def detector(self) -> Any:
-        """Boxes from text."""
+        """Boxes from text, a `zsas.backbones.detector.Detector`."""
         return self._get("detector")
 
     @property
@@ -318,7 +343,7 @@ class Models:
 
     @property
     def saliency(self) -> Any:
-        """Features for saliency maps."""
+        """Features for saliency maps, a `zsas.backbones.resnet.ResNetFeatures`."""
         return self._get("saliency")
 
 

@@ -110,7 +110,11 @@ def _model_type(folder: Path) -> str:
 
 
 def from_folder(
-    kind: Any, folder: Path, model_type: str = "", key_mapping: dict[str, str] | None = None
+    kind: Any,
+    folder: Path,
+    model_type: str = "",
+    key_mapping: dict[str, str] | None = None,
+    attention: str = "sdpa",
 ) -> Any:
     """A model whose weights all come from the folder.
 
@@ -119,6 +123,7 @@ def from_folder(
         folder: With config and weights.
         model_type: What its config must say; that of the class if empty.
         key_mapping: Patterns of weight names and what they become, beside the library's own.
+        attention: The library's name for the kernel of attention.
 
     Raises:
         ZsasError: If the folder holds another kind of model, or weights are missing or of other shapes.
@@ -139,7 +144,7 @@ def from_folder(
                 local_files_only=True,
                 use_safetensors=safe,
                 weights_only=True,
-                attn_implementation="sdpa",
+                attn_implementation=attention,
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,  # so that they are reported, as missing ones are
                 output_loading_info=True,
@@ -169,3 +174,74 @@ def from_folder(
             f"shape, for example {odd[0]}; the files are damaged or of another model, fetch or export it again."
         )
     return model
+
+
+def load_detector(
+    source: str, *, wanted_for: str, device: torch.device, precision: Precision
+) -> Any:
+    """Grounding DINO from a folder or the Hub, as `zsas.backbones.detector.Detector`; it runs in fp32.
+
+    Raises:
+        ZsasError: If it cannot be had, or is another kind of detector.
+    """
+    surroundings.prepare()
+    import transformers
+
+    from zsas.backbones.detector import Detector
+
+    folder = folder_of(source, FILES["detector"], wanted_for)
+    kinds = {
+        "grounding-dino": "GroundingDinoForObjectDetection",
+        "mm-grounding-dino": "MMGroundingDinoForObjectDetection",
+    }
+    found = _model_type(folder)
+    if found not in kinds:
+        raise ZsasError(
+            f"The model in {folder} is of the type {found!r}, but a detector is needed here whose config.json says "
+            f"{' or '.join(kinds)}; name another folder or Hub id with --detector."
+        )
+    # Its attention has masks of its own, for which the library has no other kernel.
+    model = from_folder(getattr(transformers, kinds[found]), folder, attention="eager")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as wrong:
+        raise ZsasError(
+            f"The tokenizer in {folder.name} cannot be read ({reason(wrong)}); "
+            "its files are missing or damaged, delete the folder and fetch it again."
+        ) from None
+    if len(tokenizer) > model.config.text_config.vocab_size:
+        raise ZsasError(
+            f"The tokenizer in {folder.name} knows {len(tokenizer)} words, more than its model; its files are damaged "
+            "or of another model, delete the folder and fetch it again."
+        )
+    return Detector(model, tokenizer, device)
+
+
+def load_saliency(
+    source: str, *, wanted_for: str, device: torch.device, precision: Precision
+) -> Any:
+    """A ResNet from a file of torchvision, a folder or the Hub, as `zsas.backbones.resnet.ResNetFeatures`, in fp32.
+
+    Raises:
+        ZsasError: If it cannot be had, or the weights are of another network.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    from zsas.backbones.resnet import ResNet, ResNetFeatures
+
+    file = Path(os.path.expanduser(source))
+    if not is_checkpoint(source):
+        folder = folder_of(source, FILES["saliency"], wanted_for)
+        file = folder / (weights_in(folder) or SAFE)
+    try:
+        if file.suffix == ".safetensors":
+            weights = load_file(file)
+        else:
+            weights = torch.load(file, map_location="cpu", weights_only=True)
+        weights = {name: value.float() for name, value in weights.items()}
+    except Exception as error:  # safetensors, pickle and torch each raise kinds of their own
+        raise ZsasError(
+            f"The weights {file} cannot be read ({reason(error)}); fetch them again."
+        ) from None
+    return ResNetFeatures(ResNet(weights), device)

@@ -24,6 +24,33 @@ Role = Literal["clip", "sam", "detector", "features", "saliency"]
 
 
 @dataclass(frozen=True)
+class Further:
+    """A model that single systems need beside CLIP and SAM; it is fetched when one of them is first asked for.
+
+    Attributes:
+        source: Hub id.
+        size_bytes: What the download takes, about.
+        licence: Of the weights.
+    """
+
+    source: str
+    size_bytes: int
+    licence: str
+
+    @property
+    def words(self) -> str:
+        """Id, size and licence in words."""
+        return f"{self.source} ({self.size_bytes / 1e6:.0f} MB, licence {self.licence})"
+
+
+FURTHER: dict[Role, Further] = {
+    "detector": Further("IDEA-Research/grounding-dino-tiny", 689_000_000, "Apache-2.0"),
+    "saliency": Further("timm/wide_resnet50_2.racm_in1k", 276_000_000, "Apache-2.0"),
+}
+"""The same for all presets that fetch their models."""
+
+
+@dataclass(frozen=True)
 class Preset:
     """Models that belong together.
 
@@ -35,6 +62,7 @@ class Preset:
         weights: Trained weights that are shipped for its models, by the localizer that reads them.
         clip_name: Name by which these weights know the CLIP; its Hub id if empty.
         papers_own: Whether a system brings the CLIP of its own paper, where that is another one.
+        further: Models that only single systems need, by role; neither `size_bytes` nor `bundled` counts them.
     """
 
     name: str
@@ -44,6 +72,11 @@ class Preset:
     weights: Mapping[str, Path] = field(default_factory=dict)
     clip_name: str = ""
     papers_own: bool = False
+    further: Mapping[Role, Further] = field(default_factory=dict)
+
+    def has(self, role: Role) -> bool:
+        """Whether it names a model for a role."""
+        return role in self.roles or role in self.further
 
     def source(self, role: Role) -> str:
         """Hub id or folder of the model for a role.
@@ -51,9 +84,13 @@ class Preset:
         Raises:
             ZsasError: If the preset names none.
         """
+        if role in self.further:
+            return self.further[role].source
         if role not in self.roles:
-            able = [name for name, preset in PRESETS.items() if role in preset.roles]
+            able = [name for name, preset in PRESETS.items() if preset.has(role)]
             take = f"take the preset {' or '.join(able)}" if able else "no preset has one yet"
+            if role in FURTHER:
+                take += f", or name one with --{role}"
             raise ZsasError(f"The preset {self.name!r} names no model for the role {role}; {take}.")
         return self.roles[role]
 
@@ -79,12 +116,14 @@ PRESETS: dict[str, Preset] = {
             {"clip": "openai/clip-vit-base-patch16", "sam": "facebook/sam2.1-hiera-tiny"},
             755_000_000,
             "the quickest published models, for a small CPU with network",
+            further=FURTHER,
         ),
         Preset(
             "base",
             {"clip": "openai/clip-vit-base-patch16", "sam": "facebook/sam-vit-base"},
             975_000_000,
             "smaller models, for a CPU with network",
+            further=FURTHER,
         ),
         Preset(
             "paper",
@@ -92,6 +131,7 @@ PRESETS: dict[str, Preset] = {
             4_280_000_000,
             "the paper's models, for a GPU",
             papers_own=True,
+            further=FURTHER,
         ),
     )
 }

@@ -64,16 +64,21 @@ class _Ready(Models):
 
 def _with_weights(name: str, clip: ClipBackbone) -> list[Localizer]:
     """A localizer that needs learned weights, with random ones."""
+    from zsas.backbones.text import ENSEMBLE
     from zsas.localizers.adapter import Adapter, AdapterCard, quarters
     from zsas.localizers.anomalyclip import AnomalyClip, PromptCard, Prompts
     from zsas.localizers.linear import Linear
     from zsas.localizers.sdp_plus import SdpPlus
+    from zsas.localizers.umci import Umci, UmciCard, UmciLocalizer, first_weights
 
     side = 240 if clip.width == 896 else 518
     if name == "anomalyclip":
         tokens = [0.02 * torch.randn(count, 768) for count in (12, 12, *[4] * 8)]
         card = PromptCard(clip.name, side, clip.activation, "")
         return [AnomalyClip(clip, Prompts(card, tokens[0], tokens[1], tuple(tokens[2:])))]
+    if name == "umci":
+        made = UmciCard(clip.name, quarters(clip.depth), side, clip.activation, "", ENSEMBLE)
+        return [UmciLocalizer(clip, Umci(made, first_weights(made, clip.width, clip.projection)))]
     card_ = AdapterCard(
         clip.name, quarters(clip.depth), side, clip.activation, "", "", localizer=name
     )

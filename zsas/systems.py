@@ -16,6 +16,7 @@ from zsas.localizers.base import Localizer, VerdictSettings
 from zsas.localizers.linear import Linear
 from zsas.localizers.sdp import Sdp
 from zsas.localizers.sdp_plus import SdpPlus
+from zsas.localizers.umci import UmciLocalizer
 from zsas.localizers.vv import VV
 from zsas.localizers.winclip import WinClip
 from zsas.models.presets import Role
@@ -102,6 +103,9 @@ _SDP = {"blur": 17.3, "image_weight": 0.5, "threshold": 0.5, "verdict_threshold"
 _ANOMALYCLIP = {"image_weight": 1.0, "threshold": 0.5, "verdict_threshold": 0.5}
 """A blur of 4 px at 518, as ours; the image score is CLIP's alone."""
 
+_CLIPSAM = {"threshold": 0.5, "verdict_threshold": 0.5}
+"""The rough map is binarised at a half; our reading."""
+
 SYSTEMS: dict[str, System] = {
     "auto": System(
         "The paper's method as tuned here", (Linear, VV), Cascade, "2510.11028", _NATIVE
@@ -113,17 +117,15 @@ SYSTEMS: dict[str, System] = {
     "sdp": System("SDP (CLIP-AD)", (Sdp,), NoRefiner, "2311.00453", _SDP),
     "sdp+": System("SDP+ (CLIP-AD)", (SdpPlus,), NoRefiner, "2311.00453", _SDP),
     "anomalyclip": System("AnomalyCLIP", (AnomalyClip,), NoRefiner, "2310.18961", _ANOMALYCLIP),
+    "clipsam": System("ClipSAM, our reading", (UmciLocalizer,), Mmr, "2401.12665", _CLIPSAM),
 }
-
-OTHER_REFINERS: tuple[type[Refiner], ...] = (Mmr,)
-"""Refiners that no system of the registry has for its own; any system can be followed by them."""
 
 OWN_REFINER = "own"
 
 
 def refiners() -> dict[str, type[Refiner]]:
     """All refiners of the registry by name."""
-    return {kind.name: kind for kind in (*(s.refiner for s in SYSTEMS.values()), *OTHER_REFINERS)}
+    return {system.refiner.name: system.refiner for system in SYSTEMS.values()}
 
 
 def localizers() -> dict[str, type[Localizer]]:

@@ -17,6 +17,7 @@ from zsas.localizers.anomalyclip import AnomalyClip, PromptCard, Prompts
 from zsas.localizers.base import Localizer, Scored, map_stage
 from zsas.localizers.linear import Linear
 from zsas.localizers.sdp_plus import SdpPlus
+from zsas.localizers.umci import Umci, UmciCard, UmciLocalizer, first_weights
 from zsas.localizers.vv import VV
 from zsas.models import ModelChoice, Models
 from zsas.segmenter import Segmenter
@@ -161,6 +162,22 @@ def small_prompts(clip: ClipBackbone, seed: int = 0, **card: object) -> Prompts:
     return Prompts(PromptCard(**{**entries, **card}), drawn[0], drawn[1], (drawn[2],))
 
 
+def small_umci(clip: ClipBackbone, seed: int = 0, **card: object) -> Umci:
+    """A UMCI with random weights for a small CLIP."""
+    entries: dict[str, object] = {
+        "backbone": clip.name,
+        "blocks": (2, 4, 6, 8),
+        "resolution": 128,
+        "activation": clip.activation,
+        "trained_on": "nothing",
+        "text_ensemble": "zsas-7+5x35",
+        "hidden": 12,
+    }
+    made = UmciCard(**{**entries, **card})
+    torch.manual_seed(seed)
+    return Umci(made, first_weights(made, clip.width, clip.projection))
+
+
 def every_system_segmenter() -> Segmenter:
     """Every system of the registry on small models; what needs learned weights has random ones."""
     clip = small_backbone()
@@ -169,6 +186,7 @@ def every_system_segmenter() -> Segmenter:
         Linear(clip, small_adapter(clip, views=((1.0, False), (0.5, True)))),
         SdpPlus(clip, small_adapter(clip, text_ensemble="zsas-9+10x22", localizer="sdp+")),
         AnomalyClip(clip, small_prompts(clip)),
+        UmciLocalizer(clip, small_umci(clip)),
     ]
     return Segmenter(ReadyModels(clip, sam), localizers=learned)
 

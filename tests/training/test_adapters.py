@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from math import prod
 
 import numpy as np
 import pytest
@@ -11,13 +12,16 @@ from PIL import Image
 
 from tests.helpers.datasets import write_folder
 from tests.helpers.models import small_backbone
+from zsas.backbones.session import SamSession
 from zsas.datasets.load import load_dataset
 from zsas.errors import ZsasError
 from zsas.evaluation.identity import leakage
 from zsas.localizers.adapter import quarters, read_adapter
 from zsas.localizers.anomalyclip import AnomalyClip, read_prompts
+from zsas.localizers.base import Context
 from zsas.localizers.linear import Linear
 from zsas.localizers.sdp_plus import SdpPlus
+from zsas.localizers.umci import UmciCard, UmciLocalizer, read_umci, shapes
 from zsas.settings import Settings
 from zsas.training import adapters
 from zsas.training.adapters import Tokens, recipe_for, train
@@ -27,12 +31,15 @@ from zsas.training.learners import (
     LinearLayers,
     Recipe,
     SdpPlusLayers,
+    UmciModule,
+    UmciRecipe,
     margins,
 )
 from zsas.training.losses import dice_loss, focal_loss
 
 pytestmark = pytest.mark.slow
 
+SMALL = UmciCard("small-clip", (2, 4, 6, 8), 64, "quick_gelu", "", "", hidden=12)
 RECIPE = Recipe(epochs=3, batch=4, resolution=64, scale=10.0, holdout=0.2)
 
 
@@ -228,6 +235,11 @@ def test_recipes_are_the_published_ones():
     assert (prompts.lr, prompts.betas, prompts.batch, prompts.epochs) == (1e-3, (0.5, 0.999), 8, 15)
     assert prompts.seed == 7
     assert LEARNERS["anomalyclip"].recipe.seed == 111
+    clipsam = recipe_for("clipsam", "mvtec", hidden=64, shared=True)
+    assert (clipsam.lr, clipsam.batch, clipsam.epochs, clipsam.resolution) == (1e-4, 8, 6, 518)
+    assert (clipsam.hidden, clipsam.kernels, clipsam.shared) == (64, (3, 9), True)
+    with pytest.raises(ZsasError, match=r"A training for sdp\+ has no hidden; leave it out"):
+        recipe_for("sdp+", "mvtec", hidden=64)
     with pytest.raises(ZsasError, match="Nothing is trained for the system 'winclip'"):
         recipe_for("winclip", "mvtec")
 
@@ -242,6 +254,13 @@ def test_recipes_are_the_published_ones():
             2 * 12 * 32 + 4 * 32,
             lambda clip, path: AnomalyClip(clip, read_prompts(path)),
         ),
+        (
+            "clipsam",
+            2e-3,
+            # A stage at 384 channels has 9,988,994 numbers for ViT-L/14-336; see tests/localizers/test_umci.py.
+            sum(prod(shape) for shape in shapes(SMALL, 48, 24).values()),
+            lambda clip, path: UmciLocalizer(clip, read_umci(path)),
+        ),
     ],
 )
 def test_other_systems_learn_and_their_files_give_what_was_learned(
@@ -249,6 +268,7 @@ def test_other_systems_learn_and_their_files_give_what_was_learned(
 ):
     clip = small_backbone()
     changes = {"epochs": 10, "batch": 4, "resolution": 64, "holdout": 0.2, "lr": lr}
+    changes |= {"hidden": 12} if system == "clipsam" else {}
     recipe = recipe_for(system, "parts", **changes)
     learner = LEARNERS[system](clip, recipe)
     assert sum(p.numel() for p in learner.module.parameters()) == learned
@@ -281,6 +301,35 @@ def test_the_prompts_loss_counts_maps_four_times_and_the_image_once(data):
     assert float(losses.terms["focal"].detach()) == pytest.approx(4 * 0.25 * np.log(2), abs=1e-4)
     assert float(losses.terms["dice"].detach()) == pytest.approx(4 * 2 * 0.5, abs=1e-3)
     assert float(losses.terms["image"].detach()) == pytest.approx(np.log(2), abs=1e-5)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_saved_umci_gives_the_map_that_was_learned(data, tmp_path, shared):
+    clip = small_backbone()
+    recipe = recipe_for(
+        "clipsam", "parts", epochs=2, batch=4, resolution=64, hidden=8, kernels=(2,), shared=shared
+    )
+    learner = UmciModule(clip, recipe)
+    image = data.samples[0].load_image()
+    pixels = clip.pixels([image], 64)
+    kept = learner.keep(pixels)
+    losses = learner.losses(kept.half().float(), [""], torch.zeros(1, 64, 64))
+    learner.save(tmp_path / "umci.safetensors", "parts", ("bolt",))
+    localizer = UmciLocalizer(clip, read_umci(tmp_path / "umci.safetensors"))
+    assert localizer.card.trained_categories == ("bolt",)
+    settings = Settings(system="clipsam", blur=0)
+    with torch.inference_mode():
+        features = localizer.encode([image], settings)[0]
+        square = np.zeros((64, 64, 3), np.uint8)  # the map in the CLIP frame
+        context = Context(square, SamSession(None, None))  # type: ignore[arg-type]
+        found = localizer.score(features, settings, context).map
+    np.testing.assert_allclose(found, losses.maps[0].numpy(), atol=2e-3)
+
+
+@pytest.mark.parametrize(("field", "value"), [("hidden", 2), ("kernels", ()), ("kernels", (0,))])
+def test_wrong_sizes_of_umci_are_refused(field, value):
+    with pytest.raises(ZsasError, match=field):
+        UmciRecipe(**{field: value})
 
 
 def test_layers_on_other_blocks_are_refused_where_the_system_has_its_own():

@@ -68,10 +68,7 @@ class AdapterCard:
 
     def to_metadata(self) -> dict[str, str]:
         """As safetensors metadata: text values, numbers as JSON."""
-        return {
-            key: value if isinstance(value, str) else json.dumps(value)
-            for key, value in asdict(self).items()
-        }
+        return card_as_metadata(self)
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str], path: Path) -> AdapterCard:
@@ -104,6 +101,14 @@ class AdapterCard:
                 f"{path.name} is no adapter of ours: its metadata lacks or garbles {wrong}; it needs "
                 "backbone, blocks, resolution, activation, trained_on and text_ensemble."
             ) from None
+
+
+def card_as_metadata(card: Any) -> dict[str, str]:
+    """A card (a dataclass) as safetensors metadata: text as it is, everything else as JSON."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in asdict(card).items()
+    }
 
 
 @dataclass(frozen=True)
@@ -241,13 +246,7 @@ def check_fit(
             f"but {clip.name} has {clip.depth} blocks and needs layers of shape {shape}."
         )
     warn_of_doubt(clip, card.backbone, card.activation)
-    if card.text_ensemble != ensemble:
-        logging.getLogger("zsas").warning(
-            "The adapter was trained against the sentences %s and is used with ours, %s: its maps may be a "
-            "little weaker than its makers'.",
-            card.text_ensemble,
-            ensemble,
-        )
+    warn_of_sentences(card.text_ensemble, ensemble)
 
 
 def made_for_another(clip: ClipBackbone, backbone: str) -> None:
@@ -276,6 +275,17 @@ def warn_of_doubt(clip: ClipBackbone, backbone: str, activation: str) -> None:
         clip.name,
         other,
     )
+
+
+def warn_of_sentences(trained_against: str, ensemble: str) -> None:
+    """Say in the log that learned weights are used with other sentences than they were trained against."""
+    if trained_against != ensemble:
+        logging.getLogger("zsas").warning(
+            "The adapter was trained against the sentences %s and is used with ours, %s: its maps may be a "
+            "little weaker than its makers'.",
+            trained_against,
+            ensemble,
+        )
 
 
 def _folder(backbone: str) -> Path | None:

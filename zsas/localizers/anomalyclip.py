@@ -14,17 +14,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import Values
 from zsas.errors import ZsasError
-from zsas.frames import resize_map
 from zsas.lazy import F, torch
-from zsas.localizers.adapter import made_for_another, warn_of_doubt
-from zsas.localizers.base import Context, Localizer, MapSettings, Scored, map_stage, top_mean
-from zsas.localizers.patches import PatchFeatures, TileFeatures, image_probability
+from zsas.localizers.adapter import card_as_metadata, made_for_another, warn_of_doubt
+from zsas.localizers.base import Context, Localizer, MapSettings, Scored
+from zsas.localizers.patches import PatchFeatures, image_probability
+from zsas.localizers.square import scored_square, square_features, square_resolution
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,14 +80,10 @@ class Prompts:
 
         tensors = {"ctx_pos": self.normal, "ctx_neg": self.anomalous}
         tensors |= {f"compound_prompts_text.{i}": one for i, one in enumerate(self.deep)}
-        card = {
-            key: value if isinstance(value, str) else json.dumps(value)
-            for key, value in asdict(self.card).items()
-        }
         save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
             path,
-            metadata={"localizer": "anomalyclip", **card},
+            metadata={"localizer": "anomalyclip", **card_as_metadata(self.card)},
         )
 
 
@@ -189,26 +184,13 @@ class AnomalyClip(Localizer):
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the resolution of the training."""
-        own = values.of(MapSettings).resolution or self.card.resolution
-        return max(1, own // self.clip.patch) * self.clip.patch
+        return square_resolution(values, self.card.resolution, self.clip.patch)
 
     def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[PatchFeatures]:
         """One pass with the V-V stream; see `Localizer.encode`."""
         pixels = self.clip.pixels(images, self.resolution(values))
         patches, image = look(self.clip, pixels, self.card.activation)
-        return [
-            PatchFeatures(
-                (
-                    TileFeatures(
-                        (0, 0, one.shape[1], one.shape[0]),
-                        patches[i].half()[None, None],
-                        image[i].clone(),
-                        (pixels.shape[-2], pixels.shape[-1]),
-                    ),
-                )
-            )
-            for i, one in enumerate(images)
-        ]
+        return square_features(images, patches[:, None], image, pixels.shape[-1])
 
     @cached_property
     def states(self) -> Tensor:
@@ -225,18 +207,13 @@ class AnomalyClip(Localizer):
         square = F.interpolate(
             torch.sigmoid(logits)[None, None], size=(side, side), mode="bilinear"
         )
-        found = square[0, 0].cpu().numpy()
-        blur = values.of(MapSettings).blur
-        if blur > 0:
-            found = cv2.GaussianBlur(found, (0, 0), blur * side / 518)
-        anomaly_map = resize_map(np.clip(found, 0.0, 1.0), *context.image.shape[:2])
-        anomaly_map.setflags(write=False)
-        evidence = {
-            "map": top_mean(found),
-            "clip": image_probability(tile.image, states, 1.0 / TEMPERATURE),
-        }
-        how = "CLIP compares each patch with learned prompts for normal and damaged (AnomalyCLIP)"
-        return Scored(anomaly_map, evidence, (map_stage(anomaly_map, how),))
+        return scored_square(
+            square[0, 0],
+            image_probability(tile.image, states, 1.0 / TEMPERATURE),
+            values,
+            context,
+            "CLIP compares each patch with learned prompts for normal and damaged (AnomalyCLIP)",
+        )
 
     def describe(self) -> Mapping[str, Any]:
         """The prompts' card."""

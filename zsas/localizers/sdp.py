@@ -11,12 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, Values, setting
-from zsas.frames import resize_map
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import quarters
 from zsas.localizers.base import (
@@ -25,10 +23,9 @@ from zsas.localizers.base import (
     MapSettings,
     ObjectSettings,
     Scored,
-    map_stage,
-    top_mean,
 )
 from zsas.localizers.patches import PatchFeatures, TileFeatures
+from zsas.localizers.square import scored_square, square_resolution
 from zsas.localizers.winclip import TEMPLATES as WINCLIP_TEMPLATES
 
 if TYPE_CHECKING:
@@ -141,8 +138,7 @@ class Sdp(Localizer):
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the side that the backbone was trained on, rounded down to patches."""
-        own = values.of(MapSettings).resolution or self.clip.native_size
-        return max(1, own // self.clip.patch) * self.clip.patch
+        return square_resolution(values, self.clip.native_size, self.clip.patch)
 
     def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[StagedFeatures]:
         """One pass with both streams; see `Localizer.encode`."""
@@ -188,18 +184,9 @@ class Sdp(Localizer):
         how: str,
     ) -> Scored:
         """Map and evidence from the published map in the CLIP frame, (R, R), before its blur."""
-        found = square.cpu().numpy()
-        blur = values.of(MapSettings).blur
-        if blur > 0:
-            found = cv2.GaussianBlur(found, (0, 0), blur * len(found) / 518)
-        anomaly_map = self.squeezed(resize_map(found, *context.image.shape[:2]))
-        anomaly_map.setflags(write=False)
         difference = features.classes[-1] @ (states[1] - states[0]).to(features.classes.device)
-        evidence = {
-            "map": top_mean(self.squeezed(found)),
-            "clip": float(torch.sigmoid(self.clip.logit_scale * difference)),
-        }
-        return Scored(anomaly_map, evidence, (map_stage(anomaly_map, how),))
+        probability = float(torch.sigmoid(self.clip.logit_scale * difference))
+        return scored_square(square, probability, values, context, how, self.squeezed)
 
     def squeezed(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """The published map, which is no probability and lies in [−4, 4], in [0, 1] with the same ranking.

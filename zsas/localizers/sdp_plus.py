@@ -13,8 +13,9 @@ from zsas.declare import Values
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import Adapter, check_fit, quarters, read_adapter
-from zsas.localizers.base import Context, MapSettings, Scored
+from zsas.localizers.base import Context, Scored
 from zsas.localizers.sdp import ENSEMBLE, Sdp, StagedFeatures, staged_pass, two_class_map
+from zsas.localizers.square import square_resolution
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,8 +75,7 @@ class SdpPlus(Sdp):
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the resolution of the adapter's card."""
-        own = values.of(MapSettings).resolution or self.card.resolution
-        return max(1, own // self.clip.patch) * self.clip.patch
+        return square_resolution(values, self.card.resolution, self.clip.patch)
 
     def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[StagedFeatures]:
         """One pass with both streams, the original one through the layers; see `Localizer.encode`."""

@@ -12,12 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, Values, setting
-from zsas.frames import resize_map
 from zsas.lazy import F, torch
 from zsas.localizers.base import (
     Context,
@@ -25,9 +23,8 @@ from zsas.localizers.base import (
     MapSettings,
     ObjectSettings,
     Scored,
-    map_stage,
-    top_mean,
 )
+from zsas.localizers.square import scored_square, square_resolution
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,8 +135,7 @@ class WinClip(Localizer):
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the side that the backbone was trained on, rounded down to patches."""
-        own = values.of(MapSettings).resolution or self.clip.native_size
-        return max(1, own // self.clip.patch) * self.clip.patch
+        return square_resolution(values, self.clip.native_size, self.clip.patch)
 
     def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[WindowFeatures]:
         """One pass of the whole images, and one of all windows of each scale; see `Localizer.encode`."""
@@ -221,7 +217,6 @@ class WinClip(Localizer):
 
     def score(self, features: WindowFeatures, values: Values, context: Context) -> Scored:
         """See `Localizer.score`; reference images, where there are some, make it WinCLIP+."""
-        chosen = values.of(MapSettings)
         grid_map, image_score = score_windows(
             features,
             self.states(values.of(ObjectSettings).object_name),
@@ -230,16 +225,10 @@ class WinClip(Localizer):
         )
         side = features.resolution
         square = F.interpolate(grid_map[None, None], size=(side, side), mode="bilinear")[0, 0]
-        found = square.cpu().numpy()
-        if chosen.blur > 0:
-            found = cv2.GaussianBlur(found, (0, 0), chosen.blur * side / 518)
-        anomaly_map = resize_map(np.clip(found, 0.0, 1.0), *context.image.shape[:2])
-        anomaly_map.setflags(write=False)
         how = "CLIP compares windows of patches with words for normal and damaged (WinCLIP)"
         if context.references:
             how += f" and with {len(context.references)} reference images"
-        evidence = {"map": top_mean(found), "clip": image_score}
-        return Scored(anomaly_map, evidence, (map_stage(anomaly_map, how),))
+        return scored_square(square, image_score, values, context, how)
 
     def describe(self) -> Mapping[str, Any]:
         """Its scales."""

@@ -48,6 +48,9 @@ def recipe_for(system: str, data: str, **changes: Any) -> Recipe:
     """
     learner = learner_named(system)
     given = {name: value for name, value in changes.items() if value is not None}
+    foreign = next((name for name in given if not hasattr(learner.recipe, name)), None)
+    if foreign:
+        raise ZsasError(f"A training for {system} has no {foreign}; leave it out.")
     epochs = learner.epochs.get(data, learner.recipe.epochs)
     return replace(learner.recipe, **{"epochs": epochs, **given})
 

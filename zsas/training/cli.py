@@ -47,14 +47,14 @@ def adapters(
     system: Annotated[
         str,
         typer.Option(
-            help="Whose weights: april-gan (linear layers, which paper and auto use too), sdp+ or anomalyclip."
+            help="Whose weights: april-gan (linear layers, which paper and auto use too), sdp+, anomalyclip or clipsam."
         ),
     ] = "april-gan",
     epochs: Annotated[
         int | None,
         typer.Option(
             help="By default the recipe's: for april-gan 3 on mvtec and 15 on everything else, 5 for sdp+, 15 for "
-            "anomalyclip.",
+            "anomalyclip, 6 for clipsam.",
             min=1,
         ),
     ] = None,
@@ -62,7 +62,7 @@ def adapters(
         int | None, typer.Option(help="Images a step; 16 for april-gan, 8 for the others.", min=1)
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Adam's step; 1e-3, for sdp+ 1e-4.", min=0)
+        float | None, typer.Option(help="Adam's step; 1e-3, for sdp+ and clipsam 1e-4.", min=0)
     ] = None,
     resolution: Annotated[
         int | None,
@@ -74,6 +74,19 @@ def adapters(
             help="Blocks with a layer, as 6,12,18,24; every quarter of the depth by default."
         ),
     ] = "",
+    hidden: Annotated[
+        int | None, typer.Option(help="Channels inside UMCI, clipsam alone; 384.", min=1)
+    ] = None,
+    kernels: Annotated[
+        str, typer.Option(help="Sides of UMCI's poolings in patches, clipsam alone; 3,9.")
+    ] = "",
+    shared: Annotated[
+        bool | None,
+        typer.Option(
+            "--shared/--not-shared",
+            help="Whether UMCI's stages share all but their first layer, clipsam alone; they do not.",
+        ),
+    ] = None,
     holdout: Annotated[
         float, typer.Option(help="Share of the images for the validation curve; 0 trains on all.")
     ] = 0.05,
@@ -96,7 +109,7 @@ def adapters(
         str | None, typer.Option(help="Upload to this model repository.")
     ] = None,
 ) -> None:
-    """Train what a system learns on a data set, with CLIP frozen: linear layers, or prompts.
+    """Train what a system learns on a data set, with CLIP frozen: linear layers, prompts, or UMCI.
 
     Judge them on another data set: train on mvtec to test on visa, and the other way round.
     """
@@ -110,6 +123,10 @@ def adapters(
         numbers = tuple(int(block) for block in blocks.split(",") if block.strip())
     except ValueError:
         raise ZsasError(f"The blocks {blocks!r} must be numbers, as 6,12,18,24.") from None
+    try:
+        sides = tuple(int(side) for side in kernels.split(",") if side.strip())
+    except ValueError:
+        raise ZsasError(f"The kernels {kernels!r} must be numbers, as 3,9.") from None
     recipe = training.recipe_for(
         system,
         dataset,
@@ -118,6 +135,9 @@ def adapters(
         lr=lr,
         resolution=resolution,
         blocks=numbers or None,
+        hidden=hidden,
+        kernels=sides or None,
+        shared=shared,
         holdout=holdout,
         seed=seed,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from zsas.backbones.text import ENSEMBLE
 from zsas.errors import ZsasError
-from zsas.localizers import anomalyclip, sdp
+from zsas.localizers import anomalyclip, sdp, umci
 from zsas.localizers.adapter import Adapter, AdapterCard, quarters
 from zsas.settings import Settings
 from zsas.training.losses import dice_loss, focal_loss
@@ -67,6 +67,32 @@ class Recipe:
         if not 0.0 <= self.holdout <= 0.5:
             raise ZsasError(
                 f"holdout is {self.holdout}, but it must be a fraction of the images, 0 to 0.5."
+            )
+
+
+@dataclass(frozen=True)
+class UmciRecipe(Recipe):
+    """What decides a training of UMCI beside that; see `zsas.localizers.umci.UmciCard`.
+
+    Attributes:
+        hidden: Channels inside.
+        kernels: Sides of the poolings of the scale path, in patches.
+        visual: Whether the stage's own patches join both paths.
+        shared: Whether the stages share all but their first layer.
+    """
+
+    hidden: int = umci.HIDDEN
+    kernels: tuple[int, ...] = umci.KERNELS
+    visual: bool = True
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 4 <= self.hidden <= 4096:
+            raise ZsasError(f"hidden is {self.hidden}, but it must be 4 to 4096.")
+        if not self.kernels or not all(1 <= side <= 64 for side in self.kernels):
+            raise ZsasError(
+                f"kernels are {self.kernels}, but they must be one or several sides of 1 to 64 patches, as 3,9."
             )
 
 
@@ -165,11 +191,7 @@ class LinearLayers(Learner):
 
     def __init__(self, clip: ClipBackbone, recipe: Recipe) -> None:
         super().__init__(clip, recipe)
-        self.blocks = recipe.blocks or quarters(clip.depth)
-        if not all(1 <= block <= clip.depth for block in self.blocks):
-            raise ZsasError(
-                f"The blocks {self.blocks} must be numbers from 1 to {clip.depth}, the depth of {clip.name}."
-            )
+        self.blocks = blocks_for(clip, recipe)
         self.kept = (len(self.blocks), self.grid * self.grid, clip.width)
         self.module = nn.ModuleList(nn.Linear(clip.width, clip.projection) for _ in self.blocks).to(
             clip.device
@@ -312,10 +334,98 @@ class LearnedPrompts(Learner):
         return asdict(prompts.card)
 
 
+class UmciModule(Learner):
+    """ClipSAM's UMCI, against the same sentences as the linear layers; our reading."""
+
+    system = "clipsam"
+    file = "umci.safetensors"
+    what = "UMCI"
+    paper = "arXiv 2401.12665 as we read it (its code is not public)"
+    terms = ("focal", "dice")
+    recipe = UmciRecipe(6, 8, 1e-4, (0.9, 0.999), 518)
+
+    def __init__(self, clip: ClipBackbone, recipe: Recipe) -> None:
+        super().__init__(clip, recipe)
+        assert isinstance(recipe, UmciRecipe)
+        blocks = blocks_for(clip, recipe)
+        self.card = umci.UmciCard(
+            backbone=clip.name,
+            blocks=blocks,
+            resolution=self.side,
+            activation=clip.activation,
+            trained_on="",
+            text_ensemble=ENSEMBLE,
+            hidden=recipe.hidden,
+            kernels=recipe.kernels,
+            visual=recipe.visual,
+            shared=recipe.shared,
+        )
+        self.kept = (len(blocks), self.grid * self.grid, clip.width)
+        # Names in a module must have no dots.
+        self.module = nn.ParameterDict(
+            {
+                name.replace(".", ":"): nn.Parameter(one)
+                for name, one in umci.first_weights(self.card, clip.width, clip.projection).items()
+            }
+        ).to(clip.device)
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """With the blocks, and that tokens are of one length."""
+        return {**super().stamp, "blocks": self.card.blocks, "normalised": True}
+
+    def keep(self, pixels: Tensor) -> Tensor:
+        """Tokens after the blocks, L2-normalised."""
+        seen = self.clip.forward_vision(pixels, blocks=self.card.blocks)
+        tokens = torch.stack([seen.blocks[block] for block in self.card.blocks], dim=1)
+        return F.normalize(tokens.float(), dim=-1)
+
+    def learned(self, trained_on: str = "", categories: tuple[str, ...] = ()) -> umci.Umci:
+        """What is learned, as the localizer reads it."""
+        card = replace(self.card, trained_on=trained_on, trained_categories=categories)
+        tensors = {name.replace(":", "."): one for name, one in self.module.named_parameters()}
+        return umci.Umci(card, tensors)
+
+    def losses(self, kept: Tensor, objects: Sequence[str], mask: Tensor) -> Losses:
+        """Focal and Dice loss of each stage, summed."""
+        states = torch.stack([self.clip.state_vectors(name) for name in objects]).clone()
+        patches = kept.unflatten(2, (self.grid, self.grid))
+        margin = F.interpolate(
+            umci.margins(self.learned(), patches, states),
+            size=(self.side, self.side),
+            mode="bilinear",
+            align_corners=True,
+        )
+        stages = range(margin.shape[1])
+        focal = torch.stack([focal_loss(margin[:, i], mask) for i in stages]).sum()
+        dice = torch.stack([dice_loss(margin[:, i], mask) for i in stages]).sum()
+        return Losses({"focal": focal, "dice": dice}, margin.detach().sigmoid().mean(1))
+
+    def save(self, path: Path, trained_on: str, categories: tuple[str, ...]) -> dict[str, Any]:
+        """See `Learner.save`."""
+        found = self.learned(trained_on, categories)
+        found.save(path)
+        return asdict(found.card)
+
+
 LEARNERS: dict[str, type[Learner]] = {
-    one.system: one for one in (LinearLayers, SdpPlusLayers, LearnedPrompts)
+    one.system: one for one in (LinearLayers, SdpPlusLayers, LearnedPrompts, UmciModule)
 }
 """What can be trained here, by system."""
+
+
+def blocks_for(clip: ClipBackbone, recipe: Recipe) -> tuple[int, ...]:
+    """Blocks whose tokens are learned from: the recipe's, or the last of each quarter of the depth.
+
+    Raises:
+        ZsasError: If the backbone has no such block.
+    """
+    blocks = recipe.blocks or quarters(clip.depth)
+    if not all(1 <= block <= clip.depth for block in blocks):
+        raise ZsasError(
+            f"The blocks {blocks} must be numbers from 1 to {clip.depth}, the depth of {clip.name}."
+        )
+    return blocks
 
 
 def margins(

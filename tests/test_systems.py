@@ -15,14 +15,29 @@ import torch
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from tests.helpers.models import every_system_segmenter
-from zsas import catalogue, systems
+from tests.helpers.models import (
+    CPU,
+    ReadyModels,
+    every_system_segmenter,
+    small_adapter,
+    small_backbone,
+    small_prompts,
+    small_sam,
+    small_umci,
+)
+from zsas import catalogue, comparison, systems
+from zsas.backbones.sam import Sam
+from zsas.backbones.sam_families import TransformersSam
 from zsas.cli import app
 from zsas.declare import Setting, SettingsGroup, Values, declared, setting
 from zsas.docs import settings_page
 from zsas.errors import ZsasError
 from zsas.flags import with_settings
+from zsas.images import read_image
+from zsas.localizers.anomalyclip import AnomalyClip
 from zsas.localizers.base import Context, Localizer, Scored, map_stage
+from zsas.localizers.linear import Linear
+from zsas.localizers.umci import UmciLocalizer
 from zsas.models import Models
 from zsas.refiners.none import NoRefiner
 from zsas.segmenter import Segmenter
@@ -167,22 +182,26 @@ def test_an_encoding_of_another_system_is_refused_unless_the_localizer_is_the_sa
 
 
 def test_systems_share_the_pass_of_a_backbone_where_it_is_the_same_function(image):
-    """Linear layers of one adapter take one pass whatever follows; QuickGELU and bilinear positions another one."""
-    segmenter = every_system_segmenter()
-    passes = []
-    whole = type(segmenter.clip).forward_vision
+    """Linear layers and UMCI of one activation take one pass; bilinear positions and the V-V stream another one."""
+    clip = small_backbone()
+    learned = [
+        Linear(clip, small_adapter(clip)),
+        UmciLocalizer(clip, small_umci(clip)),
+        AnomalyClip(clip, small_prompts(clip)),
+    ]
+    sam = Sam(TransformersSam(small_sam(), CPU, "fp32"), CPU)
+    segmenter = Segmenter(ReadyModels(clip, sam), localizers=learned)
+    found = read_image(image)
 
-    def counted(self: Any, *args: Any, **how: Any) -> Any:
-        passes.append(how)
-        return whole(self, *args, **how)
+    def compared(*names: str) -> list[str]:
+        chosen = comparison.combinations(names)
+        return [row.error for row in comparison.compare(segmenter, found, chosen)]
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(type(segmenter.clip), "forward_vision", counted)
-        for name in ("auto", "paper", "april-gan"):
-            segmenter(image, Settings(system=name, tiles="off", views="one"))
-        assert len(passes) == 1
-        segmenter(image, Settings(system="anomalyclip"))
-        assert len(passes) == 2
+    assert compared("paper", "april-gan", "clipsam") == [""] * 3
+    assert clip.passes == 1
+    assert compared("anomalyclip") == [""]
+    assert clip.passes == 2
+    assert segmenter.images_encoded["localizer"] == 3
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,6 +21,7 @@ from zsas.localizers.base import Features, Localizer
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
+    from zsas.backbones.patch_features import PatchBackbone, PatchGrid
     from zsas.backbones.sam import Sam, SamFeatures
 
 
@@ -33,6 +35,7 @@ class Encoding:
         features: What the localizer keeps of it.
         made_by: Models, localizer and encoding settings that made it; it is refused where others are asked for.
         sam: SAM's features, F of eq. 4; None until a refiner, or `Segmenter.encode`, asks for them.
+        others: Features of other backbones for eq. 4 by their kind, as far as a refiner has asked for them.
         timings: Seconds of each encoder, 0 where it came from the cache.
         input: What was read: format, page, bits, notes.
     """
@@ -42,6 +45,7 @@ class Encoding:
     features: Features
     made_by: tuple[Any, ...]
     sam: SamFeatures | None = None
+    others: dict[str, PatchGrid] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     input: ReadInfo | None = None
 
@@ -49,7 +53,8 @@ class Encoding:
     def nbytes(self) -> int:
         """Memory of image and features in bytes."""
         sam = self.sam.nbytes if self.sam is not None else 0
-        return self.image.nbytes + self.features.nbytes + sam
+        others = sum(one.nbytes for one in self.others.values())
+        return self.image.nbytes + self.features.nbytes + sam + others
 
     def to(self, device: torch.device | str) -> Encoding:
         """This encoding with its features on another device: "cpu" to send it to another process."""
@@ -70,7 +75,7 @@ class Encoders:
 
     def __init__(self, cache_bytes: int) -> None:
         self.cache: ByteBudgetCache[Any] = ByteBudgetCache(cache_bytes)
-        self.images_encoded = {"localizer": 0, "sam": 0}
+        self.images_encoded: Counter[str] = Counter(localizer=0, sam=0)
 
     def begin(
         self,
@@ -125,6 +130,21 @@ class Encoders:
             encoding.sam = features
             encoding.timings["sam"] = seconds / len(waiting)
 
+    def others(
+        self, encoding: Encoding, kind: str, backbone: Callable[[], PatchBackbone]
+    ) -> PatchGrid:
+        """The features of another backbone for eq. 4, kept in the encoding; it is loaded where they are missing."""
+        if kind not in encoding.others:
+            (found,), seconds = self._encoded(
+                kind,
+                [encoding.image],
+                [(kind, encoding.key)],
+                lambda missing: backbone().encode(missing),
+            )
+            encoding.others[kind] = found
+            encoding.timings[kind] = seconds
+        return encoding.others[kind]
+
     def _encoded(
         self, encoder: str, images: list[NDArray[np.uint8]], slots: list[Any], encode: Any
     ) -> tuple[list[Any], float]:
@@ -146,7 +166,7 @@ class Encoders:
 
 
 class Clock:
-    """Seconds of each stage, without those that SAM's encoder takes on the way."""
+    """Seconds of each stage, without those that SAM's encoder and others take on the way."""
 
     def __init__(self, encoding: Encoding) -> None:
         self.seconds: dict[str, float] = {}
@@ -156,14 +176,13 @@ class Clock:
     def restart(self) -> None:
         """Begin a stage."""
         self._since = time.perf_counter()
-        self._sam_is_there = self._encoding.sam is not None
+        self._encoders = sum(self._encoding.timings.values())
 
     def lap(self, stage: str) -> None:
         """End a stage."""
         spent = time.perf_counter() - self._since
-        if not self._sam_is_there and self._encoding.sam is not None:
-            spent -= self._encoding.timings["sam"]
-        self.seconds[stage] = max(0.0, spent)
+        encoders = sum(self._encoding.timings.values()) - self._encoders
+        self.seconds[stage] = max(0.0, spent - encoders)
 
 
 @cache

@@ -71,6 +71,13 @@ Saliency = Annotated[
         rich_help_panel=MODELS,
     ),
 ]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        help="DINOv2 or ResNet for --point-features from a Hub id or a folder instead of the usual one.",
+        rich_help_panel=MODELS,
+    ),
+]
 Weights = Annotated[
     list[str] | None,
     typer.Option(
@@ -166,6 +173,7 @@ def with_models(command: Command) -> Command:
         _flag("sam", Sam),
         _flag("detector", Detector),
         _flag("saliency", Saliency),
+        _flag("features", Features),
         _flag("weights", Weights),
         _flag("adapter", Adapter),
         _flag("device", Device),

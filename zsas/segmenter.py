@@ -89,6 +89,7 @@ class Segmenter:
         sam: str | Path | None = None,
         detector: str | Path | None = None,
         saliency: str | Path | None = None,
+        features: str | Path | None = None,
         adapter: str | Path | None = None,
         weights: Mapping[str, str | Path] | None = None,
         device: str | None = None,
@@ -103,6 +104,7 @@ class Segmenter:
             sam: Another SAM: Hub id, folder, or one of Meta's `.pth` files.
             detector: Another detector for SAA: Hub id or folder.
             saliency: Other features for SAA+'s saliency: Hub id, folder, or one of torchvision's `.pth` files.
+            features: Another DINOv2 or ResNet for `point_features`: Hub id or folder.
             adapter: Linear layers for the CLIP: a safetensors file, an APRIL-GAN `.pth` file, or
                 `april-gan:mvtec` / `april-gan:visa` for the published ones.
             weights: Files of learned weights by localizer, as {"anomalyclip": "prompts.safetensors"}.
@@ -116,7 +118,13 @@ class Segmenter:
         files = {name: str(file) for name, file in (weights or {}).items()}
         if adapter:
             files["linear"] = str(adapter)
-        chosen = {"clip": clip, "sam": sam, "detector": detector, "saliency": saliency}
+        chosen = {
+            "clip": clip,
+            "sam": sam,
+            "detector": detector,
+            "saliency": saliency,
+            "features": features,
+        }
         sources = {role: str(source) for role, source in chosen.items() if source}
         choice = ModelChoice(preset, weights=files, device=device, precision=precision, **sources)
         return cls.from_choice(choice, cache_bytes=cache_bytes)
@@ -207,12 +215,14 @@ class Segmenter:
         """What runs with these settings, as JSON types."""
         localizer = self.localizer(settings)
         note = self.models.choice.precision_note
+        kind = settings.point_features if "point_features" in settings.used() else "sam"
         return {
             "preset": self.preset,
             "localizer": localizer.name,
             "refiner": self.refiner(settings).name,
             localizer.name: dict(localizer.describe()),
             **({"precision": note} if note else {}),
+            **({"point_features": self.models.source_of_features(kind)} if kind != "sam" else {}),
         }
 
     # Encoding: seconds, depends on the image.
@@ -332,7 +342,14 @@ class Segmenter:
             assert encoding.sam is not None
             return encoding.sam.to(self.sam.device)
 
-        return SamSession(lambda: self.sam, features, remember=remember)
+        return SamSession(
+            lambda: self.sam,
+            features,
+            remember=remember,
+            others=lambda kind: self._encoders.others(
+                encoding, kind, lambda: self.models.patch_features(kind)
+            ),
+        )
 
     def remember(
         self, images: Sequence[ImageSource], settings: Settings | None = None
@@ -405,6 +422,7 @@ class Segmenter:
         session: SamSession,
         references: References | None = None,
     ) -> Iterator[Stage | Result]:
+        described = self.describe(settings)  # what cannot be had is said before anything runs
         clock = Clock(encoding)
         scored = self._score(encoding, settings, session, references)
         refiner = self.refiner(settings)
@@ -434,7 +452,7 @@ class Segmenter:
             points=refined.points,
             provenance=refined.provenance,
             settings=settings,
-            models=self.describe(settings),
+            models=described,
             versions=dict(versions()),
             timings={**encoding.timings, **clock.seconds},
             input=encoding.input,

@@ -167,3 +167,24 @@ def test_photos_are_resized_bicubically(clip, noise):
     shown = clip.pixels([noise], 48)[0].permute(1, 2, 0) * torch.tensor(PIXEL_STD)
     shown = (shown + torch.tensor(PIXEL_MEAN)) * 255
     np.testing.assert_allclose(shown, wanted, atol=1e-2)
+
+
+def test_the_same_pass_is_made_once_and_another_one_anew():
+    clip = small_backbone()
+    pixels = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    first = clip.forward_vision(pixels, blocks=(2, 4))
+    again = clip.forward_vision(pixels.clone(), blocks=(4,))
+    assert clip.passes == 1
+    assert list(again.blocks) == [4]
+    assert torch.equal(again.blocks[4], first.blocks[4])
+    for how in (
+        {"blocks": (4, 6)},
+        {"activation": "gelu"},
+        {"positions": "bilinear"},
+        {"vv_blocks": 2},
+    ):
+        before = clip.passes
+        clip.forward_vision(pixels, **how)
+        assert clip.passes == before + 1, how
+    clip.forward_vision(pixels + 1e-3)
+    assert clip.passes == 6

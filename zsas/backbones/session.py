@@ -1,4 +1,4 @@
-"""SAM on one image: encoded on first use, asked as often as wanted."""
+"""SAM on one image: encoded on first use, asked as often as wanted; beside it, other features for eq. 4."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from zsas.prompts import Masks, Prompt
 
 if TYPE_CHECKING:
+    from zsas.backbones.patch_features import PatchGrid
     from zsas.backbones.sam import Sam, SamFeatures
     from zsas.frames import SamFrame
 
@@ -23,6 +24,7 @@ class SamSession:
         sam: The model; a function, since many decisions never need it.
         features: Gives the image's features; called once, on first use.
         remember: Keep every answer: conditions of an evaluation often ask the same question.
+        others: Gives the features of another backbone by its kind, "dinov2" or "resnet", for eq. 4.
     """
 
     def __init__(
@@ -31,10 +33,12 @@ class SamSession:
         features: Callable[[], SamFeatures],
         *,
         remember: bool = False,
+        others: Callable[[str], PatchGrid] | None = None,
     ) -> None:
         self._sam = sam
         self._make = features
         self._features: SamFeatures | None = None
+        self._others = others
         self._answers: dict[bytes, Masks] | None = {} if remember else None
 
     @property
@@ -53,6 +57,18 @@ class SamSession:
     def valid(self) -> NDArray[np.float32]:
         """F of eq. 4: the cells that show image rather than padding, float32 (C, *frame.grid_hw)."""
         return self.features.valid
+
+    def features_for_points(self, kind: str) -> tuple[NDArray[np.float32], SamFrame]:
+        """F of eq. 4, float32 (C, *frame.grid_hw), and the frame that it lies in.
+
+        Args:
+            kind: `sam`, or another backbone, whose features have a grid and a frame of their own.
+        """
+        if kind == "sam":
+            return self.valid, self.frame
+        assert self._others is not None
+        found = self._others(kind)
+        return found.valid, found.frame
 
     def decode(self, prompts: Sequence[Prompt]) -> list[Masks]:
         """Dec of eqs 9, 10 and 12 for several prompts; see `zsas.backbones.sam.Sam.decode`."""

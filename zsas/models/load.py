@@ -18,8 +18,14 @@ from zsas.errors import ZsasError
 from zsas.models import hub
 from zsas.models.backbones import folder_of_backbone
 from zsas.models.hub import FILES, folder_of, is_checkpoint
-from zsas.models.loaders import load_clip, load_detector, load_saliency, load_sam
-from zsas.models.presets import Further, Role, default_preset, preset_named
+from zsas.models.loaders import (
+    load_clip,
+    load_detector,
+    load_features,
+    load_saliency,
+    load_sam,
+)
+from zsas.models.presets import POINT_FEATURES, Further, Role, default_preset, preset_named
 from zsas.models.published import weights_file
 
 if TYPE_CHECKING:  # at run time torch and transformers take seconds, and are not needed to say that a model is missing
@@ -42,6 +48,7 @@ class ModelChoice:
         precision: Number format of the encoders: `auto`, `fp32`, `bf16` or `int8`.
         detector: Another detector than the preset's, boxes from text: Hub id or folder.
         saliency: Other features for saliency maps: Hub id, folder, or one of torchvision's `.pth` files.
+        features: Another DINOv2 or ResNet for `point_features` than the usual one: Hub id or folder.
     """
 
     preset: str | None = None
@@ -52,6 +59,7 @@ class ModelChoice:
     precision: Precision = "auto"
     detector: str | None = None
     saliency: str | None = None
+    features: str | None = None
 
     @property
     def sources(self) -> dict[Role, str]:
@@ -61,6 +69,7 @@ class ModelChoice:
             "sam": self.sam,
             "detector": self.detector,
             "saliency": self.saliency,
+            "features": self.features,
         }
         return {role: source for role, source in chosen.items() if source}
 
@@ -74,7 +83,7 @@ class ModelChoice:
         preset = self.preset or default_preset()
         if not self.sources:
             return preset
-        further = [one for one in (self.detector, self.saliency) if one]
+        further = [one for one in (self.detector, self.saliency, self.features) if one]
         return " + ".join([self.clip or preset, self.sam or preset, *further])
 
     @property
@@ -138,6 +147,7 @@ class Models:
         self.preset = preset_named(self.choice.preset or "")
         self._loaded: dict[Role, Any] = {}
         self._brought: dict[str, Any] = {}
+        self._patch_features: dict[str, Any] = {}
         self._lock = threading.RLock()
 
     # Before anything is fetched.
@@ -340,6 +350,41 @@ class Models:
     def features(self) -> Any:
         """Patch features of a backbone without text."""
         return self._get("features")
+
+    def source_of_features(self, kind: str) -> str:
+        """Hub id or folder of the backbone that stands in for SAM's features in eq. 4.
+
+        Args:
+            kind: One of `zsas.models.presets.POINT_FEATURES`.
+
+        Raises:
+            ZsasError: If the preset fetches nothing and no folder is named.
+        """
+        if self.choice.features:
+            return self.choice.features
+        if self.preset.bundled:
+            raise ZsasError(
+                f"The preset {self.preset.name!r} brings no {kind} for the point features and fetches nothing; name a "
+                "folder or Hub id with --features, choose another preset, or take SAM's (point_features: sam)."
+            )
+        return POINT_FEATURES[kind].source
+
+    def patch_features(self, kind: str) -> Any:
+        """A backbone for eq. 4, a `zsas.backbones.patch_features.PatchBackbone`, loaded on first need.
+
+        Raises:
+            ZsasError: If it cannot be had, or is of another kind.
+        """
+        with self._lock:
+            if kind not in self._patch_features:
+                self._patch_features[kind] = load_features(
+                    self.source_of_features(kind),
+                    kind=kind,
+                    wanted_for=self.preset.name,
+                    device=self.device,
+                    precision=self.choice.precision,
+                )
+            return self._patch_features[kind]
 
     @property
     def saliency(self) -> Any:

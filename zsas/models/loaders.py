@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zsas import surroundings
 from zsas.errors import ZsasError, reason
-from zsas.models.hub import FILES, SAFE, folder_of, is_checkpoint, weights_in
+from zsas.models.hub import FILES, SAFE, folder_of, is_checkpoint, is_model_here, weights_in
+from zsas.models.presets import POINT_FEATURES
 
 if TYPE_CHECKING:  # at run time torch and transformers take seconds, and are not needed to say that a model is missing
     import torch
@@ -93,6 +95,36 @@ def load_sam(source: str, *, wanted_for: str, device: torch.device, precision: P
     key_mapping = FAMILIES[kind.__name__].key_mapping
     model = from_folder(kind, folder, model_type=found, key_mapping=key_mapping)
     return Sam(network_for(model, device, precision, folder), device)
+
+
+def load_features(
+    source: str, *, kind: str, wanted_for: str, device: torch.device, precision: Precision
+) -> Any:
+    """DINOv2 or a ResNet from a folder or the Hub, as `zsas.backbones.patch_features.PatchBackbone`.
+
+    Args:
+        source: Hub id or folder.
+        kind: `dinov2` or `resnet`, which its config must say.
+        wanted_for: Name of the preset, for sentences.
+        device: Where it runs.
+        precision: Number format.
+
+    Raises:
+        ZsasError: If it cannot be had, or is of another kind.
+    """
+    surroundings.prepare()
+    import transformers
+
+    from zsas.backbones.patch_features import PatchBackbone
+
+    usual = POINT_FEATURES[kind]
+    if source == usual.source and not is_model_here("features", source):
+        print(f"The point features need {usual.words}; it is fetched once.", file=sys.stderr)
+    folder = folder_of(source, FILES["features"], wanted_for)
+    classes = {"dinov2": transformers.Dinov2Model, "resnet": transformers.ResNetModel}
+    # A ResNet has no attention; the library then takes no other word.
+    model = from_folder(classes[kind], folder, attention="sdpa" if kind == "dinov2" else "eager")
+    return PatchBackbone(model, name=source, device=device, precision=precision)
 
 
 def _model_type(folder: Path) -> str:

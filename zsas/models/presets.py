@@ -137,6 +137,12 @@ PRESETS: dict[str, Preset] = {
 }
 """All presets by name, the smallest first."""
 
+POINT_FEATURES: dict[str, Further] = {
+    "dinov2": Further("facebook/dinov2-base", 346_000_000, "Apache-2.0"),
+    "resnet": Further("microsoft/resnet-50", 103_000_000, "Apache-2.0"),
+}
+"""Backbones whose features eq. 4 may take in the place of SAM's, by kind."""
+
 ON_A_CPU, ON_A_GPU = "tiny", "paper"
 
 

@@ -38,6 +38,7 @@ from zsas.refiners.masks import (
     union,
 )
 from zsas.refiners.points import (
+    WHOSE,
     PointSettings,
     kernel_size_in_image,
     point_prompts,
@@ -195,7 +196,7 @@ class Cascade(Refiner):
         targets, rest = _targets(scored.map, region, ring, kernel, sam, ppg, cps, clicks)
         points = _all_points(targets)
         if targets:
-            yield _points_stage(region, points)
+            yield _points_stage(region, points, WHOSE[ppg.point_features])
 
             # Eq. 9: M1, logit1 = Dec(F, P).
             _ask(targets, "M1", sam, [Prompt(t.points.xy, t.points.labels) for t in targets])
@@ -254,7 +255,10 @@ def _targets(
         around = ring
         if len(pieces) > 1 or rest.any():
             around = surrounding_ring(piece, ppg.kernel_shape, kernel) & ~region
-        xy, labels = point_prompts(anomaly_map, piece, around, sam.valid, sam.frame, ppg)
+        # Another backbone encodes the image only where a negative point is looked for.
+        kind = ppg.point_features if ppg.negatives and around.any() else "sam"
+        features, frame = sam.features_for_points(kind)
+        xy, labels = point_prompts(anomaly_map, piece, around, features, frame, ppg)
         near = piece | around
         own = [c for c in left if cps.prompting == "joint" or near[pixel_of(c, near.shape)]]
         left = [click for click in left if click not in own]
@@ -368,11 +372,11 @@ def _region_stage(
     return Stage(REGION, caption, (Area(ring, "hatch"), Area(region)), data)
 
 
-def _points_stage(region: NDArray[np.bool_], points: Points) -> Stage:
+def _points_stage(region: NDArray[np.bool_], points: Points, whose: str) -> Stage:
     clicks = points.source.count("click")
     caption = (
         f"{counted(points.source.count('map'), 'positive point')} (+) where the map is highest in the region, "
-        f"{counted(points.source.count('ring'), 'negative point')} (−) where SAM's features in the ring differ most "
+        f"{counted(points.source.count('ring'), 'negative point')} (−) where {whose} features in the ring differ most "
         "from it"
     )
     caption += f"; {counted(clicks, 'click')} of yours in squares." if clicks else "."

@@ -1,7 +1,7 @@
-"""PPG: positive points from CLIP, negative points from SAM's features, equations 1 to 8.
+"""PPG: positive points from CLIP, negative points from the features of eq. 4 (SAM's by default), equations 1 to 8.
 
-Pure functions on arrays. Maps, masks and points are in the frame of the original image; features are SAM's valid
-grid cells (see `zsas.frames`).
+Pure functions on arrays. Maps, masks and points are in the frame of the original image; features are the valid grid
+cells of a backbone in its own frame (see `zsas.frames`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from zsas.frames import SamFrame, Window, reference_scale, window_of_mask
 SpacingMode = Literal["distance", "stride"]
 KernelShape = Literal["ellipse", "rectangle", "cross"]
 Similarity = Literal["mean", "nearest"]
+PointFeatures = Literal["sam", "dinov2", "resnet"]
+WHOSE: dict[PointFeatures, str] = {"sam": "SAM's", "dinov2": "DINOv2's", "resnet": "a ResNet's"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class PointSettings(SettingsGroup, key="points", title="Region and points"):
     k_negative: int = setting(
         3,
         "k negative",
-        "How many negative points are taken from the ring, where SAM's features differ most from the region's.",
+        "How many negative points are taken from the ring, where the point features differ most from the region's.",
         low=1,
         high=20,
         step=1,
@@ -66,6 +68,13 @@ class PointSettings(SettingsGroup, key="points", title="Region and points"):
         "Similarity",
         "Each ring cell is compared with the mean feature of the region, or with the nearest of its features.",
         symbol="Map_s",
+    )
+    point_features: PointFeatures = setting(
+        "sam",
+        "Point features",
+        "Whose features decide where in the ring the negative points lie: those of SAM, DINOv2 or a ResNet.",
+        symbol="F",
+        encoding=True,
     )
     kernel_shape: KernelShape = setting(
         "ellipse",
@@ -200,9 +209,9 @@ def ring_similarity(
     feature. The map is made for all cells; the ring N_a is applied when points are taken from it.
 
     Args:
-        features: F, SAM's features of the valid cells, float32 (C, *frame.grid_hw).
+        features: F, features of the valid cells, float32 (C, *frame.grid_hw): SAM's or another backbone's.
         region: S_a, bool (H, W), not empty.
-        frame: The image's geometry.
+        frame: The geometry of the image in that backbone.
         similarity: `mean`: with the mean of the L2-normalised features over S_a. `nearest`: with the most similar
             one among the cells that S_a covers by half, or most.
         window: Part of the image wanted; all of it if None.
@@ -241,8 +250,8 @@ def point_prompts(
         anomaly_map: Map_a, float32 (H, W), in [0, 1].
         region: S_a or one component of it, bool (H, W).
         ring: N_a around `region`, bool (H, W).
-        features: SAM's valid feature cells, float32 (C, *frame.grid_hw).
-        frame: The image's geometry.
+        features: F, the valid feature cells of SAM or another backbone, float32 (C, *frame.grid_hw).
+        frame: The geometry of the image in that backbone.
         settings: k, spacing, similarity and whether negatives are used.
 
     Returns:

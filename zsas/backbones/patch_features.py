@@ -91,7 +91,7 @@ class PatchBackbone:
             found = self._features(self.pixels(images)).float().cpu().numpy()
         stride = self.side // found.shape[-1]
         return [
-            PatchGrid(one, SamFrame(*image.shape[:2], self.side, stride, "squash"))
+            PatchGrid(one, SamFrame(image.shape[0], image.shape[1], self.side, stride, "squash"))
             for one, image in zip(found, images, strict=True)
         ]
 

@@ -121,9 +121,9 @@ def shapes(card: UmciCard, width: int, projection: int) -> dict[str, tuple[int, 
         projection: Channels of a text vector.
     """
     c = card.hidden
-    attentions = ("text_rows", "text_columns", "rows", "columns")
-    attentions += tuple(f"scale{k}" for k in range(len(card.kernels)))
-    convolutions = ("strip", "scales", *(f"pooled{k}" for k in range(len(card.kernels))))
+    scales = range(len(card.kernels))
+    attentions = ("text_rows", "text_columns", "rows", "columns", *(f"scale{k}" for k in scales))
+    convolutions = ("strip", "scales", *(f"pooled{k}" for k in scales))
     common: dict[str, tuple[int, ...]] = {"text": (c, projection)}
     common |= {f"along_{name}": (c, c, STRIP) for name in ("rows", "columns")}
     common |= {f"{name}.{what}": (c, c) for name in attentions for what in ("q", "k", "v")}
@@ -131,7 +131,7 @@ def shapes(card: UmciCard, width: int, projection: int) -> dict[str, tuple[int, 
     common |= {"joined": (c, (2 + card.visual) * c), "states": (2, c)}
     found: dict[str, tuple[int, ...]] = {}
     for stage in range(len(card.blocks)):
-        own = {"visual": (c, width)}
+        own: dict[str, tuple[int, ...]] = {"visual": (c, width)}
         if stage == 0 or not card.shared:
             own |= common
         for name, shape in own.items():

@@ -306,7 +306,7 @@ ANOTHER = {
     "system": "vv", "refiner": "none", "object_name": "nut", "resolution": 256, "blur": 20.0,
     "tiles": 64, "tile_overlap": 0.4, "max_tiles": 2, "views": "one",
     "threshold": 0.8, "threshold_mode": "otsu", "k_positive": 5, "k_negative": 5,
-    "negatives": False, "spacing": 5.0, "spacing_mode": "distance", "similarity": "nearest",
+    "negatives": False, "point_features": "dinov2", "spacing": 5.0, "spacing_mode": "distance", "similarity": "nearest",
     "kernel_shape": "cross", "kernel_size": 151, "reference_size": 100, "prompting": "joint",
     "max_regions": 1, "steps": 1, "min_overlap": 0.0, "fusion": "map", "fusion_weight": 0.9,
     "image_weight": 1.0, "verdict_threshold": 0.0, "unsure_band": 0.0, "unsure_as": "normal",

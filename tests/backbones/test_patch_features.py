@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import Dinov2Config, Dinov2Model, ResNetConfig, ResNetModel
 
-from tests.helpers.models import CPU, ReadyModels, fixed_segmenter, small_backbone
+from tests.helpers.models import CPU, fixed_segmenter, small_vision
 from zsas.backbones.patch_features import PatchBackbone
 from zsas.errors import ZsasError
 from zsas.models import ModelChoice, Models
@@ -19,30 +18,11 @@ from zsas.settings import Settings
 IMAGE = np.random.default_rng(0).integers(0, 256, (90, 150, 3), dtype=np.uint8)
 
 
-def small(kind: str) -> torch.nn.Module:
-    torch.manual_seed(0)
-    if kind == "dinov2":
-        return Dinov2Model(
-            Dinov2Config(
-                hidden_size=24,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                image_size=84,
-                patch_size=14,
-            )
-        ).eval()
-    return ResNetModel(
-        ResNetConfig(
-            embedding_size=8, hidden_sizes=[8, 12, 16, 20], depths=[1, 1, 1, 1], layer_type="basic"
-        )
-    ).eval()
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("features")
     for kind in ("dinov2", "resnet"):
-        small(kind).save_pretrained(root / kind)
+        small_vision(kind).save_pretrained(root / kind)
     return root
 
 
@@ -66,7 +46,7 @@ def test_features_lie_on_the_backbones_own_grid(folders, kind, channels, side, g
 def test_dinov2_is_the_librarys_own(folders):
     backbone = loaded(folders / "dinov2", "dinov2")
     with torch.inference_mode():
-        own = small("dinov2")(backbone.pixels([IMAGE])).last_hidden_state[0, 1:]
+        own = small_vision("dinov2")(backbone.pixels([IMAGE])).last_hidden_state[0, 1:]
     np.testing.assert_allclose(
         backbone.encode([IMAGE])[0].valid, own.T.reshape(24, 6, 6), atol=1e-5
     )
@@ -82,24 +62,11 @@ def test_a_cell_shows_its_own_part_of_the_image(folders):
     assert different[:16].max() == 0 < different[-1]
 
 
-class WithFeatures(ReadyModels):
-    """Models with other features on disk."""
-
-    def __init__(self, folders: Path) -> None:
-        super().__init__(small_backbone())
-        self.folders = folders
-
-    def source_of_features(self, kind: str) -> str:
-        return str(self.folders / kind)
-
-
 @pytest.fixture
-def segmenter(folders):
+def segmenter():
     heat = np.full((90, 150), 0.1, np.float32)
     heat[30:50, 40:70] = 0.9
-    found = fixed_segmenter(heat)
-    found.models.source_of_features = WithFeatures(folders).source_of_features  # type: ignore[method-assign]
-    return found
+    return fixed_segmenter(heat)
 
 
 @pytest.mark.parametrize("kind", ["dinov2", "resnet"])
@@ -131,11 +98,12 @@ def test_without_negative_points_nothing_is_encoded_for_them(segmenter):
     assert "dinov2" not in segmenter.images_encoded
 
 
-def test_what_is_not_at_hand_is_one_sentence_before_anything_runs(folders):
-    segmenter = fixed_segmenter(np.full((90, 150), 0.9, np.float32))
-    segmenter.models.preset = Models(ModelChoice("tiny")).preset
+def test_what_is_not_at_hand_is_one_sentence_before_anything_runs(folders, segmenter, monkeypatch):
+    tiny = Models(ModelChoice("tiny"))
+    monkeypatch.setattr(segmenter.models, "source_of_features", tiny.source_of_features)
+    encoding = segmenter.begin(IMAGE)
     with pytest.raises(ZsasError, match=r"'tiny' brings no dinov2.*--features"):
-        segmenter(IMAGE, Settings(point_features="dinov2"))
+        next(segmenter.stages(encoding, Settings(point_features="dinov2")))
     with pytest.raises(ZsasError, match=r"of the type 'resnet', but one of the type 'dinov2'"):
         loaded(folders / "resnet", "dinov2")
     with pytest.raises(ZsasError, match="There is no folder /nowhere"):

@@ -7,9 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import CLIPConfig, CLIPModel, SamConfig, SamModel
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    Dinov2Config,
+    Dinov2Model,
+    ResNetConfig,
+    ResNetModel,
+    SamConfig,
+    SamModel,
+)
 
 from zsas.backbones.clip import ClipBackbone
+from zsas.backbones.patch_features import PatchBackbone
 from zsas.backbones.sam import Sam
 from zsas.backbones.sam_families import TransformersSam
 from zsas.localizers.adapter import Adapter, AdapterCard
@@ -133,6 +143,16 @@ def small_adapter(clip: ClipBackbone, seed: int = 0, **card: object) -> Adapter:
     )
 
 
+def small_vision(kind: str) -> torch.nn.Module:
+    """A DINOv2 (84 px, 6 × 6 patches) or a ResNet of transformers with random weights."""
+    torch.manual_seed(0)
+    if kind == "resnet":
+        sizes = {"embedding_size": 8, "hidden_sizes": [8, 12, 16, 20], "depths": [1, 1, 1, 1]}
+        return ResNetModel(ResNetConfig(**sizes, layer_type="basic")).eval()
+    heads = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return Dinov2Model(Dinov2Config(**heads, image_size=84, patch_size=14)).eval()
+
+
 class ReadyModels(Models):
     """Models that are in memory already; what is not there cannot be had."""
 
@@ -146,6 +166,16 @@ class ReadyModels(Models):
 
     def weights(self, localizer: str) -> None:
         return None
+
+    def source_of_features(self, kind: str) -> str:
+        return f"small-{kind}"
+
+    def patch_features(self, kind: str) -> PatchBackbone:
+        if kind not in self._patch_features:
+            name = self.source_of_features(kind)
+            made = PatchBackbone(small_vision(kind), name=name, device=CPU, precision="fp32")
+            self._patch_features[kind] = made
+        return self._patch_features[kind]
 
 
 def small_prompts(clip: ClipBackbone, seed: int = 0, **card: object) -> Prompts:

@@ -268,8 +268,8 @@ def test_weights_are_named_by_their_localizer():
 
 
 def test_weights_for_an_unknown_localizer_are_refused():
-    with pytest.raises(ZsasError, match="no localizer 'umci'"):
-        Segmenter.from_choice(models.ModelChoice("tiny", weights={"umci": "x.safetensors"}))
+    with pytest.raises(ZsasError, match="no localizer 'nobody'"):
+        Segmenter.from_choice(models.ModelChoice("tiny", weights={"nobody": "x.safetensors"}))
 
 
 def test_a_model_is_loaded_when_it_is_first_asked_for(monkeypatch):

@@ -66,7 +66,9 @@ def fingerprint(segmenter: Segmenter, settings: Sequence[Settings]) -> str:
     weights: list[torch.Tensor] = []
     asked = [system_named(one.system, refiner=one.refiner).roles for one in settings]
     sam = [segmenter.sam.network] if any("sam" in roles for roles in asked) else []
-    for holder in (*_clips(segmenter, settings), *sam):
+    kinds = {one.point_features for one in settings if "point_features" in one.used()} - {"sam"}
+    others = [segmenter.models.patch_features(kind) for kind in sorted(kinds)]
+    for holder in (*_clips(segmenter, settings), *sam, *others):
         for part in vars(holder).values():
             weights += part.state_dict().values() if isinstance(part, torch.nn.Module) else ()
     for name in sorted({segmenter.localizer(one).name for one in settings}):

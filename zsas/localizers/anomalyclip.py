@@ -166,21 +166,19 @@ class AnomalyClip(Localizer):
         self.card = prompts.card
 
     @classmethod
-    def check(cls, models: Models) -> None:
-        """See `Localizer.check`."""
-        if file := models.weights(cls.name):
-            read_prompts(file)
+    def read(cls, file: Path) -> Prompts:
+        """See `Localizer.read`."""
+        return read_prompts(file)
 
     @classmethod
     def load(cls, models: Models) -> Self:
         """See `Localizer.load`."""
-        file = models.weights(cls.name)
-        if file is None:
-            raise ZsasError(
-                "The system anomalyclip needs learned prompts; with the preset paper name the published ones with "
-                "--weights anomalyclip=anomalyclip:visa, or train some with `zsas train adapters --system anomalyclip`."
-            )
-        return cls(models.clip_for(cls), read_prompts(file))
+        missing = (
+            "The system anomalyclip needs learned prompts; with the preset paper name the published ones with "
+            "--weights anomalyclip=anomalyclip:visa, or train some with `zsas train adapters --system anomalyclip`."
+        )
+        own = cls.learned(models, missing)  # before the CLIP, which may have to be fetched
+        return cls(models.clip_for(cls), own)
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the resolution of the training."""

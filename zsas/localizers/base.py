@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, Values, setting
+from zsas.errors import ZsasError
 from zsas.frames import Window
 from zsas.stages import Boxes, HeatMap, Layer, Stage, StageSpec
 
@@ -198,8 +200,33 @@ class Localizer(ABC):
         Raises:
             ZsasError: If they are damaged.
         """
-        if cls.weights:
-            models.weights(cls.name)
+        if cls.weights and (file := models.weights(cls.name)):
+            cls.read(file)
+
+    @classmethod
+    def read(cls, file: Path) -> Any:
+        """What a file of its own weights holds.
+
+        Raises:
+            ZsasError: If it is damaged or another one.
+        """
+        return file
+
+    @classmethod
+    def learned(cls, models: Models, missing: str) -> Any:
+        """What its file of weights holds; see `read`.
+
+        Args:
+            models: Know the file.
+            missing: What to say where there is none.
+
+        Raises:
+            ZsasError: If there is none, or it is damaged.
+        """
+        file = models.weights(cls.name)
+        if file is None:
+            raise ZsasError(missing)
+        return cls.read(file)
 
     @classmethod
     @abstractmethod

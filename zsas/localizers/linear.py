@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import Values
-from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import Adapter, check_fit, read_adapter
 from zsas.localizers.base import Context, Localizer, MapSettings, ObjectSettings, Scored
@@ -56,21 +56,19 @@ class Linear(Localizer):
         ]
 
     @classmethod
-    def check(cls, models: Models) -> None:
-        """See `Localizer.check`."""
-        if file := models.weights(cls.name):
-            read_adapter(file)
+    def read(cls, file: Path) -> Adapter:
+        """See `Localizer.read`."""
+        return read_adapter(file)
 
     @classmethod
     def load(cls, models: Models) -> Self:
         """See `Localizer.load`."""
-        file = models.weights(cls.name)
-        if file is None:
-            raise ZsasError(
-                f"This system needs trained layers for {models.clip.name}; name an adapter file with --adapter, "
-                "or use the system vv, which needs none."
-            )
-        return cls(models.clip, read_adapter(file))
+        missing = (
+            f"This system needs trained layers for {models.clip_name}; name an adapter file with --adapter, "
+            "or use the system vv, which needs none."
+        )
+        own = cls.learned(models, missing)  # before the CLIP, which may have to be fetched
+        return cls(models.clip, own)
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the resolution of the adapter's card."""

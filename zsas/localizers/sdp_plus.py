@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -57,21 +58,19 @@ class SdpPlus(Sdp):
         ]
 
     @classmethod
-    def check(cls, models: Models) -> None:
-        """See `Localizer.check`."""
-        if file := models.weights(cls.name):
-            read_adapter(file)
+    def read(cls, file: Path) -> Adapter:
+        """See `Localizer.read`."""
+        return read_adapter(file)
 
     @classmethod
     def load(cls, models: Models) -> Self:
         """See `Localizer.load`."""
-        file = models.weights(cls.name)
-        if file is None:
-            raise ZsasError(
-                "The system sdp+ needs trained layers; train some with `zsas train adapters --system sdp+`, or name a "
-                "file with --weights sdp+=FILE."
-            )
-        return cls(models.clip_for(cls), read_adapter(file))
+        missing = (
+            "The system sdp+ needs trained layers; train some with `zsas train adapters --system sdp+`, or name a "
+            "file with --weights sdp+=FILE."
+        )
+        own = cls.learned(models, missing)  # before the CLIP, which may have to be fetched
+        return cls(models.clip_for(cls), own)
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the resolution of the adapter's card."""

@@ -217,18 +217,16 @@ class UmciLocalizer(Localizer):
         self.card = card
 
     @classmethod
-    def check(cls, models: Models) -> None:
-        """See `Localizer.check`."""
-        if file := models.weights(cls.name):
-            read_umci(file)
+    def read(cls, file: Path) -> Umci:
+        """See `Localizer.read`."""
+        return read_umci(file)
 
     @classmethod
     def load(cls, models: Models) -> Self:
         """See `Localizer.load`."""
-        file = models.weights(cls.name)
-        if file is None:
-            raise ZsasError(f"The system clipsam needs a trained UMCI; {_HOW_TO_TRAIN}.")
-        return cls(models.clip_for(cls), read_umci(file))
+        missing = f"The system clipsam needs a trained UMCI; {_HOW_TO_TRAIN}."
+        own = cls.learned(models, missing)  # before the CLIP, which may have to be fetched
+        return cls(models.clip_for(cls), own)
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the resolution of the training."""

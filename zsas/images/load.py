@@ -57,11 +57,14 @@ def load_image(
     Raises:
         ZsasError: If it is no image, damaged, too large, out of reach, or has values out of range.
     """
-    return read_image(source, ReadOptions(page=page, bits=bits, max_pixels=max_pixels)).pixels
+    options = ReadOptions(page=page, bits=bits, max_pixels=max_pixels, reduce_up_to=0)
+    return read_image(source, options).pixels
 
 
 def read_image(source: ImageSource, options: ReadOptions | None = None) -> ReadImage:
     """An image, and what was read: format, page, bits, notes; see `load_image`. One that was read already is itself.
+
+    A TIFF of more than `max_pixels` is read in bands and reduced; see `zsas.images.large`.
 
     Raises:
         ZsasError: See `load_image`.
@@ -69,8 +72,23 @@ def read_image(source: ImageSource, options: ReadOptions | None = None) -> ReadI
     if isinstance(source, ReadImage):
         return source
     options = options or ReadOptions()
+    large = _large_tiff(source, options)
+    if large is not None:
+        return large
     name, raster = decode(source, options, "The image")
     return _shown(raster, options, name)
+
+
+def _large_tiff(source: ImageSource, options: ReadOptions) -> ReadImage | None:
+    """A TIFF that is too large to be read at once, reduced; None for all else."""
+    if isinstance(source, (np.ndarray, Image.Image)) or options.reduce_up_to <= options.max_pixels:
+        return None
+    from zsas.images import large
+
+    with opened(source, "The image") as content:
+        if content.format is None or content.format.name != "TIFF":
+            return None
+        return large.read_reduced(content, options)
 
 
 def _shown(raster: Raster, options: ReadOptions, name: str) -> ReadImage:

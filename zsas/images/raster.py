@@ -5,6 +5,7 @@ Every container ends here, so that there is one rule for photos (`pixels.to_rgb`
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,8 +17,28 @@ from zsas.errors import ZsasError
 MAX_PIXELS = 50_000_000
 """Most pixels of an image that are read at once."""
 
+LARGEST_PIXELS = 1_000_000_000
+"""Most pixels of a TIFF that is read in bands and reduced to `MAX_PIXELS`; `LARGEST_VARIABLE` says otherwise."""
+
+LARGEST_VARIABLE = "ZSAS_MAX_PIXELS"
+"""Environment variable: another number for `LARGEST_PIXELS`; 0 refuses what has more than `MAX_PIXELS`."""
+
 MAX_BYTES = 600_000_000
 """Most bytes of a file that are read into memory, and of values that are decoded."""
+
+
+def largest_pixels() -> int:
+    """`LARGEST_PIXELS`, or what the environment says.
+
+    Raises:
+        ZsasError: If that is no whole number.
+    """
+    text = os.environ.get(LARGEST_VARIABLE, "").replace("_", "").replace(",", "").strip()
+    if text and not text.isdecimal():
+        raise ZsasError(
+            f"{LARGEST_VARIABLE} is {text!r}, but it must be a whole number of pixels, as 400000000."
+        )
+    return int(text) if text else LARGEST_PIXELS
 
 
 @dataclass(frozen=True)
@@ -27,12 +48,15 @@ class ReadOptions:
     Attributes:
         page: Which page or frame, from 1; 0 is the one that the format means: the first that is no preview.
         bits: How many bits of each value are used, where a file holds more than 8; 0 believes the file.
-        max_pixels: Most pixels accepted, told from the header, before anything is decoded.
+        max_pixels: Most pixels of what is read, told from the header, before anything is decoded.
+        reduce_up_to: Most pixels of a TIFF that has more than `max_pixels`: it is read in bands and reduced by a whole
+            factor until it fits; see `zsas.images.large`. 0 refuses it.
     """
 
     page: int = 0
     bits: int = 0
     max_pixels: int = MAX_PIXELS
+    reduce_up_to: int = field(default_factory=largest_pixels)
 
     def __post_init__(self) -> None:
         if self.page < 0:
@@ -55,6 +79,7 @@ class ReadInfo:
         pages: How many pages or frames there are.
         bits: How many bits a value has.
         notes: Sentences on what a person should know, without the file's name.
+        reduced: How many pixels of the file one pixel of the image stands for, along each side.
     """
 
     format: str
@@ -62,6 +87,7 @@ class ReadInfo:
     pages: int = 1
     bits: int = 8
     notes: tuple[str, ...] = ()
+    reduced: int = 1
 
     @property
     def sentence(self) -> str:
@@ -79,6 +105,7 @@ class ReadInfo:
             "page": self.page,
             "pages": self.pages,
             "notes": list(self.notes),
+            **({"reduced": self.reduced} if self.reduced > 1 else {}),
         }
 
 

@@ -104,6 +104,66 @@ def decode_window(
     return raster
 
 
+def decode_bands(content: Content, options: ReadOptions, most_values: int) -> Iterator[Raster]:
+    """A page as it is stored, from top to bottom; every strip or tile is decoded once.
+
+    Args:
+        content: The file.
+        options: `max_pixels` is not read.
+        most_values: How many values a band has at most, if one row has no more.
+
+    Raises:
+        ZsasError: See `decode_window`; also where one strip or tile alone is too large.
+    """
+    name = content.name
+    with _file(content) as tif:
+        page, pages = _chosen(tif, options, name)
+        width, height = page.imagewidth, page.imagelength
+        plain = page.is_contiguous and page.compression == 1 and page.bitspersample in (8, 16, 32)
+        if not plain:
+            _check_bytes(page, width, name)
+        _check(page, content.size, name)
+        check_segments(page, name)
+        if page.compression in (2, 3, 4) or _unpacked_words(page) is not None:
+            raise not_read(name, "is too large to be read at once, and stored as codes or words")
+        step = max(1, most_values // max(1, width * page.samplesperpixel))
+        down = step if plain else page.tilelength or min(page.rowsperstrip, height)
+        chunk = max(step // down, 1) * down
+        for top in range(0, height, chunk):
+            bottom = min(top + chunk, height)
+            values = _rows(page, top, bottom) if plain else _part(page, (0, top, width, bottom))
+            for start in range(0, len(values), step):
+                part = values[start : start + step]
+                raster = tiff_raster(page, part, options.bits, name)
+                raster.page, raster.pages = max(1, options.page), pages
+                yield raster
+
+
+def size_of(content: Content, options: ReadOptions) -> tuple[int, int, int] | None:
+    """Height and width of the page asked for, as it is stored, and its orientation; None for a camera's raw file."""
+    with _file(content) as tif:
+        page, _ = _chosen(tif, options, content.name)
+        if page.photometric in _RAW or 50706 in page.tags:
+            return None
+        return int(page.imagelength), int(page.imagewidth), orientation_of(page)
+
+
+def _rows(page: Any, top: int, bottom: int) -> NDArray[Any]:
+    """Rows of values that lie in the file one behind the other, uncompressed; a strip may be all of them."""
+    separate, _, _, width, samples = page.shaped
+    dtype = np.dtype(page.parent.byteorder + np.dtype(page.dtype).char)
+    start = page.dataoffsets[0]
+    stream = page.parent.filehandle
+    row, plane = width * samples * dtype.itemsize, page.imagelength * width * samples
+    parts = []
+    for index in range(separate):
+        stream.seek(start + index * plane * dtype.itemsize + top * row)
+        data = stream.read((bottom - top) * row)
+        parts.append(np.frombuffer(data, dtype).reshape(bottom - top, width, samples))
+    values = np.concatenate(parts, axis=2).astype(dtype.newbyteorder("="), copy=False)
+    return values[..., 0] if values.shape[2] == 1 else values
+
+
 def _part(page: Any, box_xyxy: tuple[int, int, int, int]) -> NDArray[Any]:
     x0, y0, x1, y1 = box_xyxy
     separate, _, _, _, samples = page.shaped

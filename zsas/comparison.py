@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from zsas import draw, export
+from zsas import curves, draw, export
 from zsas.errors import ZsasError, reason
 from zsas.files import write_all
 from zsas.settings import Settings
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 TABLE_1 = "table1"
 """A name for all systems that are of a paper, in the place of their names."""
 METRICS = {"pixel_auroc": "pixel AUROC", "pixel_f1_max": "pixel F1-max", "pixel_ap": "pixel AP"}
+CURVES = ("ROC; rings: the masks", "precision and recall")
 PANEL, TITLE, GAP, PANELS_IN_A_LINE = 320, 28, 8, 4
 """Of the contact sheet: longest side of a picture, height of a title, and space between them, in pixels."""
 
@@ -81,6 +82,7 @@ class Row:
         error: Why it could not, as a sentence.
         seconds: From the image to the result; encoders that an earlier row has run are not run again.
         metrics: Against the mask, in [0, 1]; None where one is not defined, empty without a mask.
+        curves: ROC and precision-recall, None without a mask that has both kinds of pixels.
     """
 
     combination: Combination
@@ -88,6 +90,7 @@ class Row:
     error: str = ""
     seconds: float = 0.0
     metrics: dict[str, float | None] | None = None
+    curves: curves.Line | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, without pixels."""
@@ -102,6 +105,7 @@ class Row:
             "regions": sum(not one.rejected for one in result.regions) if result else None,
             "seconds": round(self.seconds, 3) if result else None,
             **(self.metrics or {}),
+            **({"curves": self.curves.to_dict()} if self.curves is not None else {}),
         }
 
 
@@ -148,18 +152,40 @@ def compare(
         mask: Ground truth, bool (H, W), in the frame of the image.
         references: Files and folders of good images.
     """
+
+    def look(its: Settings) -> Result:
+        return _result(segmenter, image, its, references)
+
+    yield from compare_by(look, chosen, settings, mask)
+
+
+def compare_by(
+    look: Callable[[Settings], Result],
+    chosen: Sequence[Combination],
+    settings: Settings | None = None,
+    mask: NDArray[np.bool_] | None = None,
+) -> Iterator[Row]:
+    """`compare`, whoever looks at the image; where one fails, the others go on.
+
+    Args:
+        look: The result of the image with some settings.
+        chosen: See `compare`; `settings` and `mask` too.
+        settings: See there.
+        mask: See there.
+    """
     settings = settings or Settings()
     for one in chosen:
         started = time.perf_counter()
         try:
-            result = _result(segmenter, image, one.settings(settings), references)
+            result = look(one.settings(settings))
         except ZsasError as error:
             yield Row(one, None, str(error))
         except (RuntimeError, MemoryError) as error:  # too little memory for this one
             yield Row(one, None, f"{one.name} could not be run ({reason(error)}).")
         else:
             seconds = time.perf_counter() - started
-            yield Row(one, result, "", seconds, None if mask is None else _metrics(result, mask))
+            measured = (None, None) if mask is None else curves.measure(result, mask)
+            yield Row(one, result, "", seconds, *measured)
 
 
 def _result(
@@ -171,14 +197,6 @@ def _result(
 
     memory, _ = remember_files(segmenter, references, settings)
     return segmenter.segment(image, settings, references=memory)
-
-
-def _metrics(result: Result, mask: NDArray[np.bool_]) -> dict[str, float | None]:
-    from zsas.evaluation.metrics import Truth, pixel_metrics
-
-    found = pixel_metrics(Truth.of(mask).count(result.score_map))
-    values = {"pixel_auroc": found.auroc, "pixel_f1_max": found.f1_max, "pixel_ap": found.ap}
-    return {name: None if np.isnan(v) else round(v, 6) for name, v in values.items()}
 
 
 def write(
@@ -197,16 +215,21 @@ def write(
         ZsasError: If the folder cannot be written to.
     """
     pixels = image.pixels
-    panels = [_panel("image", _small(pixels))]
+    head = [_panel("image", _small(pixels))]
     if mask is not None:
-        panels.append(_panel("truth", _marked(pixels, mask)))
-    panels += [_blank(panels[0])] * (PANELS_IN_A_LINE - len(panels))
-    done = []
+        head.append(_panel("truth", _marked(pixels, mask)))
+    done, lines, panels = [], [], []
     for row in rows:
         done.append(row.to_dict())
         if row.result is not None:
             export.save(row.result, out / row.combination.name)
-        panels += _pair(row, panels[0])
+        panels += _pair(row, head[0], None if mask is None else curves.colour(len(lines)))
+        lines.append(row.curves)
+    if any(line is not None for line in lines):
+        pictures = curves.panels(lines, PANEL)
+        head += [_panel(title, one) for title, one in zip(CURVES, pictures, strict=True)]
+    head += [_blank(head[0])] * (PANELS_IN_A_LINE - len(head))
+    panels = head + panels
     height, width = pixels.shape[:2]
     facts = {
         "format": 1,
@@ -257,8 +280,10 @@ def table(rows: Sequence[dict[str, Any]], name: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _pair(row: Row, like: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """The map and the mask of a row, or its sentence, as two panels."""
+def _pair(
+    row: Row, like: NDArray[np.uint8], colour: tuple[int, int, int] | None
+) -> list[NDArray[np.uint8]]:
+    """The map and the mask of a row, or its sentence, as two panels; the colour is that of its curves."""
     title = row.combination.name
     if row.result is None:
         return [_panel(f"{title}: not run", _said(row.error)), _blank(like)]
@@ -268,7 +293,10 @@ def _pair(row: Row, like: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     values = cv2.resize(result.score_map, size, interpolation=cv2.INTER_AREA)
     heat = draw.heat_overlay(small, np.asarray(values, np.float32), bar=False)
     score = f"{result.verdict} {result.image_score:.2f}"
-    return [_panel(f"{title}: map", heat), _panel(score, _marked(result.image, result.mask))]
+    return [
+        _panel(f"{title}: map", heat, colour),
+        _panel(score, _marked(result.image, result.mask)),
+    ]
 
 
 def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -287,13 +315,17 @@ def _marked(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uin
     return draw.mask_overlay(small, np.asarray(shares) > 0)
 
 
-def _panel(title: str, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture in a square cell under its title."""
+def _panel(
+    title: str, picture: NDArray[np.uint8], colour: tuple[int, int, int] | None = None
+) -> NDArray[np.uint8]:
+    """A picture in a square cell under its title, which a patch of a colour may precede."""
     cell = np.full((PANEL + TITLE, PANEL, 3), 255, np.uint8)
     height, width = picture.shape[:2]
     left = (PANEL - width) // 2
     cell[TITLE : TITLE + height, left : left + width] = picture
-    _print(cell, title, (4, 20), 0.5)
+    if colour is not None:
+        cell[6:22, 4:20] = colour
+    _print(cell, title, (4 if colour is None else 26, 20), 0.5)
     return cell
 
 

@@ -104,6 +104,14 @@ Device = Annotated[
 Precision = Annotated[
     PrecisionName, typer.Option(help="Number format of the encoders.", rich_help_panel=MODELS)
 ]
+Precisions = Annotated[
+    str,
+    typer.Option(
+        help=f"Number format of the encoders ({', '.join(PrecisionName)}); several, as fp32,int8, are measured side by "
+        "side.",
+        rich_help_panel=MODELS,
+    ),
+]
 Batch = Annotated[
     int | None,
     typer.Option(
@@ -167,7 +175,13 @@ def with_models(command: Command) -> Command:
         weights = parse_weights(values.pop("weights") or (), values.pop("adapter"))
         return ModelChoice(**{**values, "precision": values["precision"].value}, weights=weights)
 
-    flags = [
+    flags = [*_model_flags(), _flag("precision", Precision, PrecisionName.auto)]
+    return _replaced(command, "choice", flags, make)
+
+
+def _model_flags() -> list[inspect.Parameter]:
+    """All flags of the models but the number format."""
+    return [
         _flag("preset", Preset),
         _flag("clip", Clip),
         _flag("sam", Sam),
@@ -177,9 +191,36 @@ def with_models(command: Command) -> Command:
         _flag("weights", Weights),
         _flag("adapter", Adapter),
         _flag("device", Device),
-        _flag("precision", Precision, PrecisionName.auto),
     ]
-    return _replaced(command, "choice", flags, make)
+
+
+def with_models_in_several_formats(command: Command) -> Command:
+    """`with_models` for a command that can compare number formats.
+
+    It receives their names as `precisions`, and `choice` with the first of them.
+    """
+
+    def make(values: dict[str, Any]) -> list[str]:
+        names = [name.strip() for name in values["precision"].split(",") if name.strip()]
+        known = [one.value for one in PrecisionName]
+        for name in names:
+            if name not in known:
+                raise typer.BadParameter(
+                    f"--precision is some of {', '.join(known)} with commas, not {name!r}"
+                )
+        if not names or len(set(names)) < len(names):
+            raise typer.BadParameter("--precision names each number format once")
+        return names
+
+    def choice(values: dict[str, Any], precisions: str) -> Any:
+        weights = parse_weights(values.pop("weights") or (), values.pop("adapter"))
+        first: Any = precisions.partition(",")[0].strip()
+        return ModelChoice(**values, precision=first, weights=weights)
+
+    several = [_flag("precision", Precisions, PrecisionName.auto.value)]
+    # Outer first: the flag is still there by name when the choice is made.
+    chosen = _replaced(command, "precisions", several, make)
+    return _replaced(chosen, "choice", _model_flags(), choice, also=("precision",))
 
 
 def with_cluster(command: Command) -> Command:
@@ -234,12 +275,15 @@ def _replaced(
     return wrapper
 
 
+_REPLACED = ("choice", "cluster", "precisions")
+
+
 def _parameters(command: Command) -> list[inspect.Parameter]:
     """Parameters with annotations as objects; those that a decorator is still to replace may be text."""
     space = command.__globals__  # type: ignore[attr-defined]
     found = []
     for parameter in inspect.signature(command).parameters.values():
-        if isinstance(parameter.annotation, str) and parameter.name not in ("choice", "cluster"):
+        if isinstance(parameter.annotation, str) and parameter.name not in _REPLACED:
             parameter = parameter.replace(annotation=eval(parameter.annotation, space))
         found.append(parameter)
     return found

@@ -87,6 +87,10 @@ class Settings:
         """A copy with some settings changed; an unknown name is a `ZsasError`, None means the default again."""
         return Settings(**{**self._given, **changes})
 
+    def unless_given(self, **values: Any) -> Settings:
+        """A copy in which these take the place of defaults; what somebody gave stays."""
+        return Settings(**{**values, **self._given})
+
     def to_dict(self) -> dict[str, Any]:
         """All settings by name, as JSON types."""
         return dict(self._values)

@@ -23,10 +23,9 @@ _DATA = "Data"
 
 
 # Long because every flag is declared here.
-# Long because every flag is declared here.
 @app.command()
 @flags.with_settings
-@flags.with_models
+@flags.with_models_in_several_formats
 @flags.with_cluster
 def evaluate(
     dataset: Annotated[
@@ -37,6 +36,7 @@ def evaluate(
     ],
     settings: Settings,
     choice: ModelChoice,
+    precisions: list[str],
     cluster: Cluster | None,
     batch: flags.Batch = None,
     out: Annotated[
@@ -69,14 +69,15 @@ def evaluate(
         str | None, typer.Option(help="Revision on the Hub.", rich_help_panel=_DATA)
     ] = None,
     side: Annotated[
-        int,
+        int | None,
         typer.Option(
             help="Longest side at which maps and masks are compared; 0 is each image's own.",
             min=0,
             max=4096,
+            show_default="0; with --systems table1 each system's published square",
             rich_help_panel=_DATA,
         ),
-    ] = 0,
+    ] = None,
     ablate: Annotated[
         list[str] | None,
         typer.Option(help="cascade (1, 2, 3 steps), kernel (3 shapes × 3 sizes), or both."),
@@ -88,12 +89,15 @@ def evaluate(
     systems: Annotated[
         list[str] | None,
         typer.Option(
-            help="A row for each of these systems, separated by commas; table1 means those of papers."
+            help="A row for each of these systems, separated by commas; table1 means those of papers, each under its "
+            "published conditions and beside its published figures."
         ),
     ] = None,
     refiners: Annotated[
         list[str] | None,
-        typer.Option(help="Each behind every system's map: own, none, cascade."),
+        typer.Option(
+            help="Each behind every system's map, separated by commas: own, none, cascade, mmr."
+        ),
     ] = None,
     shots: Annotated[
         str | None,
@@ -103,6 +107,14 @@ def evaluate(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Draws for --shots.", min=1, max=100)] = 3,
+    draws: Annotated[
+        int,
+        typer.Option(
+            help="Draws of the bootstrap behind the 95 % intervals and paired tests; 0 makes none.",
+            min=0,
+            max=100_000,
+        ),
+    ] = 1000,
 ) -> None:
     """Measure on a data set: pixel and image metrics, the paper's ablations, sweeps of any setting.
 
@@ -110,9 +122,11 @@ def evaluate(
     curves.png and index.html. The same command goes on where a killed one stopped.
     """
     require("evaluate")
+    from zsas.comparison import TABLE_1
     from zsas.datasets.load import load_dataset
-    from zsas.evaluation.conditions import parse_sweep, plan
+    from zsas.evaluation.conditions import as_published, in_each, parse_sweep, plan
     from zsas.evaluation.run import measure_and_report
+    from zsas.evaluation.table_1 import with_published_weights
 
     conditions = plan(
         settings,
@@ -121,6 +135,11 @@ def evaluate(
         systems=_parts(systems),
         refiners=_parts(refiners),
     )
+    if TABLE_1 in _parts(systems):
+        conditions = as_published(conditions, dataset, square=side is None)
+        choice = with_published_weights(choice, dataset)
+    conditions = in_each(conditions, precisions)
+    side = side or 0
     names = _parts(categories)
     data = load_dataset(dataset, root, categories=names, limit=limit, revision=revision)
     if data.licence:
@@ -129,7 +148,7 @@ def evaluate(
         given = (dataset, Path(root).resolve().name if root else None, choice.preset)
         out = Path("runs", "-".join(name for name in given if name))
     if shots is not None:
-        if ablate or sweep or systems or refiners or cluster is not None:
+        if ablate or sweep or systems or refiners or cluster is not None or len(precisions) > 1:
             raise typer.BadParameter("--shots measures one choice of settings, in this process")
         numbers = _numbers(shots)
         typer.echo(
@@ -146,6 +165,7 @@ def evaluate(
             side=side,
             batch=batch,
             cluster=cluster,
+            draws=draws,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for name, sentence in results.get("cannot_run", {}).items():

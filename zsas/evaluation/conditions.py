@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zsas.comparison import combinations
 from zsas.errors import ZsasError
+from zsas.evaluation.table_1 import PUBLISHED
 from zsas.settings import Settings, all_settings
 from zsas.systems import OWN_REFINER
 
@@ -28,10 +29,27 @@ class Condition:
     Attributes:
         name: Name of the row.
         settings: Its settings; the object name is filled in for each image.
+        square: Side of the square at which its map and the mask are compared, in pixels; 0 is what the run says.
+        published: The system whose published conditions these are, "" where none.
+        precision: Number format of the encoders, "" for that of the models.
     """
 
     name: str
     settings: Settings
+    square: int = 0
+    published: str = ""
+    precision: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types, without what is not set."""
+        found = {
+            "name": self.name,
+            "settings": self.settings.to_dict(),
+            "square": self.square,
+            "published": self.published,
+            "precision": self.precision,
+        }
+        return {name: value for name, value in found.items() if value}
 
 
 def plan(
@@ -90,6 +108,43 @@ def plan(
         name = ", ".join(label for label, _ in combination)
         conditions.append(Condition(name, settings.replace(**changes)))
     return conditions
+
+
+def as_published(conditions: Sequence[Condition], data: str, *, square: bool) -> list[Condition]:
+    """The same rows, each under the published conditions of its system; a setting that somebody gave stays.
+
+    Args:
+        conditions: From `plan` with systems; those that no table knows stay as they are. Behind another refiner than
+            its own a system keeps its conditions, but stands beside no published figure.
+        data: The data set, for which some systems have settings of their own.
+        square: Whether maps and masks are compared at the published size, too.
+    """
+    found = []
+    for one in conditions:
+        known = PUBLISHED.get(one.settings.system)
+        if known is None:
+            found.append(one)
+            continue
+        found.append(
+            replace(
+                one,
+                settings=one.settings.unless_given(**known.settings.get(data, {})),
+                square=known.side if square else 0,
+                published=one.name if one.name in PUBLISHED else "",
+            )
+        )
+    return found
+
+
+def in_each(conditions: Sequence[Condition], precisions: Sequence[str]) -> list[Condition]:
+    """Each row once in each number format, side by side; one format changes no name."""
+    if len(precisions) < 2:
+        return list(conditions)
+    return [
+        replace(one, name=f"{one.name}, {precision}", precision=precision)
+        for one in conditions
+        for precision in precisions
+    ]
 
 
 def parse_sweep(texts: Iterable[str]) -> dict[str, list[Any]]:

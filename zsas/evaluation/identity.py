@@ -18,13 +18,29 @@ from zsas.systems import system_named
 
 
 def identity(
-    dataset: Dataset, conditions: Sequence[Condition], segmenter: Segmenter, side: int
+    dataset: Dataset,
+    conditions: Sequence[Condition],
+    segmenter: Segmenter | Mapping[str, Segmenter],
+    side: int,
 ) -> dict[str, Any]:
     """What a run is: equal identities give equal records."""
-    return {
-        **identity_of_data(dataset, conditions, side),
-        "models": describe(segmenter, conditions),
+    several = segmenter if isinstance(segmenter, Mapping) else {"": segmenter}
+    models = {
+        name: describe(its, [one for one in conditions if one.precision == name])
+        for name, its in several.items()
+        if any(one.precision == name for one in conditions)
     }
+    return {**identity_of_data(dataset, conditions, side), "models": _joined(list(models.values()))}
+
+
+def _joined(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the models of several number formats have in common, with all formats and digests in words."""
+    words = {
+        name: ", ".join(str(one[name]) for one in models)
+        for name in ("precision", "weights")
+        if len(models) > 1
+    }
+    return {**{name: value for one in models for name, value in one.items()}, **words}
 
 
 def identity_of_data(
@@ -37,9 +53,7 @@ def identity_of_data(
         "split": dataset.split,
         "images": len(dataset),
         "keys": digest_of_samples(dataset),
-        "conditions": [
-            {"name": one.name, "settings": one.settings.to_dict()} for one in conditions
-        ],
+        "conditions": [one.to_dict() for one in conditions],
         "side": side,
     }
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.errors import ZsasError
+from zsas.evaluation.coarse import MOST_IMAGES, CoarseCounts, Each, from_arrays, to_arrays
 from zsas.evaluation.metrics import BINS, PixelCounts
 from zsas.files import write_whole
 
@@ -72,15 +73,17 @@ class Totals:
         counts: One for each condition.
         images: What else is known of each image, in the order of arrival: key, category, defect_type, anomalous,
             error, and for each condition `image_score`, `hit`, `marked`, `true`.
+        each: Small histograms of each image, in the same order; None where there are too many.
     """
 
     counts: list[PixelCounts]
     images: list[dict[str, Any]]
+    each: Each | None = None
 
     @classmethod
     def empty(cls, conditions: int) -> Totals:
         """Of no record."""
-        return cls([PixelCounts.empty()] * conditions, [])
+        return cls([PixelCounts.empty()] * conditions, [], ())
 
     @classmethod
     def of(cls, record: Record, conditions: int) -> Totals:
@@ -98,11 +101,28 @@ class Totals:
             "marked": [outcome.marked for outcome in record.outcomes],
             "true": [outcome.true for outcome in record.outcomes],
         }
-        return cls(counts or [PixelCounts.empty()] * conditions, [image])
+        each = tuple(
+            None if outcome.counts is None else CoarseCounts.of(outcome.counts)
+            for outcome in record.outcomes
+        )
+        return cls(counts or [PixelCounts.empty()] * conditions, [image], (each,))
 
     def __add__(self, other: Totals) -> Totals:
         pairs = zip(self.counts, other.counts, strict=True)
-        return Totals([a + b for a, b in pairs], self.images + other.images)
+        images = self.images + other.images
+        both = None if self.each is None or other.each is None else self.each + other.each
+        return Totals(
+            [a + b for a, b in pairs], images, both if len(images) <= MOST_IMAGES else None
+        )
+
+    def without_failures(self) -> Totals:
+        """Of the images that could be measured; the others have no counts."""
+        good = [not image["error"] for image in self.images]
+        each = self.each
+        if each is not None:
+            each = tuple(one for one, ok in zip(each, good, strict=True) if ok)
+        images = [image for image, ok in zip(self.images, good, strict=True) if ok]
+        return Totals(self.counts, images, each)
 
     def to_bytes(self) -> bytes:
         """As a .npz file that holds only the bins in use."""
@@ -118,6 +138,8 @@ class Totals:
             arrays[name] = np.concatenate(
                 [row[bins] for row, bins in zip(dense, used, strict=True)]
             )
+        if self.each is not None:
+            arrays |= to_arrays(self.each)
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         return buffer.getvalue()
@@ -144,7 +166,7 @@ class Totals:
                 rows["normal"], rows["anomalous"], rows["overlap"], arrays["regions"], strict=True
             )
         ]
-        return cls(counts, json.loads(arrays["images"].tobytes()))
+        return cls(counts, json.loads(arrays["images"].tobytes()), from_arrays(arrays))
 
 
 class Store:
@@ -256,10 +278,10 @@ class Store:
         for path in files:
             if path.name.startswith("total-"):
                 total = Totals.from_bytes(path.read_bytes())
-                good = [image for image in total.images if not image["error"]]
-                if len(good) < len(total.images):
-                    write_whole(path, Totals(total.counts, good).to_bytes())
-                done.update(image["key"] for image in good)
+                good = total.without_failures()
+                if len(good.images) < len(total.images):
+                    write_whole(path, good.to_bytes())
+                done.update(image["key"] for image in good.images)
         for path in files:
             if path.name.startswith("total-"):
                 continue

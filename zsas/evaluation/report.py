@@ -15,8 +15,11 @@ import numpy as np
 
 from zsas.datasets.samples import Dataset
 from zsas.evaluation.conditions import CASCADE_NAMES, MASK_ALONE, Condition
+from zsas.evaluation.interval_tables import intervals
+from zsas.evaluation.intervals import DRAWS, Bootstrap
 from zsas.evaluation.metrics import Curves, curves, image_metrics, pixel_metrics
 from zsas.evaluation.records import Store, Totals
+from zsas.evaluation.table_1 import PAPER_TABLE_1, section
 
 METRICS = {
     "pixel_auroc": "pixel AUROC",
@@ -30,31 +33,6 @@ METRICS = {
 }
 """Columns of the tables; `mask_f1` is that of the final masks, which need no threshold."""
 
-PAPER_TABLE_1: dict[str, dict[str, tuple[float, float, float | None]]] = {
-    "mvtec": {
-        "WinCLIP": (85.1, 31.7, None),
-        "APRIL-GAN": (87.6, 43.3, 40.8),
-        "SDP": (88.7, 35.3, 28.5),
-        "SDP+": (91.2, 41.9, 39.4),
-        "AnomalyCLIP": (91.1, 39.1, 34.5),
-        "SAA": (67.7, 23.8, 15.2),
-        "SAA+": (73.2, 37.8, 28.8),
-        "ClipSAM": (92.3, 47.8, 45.9),
-        "the paper": (89.5, 48.8, 46.4),
-    },
-    "visa": {
-        "WinCLIP": (79.6, 14.8, None),
-        "APRIL-GAN": (94.2, 32.3, 25.7),
-        "SDP": (84.1, 16.0, 9.6),
-        "SDP+": (94.8, 26.5, 20.3),
-        "AnomalyCLIP": (95.5, 28.3, 21.3),
-        "SAA": (83.7, 12.8, 5.5),
-        "SAA+": (74.0, 27.1, 22.4),
-        "ClipSAM": (95.6, 33.1, 26.0),
-        "the paper": (94.8, 36.5, 28.0),
-    },
-}
-"""Pixel AUROC, F1-max and AP in percent, means over categories, as the paper prints them."""
 PAPER_KERNELS = {
     "cross 20": (89.5, 46.8, 44.1),
     "cross 25": (89.2, 46.5, 44.1),
@@ -124,6 +102,7 @@ def write_report(
     conditions: Sequence[Condition],
     facts: Mapping[str, Any],
     warnings: Sequence[str] = (),
+    draws: int = DRAWS,
 ) -> dict[str, Any]:
     """Write results.json, table.md, curves.png and index.html into the store's folder.
 
@@ -133,6 +112,7 @@ def write_report(
         conditions: Rows of the table.
         facts: More conditions of the measurement: models, frame, and the like.
         warnings: Sentences that stand above the table.
+        draws: Of the bootstrap behind the intervals; 0 makes none.
 
     Returns:
         What is in results.json.
@@ -140,14 +120,18 @@ def write_report(
     rows: list[dict[str, Row]] = [{} for _ in conditions]
     lines: dict[str, Curves] = {}
     images: list[dict[str, Any]] = []
+    bootstrap = Bootstrap(draws)
     for category in dataset.categories:
         totals = store.totals(category)
         images += totals.images
+        bootstrap.add(category, totals, len(conditions))
         for i in range(len(conditions)):
             rows[i][category] = category_row(totals, i)
         line = curves(totals.counts[-1])
         if line is not None:
             lines[category] = line
+    names = [condition.name for condition in conditions]
+    means = [mean_row(list(row.values())) for row in rows]
     results = {
         "dataset": dataset.name,
         "split": dataset.split,
@@ -161,13 +145,18 @@ def write_report(
         "machine": machine(),
         "table": [
             {
-                "name": condition.name,
-                "settings": condition.settings.to_dict(),
-                "mean": mean_row(list(row.values())),
+                **condition.to_dict(),
+                "resolution": facts.get("resolutions", {}).get(condition.name, 0),
+                "mean": mean,
+                "interval": interval,
                 "categories": row,
             }
-            for condition, row in zip(conditions, rows, strict=True)
+            for condition, mean, interval, row in zip(
+                conditions, means, bootstrap.intervals(means), rows, strict=True
+            )
         ],
+        "paired": bootstrap.pairs(names, means),
+        "intervals": bootstrap.facts,
     }
     folder = store.folder
     text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
@@ -192,7 +181,7 @@ def table(results: Mapping[str, Any]) -> str:
     ]
     lines += [_line(row["name"], row["mean"]) for row in results["table"]]
     lines += [_left_out(*item) for item in results.get("cannot_run", {}).items()]
-    lines += ["", *_beside(results), ""]
+    lines += ["", *intervals(results, METRICS), *(section(results) or _beside(results)), ""]
     last = results["table"][-1]
     lines += [
         f"## Each category ({last['name']})",
@@ -245,6 +234,7 @@ def _conditions_sentence(results: Mapping[str, Any]) -> str:
     settings = results["table"][-1]["settings"]
     models = results.get("models", {})
     side = results.get("side", 0)
+    squares = sorted({row["square"] for row in results["table"] if row.get("square")})
     parts = [f"{name} {value}" for name, value in models.items() if isinstance(value, str)]
     for name, value in models.items():
         if isinstance(value, dict):
@@ -257,9 +247,9 @@ def _conditions_sentence(results: Mapping[str, Any]) -> str:
         else f"{name} {settings[name]}"
         for name in ("blur", "threshold", "threshold_mode", "k_positive", "k_negative", "fusion")
     ]
-    parts.append(
-        f"compared at {'the size of each image' if not side else f'a longest side of {side} px'}"
-    )
+    at = f"a longest side of {side} px" if side else "the size of each image"
+    at = "each system's published size" if squares else at
+    parts.append(f"compared at {at}")
     return "Conditions: " + ", ".join(parts) + "; the rest in results.json."
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from zsas.datasets.samples import Dataset, Sample
 from zsas.device import default_batch, keep_freed_memory
 from zsas.distributed.ray import Cluster, loader
 from zsas.errors import ZsasError, reason
+from zsas.evaluation import distributed
 from zsas.evaluation.conditions import Condition
+from zsas.evaluation.intervals import DRAWS
 from zsas.evaluation.metrics import Truth
 from zsas.evaluation.records import Outcome, Record, Store
 from zsas.models import ModelChoice, Models
@@ -26,6 +29,8 @@ from zsas.settings import Settings
 from zsas.systems import system_named
 
 STRIP_HEIGHT = 200
+Segmenters = Segmenter | Mapping[str, Segmenter]
+"""One for all conditions, or one for each number format that conditions name."""
 CACHE_BYTES, CACHE_BYTES_PER_IMAGE = 250_000_000, 50_000_000
 """Encodings in memory: all conditions of a batch share them, those at another resolution, too."""
 
@@ -39,6 +44,7 @@ def measure_and_report(
     side: int = 0,
     batch: int | None = None,
     cluster: Cluster | None = None,
+    draws: int = DRAWS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Measure what is not yet measured in `out`, and write the report.
@@ -51,6 +57,7 @@ def measure_and_report(
         side: See `measure`.
         batch: Images encoded together; None takes 16 on a GPU and 1 elsewhere.
         cluster: Where workers measure; None measures in this process.
+        draws: Of the bootstrap behind the intervals; 0 makes none.
         progress: Told how many of how many images are done.
 
     Returns:
@@ -59,15 +66,18 @@ def measure_and_report(
     Raises:
         ZsasError: If the models cannot be had, or `out` holds another run.
     """
-    from zsas.evaluation import distributed
     from zsas.evaluation.identity import identity, identity_of_data, leakage
     from zsas.evaluation.report import write_report
 
     cannot_run: dict[str, str] = {}
+    precisions = dict.fromkeys(one.precision for one in conditions)
+    resolutions: dict[str, int] = {}
     if cluster is not None:
+        if len(precisions) > 1:
+            raise ZsasError("A cluster measures one number format at a time; name one precision.")
         # Workers are alike, so what they cannot run is known from what is at hand here, without loading it.
         models = Models(choice)
-        conditions, cannot_run = _able(conditions, lambda one: _look_at(models, one))
+        conditions, cannot_run = _able(conditions, lambda one: _look_at(models, one.settings))
         store = Store(out, identity_of_data(data, conditions, side), len(conditions))
         distributed.evaluate(
             data,
@@ -81,20 +91,42 @@ def measure_and_report(
     else:
         keep_freed_memory()
         batch = batch or default_batch(choice.device)
-        segmenter = load_for(
-            choice,
-            dict.fromkeys(condition.settings for condition in reversed(conditions)),
-            CACHE_BYTES + CACHE_BYTES_PER_IMAGE * batch,
-        )
-        conditions, cannot_run = _able(conditions, segmenter.localizer)
-        store = Store(out, identity(data, conditions, segmenter, side), len(conditions))
-        evaluate(segmenter, data, conditions, store, side=side, batch=batch, progress=progress)
-    facts = {"models": dict(store.models), "side": side, "cannot_run": cannot_run}
-    return write_report(store, data, conditions, facts, leakage(data, store.models))
+        settings = dict.fromkeys(condition.settings for condition in reversed(conditions))
+        memory = CACHE_BYTES + CACHE_BYTES_PER_IMAGE * batch
+        several = {
+            one: load_for(_in(choice, one), settings, memory // len(precisions))
+            for one in precisions
+        }
+        conditions, cannot_run = _able(conditions, lambda one: _load(several, one))
+        for one in conditions:
+            localizer = several[one.precision].localizer(one.settings)
+            resolutions[one.name] = localizer.resolution(one.settings)
+        store = Store(out, identity(data, conditions, several, side), len(conditions))
+        evaluate(several, data, conditions, store, side=side, batch=batch, progress=progress)
+    facts = {
+        "models": dict(store.models),
+        "side": side,
+        "cannot_run": cannot_run,
+        "resolutions": resolutions,
+    }
+    return write_report(store, data, conditions, facts, leakage(data, store.models), draws)
+
+
+def _in(choice: ModelChoice, precision: str) -> ModelChoice:
+    """The models in a number format; as they are chosen for ""."""
+    return replace(choice, precision=precision) if precision else choice  # type: ignore[arg-type]
+
+
+def _load(several: Mapping[str, Segmenter], condition: Condition) -> None:
+    """Have all models of a condition in memory, so that what is missing is known before the first image."""
+    segmenter, settings = several[condition.precision], condition.settings
+    segmenter.localizer(settings)
+    if "sam" in system_named(settings.system, refiner=settings.refiner).roles:
+        _ = segmenter.sam
 
 
 def _able(
-    conditions: Sequence[Condition], try_it: Callable[[Settings], object]
+    conditions: Sequence[Condition], try_it: Callable[[Condition], object]
 ) -> tuple[list[Condition], dict[str, str]]:
     """The conditions whose system can run, and for each of the others by name why not.
 
@@ -104,7 +136,7 @@ def _able(
     able, cannot_run = [], {}
     for condition in conditions:
         try:
-            try_it(condition.settings)
+            try_it(condition)
             able.append(condition)
         except ZsasError as error:
             cannot_run[condition.name] = str(error)
@@ -121,7 +153,7 @@ def _look_at(models: Models, settings: Settings) -> None:
 
 
 def evaluate(
-    segmenter: Segmenter,
+    segmenter: Segmenters,
     dataset: Dataset,
     conditions: Sequence[Condition],
     store: Store,
@@ -150,7 +182,7 @@ def evaluate(
 
 
 def measure_each(
-    segmenter: Segmenter, samples: Sequence[Sample], conditions: Sequence[Condition], side: int
+    segmenter: Segmenters, samples: Sequence[Sample], conditions: Sequence[Condition], side: int
 ) -> list[Record]:
     """`measure`, in which one image's fault becomes its record's error and takes no other image along."""
     try:
@@ -171,7 +203,10 @@ def measure_each(
 
 
 def measure(
-    segmenter: Segmenter, samples: Sequence[Sample], conditions: Sequence[Condition], side: int = 0
+    segmenter: Segmenters,
+    samples: Sequence[Sample],
+    conditions: Sequence[Condition],
+    side: int = 0,
 ) -> list[Record]:
     """Encode some images together, decide each under every condition, and compare with the truth.
 
@@ -193,13 +228,17 @@ def measure(
             )
     outcomes: dict[str, dict[int, Outcome]] = {sample.key: {} for sample, _, _ in readable}
     strips: dict[str, bytes] = {}
+    squares = {condition.square for condition in conditions}
     truths = {
-        sample.key: None if mask is None else Truth.of(_at_side(mask, side))
+        (sample.key, square): None if mask is None else Truth.of(_at(mask, side, square))
         for sample, _, mask in readable
+        for square in squares
     }
+    several = segmenter if isinstance(segmenter, Mapping) else {"": segmenter}
     for group in _by_encoding(conditions) if readable else ():
         settings = conditions[group[0]].settings
-        encodings = segmenter.encode_batch([image for _, image, _ in readable], settings)
+        its = several[conditions[group[0]].precision]
+        encodings = its.encode_batch([image for _, image, _ in readable], settings)
         for (sample, _, mask), encoding in zip(readable, encodings, strict=True):
             named = [
                 conditions[i].settings.replace(
@@ -207,8 +246,10 @@ def measure(
                 )
                 for i in group
             ]
-            for i, result in zip(group, segmenter.segment_each(encoding, named), strict=True):
-                outcomes[sample.key][i] = _outcome(result, mask, truths[sample.key], side)
+            for i, result in zip(group, its.segment_each(encoding, named), strict=True):
+                square = conditions[i].square
+                truth = truths[sample.key, square]
+                outcomes[sample.key][i] = _outcome(result, mask, truth, side, square)
                 if i == len(conditions) - 1:
                     strips[sample.key] = strip(result, mask)
     for sample, _, _ in readable:
@@ -224,21 +265,26 @@ def measure(
 
 
 def _by_encoding(conditions: Sequence[Condition]) -> list[list[int]]:
-    """Indices of conditions that share an encoding."""
+    """Indices of conditions that share an encoding, and the number format that makes it."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, condition in enumerate(conditions):
-        groups.setdefault(condition.settings.encoding_key, []).append(i)
+        key = (condition.precision, *condition.settings.encoding_key)
+        groups.setdefault(key, []).append(i)
     return list(groups.values())
 
 
 def _outcome(
-    result: Result, mask: NDArray[np.bool_] | None, truth: Truth | None, side: int
+    result: Result,
+    mask: NDArray[np.bool_] | None,
+    truth: Truth | None,
+    side: int,
+    square: int = 0,
 ) -> Outcome:
     marked = int(np.count_nonzero(result.mask))
     if mask is None or truth is None:
         return Outcome(None, float(result.image_score), 0, marked, 0)
     return Outcome(
-        counts=truth.count(_at_side(result.score_map, side)),
+        counts=truth.count(_at(result.score_map, side, square)),
         image_score=float(result.image_score),
         hit=int(np.count_nonzero(result.mask & mask)),
         marked=marked,
@@ -252,7 +298,16 @@ def _at_side(array: NDArray[Any], side: int) -> NDArray[Any]:
     if side == 0 or max(height, width) == side:
         return array
     scale = side / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return _resized(array, (max(1, round(width * scale)), max(1, round(height * scale))))
+
+
+def _at(array: NDArray[Any], side: int, square: int) -> NDArray[Any]:
+    """The same, or squeezed into a square as published figures are where `square` is not 0."""
+    return _resized(array, (square, square)) if square else _at_side(array, side)
+
+
+def _resized(array: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """At (width, height) in pixels."""
     if array.dtype == bool:
         return cv2.resize(array.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     return np.clip(cv2.resize(array, size, interpolation=cv2.INTER_LINEAR), 0.0, 1.0)

@@ -269,3 +269,11 @@ def test_several_formats_stand_side_by_side(tmp_path, monkeypatch):
     assert loaded == ["fp32", "int8"]
     assert ", " in results["models"]["precision"]
     assert results["table"][0]["mean"] == results["table"][1]["mean"]
+
+
+def test_the_order_of_arrival_does_not_matter():
+    total = totals(10, (0.15,))
+    turned = Totals(total.counts, total.images[::-1], total.each[::-1])
+    one, rows = bootstrap_of(total, 1)
+    other, same = bootstrap_of(turned, 1)
+    assert one.intervals(rows) == other.intervals(same)

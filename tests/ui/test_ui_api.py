@@ -24,6 +24,7 @@ from tests.helpers.images import png
 from tests.helpers.page import Served
 from zsas.settings import Settings, all_settings
 from zsas.ui import snippets
+from zsas.ui.calls import OTHERS
 
 pytestmark = pytest.mark.browser
 
@@ -85,13 +86,53 @@ def test_batch_gives_a_row_for_each_file(client: Client, tmp_path: Path) -> None
     assert "coco.json" in zipfile.ZipFile(everything).namelist()
 
 
-def test_only_the_two_endpoints_are_offered_and_they_are_described(served: Served) -> None:
+def test_compare_gives_a_row_for_each_system_and_a_sheet(
+    client: Client, photo_file: Path, tmp_path: Path
+) -> None:
+    truth = tmp_path / "truth.png"
+    truth.write_bytes(png((photo(4).mean(-1) < 100).astype(np.uint8) * 255))
+    facts, sheet, everything = client.predict(
+        image=handle_file(str(photo_file)),
+        preset="tiny",
+        systems="auto,april-gan,sdp+",
+        mask=handle_file(str(truth)),
+        api_name="/compare",
+    )
+    assert [row["name"] for row in facts["rows"]] == ["auto", "april-gan", "sdp+"]
+    assert facts["rows"][0]["pixel_auroc"] > 0.9
+    assert "curves" in facts["rows"][0]
+    assert facts["rows"][2]["error"]
+    assert Image.open(sheet).size[0] > 1000
+    names = zipfile.ZipFile(everything).namelist()
+    assert {"compare.json", "table.md", "auto/mask.png"} <= set(names)
+
+
+def test_compare_is_a_tool_with_structured_rows(served: Served, photo_file: Path) -> None:
+    async def talk() -> Any:
+        async with (
+            streamablehttp_client(f"{served.url}/gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            image = "data:image/png;base64," + base64.b64encode(photo_file.read_bytes()).decode()
+            given = {"image": image, "preset": "tiny", "systems": "auto,april-gan"}
+            return await session.call_tool("compare_systems", given)
+
+    answer = asyncio.run(talk())
+    assert not answer.isError, answer.content
+    rows = answer.structuredContent["rows"]
+    assert [row["name"] for row in rows] == ["auto", "april-gan"]
+    assert set(answer.structuredContent["files"]) == {"sheet", "zip"}
+
+
+def test_only_the_three_endpoints_are_offered_and_they_are_described(served: Served) -> None:
     info = httpx.get(f"{served.url}/gradio_api/info", timeout=120).json()
-    assert set(info["named_endpoints"]) == {"/segment", "/batch"}
+    assert set(info["named_endpoints"]) == {"/segment", "/batch", "/compare"}
     assert info["unnamed_endpoints"] == {}
-    for endpoint in info["named_endpoints"].values():
+    for name, endpoint in info["named_endpoints"].items():
         names = [parameter["parameter_name"] for parameter in endpoint["parameters"]]
-        assert names[1:] == ["preset", *(setting.name for setting in all_settings())]
+        own = OTHERS.get(name.strip("/"), ())
+        assert names[1:] == ["preset", *own, *(setting.name for setting in all_settings())]
         assert endpoint["parameters"][1]["parameter_default"] == ""
         assert len(endpoint["description"]) > 40
 
@@ -113,7 +154,7 @@ def test_a_real_mcp_client_finds_and_calls_the_tool(served: Served, photo_file: 
             )
 
     tools, answer = asyncio.run(talk())
-    assert {tool.name for tool in tools} == {"segment", "segment_batch"}
+    assert {tool.name for tool in tools} == {"segment", "segment_batch", "compare_systems"}
     tool = next(tool for tool in tools if tool.name == "segment")
     assert "what is wrong on one photo" in tool.description
     schema = tool.inputSchema["properties"]

@@ -27,6 +27,7 @@ from tests.helpers import ROOT
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.images import png
 from tests.helpers.results import make_result
+from zsas import curves
 from zsas.cancellation import cancellable
 from zsas.errors import ZsasError
 from zsas.images import load_image, read_mask
@@ -722,6 +723,15 @@ def test_the_systems_that_can_run_are_compared_and_the_others_say_why(site: Site
     half = np.zeros((4, 4), bool)
     half[:2] = True
     assert cards.agreement([half, ~half, half])[0, 0] == pytest.approx(2 / 3)
+
+
+def test_against_a_mask_cards_have_figures_and_curves() -> None:
+    result = make_result()
+    found = [cards.Card("auto", result, "", *curves.measure(result, result.mask))]
+    shown = cards.cards([*found, cards.Card("vv")], "auto", result.mask.shape)
+    assert "Against the mask, in %: AUROC" in shown
+    assert shown.count("<svg") == 2  # the drawing, and the curves
+    assert "<svg" not in cards.cards([cards.Card("vv")], "auto", result.mask.shape)
 
 
 @pytest.mark.parametrize(

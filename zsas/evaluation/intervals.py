@@ -57,6 +57,10 @@ class Bootstrap:
         if totals.each is None:
             self._without.append(category)
             return
+        # The order of arrival is another one in a run that was killed; the draws shall be the same.
+        order = sorted(range(len(totals.images)), key=lambda i: totals.images[i]["key"])
+        images, each = [totals.images[i] for i in order], tuple(totals.each[i] for i in order)
+        totals = Totals(totals.counts, images, each)
         groups = [
             [i for i, image in enumerate(totals.images) if image["anomalous"] is kind]
             for kind in (False, True, None)

@@ -1,4 +1,4 @@
-"""The two named endpoints, `/segment` and `/batch`, for code and for agents.
+"""The named endpoints, `/segment`, `/batch` and `/compare`, for code and for agents.
 
 Their parameters are made from `Settings`, so that they have the names, ranges and words of the sliders.
 """
@@ -6,14 +6,14 @@ Their parameters are made from `Settings`, so that they have the names, ranges a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from zsas.errors import ZsasError
 from zsas.models import PRESETS
 from zsas.settings import all_settings
-from zsas.ui import batch, export
+from zsas.ui import batch, compare, export
 from zsas.ui.calls import preset_of, settings_of
 from zsas.ui.engine import Engine
 from zsas.ui.gradio_internals import gr
@@ -76,16 +76,66 @@ def make_batch(engine: Engine) -> Callable[..., tuple[Any, ...]]:
     )
 
 
+def make_compare(engine: Engine) -> Callable[..., tuple[Any, ...]]:
+    """The function behind `/compare`: (image, preset, systems, refiners, mask, every setting) → (JSON, sheet, ZIP)."""
+
+    def compare_systems(*values: Any) -> tuple[Any, ...]:
+        image, preset, systems, refiners, mask, *settings = values
+        chosen = settings_of(settings)
+        if image is None:
+            raise gr.Error("There is no image; send one.", print_exception=False)
+        try:
+            read = load_upload(image)
+            preset = preset_of(preset, list(PRESETS), engine.running or engine.default)
+            engine.segmenter(preset)
+            combinations = compare.asked_for(systems, refiners, chosen)
+            truth = compare.truth_of(mask, read)
+            look = compare.looker(engine, preset, read)
+            name = Path(image).name
+            facts, folder = compare.compare(look, read, combinations, chosen, truth, name)
+            archive = export.zip_folder(folder, folder.with_suffix(".zip"))
+        except ZsasError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        return facts, str(folder / "sheet.png"), str(archive)
+
+    return _described(
+        compare_systems,
+        "image",
+        "The photo to examine: PNG, JPEG, TIFF, BMP or WebP.",
+        "Run several anomaly segmentation systems on one photo and lay their answers side by side.\n\n"
+        "    The JSON holds one row for each system and refiner: verdict, image score from 0 to 1, number of regions,\n"
+        "    seconds, or why it could not run; the others go on. With a mask also pixel AUROC, F1-max, AP and curves.",
+        "JSON with a row for each system; a contact sheet as PNG with each map and mask; a ZIP of everything.",
+        {**compare.TEXTS, "mask": compare.MASK},
+    )
+
+
 def _described(
-    function: Callable[..., Any], first: str, first_help: str, summary: str, returns: str
+    function: Callable[..., Any],
+    first: str,
+    first_help: str,
+    summary: str,
+    returns: str,
+    others: Mapping[str, str] | None = None,
 ) -> Callable[..., Any]:
-    """Give a function the signature and docstring that Gradio and MCP read its schema from."""
+    """Give a function the signature and docstring that Gradio and MCP read its schema from.
+
+    Args:
+        function: Takes the first value, the preset, the others, and every setting.
+        first: Name of the first value.
+        first_help: What it is.
+        summary: What the function does.
+        returns: What it gives.
+        others: Further values by name, each with its help.
+    """
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    names = [first, "preset", *(setting.name for setting in all_settings())]
+    others = others or {}
+    names = [first, "preset", *others, *(setting.name for setting in all_settings())]
     lines = [f"        {first}: {first_help}"]
     lines.append(
         "        preset: tiny runs anywhere; base and paper need their weights; empty or left out, what is running."
     )
+    lines += [f"        {name}: {text}" for name, text in others.items()]
     for setting in all_settings():
         unit = f", {setting.unit}" if setting.unit else ""
         lines.append(f"        {setting.name}: {setting.help} Allowed: {setting.range_text}{unit}.")

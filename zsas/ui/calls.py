@@ -19,12 +19,15 @@ from starlette.responses import JSONResponse
 from zsas.declare import Setting
 from zsas.errors import ZsasError, reason
 from zsas.settings import Settings, all_settings
+from zsas.ui.compare import answer_schema
 from zsas.ui.gradio_internals import gr, without_stubs
 from zsas.ui.openapi import result_schema, schema_of
 from zsas.ui.values import MOST_SHOWN, WrongValue, read_settings, shortened
 
-ENDPOINTS = {"segment": "image", "batch": "files"}
+ENDPOINTS = {"segment": "image", "batch": "files", "compare": "image"}
 """The named endpoints, and what each calls its first value."""
+OTHERS = {"compare": ("systems", "refiners", "mask")}
+"""Further values of an endpoint that are no settings."""
 
 with without_stubs():
 
@@ -130,7 +133,10 @@ async def refuse_call(request: Request, error: Exception) -> JSONResponse:
     unknown = re.search(r"`(.*)` is not a valid", str(error), re.DOTALL)
     if unknown is not None:
         names = ", ".join(setting.name for setting in all_settings())
-        sentence = f"There is no parameter {shortened(unknown[1])}; the parameters are image or files, preset, {names}."
+        sentence = (
+            f"There is no parameter {shortened(unknown[1])}; the parameters are image or files, preset, for a "
+            f"comparison systems, refiners and mask, {names}."
+        )
         return JSONResponse(
             {"error": sentence, "parameter": unknown[1][:MOST_SHOWN]}, status_code=422
         )
@@ -151,7 +157,7 @@ HANDLERS: dict[type[Exception], Callable[..., Any]] = {
 
 def _answer_schemas() -> dict[str, dict[str, Any]]:
     url = {"type": "string", "format": "uri"}
-    result = result_schema()
+    result, compared = result_schema(), answer_schema()
     files = {"type": "object", "additionalProperties": url}
     return {
         "segment": {
@@ -166,10 +172,18 @@ def _answer_schemas() -> dict[str, dict[str, Any]]:
             },
             "required": ["rows"],
         },
+        "compare": {
+            **compared,
+            "properties": {**compared["properties"], "files": files},
+        },
     }
 
 
-FILES = {"segment": ("mask", "score", "overlay", "zip"), "batch": ("zip",)}
+FILES = {
+    "segment": ("mask", "score", "overlay", "zip"),
+    "batch": ("zip",),
+    "compare": ("sheet", "zip"),
+}
 
 
 class JsonMcpServer(gradio.mcp.GradioMCPServer):
@@ -237,7 +251,7 @@ def _read_arguments(arguments: Mapping[str, Any], endpoint: str) -> dict[str, An
     first = ENDPOINTS.get(endpoint)
     if first is None:
         return dict(arguments)
-    others = {first, "preset"}
+    others = {first, "preset", *OTHERS.get(endpoint, ())}
     settings = {name: value for name, value in arguments.items() if name not in others}
     read = read_settings(settings).to_dict()
     kept = {n: v for n, v in arguments.items() if n in others and v is not None}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zsas import curves
+from zsas.comparison import METRICS
 from zsas.result import Result
 from zsas.systems import SYSTEMS
 from zsas.ui import drawing, views
@@ -23,13 +24,15 @@ class Card:
         name: Of the system.
         result: Its result, None where it has not run on this image.
         why: Why it cannot run here, "" where it can.
-        f1: Pixel F1-max against a given mask, None without one.
+        metrics: Pixel AUROC, F1-max and AP against a given mask, by name; empty without one.
+        line: The curves behind them.
     """
 
     name: str
     result: Result | None = None
     why: str = ""
-    f1: float | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    line: curves.Line | None = None
 
 
 def cards(found: Sequence[Card], chosen: str, shape: Sequence[int]) -> str:
@@ -46,6 +49,7 @@ def cards(found: Sequence[Card], chosen: str, shape: Sequence[int]) -> str:
     pieces = [_card(card, chosen, shape) for card in found]
     if len(done) > 1:
         pieces.append(_agreement(done, shape))
+    pieces += _curves(done)
     return (
         f'<p class="zs-systems-head"><b>{words}</b> {button}</p>'
         f'<ul class="zs-cards">{"".join(pieces)}</ul>'
@@ -63,15 +67,20 @@ def _card(card: Card, chosen: str, shape: Sequence[int]) -> str:
     marks = drawing.marked_regions(result.regions, shape)
     picture = drawing.drawing(shape, f"{card.name}: {result.sentence}", [drawing.PHOTO, marks])
     seconds = views.seconds_words(sum(result.timings.values()))
-    f1 = "" if card.f1 is None or math.isnan(card.f1) else f" · F1 {100 * card.f1:.0f} %"
+    measured = [
+        f"{METRICS[name].removeprefix('pixel ')} {100 * value:.0f}"
+        for name, value in card.metrics.items()
+        if value is not None
+    ]
+    words = f"<p>Against the mask, in %: {', '.join(measured)}</p>" if measured else ""
     pressed = str(card.name == chosen).lower()
     score, limit = result.image_score, result.settings.verdict_threshold
     return (
         f'<li class="zs-card {views.CSS[result.verdict]}"><button type="button" data-do="take_system" '
         f'data-name="{escape(card.name)}" aria-pressed="{pressed}">{picture}<p>{title}</p>'
         f'<span class="zs-meter" style="--score:{score:.4f};--limit:{limit:.4f}">'
-        f"<b></b></span><p>{views.ICONS[result.verdict]} {result.verdict.capitalize()} {score:.2f} · {seconds}{f1}</p>"
-        "</button></li>"
+        f"<b></b></span><p>{views.ICONS[result.verdict]} {result.verdict.capitalize()} {score:.2f} · {seconds}</p>"
+        f"{words}</button></li>"
     )
 
 
@@ -80,6 +89,15 @@ def _agreement(done: Sequence[Card], shape: Sequence[int]) -> str:
     label = f"Agreement: how many of {len(done)} systems mark each place"
     picture = drawing.drawing(shape, label, [drawing.PHOTO, drawing.heat(share, level=0.25)])
     return f'<li class="zs-card">{picture}<p><b>Agreement</b> how many systems mark each place</p></li>'
+
+
+def _curves(done: Sequence[Card]) -> list[str]:
+    """The curves of all cards that have some; a card of its own."""
+    named = [(card.name, card.line) for card in done if card.line is not None]
+    if not named:
+        return []
+    words = "against the mask at every marking level; a ring where each system's mask stands"
+    return [f'<li class="zs-card">{curves.svg(named)}<p><b>Curves</b> {words}</p></li>']
 
 
 def agreement(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.float32]:

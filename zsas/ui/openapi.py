@@ -9,9 +9,11 @@ from zsas import __version__
 from zsas.declare import Setting
 from zsas.models import PRESETS
 from zsas.settings import all_settings
+from zsas.ui.compare import MASK, TEXTS, answer_schema
 
 ROOT = "/api/v1"
 FILES = ("mask", "score", "overlay")
+FILES_OF_COMPARE = ("sheet",)
 
 
 def document() -> dict[str, Any]:
@@ -49,6 +51,20 @@ def document() -> dict[str, Any]:
                     "responses": answers,
                 }
             },
+            f"{ROOT}/compare": {
+                "post": {
+                    "operationId": "compare",
+                    "summary": "Several systems on one image.",
+                    "requestBody": {
+                        "required": True,
+                        "content": {"multipart/form-data": {"schema": _form_of_compare()}},
+                    },
+                    "responses": {
+                        **answers,
+                        "200": _json("A row a system.", {"$ref": "#/components/schemas/Compared"}),
+                    },
+                }
+            },
             f"{ROOT}/files/{{token}}/{{name}}": {
                 "get": {
                     "operationId": "file",
@@ -61,7 +77,13 @@ def document() -> dict[str, Any]:
                 }
             },
         },
-        "components": {"schemas": {"Result": result_schema(), "Error": _error()}},
+        "components": {
+            "schemas": {
+                "Result": result_schema(),
+                "Compared": answer_schema(),
+                "Error": _error(),
+            }
+        },
     }
 
 
@@ -103,6 +125,21 @@ def _form() -> dict[str, Any]:
         "required": ["image"],
         "additionalProperties": False,
     }
+
+
+def _form_of_compare() -> dict[str, Any]:
+    """The same form with systems, refiners and a mask in the place of one system."""
+    form = _form()
+    names = ", ".join(FILES_OF_COMPARE)
+    files = {
+        **form["properties"]["files"],
+        "description": f"Files to be answered as well: {names}.",
+        "examples": [names],
+    }
+    own = {name: {"type": "string", "description": text} for name, text in TEXTS.items()}
+    mask = {"type": "string", "format": "binary", "description": MASK}
+    left = {n: f for n, f in form["properties"].items() if n not in ("system", "refiner")}
+    return {**form, "properties": {**left, "files": files, **own, "mask": mask}}
 
 
 def schema_of(setting: Setting) -> dict[str, Any]:
@@ -199,7 +236,11 @@ pre{{background:#eee;padding:1rem;overflow:auto}}</style>
 <p>A form of the type multipart/form-data with one image; the answer is JSON: the result, or
 <code>{{"error": …, "parameter": …}}</code>. The document: <a href="openapi.json">openapi.json</a>.</p>
 <pre>curl -F image=@part.png -F threshold=0.5 -F files=mask http://127.0.0.1:7860{ROOT}/segment</pre>
-<table><tr><th>field<th>values<th>default<th>meaning</tr>{rows}</table></html>"""
+<table><tr><th>field<th>values<th>default<th>meaning</tr>{rows}</table>
+<h1>POST {ROOT}/compare</h1>
+<p>The same form with <code>systems</code> and <code>refiners</code>, names with commas, in the place of one system, and
+a <code>mask</code> if there is one; the answer has a row for each.</p>
+<pre>curl -F image=@part.png -F systems=auto,winclip,sdp -F files=sheet http://127.0.0.1:7860{ROOT}/compare</pre></html>"""
 
 
 def _kind(field: dict[str, Any]) -> str:

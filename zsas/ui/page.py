@@ -48,19 +48,27 @@ def _functions(site: Site) -> list[Any]:
 
 
 def _endpoints(site: Site) -> None:
-    """The two named endpoints, each behind a button that nobody sees."""
+    """The named endpoints, each behind a button that nobody sees."""
     with gr.Column(visible=False):
         settings = [field(setting) for setting in all_settings()]
         image = UploadedImage(label="image", type="filepath", image_mode=None)
         files = UploadedFiles(label="files", file_count="multiple", type="filepath")
         preset = Field(value="", label="preset")
         preset.schema = {"type": "string", "enum": ["", *PRESETS], "default": ""}
-        answer, rows = gr.JSON(label="result"), gr.JSON(label="rows")
-        mask, score, overlay, everything, archive = (
+        # One call's file only: a component that two calls share would be checked for both.
+        compared = UploadedImage(label="image", type="filepath", image_mode=None)
+        truth = UploadedImage(label="mask", type="filepath", image_mode=None)
+        systems, refiners = Field(value="", label="systems"), Field(value="", label="refiners")
+        answer, rows, table = (gr.JSON(label=name) for name in ("result", "rows", "comparison"))
+        mask, score, overlay, everything, archive, sheet, comparison = (
             gr.File(label=name)
-            for name in ("mask", "score map", "overlay", "everything", "archive")
+            for name in (
+                *("mask", "score map", "overlay", "everything", "archive"),
+                *("contact sheet", "all systems"),
+            )
         )
         one, many = gr.Button("segment"), gr.Button("segment_batch")
+        several = gr.Button("compare_systems")
     one.click(
         api.make_segment(site.engine),
         [image, preset, *settings],
@@ -73,5 +81,12 @@ def _endpoints(site: Site) -> None:
         [files, preset, *settings],
         [rows, archive],
         api_name="batch",
+        **TOGETHER,
+    )
+    several.click(
+        api.make_compare(site.engine),
+        [compared, preset, systems, refiners, truth, *settings],
+        [table, sheet, comparison],
+        api_name="compare",
         **TOGETHER,
     )

@@ -1,7 +1,7 @@
-"""`POST /api/v1/segment`: one call for machines that speak plain HTTP.
+"""`POST /api/v1/segment` and `/compare`: one call for machines that speak plain HTTP.
 
 A multipart form with the file field `image` and settings as fields by their names; the answer is what `result.json`
-holds. An error is JSON as well: `{"error": sentence, "parameter": name}` with the status that fits.
+or `compare.json` holds. An error is JSON as well: `{"error": sentence, "parameter": name}` with the status that fits.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import base64
 import logging
 import secrets
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from zsas.comparison import Combination
 from zsas.errors import ZsasError
 from zsas.export import save
-from zsas.images import ReadOptions, read_image
+from zsas.images import ReadImage, ReadOptions, read_image
 from zsas.models import PRESETS
 from zsas.settings import Settings
 from zsas.ui import export
+from zsas.ui.compare import TEXTS, asked_for, compare, looker, truth_of
 from zsas.ui.engine import Engine
-from zsas.ui.openapi import FILES, ROOT, document, page
+from zsas.ui.openapi import FILES, FILES_OF_COMPARE, ROOT, document, page
 from zsas.ui.values import WrongValue, read_settings, shortened
 
 MOST_BYTES = 64 * 2**20
@@ -61,6 +63,8 @@ class _Asked:
     files: tuple[str, ...]
     links: bool
     reading: ReadOptions
+    mask: bytes = b""
+    chosen: tuple[Combination, ...] = ()
 
 
 @dataclass
@@ -76,6 +80,7 @@ class Rest:
         """For the server's app."""
         return [
             Route(f"{ROOT}/segment", _answers(self.segment), methods=["POST"]),
+            Route(f"{ROOT}/compare", _answers(self.compare), methods=["POST"]),
             Route(f"{ROOT}/files/{{token}}/{{name}}", _answers(self.file), methods=["GET"]),
             Route(f"{ROOT}/openapi.json", _document, methods=["GET"]),
             Route(f"{ROOT}/docs", _page, methods=["GET"]),
@@ -83,13 +88,19 @@ class Rest:
 
     async def segment(self, request: Request) -> Response:
         """Read the form, wait for the turn, examine, answer."""
-        asked = await self._read(request)
+        return await self._in_line(self._examine, await self._read(request))
+
+    async def compare(self, request: Request) -> Response:
+        """The same for several systems."""
+        return await self._in_line(self._compare, await self._read(request, several=True))
+
+    async def _in_line(self, work: Callable[[_Asked], dict[str, Any]], asked: _Asked) -> Response:
         with self._count:
             if self._waiting >= MOST_WAITING:
                 raise Refused(503, "The line is full: too many images wait. Try again in a minute.")
             self._waiting += 1
         try:
-            return JSONResponse(await run_in_threadpool(self._examine, asked))
+            return JSONResponse(await run_in_threadpool(work, asked))
         finally:
             with self._count:
                 self._waiting -= 1
@@ -98,12 +109,13 @@ class Rest:
         """A file of an earlier answer."""
         path = self._links.get(request.path_params["token"])
         name = request.path_params["name"]
-        file = path / name if path is not None and name in {f"{n}.png" for n in FILES} else None
+        known = {f"{one}.png" for one in (*FILES, *FILES_OF_COMPARE)}
+        file = path / name if path is not None and name in known else None
         if file is None or not file.is_file():
             raise Refused(404, "There is no such file any more; files are kept for an hour.")
         return FileResponse(file, media_type="image/png")
 
-    async def _read(self, request: Request) -> _Asked:
+    async def _read(self, request: Request, *, several: bool = False) -> _Asked:
         async with _Form(request) as form:
             images = form.getlist("image")
             if len(images) != 1 or not isinstance(images[0], UploadFile):
@@ -115,7 +127,8 @@ class Rest:
                 )
             data = await images[0].read()
             name = images[0].filename or "image"
-            others = _texts(form)
+            mask = await _mask(form) if several else b""
+            others = _texts(form, ("image", "mask") if several else ("image",))
         preset = others.pop("preset", "") or self.engine.running or self.engine.default
         if preset not in PRESETS:
             raise Refused(
@@ -123,7 +136,8 @@ class Rest:
                 f"preset is {shortened(preset)}, but it must be {', '.join(PRESETS)}.",
                 "preset",
             )
-        files = _choice_of_files(others.pop("files", ""))
+        files = _choice_of_files(others.pop("files", ""), FILES_OF_COMPARE if several else FILES)
+        named = [others.pop(name, "") for name in TEXTS] if several else []
         form_of = others.pop("files_as", "") or "base64"
         if form_of not in ("base64", "links"):
             raise Refused(
@@ -134,21 +148,40 @@ class Rest:
         reading = ReadOptions(page=_whole("page", others), bits=_whole("bits", others))
         try:
             settings = read_settings(others)
+            chosen = tuple(asked_for(*named, settings)) if several else ()
         except WrongValue as error:
             raise Refused(422, str(error), error.parameter) from None
         if not data:
             raise Refused(422, "The image is empty; send a complete image file.", "image")
-        return _Asked(data, name, preset, settings, files, form_of == "links", reading)
+        links = form_of == "links"
+        return _Asked(data, name, preset, settings, files, links, reading, mask, chosen)
 
-    def _examine(self, asked: _Asked) -> dict[str, Any]:
+    def _image(self, asked: _Asked) -> ReadImage:
+        """The image of a call whose models are loaded."""
         try:
             self.engine.segmenter(asked.preset)
         except ZsasError as error:
             raise Refused(503, str(error)) from None
         try:
-            image = read_image(asked.image, asked.reading)
+            return read_image(asked.image, asked.reading)
         except ZsasError as error:
             raise Refused(422, str(error), "image") from None
+
+    def _compare(self, asked: _Asked) -> dict[str, Any]:
+        image = self._image(asked)
+        try:
+            truth = truth_of(asked.mask, image)
+        except ZsasError as error:
+            raise Refused(422, str(error), "mask") from None
+        look = looker(self.engine, asked.preset, image)
+        try:
+            facts, folder = compare(look, image, asked.chosen, asked.settings, truth, asked.name)
+        except ZsasError as error:
+            raise Refused(422, str(error)) from None
+        return {**facts, **({"files": self._files(folder, asked)} if asked.files else {})}
+
+    def _examine(self, asked: _Asked) -> dict[str, Any]:
+        image = self._image(asked)
         try:
             # Not kept: nobody comes back to it, and the images that others look at would have to go.
             encoding = self.engine.encode_apart(asked.preset, image, asked.settings, "image")
@@ -247,11 +280,24 @@ async def _counted(stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         yield chunk
 
 
-def _texts(form: FormData) -> dict[str, str]:
-    """All fields but the image, each given once and as text."""
+async def _mask(form: FormData) -> bytes:
+    """The ground truth of a comparison; empty without one."""
+    masks = form.getlist("mask")
+    if not masks or masks == [""]:
+        return b""
+    if len(masks) > 1 or not isinstance(masks[0], UploadFile):
+        raise Refused(422, 'The field "mask" takes one file.', "mask")
+    data = await masks[0].read()
+    if not data:
+        raise Refused(422, "The mask is empty; send a complete image file.", "mask")
+    return data
+
+
+def _texts(form: FormData, files: Sequence[str]) -> dict[str, str]:
+    """All fields but those of files, each given once and as text."""
     found: dict[str, str] = {}
     for name, value in form.multi_items():
-        if name == "image":
+        if name in files:
             continue
         if isinstance(value, UploadFile):
             raise Refused(422, f"{shortened(name)} is a file, but text was expected.", name)
@@ -272,13 +318,13 @@ def _whole(name: str, fields: dict[str, str]) -> int:
     return int(text)
 
 
-def _choice_of_files(text: str) -> tuple[str, ...]:
+def _choice_of_files(text: str, able: Sequence[str]) -> tuple[str, ...]:
     chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     for name in chosen:
-        if name not in FILES:
+        if name not in able:
             raise Refused(
                 422,
-                f"files is {shortened(text)}, but it must be some of {', '.join(FILES)}.",
+                f"files is {shortened(text)}, but it must be some of {', '.join(able)}.",
                 "files",
             )
     return chosen

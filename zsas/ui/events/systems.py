@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from zsas.errors import ZsasError
-from zsas.result import Result
+from zsas import curves
+from zsas.errors import ZsasError, reason
 from zsas.review import reviewed
 from zsas.ui.cards import Card, cards, reasons
 from zsas.ui.events.site import Parts, Site, action
@@ -50,15 +47,14 @@ def _steps(site: Site, visitor: Visitor, *, run: bool) -> Iterator[Parts]:
         except ZsasError as error:
             found[number] = Card(card.name, why=str(error))
             continue
+        except (RuntimeError, MemoryError) as error:  # too little memory for this one
+            why = f"It could not be run ({reason(error)})."
+            found[number] = Card(card.name, why=why)
+            continue
         result = reviewed(result, view.now.review)
-        found[number] = Card(card.name, result, f1=_f1(result, truth))
+        measured = (
+            curves.measure(result, truth) if truth is not None and truth.any() else ({}, None)
+        )
+        found[number] = Card(card.name, result, "", *measured)
         yield {"zs-systems": cards(found, settings.system, image.shape)}
     yield {"zs-systems": cards(found, settings.system, image.shape)}
-
-
-def _f1(result: Result, truth: NDArray[np.bool_] | None) -> float | None:
-    if truth is None or not truth.any():
-        return None
-    from zsas.evaluation.metrics import Truth, pixel_metrics
-
-    return pixel_metrics(Truth.of(truth).count(result.score_map)).f1_max

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas import curves, draw, export
+from zsas.cancellation import Cancelled
 from zsas.errors import ZsasError, reason
 from zsas.files import write_all
 from zsas.settings import Settings
@@ -180,7 +182,10 @@ def compare_by(
             result = look(one.settings(settings))
         except ZsasError as error:
             yield Row(one, None, str(error))
-        except (RuntimeError, MemoryError) as error:  # too little memory for this one
+        except Cancelled:
+            raise
+        except Exception as error:  # too little memory, or a bug of this one: the others go on
+            logging.getLogger("zsas").exception("%s could not be run", one.name)
             yield Row(one, None, f"{one.name} could not be run ({reason(error)}).")
         else:
             seconds = time.perf_counter() - started
@@ -218,7 +223,9 @@ def write(
     head = [_panel("image", _small(pixels))]
     if mask is not None:
         head.append(_panel("truth", _marked(pixels, mask)))
-    done, lines, panels = [], [], []
+    done: list[dict[str, Any]] = []
+    lines: list[curves.Line | None] = []
+    panels: list[NDArray[np.uint8]] = []
     for row in rows:
         done.append(row.to_dict())
         if row.result is not None:

@@ -100,7 +100,9 @@ def test_an_image_that_is_drawn_twice_counts_twice():
 
 def totals_of_image(total: Totals, number: int) -> PixelCounts:
     """Counts of one image out of its small histogram."""
+    assert total.each is not None
     one = total.each[number][0]
+    assert one is not None
     step = 65536 // coarse.COARSE_BINS
     normal, anomalous = np.zeros((2, 65536), np.int64)
     overlap = np.zeros(65536)

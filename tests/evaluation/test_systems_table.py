@@ -95,6 +95,6 @@ def test_systems_of_one_localizer_share_its_encoding(tmp_path):
 def test_before_workers_begin_missing_weights_are_known():
     models = Models(ModelChoice("tiny"))
     conditions = [Condition(name, Settings(system=name)) for name in ("vv", "sdp+", "auto")]
-    able, cannot_run = run._able(conditions, lambda one: run._look_at(models, one))
+    able, cannot_run = run._able(conditions, lambda one: run._look_at(models, one.settings))
     assert [condition.name for condition in able] == ["vv", "auto"]
     assert "needs trained layers" in cannot_run["sdp+"]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from zsas.cancellation import Cancelled, raise_if_cancelled
 from zsas.encoding import Encoding
+from zsas.errors import ZsasError
 from zsas.frames import SamFrame
 from zsas.localizers.base import Context, Localizer, Scored, map_stage
 from zsas.localizers.references import References
@@ -144,6 +145,11 @@ class _NoModels:
 
     def weights(self, localizer: str) -> None:
         return None
+
+    def source_of_features(self, kind: str) -> str:
+        raise ZsasError(f"There is no {kind}; take SAM's features.")
+
+    patch_features = source_of_features
 
 
 class FakeSegmenter(Segmenter):

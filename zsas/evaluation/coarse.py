@@ -92,10 +92,9 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Each | None:
         ends = np.cumsum(sizes)[:-1]
         for name in names:
             parts[name] = np.split(arrays[f"each_{name}"], ends) if sizes.size else []
-    rows = zip(*(parts[name] for name in (*_NORMAL, *_ANOMALOUS)), strict=True)
     found = iter(
-        CoarseCounts(*row, int(regions))
-        for row, regions in zip(rows, arrays["each_regions"], strict=True)
+        CoarseCounts(**{name: parts[name][i] for name in parts}, regions=int(regions))  # type: ignore[arg-type]
+        for i, regions in enumerate(arrays["each_regions"])
     )
     slots = iter([None if length < 0 else next(found) for length in lengths])
     return tuple(tuple(next(slots) for _ in range(count)) for count in arrays["each_conditions"])

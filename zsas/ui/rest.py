@@ -137,7 +137,7 @@ class Rest:
                 "preset",
             )
         files = _choice_of_files(others.pop("files", ""), FILES_OF_COMPARE if several else FILES)
-        named = [others.pop(name, "") for name in TEXTS] if several else []
+        named = {name: others.pop(name, "") for name in TEXTS} if several else {}
         form_of = others.pop("files_as", "") or "base64"
         if form_of not in ("base64", "links"):
             raise Refused(
@@ -148,7 +148,7 @@ class Rest:
         reading = ReadOptions(page=_whole("page", others), bits=_whole("bits", others))
         try:
             settings = read_settings(others)
-            chosen = tuple(asked_for(*named, settings)) if several else ()
+            chosen = tuple(asked_for(**named, settings=settings)) if several else ()
         except WrongValue as error:
             raise Refused(422, str(error), error.parameter) from None
         if not data:

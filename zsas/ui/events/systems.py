@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from zsas import curves
+from zsas.cancellation import Cancelled
 from zsas.errors import ZsasError, reason
 from zsas.review import reviewed
 from zsas.ui.cards import Card, cards, reasons
@@ -47,7 +49,10 @@ def _steps(site: Site, visitor: Visitor, *, run: bool) -> Iterator[Parts]:
         except ZsasError as error:
             found[number] = Card(card.name, why=str(error))
             continue
-        except (RuntimeError, MemoryError) as error:  # too little memory for this one
+        except Cancelled:
+            raise
+        except Exception as error:  # too little memory, or a bug of this one: the others go on
+            logging.getLogger("zsas").exception("%s could not be run", card.name)
             why = f"It could not be run ({reason(error)})."
             found[number] = Card(card.name, why=why)
             continue

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from tests.helpers.models import small_segmenter
 from tests.helpers.results import make_result
 from zsas import export
 from zsas.report import Entry, report_html
@@ -36,6 +39,19 @@ def test_a_report_says_what_a_person_changed() -> None:
     text = report_html([entry])
     for words in ("1 point set by a person", "1 finding rejected", "verdict by a person", "Normal"):
         assert words in text
+
+
+def test_the_file_that_was_examined_can_be_told_from_every_other(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    cv2.imwrite(str(file), np.full((40, 60, 3), 90, np.uint8))
+    for source in (file, file.read_bytes()):
+        result = small_segmenter().segment(source)
+        assert result.to_dict()["input"]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert hashlib.sha256(file.read_bytes()).hexdigest() in report_html(
+            [Entry.of(result, "a.png")]
+        )
+    in_memory = small_segmenter().segment(np.full((40, 60, 3), 90, np.uint8))
+    assert "SHA-256" not in report_html([Entry.of(in_memory, "a.png")])
 
 
 def test_a_file_that_failed_is_a_row() -> None:

@@ -49,7 +49,6 @@ class Entry:
         picture: The image with its findings, JPEG.
         heat: The anomaly map over the image, JPEG; empty where there is none.
         thumb: The image with its findings, small, JPEG.
-        sha256: Digest of the file, "" where it is not known.
         pixels: Digest of the image's pixels.
         clicks: How many points a person set.
         error: Why there is no result, "" where there is one.
@@ -60,15 +59,12 @@ class Entry:
     picture: bytes = b""
     heat: bytes = b""
     thumb: bytes = b""
-    sha256: str = ""
     pixels: str = ""
     clicks: int = 0
     error: str = ""
 
     @classmethod
-    def of(
-        cls, result: Result, name: str, *, clicks: Sequence[Click] = (), sha256: str = ""
-    ) -> Entry:
+    def of(cls, result: Result, name: str, *, clicks: Sequence[Click] = ()) -> Entry:
         """The entry of a result, reviewed or not."""
         facts = result.to_dict()
         for entry, region in zip(facts["regions"], result.regions, strict=True):
@@ -76,7 +72,7 @@ class Entry:
             inside = region.mask[y0:y1, x0:x1]
             entry["heat"] = round(float(result.anomaly_map[y0:y1, x0:x1][inside].max()), 4)
         drawn = cls._drawn(name, facts, result.image, result.mask, result.anomaly_map)
-        return replace(drawn, sha256=sha256, clicks=len(clicks))
+        return replace(drawn, clicks=len(clicks))
 
     @classmethod
     def stored(
@@ -230,8 +226,8 @@ def _section(entry: Entry) -> str:
         changed.append("verdict by a person")
     said = f"<p>Changed by a person: {', '.join(changed)}.</p>" if changed else ""
     digests = f"pixels <code>{entry.pixels}</code>"
-    if entry.sha256:
-        digests += f", file SHA-256 <code>{entry.sha256}</code>"
+    if sha256 := (facts.get("input") or {}).get("sha256"):
+        digests += f", file SHA-256 <code>{sha256}</code>"
     return (
         f"<section><h2>{escape(entry.name)}</h2><p>{_verdict(facts)}: score {facts['image_score']:.2f}, "
         f"limit {facts['limit']:.2f}, unsure within {facts['unsure_band']:.2f}.</p>{said}"

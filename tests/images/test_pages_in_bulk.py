@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -53,7 +54,9 @@ def test_a_word_on_the_depth_stands_in_the_result_and_bits_take_it_away(
     assert plain["input"]["notes"] == [  # type: ignore[index]
         f"brightest value {int(GREY.max()) * 16:,} of 65,535: a 12-bit camera? --bits 12"
     ]
-    assert said["input"] == {"format": "TIFF", "bits": 12, "page": 1, "pages": 1, "notes": []}
+    sha256 = hashlib.sha256((tmp_path / "deep.tif").read_bytes()).hexdigest()
+    read = {"format": "TIFF", "bits": 12, "page": 1, "pages": 1, "notes": [], "sha256": sha256}
+    assert said["input"] == read
     json.dumps(said)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 from collections.abc import Iterator
@@ -44,6 +45,14 @@ class Content:
     def format(self) -> Format | None:
         """What the first bytes say, whatever the name does; None if they say nothing."""
         return recognised(self.head)
+
+    def sha256(self) -> str:
+        """Digest of all bytes, 64 hex digits."""
+        self.stream.seek(0)
+        found = hashlib.sha256()
+        while block := self.stream.read(1 << 20):
+            found.update(block)
+        return found.hexdigest()
 
     def read(self) -> bytes:
         """All of it.

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -88,12 +89,22 @@ def _large_tiff(source: ImageSource, options: ReadOptions) -> ReadImage | None:
     with opened(source, "The image") as content:
         if content.format is None or content.format.name != "TIFF":
             return None
-        return large.read_reduced(content, options)
+        found = large.read_reduced(content, options)
+        if found is None:
+            return None
+        return replace(found, info=replace(found.info, sha256=content.sha256()))
 
 
 def _shown(raster: Raster, options: ReadOptions, name: str) -> ReadImage:
     pixels, raster = to_rgb(raster, options.bits, name)
-    info = ReadInfo(raster.format, raster.page, raster.pages, raster.bits, tuple(raster.notes))
+    info = ReadInfo(
+        raster.format,
+        raster.page,
+        raster.pages,
+        raster.bits,
+        tuple(raster.notes),
+        sha256=raster.sha256,
+    )
     return ReadImage(pixels, info)
 
 
@@ -161,7 +172,8 @@ def decode(source: ImageSource, options: ReadOptions, name: str) -> tuple[str, R
 def _decoded(content: Content, options: ReadOptions) -> Raster:
     reader = _reader(content)
     try:
-        return reader.decode(content, options)
+        raster: Raster = reader.decode(content, options)
+        return replace(raster, sha256=content.sha256())
     except ZsasError:
         raise
     except MemoryError:

@@ -80,6 +80,7 @@ class ReadInfo:
         bits: How many bits a value has.
         notes: Sentences on what a person should know, without the file's name.
         reduced: How many pixels of the file one pixel of the image stands for, along each side.
+        sha256: Digest of the file's bytes, "" for what was in memory.
     """
 
     format: str
@@ -88,6 +89,7 @@ class ReadInfo:
     bits: int = 8
     notes: tuple[str, ...] = ()
     reduced: int = 1
+    sha256: str = ""
 
     @property
     def sentence(self) -> str:
@@ -106,6 +108,7 @@ class ReadInfo:
             "pages": self.pages,
             "notes": list(self.notes),
             **({"reduced": self.reduced} if self.reduced > 1 else {}),
+            "sha256": self.sha256,
         }
 
 
@@ -147,6 +150,7 @@ class Raster:
         page: The page read, from 1.
         pages: Number of pages.
         notes: What a person should know.
+        sha256: Digest of the file's bytes.
     """
 
     values: NDArray[Any]
@@ -165,6 +169,7 @@ class Raster:
     page: int = 1
     pages: int = 1
     notes: list[str] = field(default_factory=list)
+    sha256: str = ""
 
     def turned(self, orientation: int) -> Raster:
         """The same, upright, from an orientation of EXIF or TIFF (1 to 8; anything else is upright)."""

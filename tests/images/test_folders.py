@@ -59,7 +59,7 @@ def test_a_folder_that_is_a_link_is_left_out_with_a_word(tmp_path: Path) -> None
     (tmp_path / "here" / "link").symlink_to(tmp_path / "other")
     scan = scan_images([tmp_path / "here"])
     assert scan.images == []
-    assert scan.sentence == "1 left out: 1 links to folders (link)."
+    assert scan.sentence == "1 left out: 1 link to a folder (link)."
 
 
 @pytest.mark.parametrize("name", ["missing.png", "notes.txt"])

@@ -236,7 +236,7 @@ def _far(source: str, scan: Scan) -> Iterator[tuple[str, str, str, bool]]:
         raise ZsasError(f"{source} cannot be listed ({reason(error)}).") from None
     for path, facts in sorted(entries.items()):
         if not path.lower().endswith(SUFFIXES):
-            scan.left_out.append(LeftOut(Path(path), "no images"))
+            scan.left_out.append(LeftOut(Path(path), "no image"))
         else:
             name = path.removeprefix(root).strip("/") or PurePosixPath(path).name
             marks = (facts.get(key) for key in ("size", "ETag", "mtime", "LastModified"))

@@ -12,6 +12,9 @@ from zsas.errors import ZsasError
 from zsas.images.formats import HEAD, recognised, suffixes
 
 
+_SEVERAL = {"no image": "no images", "link to a folder": "links to folders"}
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """Something below a folder that is not examined.
@@ -49,7 +52,8 @@ class Scan:
         for why, number in by_reason.most_common():
             named = [each.path.name for each in self.left_out if each.why == why]
             shown = ", ".join(named[:3]) + (", …" if number > 3 else "")
-            parts.append(f"{number} {why} ({shown})")
+            words = why if number == 1 else _SEVERAL.get(why, why)
+            parts.append(f"{number} {words} ({shown})")
         return f"{len(self.left_out)} left out: {'; '.join(parts)}."
 
     @property
@@ -113,7 +117,7 @@ def _below(root: Path) -> tuple[list[Path], list[LeftOut]]:
             if name.startswith("."):
                 aside.append(LeftOut(path, "hidden"))
             elif path.is_symlink():
-                aside.append(LeftOut(path, "links to folders"))
+                aside.append(LeftOut(path, "link to a folder"))
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             path = Path(folder, name)
@@ -122,7 +126,7 @@ def _below(root: Path) -> tuple[list[Path], list[LeftOut]]:
             elif path.suffix.lower() in suffixes() or _begins_like_an_image(path):
                 images.append(path)
             else:
-                aside.append(LeftOut(path, "no images"))
+                aside.append(LeftOut(path, "no image"))
     return images, aside
 
 

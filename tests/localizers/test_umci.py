@@ -12,6 +12,7 @@ import torch
 from tests.helpers.models import small_adapter, small_backbone, small_umci
 from zsas.backbones.session import SamSession
 from zsas.errors import ZsasError
+from zsas.localizers import umci as umci_module
 from zsas.localizers.base import Context
 from zsas.localizers.umci import (
     Stage,
@@ -139,6 +140,21 @@ def test_the_object_reaches_the_map_without_a_new_encoding(clip):
     localizer = UmciLocalizer(clip, small_umci(clip))
     one, other = (scored(localizer, object_name=name)[1] for name in ("", "metal nut"))
     assert not np.array_equal(one.map, other.map)
+
+
+def test_a_setting_that_only_blurs_does_not_run_the_module_again(clip, monkeypatch):
+    localizer = UmciLocalizer(clip, small_umci(clip))
+    features, first = scored(localizer, blur=4)
+    asked = []
+    whole = umci_module.margins
+    monkeypatch.setattr(umci_module, "margins", lambda *a: asked.append(a) or whole(*a))
+    context = Context(IMAGE, SamSession(None, None))  # type: ignore[arg-type]
+    for values in ({"blur": 9}, {"blur": 4}, {"object_name": "nut"}, {"object_name": "nut"}):
+        with torch.inference_mode():
+            found = localizer.score(features, Settings(system="clipsam", **values), context)
+        if values == {"blur": 4}:
+            np.testing.assert_array_equal(found.map, first.map)
+    assert len(asked) == 1  # for the other object
 
 
 def test_a_file_gives_the_same_map_and_card(clip, tmp_path):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -189,6 +189,17 @@ _HOW_TO_TRAIN = (
 )
 
 
+@dataclass(frozen=True)
+class UmciFeatures(PatchFeatures):
+    """Tokens of an image, and the map that was last made of them: at full size UMCI takes a second on a CPU.
+
+    Attributes:
+        squares: The map in the CLIP frame before its blur by the name of the object, fp32 (R, R); one at most.
+    """
+
+    squares: dict[str, Tensor] = field(default_factory=dict)
+
+
 class UmciLocalizer(Localizer):
     """Four stages of patches and two text vectors through UMCI.
 
@@ -232,7 +243,7 @@ class UmciLocalizer(Localizer):
         """The setting, or else the resolution of the training."""
         return square_resolution(values, self.card.resolution, self.clip.patch)
 
-    def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[PatchFeatures]:
+    def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[UmciFeatures]:
         """Tokens after the stages' blocks; the module itself needs words and runs in `score`."""
         pixels = self.clip.pixels(images, self.resolution(values))
         seen = self.clip.forward_vision(
@@ -241,18 +252,23 @@ class UmciLocalizer(Localizer):
         tokens = torch.stack([seen.blocks[block] for block in self.card.blocks], dim=1)
         grid = pixels.shape[-1] // self.clip.patch
         patches = F.normalize(tokens.float(), dim=-1).unflatten(2, (grid, grid))
-        return square_features(images, patches, seen.image, pixels.shape[-1])
+        found = square_features(images, patches, seen.image, pixels.shape[-1])
+        return [UmciFeatures(one.tiles) for one in found]
 
-    def score(self, features: PatchFeatures, values: Values, context: Context) -> Scored:
+    def score(self, features: UmciFeatures, values: Values, context: Context) -> Scored:
         """See `Localizer.score`."""
         (tile,) = features.tiles
-        states = self.clip.state_vectors(
-            values.of(ObjectSettings).object_name, self.card.activation
-        )
-        logits = margins(self.umci, tile.layers.float(), states[None].to(tile.layers.device))
-        wide = F.interpolate(logits, size=tile.frame_hw, mode="bilinear", align_corners=True)
+        name = values.of(ObjectSettings).object_name
+        states = self.clip.state_vectors(name, self.card.activation)
+        square = features.squares.get(name)
+        if square is None:
+            logits = margins(self.umci, tile.layers.float(), states[None].to(tile.layers.device))
+            wide = F.interpolate(logits, size=tile.frame_hw, mode="bilinear", align_corners=True)
+            square = wide.sigmoid().mean(dim=(0, 1)).cpu()
+            features.squares.clear()
+            features.squares[name] = square
         return scored_square(
-            wide.sigmoid().mean(dim=(0, 1)),
+            square,
             image_probability(tile.image, states, self.clip.logit_scale),
             values,
             context,

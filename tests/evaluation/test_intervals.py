@@ -251,6 +251,25 @@ def test_at_a_square_map_and_mask_have_its_size():
     assert run._at(np.zeros((30, 60), np.float32), 20, 0).shape == (10, 20)
 
 
+def test_a_system_that_fails_leaves_the_others_their_images(tmp_path, monkeypatch):
+    segmenter = small_segmenter()
+    segment = segmenter.segment
+
+    def failing(image, settings, *more):
+        if settings.system == "vv":
+            raise RuntimeError("not enough memory")
+        return segment(image, settings, *more)
+
+    monkeypatch.setattr(segmenter, "segment", failing)
+    monkeypatch.setattr(run, "load_for", lambda *_: segmenter)
+    data = load_dataset("folder", write_folder(tmp_path / "parts", per_kind=1), limit=1)
+    conditions = plan(Settings(resolution=128), systems=["april-gan", "vv"], refiners=["none"])
+    results = run.measure_and_report(data, conditions, tmp_path / "r", ModelChoice("tiny"), draws=0)
+    assert [row["name"] for row in results["table"]] == ["april-gan"]
+    assert "not enough memory" in results["cannot_run"]["vv-none"]
+    assert results["unreadable"] == {}
+
+
 # Number formats
 
 

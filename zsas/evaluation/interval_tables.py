@@ -37,13 +37,14 @@ def intervals(results: Mapping[str, Any], metrics: Mapping[str, str]) -> list[st
         "| --- |" + " ---: |" * len(metrics),
     ]
     lines += [
-        f"| {row['name']} | " + " | ".join(_span(row["interval"].get(m)) for m in metrics) + " |"
+        f"| {row['name']} | " + " | ".join(span(row["interval"].get(m)) for m in metrics) + " |"
         for row in rows
     ]
     return [*lines, "", *_differences(results, metrics[TESTED])]
 
 
-def _span(interval: list[float] | None) -> str:
+def span(interval: list[float] | None) -> str:
+    """An interval in percent: "38.1–44.3"."""
     return "–" if interval is None else f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}"
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from zsas.datasets.samples import Dataset
 from zsas.evaluation.conditions import CASCADE_NAMES, MASK_ALONE, Condition
-from zsas.evaluation.interval_tables import intervals
+from zsas.evaluation.interval_tables import intervals, span
 from zsas.evaluation.intervals import DRAWS, Bootstrap
 from zsas.evaluation.metrics import Curves, curves, image_metrics, pixel_metrics
 from zsas.evaluation.records import Store, Totals
@@ -325,12 +325,20 @@ def page(
         "<table><tr><th></th>" + "".join(f"<th>{name}</th>" for name in METRICS.values()) + "</tr>"
     )
     for row in results["table"]:
-        cells = [f"<td>{cell.strip()}</td>" for cell in _line("", row["mean"]).split("|")[2:-1]]
+        words = _line("", row["mean"]).split("|")[2:-1]
+        found = row.get("interval", {})
+        spans = [span(found[metric]) if metric in found else "" for metric in METRICS]
+        cells = [
+            f"<td>{word.strip()}<small>{spread}</small></td>"
+            for word, spread in zip(words, spans, strict=True)
+        ]
         body.append(f"<tr><th>{html.escape(row['name'])}</th>{''.join(cells)}</tr>")
     for name, sentence in results.get("cannot_run", {}).items():
         why = f"<td colspan={len(METRICS)}>{html.escape(sentence)}</td>"
         body.append(f"<tr><th>{html.escape(name)}</th>{why}</tr>")
     body.append("</table>")
+    if any(row.get("interval") for row in results["table"]):
+        body.append("<p>Small: 95 % intervals, by bootstrap over images; see table.md.</p>")
     if with_curves:
         body.append('<img src="curves.png" alt="ROC and precision-recall curves">')
     body.append(
@@ -357,6 +365,7 @@ body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1200
 table {{ border-collapse: collapse; }} th, td {{ padding: .2rem .7rem; text-align: right; }}
 tr + tr {{ border-top: 1px solid #8884; }} th:first-child {{ text-align: left; }}
 img {{ max-width: 100%; }} figure {{ margin: 0 0 1rem; }} figcaption {{ font-size: 13px; }}
+td small {{ display: block; opacity: .7; }}
 .warning {{ border-left: 4px solid #d97706; padding-left: .8rem; }}
 </style>
 {body}

@@ -98,6 +98,10 @@ def measure_and_report(
             for one in precisions
         }
         conditions, cannot_run = _able(conditions, lambda one: _load(several, one))
+        if len(conditions) > 1 and len(data):
+            # What fails on its first image would take that image from all other rows, and so each one after it.
+            conditions, more = _able(conditions, lambda one: _try_out(several, data, one))
+            cannot_run |= more
         for one in conditions:
             localizer = several[one.precision].localizer(one.settings)
             resolutions[one.name] = localizer.resolution(one.settings)
@@ -123,6 +127,27 @@ def _load(several: Mapping[str, Segmenter], condition: Condition) -> None:
     segmenter.localizer(settings)
     if "sam" in system_named(settings.system, refiner=settings.refiner).roles:
         _ = segmenter.sam
+
+
+def _try_out(several: Mapping[str, Segmenter], data: Dataset, condition: Condition) -> None:
+    """Decide the first image under a condition.
+
+    Raises:
+        ZsasError: If that fails, for any reason but the image's own.
+    """
+    sample = data.samples[0]
+    try:
+        image = sample.load_image()
+    except ZsasError:  # its record will say so
+        return
+    settings = condition.settings
+    settings = settings.replace(object_name=settings.object_name or sample.object_name)
+    try:
+        several[condition.precision].segment(image, settings)
+    except ZsasError:
+        raise
+    except Exception as error:  # too little memory, or a bug of this system
+        raise ZsasError(f"{condition.name} could not be run ({reason(error)}).") from error
 
 
 def _able(

@@ -167,7 +167,7 @@ def resized_hw(
 
     Example:
         >>> resized_hw(500, 500), resized_hw(1000, 4000)
-        ((800, 800), (333, 1332))
+        ((800, 800), (333, 1333))
     """
     short, long = sorted((height, width))
     exact = min(float(short_side), long_side * short / long)

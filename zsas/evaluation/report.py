@@ -325,12 +325,12 @@ def page(
         "<table><tr><th></th>" + "".join(f"<th>{name}</th>" for name in METRICS.values()) + "</tr>"
     )
     for row in results["table"]:
-        words = _line("", row["mean"]).split("|")[2:-1]
+        figures = _line("", row["mean"]).split("|")[2:-1]
         found = row.get("interval", {})
-        spans = [span(found[metric]) if metric in found else "" for metric in METRICS]
+        spreads = [span(found[metric]) if metric in found else "" for metric in METRICS]
         cells = [
-            f"<td>{word.strip()}<small>{spread}</small></td>"
-            for word, spread in zip(words, spans, strict=True)
+            f"<td>{figure.strip()}<small>{spread}</small></td>"
+            for figure, spread in zip(figures, spreads, strict=True)
         ]
         body.append(f"<tr><th>{html.escape(row['name'])}</th>{''.join(cells)}</tr>")
     for name, sentence in results.get("cannot_run", {}).items():

@@ -11,7 +11,6 @@ from pathlib import Path
 from zsas.errors import ZsasError
 from zsas.images.formats import HEAD, recognised, suffixes
 
-
 _SEVERAL = {"no image": "no images", "link to a folder": "links to folders"}
 
 

@@ -83,7 +83,7 @@ def test_one_fault_takes_no_other_image_along(batch: int) -> None:
     assert list(answers) == [0, 1, 2, 3, 4, 5]
     assert answers[1] == "One is not here."
     assert answers[3] == "The image could not be segmented (RuntimeError: three)."
-    assert [answers[i].image_score for i in (0, 2, 4, 5)] == [0, 2, 4, 5]  # type: ignore[union-attr]
+    assert [answers[i].image_score for i in (0, 2, 4, 5)] == [0, 2, 4, 5]  # type: ignore[attr-defined]
 
 
 def test_a_walk_that_is_cancelled_ends() -> None:

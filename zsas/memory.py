@@ -72,8 +72,12 @@ def save(references: References, path: Path) -> None:
         "scores": references.scores,
         "ignored": references.ignored,
         "names": references.names,
+        "window": references.window,
+        "turned": references.turned,
     }
     tensors = {f"bank.{i}": layer.contiguous() for i, layer in enumerate(references.bank)}
+    if references.places is not None:
+        tensors["places"] = references.places.contiguous()
     with whole(path) as temporary:
         save_file(tensors, temporary, metadata={"zsas.references": json.dumps(facts)})
 
@@ -90,6 +94,7 @@ def load(path: Path) -> References:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["zsas.references"])
             bank = tuple(file.get_tensor(f"bank.{i}") for i in range(len(facts["level"])))
+            places = file.get_tensor("places") if "places" in file.keys() else None  # noqa: SIM118
     except FileNotFoundError:
         raise ZsasError(f"There is no file {path}.") from None
     except (SafetensorError, KeyError, ValueError, OSError) as error:
@@ -107,4 +112,7 @@ def load(path: Path) -> References:
         tuple(float(score) for score in facts["scores"]),
         tuple(int(i) for i in facts["ignored"]),
         tuple(facts["names"]),
+        places,
+        float(facts.get("window", 0.0)),
+        int(facts.get("turned", 0)),
     )

@@ -24,11 +24,13 @@ from zsas.encoding import Clock, Encoders, Encoding, versions
 from zsas.errors import ZsasError
 from zsas.images import ImageSource
 from zsas.lazy import torch
+from zsas.localizers.bank import changed_copies, turned_copies
 from zsas.localizers.base import Context, Localizer, Scored
+from zsas.localizers.mutual import Batch, Cells, cells_of, check_count, compare_batch, weigh
 from zsas.localizers.references import (
     NO_REFERENCES,
     References,
-    changed_copies,
+    ReferenceSettings,
     compare,
     remember,
 )
@@ -275,6 +277,7 @@ class Segmenter:
         settings: Settings | None = None,
         clicks: Sequence[Click] = (),
         references: References | None = None,
+        batch: Batch | None = None,
     ) -> Result:
         """Decide on an image; an `Encoding` of it needs no encoder any more.
 
@@ -283,11 +286,12 @@ class Segmenter:
             settings: All settings.
             clicks: A person's points, (x, y, label) in image pixels, added to the automatic ones.
             references: Images of good parts, from `remember`.
+            batch: The batch that the image belongs to, from `compare_batch`.
 
         Returns:
             The result with every stage.
         """
-        *_, result = self.stages(source, settings, clicks, references)
+        *_, result = self.stages(source, settings, clicks, references, batch)
         assert isinstance(result, Result)
         return result
 
@@ -298,6 +302,7 @@ class Segmenter:
         encoding: Encoding,
         settings: Sequence[Settings],
         references: References | None = None,
+        batch: Batch | None = None,
     ) -> Iterator[Result]:
         """One result for each of some settings that share the encoding, in their order.
 
@@ -306,7 +311,7 @@ class Segmenter:
         """
         session = self._session(encoding, remember=True)
         for one in settings:
-            *_, result = self._decide(encoding, one, (), session, references)
+            *_, result = self._decide(encoding, one, (), session, references, batch)
             assert isinstance(result, Result)
             yield result
 
@@ -320,6 +325,7 @@ class Segmenter:
         settings: Settings | None = None,
         clicks: Sequence[Click] = (),
         references: References | None = None,
+        batch: Batch | None = None,
     ) -> Iterator[Stage | Result]:
         """The stages as they are found, and the result at the end.
 
@@ -330,11 +336,13 @@ class Segmenter:
             settings: All settings.
             clicks: A person's points, (x, y, label) in image pixels.
             references: Images of good parts, from `remember`.
+            batch: The batch that the image belongs to, from `compare_batch`.
         """
         settings = settings or Settings()
         check_clicks(clicks)
         encoding = source if isinstance(source, Encoding) else self.begin(source, settings)
-        yield from self._decide(encoding, settings, clicks, self._session(encoding), references)
+        session = self._session(encoding)
+        yield from self._decide(encoding, settings, clicks, session, references, batch)
 
     def _session(self, encoding: Encoding, *, remember: bool = False) -> SamSession:
         def features() -> SamFeatures:
@@ -370,13 +378,74 @@ class Segmenter:
         copies: list[Encoding] = []
         if len(encodings) == 1:
             copies = self._begin(changed_copies(encodings[0].image), settings)
+        how = settings.of(ReferenceSettings)
+        turned = [
+            [self.begin(copy, settings).features for copy in turned_copies(one.image, angle)]
+            for one in encodings
+            if (angle := how.reference_rotation)
+        ]
         return remember(
             [one.features for one in encodings],
             [one.features for one in copies],
             keys=[one.key for one in encodings],
             made_by=encodings[0].made_by,
             names=[Path(i).name if isinstance(i, (str, Path)) else "" for i in images],
+            turned=turned,
+            how=how,
         )
+
+    def gather(
+        self, images: Sequence[ImageSource], settings: Settings | None = None
+    ) -> list[Cells]:
+        """What is compared of each image of a batch: at most some hundred kilobytes each; see `compare_batch`.
+
+        Raises:
+            ZsasError: If an image cannot be read, or the system has no patch features to compare.
+        """
+        encodings = self._begin(images, settings or Settings())
+        return [cells_of(one.features, one.key) for one in encodings]
+
+    def compare_batch(self, cells: Sequence[Cells], settings: Settings | None = None) -> Batch:
+        """Compare unlabelled images of one product with each other, to decide each of them with.
+
+        Args:
+            cells: From `gather`, of at least five images.
+            settings: The same.
+
+        Raises:
+            ZsasError: If there are too few images.
+        """
+        return compare_batch(cells, self._made_by(settings or Settings()))
+
+    def segment_batch(
+        self,
+        images: Sequence[Encoding | ImageSource],
+        settings: Settings | None = None,
+        *,
+        mutual: bool = False,
+        references: References | None = None,
+    ) -> Iterator[Result]:
+        """A result for each image, in their order, each when it is asked for.
+
+        Args:
+            images: Encodings or images. What is encoded to compare them is used again where the cache still holds it.
+            settings: Of all.
+            mutual: Compare them with each other first: at least five images of the same product, mostly good.
+            references: Images of good parts, from `remember`.
+
+        Raises:
+            ZsasError: If an image cannot be read, or there are too few to compare.
+        """
+        settings = settings or Settings()
+        batch = None
+        if mutual:
+            check_count(len(images))
+            cells: list[Cells] = []
+            for one in images:
+                encoding = one if isinstance(one, Encoding) else self.begin(one, settings)
+                cells.append(cells_of(encoding.features, encoding.key))
+            batch = self.compare_batch(cells, settings)
+        return (self.segment(one, settings, (), references, batch) for one in images)
 
     def _score(
         self,
@@ -384,6 +453,7 @@ class Segmenter:
         settings: Settings,
         session: SamSession,
         references: References | None = None,
+        batch: Batch | None = None,
     ) -> Scored:
         """Map and evidence, kept while the localizer's own few settings stay the same."""
         self._check_process()
@@ -393,11 +463,15 @@ class Segmenter:
                 "The image was encoded with other models, another system or another resolution than are asked for "
                 "now; encode it again."
             )
-        if references and references.made_by != made_by:
-            raise ZsasError(
-                "The good images were remembered with other models, another system or another resolution than are "
-                "asked for now; remember them again."
-            )
+        for beside, was, again in (
+            (references, "good images were remembered", "remember them again"),
+            (batch, "batch was compared", "compare it again"),
+        ):
+            if beside and beside.made_by != made_by:
+                raise ZsasError(
+                    f"The {was} with other models, another system or another resolution than are asked for now; "
+                    f"{again}."
+                )
         context = Context(encoding.image, session, references.features if references else ())
         values = [
             getattr(settings, s.name) for group in localizer.settings for s in declared(group)
@@ -407,11 +481,12 @@ class Segmenter:
         def make() -> Scored:
             with torch.inference_mode():
                 scored = localizer.score(features, settings, context)
-            if not references or localizer.own_references:
-                return scored
-            return compare(scored, features, references, encoding.key)
+            if references and not localizer.own_references:
+                scored = compare(scored, features, references, encoding.key)
+            return weigh(scored, features, batch, encoding.key) if batch else scored
 
-        slot = ("map", encoding.key, *made_by, *values, references.key if references else "")
+        others = (references.key if references else "", batch.key if batch else "")
+        slot = ("map", encoding.key, *made_by, *values, *others)
         return self.cache.get_or_make(slot, make)
 
     def _decide(
@@ -421,10 +496,11 @@ class Segmenter:
         clicks: Sequence[Click],
         session: SamSession,
         references: References | None = None,
+        batch: Batch | None = None,
     ) -> Iterator[Stage | Result]:
         described = self.describe(settings)  # what cannot be had is said before anything runs
         clock = Clock(encoding)
-        scored = self._score(encoding, settings, session, references)
+        scored = self._score(encoding, settings, session, references, batch)
         refiner = self.refiner(settings)
         found: list[Stage] = []
         refined: Refined | None = None

@@ -69,3 +69,30 @@ def test_what_a_person_can_mend_is_a_sentence(shell, words, message):
     outcome = shell(words)
     assert outcome.exit_code == 2
     assert message in " ".join(outcome.stderr.split())
+
+
+def test_a_killed_run_goes_on_with_the_next_category(shell, tmp_path, monkeypatch):
+    from zsas.evaluation import shots
+
+    write_folder(tmp_path / "parts", per_kind=3, categories=("bolt",))
+    measured = []
+    measure = shots.measure_category
+
+    def once(segmenter, plan, category, done):
+        if measured:
+            raise KeyboardInterrupt
+        measured.append(category)
+        return measure(segmenter, plan, category, done)
+
+    monkeypatch.setattr(shots, "measure_category", once)
+    assert shell("--shots 0,1 --seeds 2").exit_code != 0
+    monkeypatch.setattr(shots, "measure_category", lambda *a: measured.append(a[2]) or measure(*a))
+    outcome = shell("--shots 0,1 --seeds 2")
+    assert outcome.exit_code == 0, outcome.output
+    assert sorted(measured) == ["bolt", "tile"]
+    results = json.loads((tmp_path / "r/shots.json").read_text())
+    assert set(results["each"]) == {"bolt", "tile"}
+    assert "APRIL-GAN" in (tmp_path / "r/shots.md").read_text()
+    refused = shell("--shots 0,2 --seeds 2")
+    assert refused.exit_code != 0
+    assert "another --out" in " ".join((refused.output + str(refused.exception)).split())

@@ -19,6 +19,7 @@ from zsas.encoding import Encoding
 from zsas.errors import ZsasError
 from zsas.frames import SamFrame
 from zsas.localizers.base import Context, Localizer, Scored, map_stage
+from zsas.localizers.mutual import Batch
 from zsas.localizers.references import References
 from zsas.models import ModelChoice
 from zsas.prompts import Click, Masks, Prompt
@@ -180,8 +181,9 @@ class FakeSegmenter(Segmenter):
         settings: Settings | None = None,
         clicks: Sequence[Click] = (),
         references: References | None = None,
+        batch: Batch | None = None,
     ) -> Result:
-        *_, result = super().stages(source, settings, clicks, references)
+        *_, result = super().stages(source, settings, clicks, references, batch)
         assert isinstance(result, Result)
         return result
 
@@ -191,8 +193,9 @@ class FakeSegmenter(Segmenter):
         settings: Settings | None = None,
         clicks: Sequence[Click] = (),
         references: References | None = None,
+        batch: Batch | None = None,
     ) -> Iterator[Stage | Result]:
-        for step in super().stages(source, settings, clicks, references):
+        for step in super().stages(source, settings, clicks, references, batch):
             if isinstance(step, Result):
                 self.finished += 1
             else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from zsas.bulk.jobs import Job, Output, Reading, plan, unique_names
 from zsas.bulk.rows import Row
-from zsas.bulk.run import Work, examine, load, prepare, read_job, save, walk
+from zsas.bulk.run import Work, compare_jobs, examine, load, prepare, read_job, save, walk
 from zsas.bulk.store import open_rows
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Reading",
     "Row",
     "Work",
+    "compare_jobs",
     "examine",
     "load",
     "open_rows",

@@ -24,17 +24,20 @@ from zsas.images import (
     find_images,
     read_image,
 )
+from zsas.localizers.mutual import check_count
 from zsas.models import ModelChoice, Models
 from zsas.settings import Settings
 from zsas.systems import system_named
 
 if TYPE_CHECKING:
+    from zsas.localizers.mutual import Batch
     from zsas.localizers.references import References
     from zsas.result import Result
     from zsas.segmenter import Segmenter
 
 
 Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 Image = TypeVar("Image")
 """An image as it was read: pixels, or a `ReadImage`."""
 
@@ -97,6 +100,7 @@ def prepare(
     choice: ModelChoice,
     reading: Reading | None = None,
     references: Sequence[str] = (),
+    mutual: bool = False,
 ) -> Work:
     """List the images and find what an earlier call has done; no model is loaded.
 
@@ -107,9 +111,11 @@ def prepare(
         choice: The models; on which device they run may change between calls.
         reading: Pages and bits.
         references: Files and folders of good images.
+        mutual: Whether the images are compared with each other: another image is then another run.
 
     Raises:
-        ZsasError: If there is no image, or the folder cannot be written to or holds a table of another run.
+        ZsasError: If there is no image or too few to compare, or the folder cannot be written to or holds a table of
+            another run.
     """
     reading = reading or Reading()
     model = replace(choice.named(), device=None).to_dict()
@@ -117,10 +123,13 @@ def prepare(
     identity |= reading.to_dict()
     if references:
         identity["references"] = [f"{path} {stamp_of(path)}" for path in find_images(references)]
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     # Listed before the folder is touched: a mistyped source leaves nothing behind.
     scan = Scan()
     found = list_images(sources, output, scan)
+    if mutual:
+        check_count(len(found) if reading.page != "all" else len(name_jobs(found, {}, reading)))
+        identity["batch"] = [f"{image} {stamp}" for image, (_, stamp) in found.items()]
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     if output.folder is None:
         jobs = name_jobs(found, {}, reading)
         return Work(jobs, jobs, None, digest, scan)
@@ -134,9 +143,9 @@ def prepare(
 def walk(
     items: Iterable[Item],
     read: Callable[[Item], Image],
-    decide: Callable[[list[Image]], list[Result]],
+    decide: Callable[[list[Image]], list[Answer]],
     batch: int = 1,
-) -> Iterator[tuple[Item, Result | str]]:
+) -> Iterator[tuple[Item, Answer | str]]:
     """Each item with its result, or with the sentence that says why there is none.
 
     The next batch is read while the present one is decided. A batch that fails is taken image by image, so that one
@@ -153,7 +162,7 @@ def walk(
     """
     for group in _read_ahead(items, read, batch):
         good = [image for _, image in group if not isinstance(image, str)]
-        answers = iter(_decide(good, decide) if good else ())
+        answers: Iterator[Answer | str] = iter(_decide(good, decide) if good else ())
         for item, image in group:
             yield item, image if isinstance(image, str) else next(answers)
 
@@ -185,8 +194,8 @@ def _read_ahead(
 
 
 def _decide(
-    images: list[Image], decide: Callable[[list[Image]], list[Result]]
-) -> list[Result | str]:
+    images: list[Image], decide: Callable[[list[Image]], list[Answer]]
+) -> list[Answer | str]:
     try:
         return list(decide(images))
     except Cancelled:
@@ -206,6 +215,7 @@ def examine(
     output: Output,
     batch: int = 1,
     references: References | None = None,
+    neighbours: Batch | None = None,
 ) -> Iterator[Row]:
     """A row for each job, its files written first.
 
@@ -216,11 +226,12 @@ def examine(
         output: Where files go.
         batch: Images encoded together.
         references: Images of good parts, remembered.
+        neighbours: The batch that the images belong to, from `compare_jobs`.
     """
 
     def decide(images: list[ReadImage]) -> list[Result]:
         encodings = segmenter.encode_batch(images, settings)
-        return [segmenter.segment(one, settings, references=references) for one in encodings]
+        return [segmenter.segment(one, settings, (), references, neighbours) for one in encodings]
 
     for job, answer in walk(jobs, read_job, decide, batch):
         yield (
@@ -228,6 +239,28 @@ def examine(
             if isinstance(answer, str)
             else _saved(job, answer, output)
         )
+
+
+def compare_jobs(
+    segmenter: Segmenter, jobs: Iterable[Job], settings: Settings, batch: int = 1
+) -> Batch:
+    """Compare the images of some jobs with each other; those that cannot be read are left out.
+
+    Args:
+        segmenter: The models; what they encode is used again by `examine` where their cache still holds it.
+        jobs: From `plan`.
+        settings: Of all images.
+        batch: Images encoded together.
+
+    Raises:
+        ZsasError: If too few can be read, or the system has no patch features to compare.
+    """
+    steps = walk(jobs, read_job, lambda images: segmenter.gather(images, settings), batch)
+    answers = [answer for _, answer in steps]
+    cells = [one for one in answers if not isinstance(one, str)]
+    if not cells and answers:
+        raise ZsasError(str(answers[0]))
+    return segmenter.compare_batch(cells, settings)
 
 
 def read_job(job: Job) -> ReadImage:

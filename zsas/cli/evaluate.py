@@ -106,6 +106,15 @@ def evaluate(
             "test/good; writes shots.md and shots.json."
         ),
     ] = None,
+    batch_scoring: Annotated[
+        bool,
+        typer.Option(
+            "--batch-scoring",
+            metavar="",
+            help="Compare the test images of each category with each other first: transductive figures, never beside "
+            "those of single images.",
+        ),
+    ] = False,
     seeds: Annotated[int, typer.Option(help="Draws for --shots.", min=1, max=100)] = 3,
     draws: Annotated[
         int,
@@ -148,13 +157,26 @@ def evaluate(
         given = (dataset, Path(root).resolve().name if root else None, choice.preset)
         out = Path("runs", "-".join(name for name in given if name))
     if shots is not None:
-        if ablate or sweep or systems or refiners or cluster is not None or len(precisions) > 1:
-            raise typer.BadParameter("--shots measures one choice of settings, in this process")
+        if ablate or sweep or systems or refiners or batch_scoring or len(precisions) > 1:
+            raise typer.BadParameter("--shots measures one choice of settings")
+        from zsas.evaluation.shots import Plan, measure_shots, write_shots
+
         numbers = _numbers(shots)
-        typer.echo(
-            _shots(data, dataset, root, revision, settings, choice, numbers, seeds, side, out)
-        )
+        good = _good(data, dataset, root, revision) if any(numbers) else []
+        drawn = Plan(data, tuple(good), settings, tuple(numbers), seeds, side)
+        with progress_bar() as bar:
+            task = bar.add_task("measuring", total=len(data))
+            measured = measure_shots(
+                drawn,
+                choice,
+                out,
+                cluster=cluster,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        typer.echo(write_shots(measured, out))
         return
+    if batch_scoring and cluster is not None:
+        raise typer.BadParameter("--batch-scoring works in one process: leave --engine ray out")
     with progress_bar() as bar:
         task = bar.add_task("measuring", total=len(data))
         results = measure_and_report(
@@ -166,6 +188,7 @@ def evaluate(
             batch=batch,
             cluster=cluster,
             draws=draws,
+            mutual=batch_scoring,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for name, sentence in results.get("cannot_run", {}).items():
@@ -182,47 +205,21 @@ def _numbers(text: str) -> list[int]:
     return sorted({int(part) for part in parts})
 
 
-def _shots(
-    data: Dataset,
-    dataset: str,
-    root: str | None,
-    revision: str | None,
-    settings: Settings,
-    choice: ModelChoice,
-    numbers: list[int],
-    seeds: int,
-    side: int,
-    out: Path,
-) -> str:
-    """Measure with references; the table."""
-    from zsas.bulk import load
+def _good(data: Dataset, dataset: str, root: str | None, revision: str | None) -> list[Sample]:
+    """Training images of the categories that have some; good test images are taken instead elsewhere."""
     from zsas.datasets.load import load_dataset
     from zsas.errors import ZsasError
-    from zsas.evaluation.shots import measure_shots, write_shots
 
     good: list[Sample] = []
-    for category in data.categories if any(numbers) else ():
+    for category in data.categories:
         try:
             good += load_dataset(
                 dataset, root, split="train", categories=[category], revision=revision
             )
-        except ZsasError:  # no training images on disk: good test images are taken instead
+        except ZsasError:
             if root is None:
                 raise
-    segmenter = load(choice, settings, 250_000_000)
-    with progress_bar() as bar:
-        task = bar.add_task("measuring", total=len(data))
-        results = measure_shots(
-            segmenter,
-            data,
-            good,
-            settings,
-            numbers,
-            seeds,
-            side=side,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    return write_shots(results, out)
+    return good
 
 
 def _parts(texts: list[str] | None) -> list[str]:

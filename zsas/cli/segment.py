@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from zsas.report import Entry
 
 
+ENCODINGS = 1_000_000_000
+"""Bytes for encodings of a batch whose images are compared with each other before they are decided."""
+
+
 class FormatName(StrEnum):
     """How results are laid out."""
 
@@ -99,6 +103,14 @@ def segment(
             metavar="IMAGE_OR_FOLDER",
         ),
     ] = None,
+    batch_scoring: Annotated[
+        bool,
+        typer.Option(
+            "--batch-scoring",
+            metavar="",
+            help="Compare the images with each other: at least 5 of the same product, mostly good.",
+        ),
+    ] = False,
     fail_on: Annotated[
         Finding | None,
         typer.Option(
@@ -123,6 +135,8 @@ def segment(
         raise typer.BadParameter("--engine ray writes files: say where with --out DIR")
     if references and cluster is not None:
         raise typer.BadParameter("--references works in one process: leave --engine ray out")
+    if batch_scoring and cluster is not None:
+        raise typer.BadParameter("--batch-scoring works in one process: leave --engine ray out")
     if out is None and format is FormatName.table:
         raise typer.BadParameter("--format table writes files: say where with --out DIR")
     if not all(images):
@@ -133,8 +147,8 @@ def segment(
 
     output = Output(out.absolute() if out and cluster else out, format.value, stages)
     reading = Reading("all" if page == "all" else int(page), bits)
-    work = prepare(images, output, settings, choice, reading, references or ())
-    rows = _rows(work, settings, choice, output, batch, cluster, references or ())
+    work = prepare(images, output, settings, choice, reading, references or (), batch_scoring)
+    rows = _rows(work, settings, choice, output, batch, cluster, references or (), batch_scoring)
     stdout = sys.stdout
     entries: list[Entry] = []
     # Ray tells of a worker's death on stdout, which belongs to the results.
@@ -167,9 +181,10 @@ def _rows(
     batch: int | None,
     cluster: Cluster | None,
     references: Sequence[str],
+    batch_scoring: bool,
 ) -> Iterator[Row]:
     """The rows that are there, then the new ones."""
-    from zsas.bulk import examine, load
+    from zsas.bulk import compare_jobs, examine, load
 
     yield from work
     if not work.left:
@@ -180,7 +195,8 @@ def _rows(
 
         yield from work.keep(far(work.left, settings, output, loader(choice, settings), cluster))
         return
-    segmenter = load(choice, settings, cache_bytes=0)  # each image is seen once
+    # Each image is seen once, or twice where all are compared first.
+    segmenter = load(choice, settings, cache_bytes=ENCODINGS if batch_scoring else 0)
     from zsas.device import default_batch, keep_freed_memory
 
     keep_freed_memory()
@@ -192,7 +208,9 @@ def _rows(
         memory, left_out = remember_files(segmenter, references, settings)
         for sentence in left_out:
             print(f"Left out of the good images: {sentence}", file=sys.stderr)
-    yield from work.keep(examine(segmenter, work.left, settings, output, batch, memory))
+    neighbours = compare_jobs(segmenter, work.jobs, settings, batch) if batch_scoring else None
+    rows = examine(segmenter, work.left, settings, output, batch, memory, neighbours)
+    yield from work.keep(rows)
 
 
 def _kept(rows: Iterator[Row], work: Work, entries: list[Entry], out: Path | None) -> Iterator[Row]:

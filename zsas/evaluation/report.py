@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from zsas.datasets.samples import Dataset
+from zsas.evaluation.batches import published_rows
 from zsas.evaluation.conditions import CASCADE_NAMES, MASK_ALONE, Condition
 from zsas.evaluation.interval_tables import intervals, span
 from zsas.evaluation.intervals import DRAWS, Bootstrap
@@ -181,7 +182,7 @@ def table(results: Mapping[str, Any]) -> str:
     ]
     lines += [_line(row["name"], row["mean"]) for row in results["table"]]
     lines += [_left_out(*item) for item in results.get("cannot_run", {}).items()]
-    lines += ["", *intervals(results, METRICS), *(section(results) or _beside(results)), ""]
+    lines += ["", *intervals(results, METRICS), *_others(results), ""]
     last = results["table"][-1]
     lines += [
         f"## Each category ({last['name']})",
@@ -204,6 +205,13 @@ def table(results: Mapping[str, Any]) -> str:
     )
     lines += ["", f"Pixel AUROC is exact to {100 * error:.2g} points (scores in 65,536 bins)."]
     return "\n".join(lines) + "\n"
+
+
+def _others(results: Mapping[str, Any]) -> list[str]:
+    """Others' figures; those of batch methods where images were compared with each other."""
+    if results.get("batch_scoring"):
+        return published_rows()
+    return section(results) or _beside(results)
 
 
 def _beside(results: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -28,6 +28,9 @@ from zsas.segmenter import Segmenter
 from zsas.settings import Settings
 from zsas.systems import system_named
 
+if TYPE_CHECKING:
+    from zsas.evaluation.batches import Batches
+
 STRIP_HEIGHT = 200
 Segmenters = Segmenter | Mapping[str, Segmenter]
 """One for all conditions, or one for each number format that conditions name."""
@@ -45,6 +48,7 @@ def measure_and_report(
     batch: int | None = None,
     cluster: Cluster | None = None,
     draws: int = DRAWS,
+    mutual: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Measure what is not yet measured in `out`, and write the report.
@@ -58,6 +62,7 @@ def measure_and_report(
         batch: Images encoded together; None takes 16 on a GPU and 1 elsewhere.
         cluster: Where workers measure; None measures in this process.
         draws: Of the bootstrap behind the intervals; 0 makes none.
+        mutual: Compare the images of each category with each other first; see `zsas.evaluation.batches`.
         progress: Told how many of how many images are done.
 
     Returns:
@@ -66,19 +71,21 @@ def measure_and_report(
     Raises:
         ZsasError: If the models cannot be had, or `out` holds another run.
     """
+    from zsas.evaluation import batches
     from zsas.evaluation.identity import identity, identity_of_data, leakage
     from zsas.evaluation.report import write_report
 
     cannot_run: dict[str, str] = {}
     precisions = dict.fromkeys(one.precision for one in conditions)
     resolutions: dict[str, int] = {}
+    compared = {"batch_scoring": batches.CONDITIONS if mutual else None}
     if cluster is not None:
         if len(precisions) > 1:
             raise ZsasError("A cluster measures one number format at a time; name one precision.")
         # Workers are alike, so what they cannot run is known from what is at hand here, without loading it.
         models = Models(choice)
         conditions, cannot_run = _able(conditions, lambda one: _look_at(models, one.settings))
-        store = Store(out, identity_of_data(data, conditions, side), len(conditions))
+        store = Store(out, identity_of_data(data, conditions, side) | compared, len(conditions))
         distributed.evaluate(
             data,
             conditions,
@@ -105,15 +112,32 @@ def measure_and_report(
         for one in conditions:
             localizer = several[one.precision].localizer(one.settings)
             resolutions[one.name] = localizer.resolution(one.settings)
-        store = Store(out, identity(data, conditions, several, side), len(conditions))
-        evaluate(several, data, conditions, store, side=side, batch=batch, progress=progress)
-    facts = {
+        together = batches.Batches(several, data) if mutual else None
+        if together is not None:
+            conditions, cannot_compare = _able(conditions, together.check)
+            cannot_run |= cannot_compare
+        store = Store(out, identity(data, conditions, several, side) | compared, len(conditions))
+        evaluate(
+            several,
+            data,
+            conditions,
+            store,
+            side=side,
+            batch=batch,
+            batches=together,
+            progress=progress,
+        )
+    facts: dict[str, Any] = {
         "models": dict(store.models),
         "side": side,
         "cannot_run": cannot_run,
         "resolutions": resolutions,
     }
-    return write_report(store, data, conditions, facts, leakage(data, store.models), draws)
+    warnings = leakage(data, store.models)
+    if mutual:
+        facts |= compared
+        warnings = [batches.WARNING, *warnings]
+    return write_report(store, data, conditions, facts, warnings, draws)
 
 
 def _in(choice: ModelChoice, precision: str) -> ModelChoice:
@@ -185,6 +209,7 @@ def evaluate(
     *,
     side: int = 0,
     batch: int = 1,
+    batches: Batches | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Measure every image that the store does not hold yet.
@@ -196,28 +221,34 @@ def evaluate(
         store: Where records go.
         side: See `measure`.
         batch: Images encoded together.
+        batches: Compares the images of each category with each other.
         progress: Told how many of how many images are done.
     """
     waiting = [sample for sample in dataset if sample.key not in store.done]
     progress(len(dataset) - len(waiting), len(dataset))
     for start in range(0, len(waiting), batch):
-        for record in measure_each(segmenter, waiting[start : start + batch], conditions, side):
+        part = waiting[start : start + batch]
+        for record in measure_each(segmenter, part, conditions, side, batches):
             store.put(record)
         progress(len(dataset) - len(waiting) + min(start + batch, len(waiting)), len(dataset))
 
 
 def measure_each(
-    segmenter: Segmenters, samples: Sequence[Sample], conditions: Sequence[Condition], side: int
+    segmenter: Segmenters,
+    samples: Sequence[Sample],
+    conditions: Sequence[Condition],
+    side: int,
+    batches: Batches | None = None,
 ) -> list[Record]:
     """`measure`, in which one image's fault becomes its record's error and takes no other image along."""
     try:
-        return measure(segmenter, samples, conditions, side)
+        return measure(segmenter, samples, conditions, side, batches)
     except Exception as error:  # too much for one batch, or one image's fault
         if len(samples) > 1:
             return [
                 record
                 for sample in samples
-                for record in measure_each(segmenter, [sample], conditions, side)
+                for record in measure_each(segmenter, [sample], conditions, side, batches)
             ]
         (sample,) = samples
         why = reason(error)
@@ -232,6 +263,7 @@ def measure(
     samples: Sequence[Sample],
     conditions: Sequence[Condition],
     side: int = 0,
+    batches: Batches | None = None,
 ) -> list[Record]:
     """Encode some images together, decide each under every condition, and compare with the truth.
 
@@ -240,6 +272,7 @@ def measure(
         samples: Images; those that cannot be read give a record with the reason.
         conditions: Rows of the table.
         side: Longest side at which maps and masks are compared; 0 is the image's own.
+        batches: Compares the images of each category with each other.
     """
     records: dict[str, Record] = {}
     readable: list[tuple[Sample, NDArray[np.uint8], NDArray[np.bool_] | None]] = []
@@ -271,7 +304,9 @@ def measure(
                 )
                 for i in group
             ]
-            for i, result in zip(group, its.segment_each(encoding, named), strict=True):
+            neighbours = batches.of(sample.category, conditions[group[0]]) if batches else None
+            results = its.segment_each(encoding, named, None, neighbours)
+            for i, result in zip(group, results, strict=True):
                 square = conditions[i].square
                 truth = truths[sample.key, square]
                 outcomes[sample.key][i] = _outcome(result, mask, truth, side, square)

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from zsas import __version__
+from zsas.bulk import load
 from zsas.datasets.samples import Dataset, Sample
+from zsas.distributed.ray import Cluster, loader, spread
 from zsas.errors import ZsasError
+from zsas.evaluation.identity import digest_of_samples
 from zsas.evaluation.metrics import Truth
 from zsas.evaluation.records import Record, Totals
 from zsas.evaluation.report import METRICS, Row, category_row, mean_row
 from zsas.evaluation.run import _at_side, _outcome
 from zsas.files import write_all
 from zsas.localizers.references import References
+from zsas.models import ModelChoice
 from zsas.segmenter import Segmenter
 from zsas.settings import Settings
+
+CACHE_BYTES = 250_000_000
+PUBLISHED: dict[tuple[str, int], tuple[float | None, ...]] = {
+    ("APRIL-GAN, MVTec-AD", 4): (95.9, 56.9, 54.5),
+    ("APRIL-GAN, VisA", 4): (96.2, 40.0, 32.2),
+    ("WinCLIP+, MVTec-AD", 1): (95.2, None, None),
+    ("WinCLIP+, MVTec-AD", 4): (96.2, 51.7, None),
+    ("WinCLIP+, VisA", 1): (96.4, None, None),
+    ("WinCLIP+, VisA", 4): (97.2, 47.0, None),
+}
+"""Pixel AUROC, F1-max and AP in percent, as printed by others."""
 
 
 @dataclass(frozen=True)
@@ -53,67 +69,191 @@ def draw(data: Dataset, good: Sequence[Sample], category: str, most: int, seed: 
     return Draw(tuple(pool[i] for i in order), from_test)
 
 
-def measure_shots(
-    segmenter: Segmenter,
-    data: Dataset,
-    good: Sequence[Sample],
-    settings: Settings,
-    shots: Sequence[int],
-    seeds: int,
-    *,
-    side: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Any]:
-    """Mean and spread over seeds for each number of references; every test image is encoded once.
+@dataclass(frozen=True)
+class Plan:
+    """What is measured.
 
-    Args:
-        segmenter: The models.
+    Attributes:
         data: The test images.
         good: Training images; those that are good are drawn from.
         settings: All settings.
         shots: Numbers of references; 0 is zero-shot, on the same images.
         seeds: How many draws.
         side: See `zsas.evaluation.run.measure`.
+    """
+
+    data: Dataset
+    good: tuple[Sample, ...]
+    settings: Settings
+    shots: tuple[int, ...]
+    seeds: int
+    side: int = 0
+
+    @property
+    def slots(self) -> list[tuple[int, int]]:
+        """Each number of references with each seed."""
+        return [(k, seed) for k in self.shots for seed in range(self.seeds)]
+
+    def draws(self, category: str) -> list[Draw]:
+        """The draws of a category, one a seed.
+
+        Raises:
+            ZsasError: If it has too few good images.
+        """
+        most = max(self.shots)
+        return [draw(self.data, self.good, category, most, seed) for seed in range(self.seeds)]
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same, but for the models."""
+        return {
+            "zsas": __version__,
+            "keys": digest_of_samples(self.data),
+            "good": digest_of_samples(self.good),
+            "settings": self.settings.to_dict(),
+            "shots": list(self.shots),
+            "seeds": self.seeds,
+            "side": self.side,
+        }
+
+
+Rows = list[Row]
+"""One row for each of `Plan.slots`."""
+
+
+def measure_category(
+    segmenter: Segmenter, plan: Plan, category: str, done: Callable[[], None] = lambda: None
+) -> Rows:
+    """All figures of one category; every test image is encoded once.
+
+    Raises:
+        ZsasError: If it has too few good images, or an image cannot be read.
+    """
+    draws, samples = plan.draws(category), plan.data.of(category)
+    named = plan.settings.replace(object_name=plan.settings.object_name or samples[0].object_name)
+    memories = {
+        (k, seed): segmenter.remember([s.load_image() for s in draws[seed].samples[:k]], named)
+        for k, seed in plan.slots
+        if k
+    }
+    totals = {slot: Totals.empty(1) for slot in plan.slots}
+    for sample in samples:
+        counted = [slot for slot in plan.slots if not _drawn(sample, draws[slot[1]])]
+        found = _records(segmenter, sample, named, counted, memories, plan.side)
+        for slot, record in found.items():
+            totals[slot] += Totals.of(record, 1)
+        done()
+    return [category_row(total, 0) for total in totals.values()]
+
+
+@dataclass(frozen=True)
+class Far:
+    """The task of a worker: the figures of some categories, each with the models that made it."""
+
+    plan: Plan
+
+    def do(self, segmenter: Segmenter, categories: Sequence[str]) -> list[tuple[Rows, Any]]:
+        """Rows and models of each."""
+        models = segmenter.describe(self.plan.settings)
+        return [(measure_category(segmenter, self.plan, one), models) for one in categories]
+
+    def failed(self, category: str, why: str) -> ZsasError:
+        """What is raised for a category that could not be measured."""
+        return ZsasError(f"{category} could not be measured{why}.")
+
+
+def measure_shots(
+    plan: Plan,
+    choice: ModelChoice,
+    out: Path,
+    *,
+    cluster: Cluster | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Mean and spread over seeds for each number of references; a killed run goes on with the next category.
+
+    Args:
+        plan: What is measured.
+        choice: The models.
+        out: Folder of the run, where each category's figures are kept.
+        cluster: Where workers measure a category each; None measures in this process.
         progress: Told how many of how many images are done.
 
     Raises:
-        ZsasError: If a category has too few good images, or an image cannot be read.
+        ZsasError: If a category has too few good images, an image cannot be read, or `out` holds another run.
     """
-    rows: dict[tuple[int, int], list[Row]] = {(k, seed): [] for k in shots for seed in range(seeds)}
-    done = 0
-    from_test: list[str] = []
-    for category in data.categories:
-        draws = [draw(data, good, category, max(shots), seed) for seed in range(seeds)]
-        from_test += [category] if draws[0].from_test and max(shots) else []
-        named = settings.replace(
-            object_name=settings.object_name or data.of(category)[0].object_name
+    from_test = [c for c in plan.data.categories if max(plan.shots) and plan.draws(c)[0].from_test]
+    kept = _Kept(out, {**plan.identity(), "choice": replace(choice.named(), device=None).to_dict()})
+    left = [category for category in plan.data.categories if category not in kept.rows]
+    count = sum(len(plan.data.of(category)) for category in kept.rows)
+    progress(count, len(plan.data))
+    if cluster is not None:
+        work = spread(
+            {category: category for category in left},
+            Far(plan),
+            loader(choice, plan.settings),
+            cluster,
         )
-        memories = {
-            (k, seed): segmenter.remember([s.load_image() for s in draws[seed].samples[:k]], named)
-            for k, seed in rows
-            if k
-        }
-        totals = {slot: Totals.empty(1) for slot in rows}
-        for sample in data.of(category):
-            counted = [slot for slot in rows if not _drawn(sample, draws[slot[1]])]
-            for slot, record in _records(segmenter, sample, named, counted, memories, side).items():
-                totals[slot] += Totals.of(record, 1)
-            done += 1
-            progress(done, len(data))
-        for slot, total in totals.items():
-            rows[slot].append(category_row(total, 0))
-    means = {slot: mean_row(row) for slot, row in rows.items()}
-    table = [_spread(k, [means[k, seed] for seed in range(seeds)]) for k in shots]
+        for category, answer in work:
+            if isinstance(answer, ZsasError):
+                raise answer
+            kept.put(category, *answer)
+            count += len(plan.data.of(category))
+            progress(count, len(plan.data))
+    elif left:
+        segmenter = load(choice, plan.settings, CACHE_BYTES)
+
+        def done() -> None:
+            nonlocal count
+            count += 1
+            progress(count, len(plan.data))
+
+        for category in left:
+            rows = measure_category(segmenter, plan, category, done)
+            kept.put(category, rows, segmenter.describe(plan.settings))
+    each = [kept.rows[category] for category in plan.data.categories]
+    means = dict(zip(plan.slots, (mean_row(rows) for rows in zip(*each, strict=True)), strict=True))
+    seeds = range(plan.seeds)
     return {
-        "dataset": data.name,
-        "categories": list(data.categories),
-        "seeds": list(range(seeds)),
+        "dataset": plan.data.name,
+        "categories": list(plan.data.categories),
+        "seeds": list(seeds),
         "drawn_from_test": from_test,
-        "settings": settings.to_dict(),
-        "models": segmenter.describe(settings),
-        "side": side,
-        "table": table,
+        "settings": plan.settings.to_dict(),
+        "models": kept.models,
+        "side": plan.side,
+        "table": [_spread(k, [means[k, seed] for seed in seeds]) for k in plan.shots],
+        "each": {
+            category: [
+                _spread(k, [rows[plan.slots.index((k, s))] for s in seeds]) for k in plan.shots
+            ]
+            for category, rows in zip(plan.data.categories, each, strict=True)
+        },
     }
+
+
+class _Kept:
+    """The figures of finished categories in a folder, and what made them."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        self._path = folder / "shots-run.json"
+        self._identity = json.loads(json.dumps(identity))
+        self.rows: dict[str, Rows] = {}
+        self.models: Any = {}
+        if self._path.is_file():
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            if found["identity"] != self._identity:
+                raise ZsasError(
+                    f"{folder} holds a run of other conditions (see {self._path.name} there); "
+                    "choose another --out, or delete it."
+                )
+            self.rows, self.models = found["rows"], found["models"]
+
+    def put(self, category: str, rows: Rows, models: Any) -> None:
+        """Keep the figures of a category."""
+        self.rows[category], self.models = rows, models
+        data = {"identity": self._identity, "rows": self.rows, "models": models}
+        text = json.dumps(data, indent=1, allow_nan=False)
+        write_all({self._path: text.encode()})
 
 
 def _drawn(sample: Sample, draw: Draw) -> bool:
@@ -153,6 +293,16 @@ def _spread(shots: int, rows: Sequence[Row]) -> dict[str, Any]:
     return {"shots": shots, "mean": mean, "deviation": deviation, "seeds": list(rows)}
 
 
+def _line(name: str, row: Mapping[str, Any]) -> str:
+    cells = [
+        "–"
+        if row["mean"][m] is None
+        else f"{100 * row['mean'][m]:.1f} ± {100 * row['deviation'][m]:.1f}"
+        for m in METRICS
+    ]
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
 def write_shots(results: Mapping[str, Any], out: Path) -> str:
     """Write shots.json and shots.md; returns the latter."""
     lines = [f"# {results['dataset']} with good images", ""]
@@ -167,14 +317,24 @@ def write_shots(results: Mapping[str, Any], out: Path) -> str:
         )
     lines += ["", "| good images | " + " | ".join(METRICS.values()) + " |"]
     lines.append("| ---: |" + " ---: |" * len(METRICS))
-    for row in results["table"]:
-        cells = [
-            "–"
-            if row["mean"][m] is None
-            else f"{100 * row['mean'][m]:.1f} ± {100 * row['deviation'][m]:.1f}"
-            for m in METRICS
-        ]
-        lines.append(f"| {row['shots']} | " + " | ".join(cells) + " |")
+    lines += [_line(str(row["shots"]), row) for row in results["table"]]
+    if len(results["categories"]) > 1:
+        lines += ["", "| category, good images | " + " | ".join(METRICS.values()) + " |"]
+        lines.append("| --- |" + " ---: |" * len(METRICS))
+        for category, rows in results["each"].items():
+            lines += [_line(f"{category}, {row['shots']}", row) for row in rows]
+    lines += [
+        "",
+        "Published figures (pixel AUROC / F1-max / AP, percent); other models and draws:",
+        "",
+    ]
+    lines += ["| | good images | AUROC | F1-max | AP |", "| --- | ---: | ---: | ---: | ---: |"]
+    lines += [
+        f"| {name} | {shots} | "
+        + " | ".join("–" if v is None else f"{v:.1f}" for v in values)
+        + " |"
+        for (name, shots), values in PUBLISHED.items()
+    ]
     text = "\n".join(lines) + "\n"
     data = json.dumps(results, indent=1, allow_nan=False) + "\n"
     write_all({out / "shots.md": text.encode(), out / "shots.json": data.encode()})

@@ -23,6 +23,7 @@ from zsas.lazy import F, torch
 from zsas.localizers.adapter import card_as_metadata, made_for_another, warn_of_doubt
 from zsas.localizers.base import Context, Localizer, MapSettings, Scored
 from zsas.localizers.patches import PatchFeatures, image_probability
+from zsas.localizers.references import ReferenceSettings
 from zsas.localizers.square import scored_square, square_features, square_resolution
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class AnomalyClip(Localizer):
 
     name = "anomalyclip"
     title = "learned prompts and V-V attention"
-    settings = (MapSettings,)
+    settings = (MapSettings, ReferenceSettings)
     weights = True
     trained_as = "anomalyclip"
 

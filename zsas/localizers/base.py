@@ -251,13 +251,15 @@ class Localizer(ABC):
         Args:
             evidence: From `score`: `map`, the mean of the highest `TOP_FRACTION` of Map_a, and `clip`, CLIP's
                 zero-shot answer for the whole image, both in [0, 1]; with good images `reference`, their calibrated
-                score, and `reference_weight`.
+                score, and `reference_weight`; with a batch `batch` and `batch_weight`.
             values: `image_weight`, the weight of the latter.
         """
         weight = values.of(VerdictSettings).image_weight if "clip" in evidence else 0.0
         score = (1.0 - weight) * evidence["map"] + weight * evidence.get("clip", 0.0)
-        believed = evidence.get("reference_weight", 0.0)
-        return (1.0 - believed) * score + believed * evidence.get("reference", 0.0)
+        for name in ("reference", "batch"):
+            believed = evidence.get(f"{name}_weight", 0.0)
+            score = (1.0 - believed) * score + believed * evidence.get(name, 0.0)
+        return score
 
     def resolution(self, values: Values) -> int:
         """Side of the square that its backbone looks at with these settings, in pixels; 0 where it has none."""

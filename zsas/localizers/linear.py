@@ -15,6 +15,7 @@ from zsas.lazy import F, torch
 from zsas.localizers.adapter import Adapter, check_fit, read_adapter
 from zsas.localizers.base import Context, Localizer, MapSettings, ObjectSettings, Scored
 from zsas.localizers.patches import PatchFeatures, encode_tiles, score_by_text
+from zsas.localizers.references import ReferenceSettings
 from zsas.localizers.tiles import TileSettings, View, ViewSettings
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Linear(Localizer):
 
     name = "linear"
     title = "trained linear layers"
-    settings = (ObjectSettings, MapSettings, TileSettings, ViewSettings)
+    settings = (ObjectSettings, MapSettings, TileSettings, ViewSettings, ReferenceSettings)
     weights = True
     trained_as = "april-gan"
 

@@ -11,14 +11,16 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from zsas.declare import SettingsGroup, setting
 from zsas.errors import ZsasError
-from zsas.lazy import F, torch
+from zsas.localizers.bank import Bank, bank_of, distances_to
 from zsas.localizers.base import MAP, Scored, top_mean
 from zsas.localizers.patches import PatchFeatures, TileFeatures, blend
 from zsas.stages import HeatMap, Stage, StageSpec
@@ -26,8 +28,6 @@ from zsas.stages import HeatMap, Stage, StageSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-BANK_CELLS = 4096
-"""Cells that the memory bank keeps: more change little and cost time in proportion."""
 GATE_Z = 2.0
 """Standard deviations above the references' own level at which the gate is half open."""
 MOST_LOWERED = 0.5
@@ -37,9 +37,37 @@ WEIGHT = 0.7
 LIMIT_Z = 3.0
 """An image whose score lies so many standard deviations above the references' own reaches the usual limit."""
 USUAL_LIMIT = 0.7
+CALMED = "Where it looks like the good images it was lowered, at most by half."
 DISAGREES = 6.0
 """A reference whose own score lies so many robust deviations above the others' is given no weight."""
-_MANY = 4096
+
+
+@dataclass(frozen=True)
+class ReferenceSettings(SettingsGroup, key="references", title="Good images"):
+    """How good images are compared with; read where some are given."""
+
+    reference_rotation: int = setting(
+        0,
+        "Turned copies",
+        "Degrees between turned copies of each good image that are remembered too, for parts that lie at any angle.",
+        low=0,
+        high=180,
+        step=15,
+        unit="°",
+        zero="none",
+        floor=15,
+    )
+    reference_window: float = setting(
+        0.0,
+        "Only nearby places",
+        "How far away on the good images a place is looked for, as a fraction of the image's size, for aligned parts.",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+        zero="anywhere",
+        floor=0.02,
+    )
+
 
 REFERENCE = StageSpec(
     "references",
@@ -60,10 +88,13 @@ class References:
         made_by: Models, localizer and encoding settings; other encodings cannot be compared with it.
         features: What the localizer keeps of each image.
         bank: Cells of the images that count, one tensor a layer, L2-normalised, fp16 (n, D).
+        places: Where on their images these cells lie, x and y in [0, 1], fp32 (n, 2).
+        window: How far away a cell is looked for, in these units; 0 for anywhere.
         level: Mean and standard deviation of the references' own distances, one pair a layer.
         scores: Each reference's own score against the others: mean of its highest z.
         ignored: Indices of references that disagree with the others and are given no weight.
         names: What the images are called, for sentences.
+        turned: Degrees between the turned copies that were remembered too; 0 for none.
     """
 
     keys: tuple[str, ...]
@@ -74,6 +105,9 @@ class References:
     scores: tuple[float, ...]
     ignored: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
+    places: Tensor | None = None
+    window: float = 0.0
+    turned: int = 0
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -81,7 +115,8 @@ class References:
     @property
     def key(self) -> str:
         """Digest of all images and of what encoded them."""
-        text = "|".join((*self.keys, *map(str, self.made_by)))
+        how = (self.window, self.turned)
+        text = "|".join((*self.keys, *map(str, (*self.made_by, *how))))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     @property
@@ -104,11 +139,13 @@ class References:
 
 def remember(
     features: Sequence[Any],
-    copies: Sequence[Any],
+    copies: Sequence[Any] = (),
     *,
     keys: Sequence[str],
     made_by: tuple[object, ...],
     names: Sequence[str] = (),
+    turned: Sequence[Sequence[Any]] = (),
+    how: ReferenceSettings | None = None,
 ) -> References:
     """A memory of images of good parts.
 
@@ -119,17 +156,25 @@ def remember(
         keys: Digests of the images' pixels.
         made_by: See `References`.
         names: What the images are called.
+        turned: For each image features of turned copies of it, which are remembered with it.
+        how: Where cells are looked for, and how far apart the copies were turned.
 
     Raises:
         ZsasError: If the features cannot be compared cell by cell.
     """
+    how = how or ReferenceSettings()
+    facts: dict[str, Any] = {
+        "names": tuple(names),
+        "window": how.reference_window,
+        "turned": how.reference_rotation,
+    }
     if not all(isinstance(one, PatchFeatures) for one in features):
-        return References(tuple(keys), made_by, tuple(features), (), (), (), names=tuple(names))
-    if len(features) == 1:
-        others = [(copy, _bank(features)) for copy in copies]
-    else:
-        others = [(one, _bank(_without(features, i))) for i, one in enumerate(features)]
-    distances = [_distances(one, bank) for one, bank in others]
+        return References(tuple(keys), made_by, tuple(features), (), (), (), **facts)
+    families = [[one, *more] for one, more in zip_longest(features, turned, fillvalue=())]
+    bank = bank_of(families)
+    alone = len(features) == 1
+    tested = [(-1, copy) for copy in copies] if alone else list(enumerate(features))
+    distances = [distances_to(one, bank, how.reference_window, i) for i, one in tested]
     level = _level(distances)
     scores = [_score(_z(tiles, level)) for tiles in distances]
     ignored = _disagreeing(scores) if len(features) > 3 else ()
@@ -137,9 +182,17 @@ def remember(
         kept = [i for i in range(len(features)) if i not in ignored]
         level = _level([distances[i] for i in kept])
         scores = [_score(_z(tiles, level)) for tiles in distances]
-    bank = _bank([one for i, one in enumerate(features) if i not in ignored])
+        bank = bank_of([families[i] for i in kept])
     return References(
-        tuple(keys), made_by, tuple(features), bank, level, tuple(scores), ignored, tuple(names)
+        tuple(keys),
+        made_by,
+        tuple(features),
+        bank.layers,
+        level,
+        tuple(scores),
+        ignored,
+        places=bank.places,
+        **facts,
     )
 
 
@@ -170,42 +223,54 @@ def compare(scored: Scored, features: Any, references: References, key: str = ""
             "This system has no patch features that good images could be compared with; use another one, as auto or "
             "winclip, with references."
         )
-    distances = _distances(features, references.bank)
+    bank = Bank(references.bank, references.places)
+    distances = distances_to(features, bank, references.window)
     if key in references.keys:
         distances = [np.zeros_like(tile) for tile in distances]
     z_tiles = _z(distances, references.level)
     height, width = scored.map.shape
     windows = [tile.window for tile in features.tiles]
-    frames = [_to_frame(one, tile) for one, tile in zip(z_tiles, features.tiles, strict=True)]
+    frames = [to_frame(one, tile) for one, tile in zip(z_tiles, features.tiles, strict=True)]
     z = blend(frames, windows, height, width)
-    lowered = MOST_LOWERED * references.trust
-    gate = 1 - lowered + lowered / (1 + np.exp(-np.clip(z - GATE_Z, -30, 30)))
+    most = MOST_LOWERED * references.trust
+    gate = 1 - most + most / (1 + np.exp(-np.clip(z - GATE_Z, -30, 30)))
     anomaly_map = (scored.map * gate).astype(np.float32)
     anomaly_map.setflags(write=False)
     score = _score(z_tiles)
     mean, spread = references.usual
-    usual = math.log(USUAL_LIMIT / (1 - USUAL_LIMIT))
-    calibrated = 1 / (1 + math.exp(-np.clip((score - mean) / spread - LIMIT_Z + usual, -30, 30)))
     ratio = _ratio(distances, references)
     evidence = {
         **scored.evidence,
-        "reference": float(calibrated),
+        "reference": calibrated(score, mean, spread),
         "reference_weight": WEIGHT * references.trust,
         "normal_ratio": ratio,
     }
     stages = tuple(
-        _gated(stage, anomaly_map) if stage.spec == MAP else stage for stage in scored.stages
+        lowered(stage, anomaly_map, CALMED) if stage.spec == MAP else stage
+        for stage in scored.stages
     )
     return Scored(anomaly_map, evidence, (_stage(z, ratio, references), *stages))
 
 
-def _gated(stage: Stage, anomaly_map: NDArray[np.float32]) -> Stage:
+def calibrated(score: float, usual: float, spread: float) -> float:
+    """A score in [0, 1] that reaches the usual limit `LIMIT_Z` spreads above the usual score."""
+    at_limit = math.log(USUAL_LIMIT / (1 - USUAL_LIMIT))
+    logit = (score - usual) / spread - LIMIT_Z + at_limit
+    return 1 / (1 + math.exp(-min(max(logit, -30.0), 30.0)))
+
+
+def lowered(stage: Stage, anomaly_map: NDArray[np.float32], why: str) -> Stage:
+    """The stage of a map that was weighed.
+
+    Args:
+        stage: Of the localizer's own map.
+        anomaly_map: Weighed, float32 (H, W).
+        why: A sentence for the caption.
+    """
     others = tuple(layer for layer in stage.layers if not isinstance(layer, HeatMap))
-    caption = (
-        stage.caption + " Where it looks like the good images it was lowered, at most by half."
-    )
     data = {**stage.data, "peak": round(float(anomaly_map.max()), 6)}
-    return replace(stage, caption=caption, layers=(HeatMap(anomaly_map), *others), data=data)
+    layers = (HeatMap(anomaly_map), *others)
+    return replace(stage, caption=f"{stage.caption} {why}", layers=layers, data=data)
 
 
 def _stage(z: NDArray[np.float32], ratio: float, references: References) -> Stage:
@@ -224,42 +289,6 @@ def _stage(z: NDArray[np.float32], ratio: float, references: References) -> Stag
         "normal_ratio": round(ratio, 4),
     }
     return Stage(REFERENCE, caption, (HeatMap(shown),), data)
-
-
-def _without(features: Sequence[PatchFeatures], left_out: int) -> list[PatchFeatures]:
-    return [one for i, one in enumerate(features) if i != left_out]
-
-
-def _cells(tile: TileFeatures) -> Tensor:
-    """The first view's cells, fp32 (L, n, D)."""
-    return tile.layers[0].float().flatten(1, 2)
-
-
-def _bank(features: Sequence[PatchFeatures]) -> tuple[Tensor, ...]:
-    """At most `BANK_CELLS` cells of some images, the same of every layer; drawn evenly with a fixed seed."""
-    cells = torch.cat([_cells(tile) for one in features for tile in one.tiles], dim=1)
-    if cells.shape[1] > BANK_CELLS:
-        generator = torch.Generator().manual_seed(0)
-        kept = torch.randperm(cells.shape[1], generator=generator)[:BANK_CELLS]
-        cells = cells[:, kept.to(cells.device)]
-    return tuple(F.normalize(layer, dim=-1).half() for layer in cells)
-
-
-def _distances(features: PatchFeatures, bank: Sequence[Tensor]) -> list[NDArray[np.float32]]:
-    """1 − cosine to the nearest cell of the bank, for each tile float32 (L, g_h, g_w)."""
-    found = []
-    with torch.inference_mode():
-        for tile in features.tiles:
-            layers = []
-            for cells, kept in zip(_cells(tile), bank, strict=True):
-                nearest = [
-                    (F.normalize(part, dim=-1) @ kept.float().T).amax(dim=1)
-                    for part in cells.split(_MANY)
-                ]
-                layers.append(1 - torch.cat(nearest))
-            grid = tuple(tile.layers.shape[2:4])
-            found.append(torch.stack(layers).unflatten(1, grid).cpu().numpy().astype(np.float32))
-    return found
 
 
 def _level(distances: Sequence[Sequence[NDArray[np.float32]]]) -> tuple[tuple[float, float], ...]:
@@ -303,17 +332,7 @@ def _disagreeing(scores: Sequence[float]) -> tuple[int, ...]:
     return tuple(i for i, score in enumerate(scores) if score > middle + DISAGREES * least)
 
 
-def _to_frame(z: NDArray[np.float32], tile: TileFeatures) -> NDArray[np.float32]:
+def to_frame(z: NDArray[np.float32], tile: TileFeatures) -> NDArray[np.float32]:
+    """Cells of a tile, float32 (g_h, g_w), in its frame, bilinear."""
     height, width = tile.frame_hw
     return cv2.resize(z, (width, height), interpolation=cv2.INTER_LINEAR)
-
-
-def changed_copies(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """Copies of one image that are still good: mirrored, shifted, lighter, darker and noisy; uint8 RGB (H, W, 3)."""
-    height, width = image.shape[:2]
-    generator = np.random.default_rng(0)
-    shift = np.array([[1, 0, 0.03 * width], [0, 1, 0.03 * height]], np.float32)
-    shifted = cv2.warpAffine(image, shift, (width, height), borderMode=cv2.BORDER_REFLECT_101)
-    noise = generator.normal(0, 4, image.shape)
-    changed = [image[:, ::-1], shifted, image * 1.08, image * 0.92, image + noise]
-    return [np.ascontiguousarray(np.clip(np.rint(x), 0, 255).astype(np.uint8)) for x in changed]

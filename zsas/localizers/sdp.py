@@ -25,6 +25,7 @@ from zsas.localizers.base import (
     Scored,
 )
 from zsas.localizers.patches import PatchFeatures, TileFeatures
+from zsas.localizers.references import ReferenceSettings
 from zsas.localizers.square import scored_square, square_resolution
 from zsas.localizers.winclip import TEMPLATES as WINCLIP_TEMPLATES
 
@@ -125,7 +126,7 @@ class Sdp(Localizer):
 
     name = "sdp"
     title = "V-V attention restarted in every quarter, no training"
-    settings = (ObjectSettings, MapSettings, SdpSettings)
+    settings = (ObjectSettings, MapSettings, SdpSettings, ReferenceSettings)
     backbone = "ViT-B-16-plus-240"
 
     def __init__(self, clip: ClipBackbone) -> None:

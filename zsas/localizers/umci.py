@@ -30,6 +30,7 @@ from zsas.localizers.adapter import (
 )
 from zsas.localizers.base import Context, Localizer, MapSettings, ObjectSettings, Scored
 from zsas.localizers.patches import PatchFeatures, image_probability
+from zsas.localizers.references import ReferenceSettings
 from zsas.localizers.square import scored_square, square_features, square_resolution
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ class UmciLocalizer(Localizer):
 
     name = "umci"
     title = "words and patches that attend to each other (UMCI, our reading)"
-    settings = (ObjectSettings, MapSettings)
+    settings = (ObjectSettings, MapSettings, ReferenceSettings)
     weights = True
     trained_as = "clipsam"
 

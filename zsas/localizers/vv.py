@@ -12,6 +12,7 @@ from zsas.declare import Values
 from zsas.lazy import F
 from zsas.localizers.base import Context, Localizer, MapSettings, ObjectSettings, Scored
 from zsas.localizers.patches import PatchFeatures, encode_tiles, score_by_text
+from zsas.localizers.references import ReferenceSettings
 from zsas.localizers.tiles import TileSettings, View
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class VV(Localizer):
 
     name = "vv"
     title = "V-V attention, no training"
-    settings = (ObjectSettings, MapSettings, TileSettings)
+    settings = (ObjectSettings, MapSettings, TileSettings, ReferenceSettings)
 
     def __init__(self, clip: ClipBackbone) -> None:
         self.clip = clip

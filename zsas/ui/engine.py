@@ -53,14 +53,32 @@ class SegmenterLike(Protocol):
         """What good parts look like, to decide others with; seconds on a CPU."""
         ...
 
+    def gather(self, images: Sequence[ReadImage], settings: Settings) -> Any:
+        """What is compared of each image of a batch; seconds on a CPU."""
+        ...
+
+    def compare_batch(self, cells: Sequence[Any], settings: Settings) -> Any:
+        """The images of a batch compared with each other, to decide each with."""
+        ...
+
     def segment(
-        self, source: Any, settings: Settings, clicks: Sequence[Click], references: Any
+        self,
+        source: Any,
+        settings: Settings,
+        clicks: Sequence[Click],
+        references: Any,
+        batch: Any,
     ) -> Result:
         """The result of an encoded image; milliseconds."""
         ...
 
     def stages(
-        self, source: Any, settings: Settings, clicks: Sequence[Click], references: Any
+        self,
+        source: Any,
+        settings: Settings,
+        clicks: Sequence[Click],
+        references: Any,
+        batch: Any,
     ) -> Iterator[Stage | Result]:
         """The stages as they are found, and the result at the end; what the encoding lacks is added to it."""
         ...
@@ -221,10 +239,27 @@ class Engine:
         settings: Settings,
         clicks: tuple[Click, ...] = (),
         references: Any = None,
+        batch: Any = None,
     ) -> Result:
         """A result from an encoding; milliseconds, and no encoder."""
         self.segmenter(preset)
-        return gpu.decide(preset, encoding, settings, clicks, references)
+        return gpu.decide(preset, encoding, settings, clicks, references, batch)
+
+    def gather(self, preset: str, image: ReadImage, settings: Settings) -> Any:
+        """What is compared of an image of a batch, when it is its turn; seconds on a CPU."""
+        self.segmenter(preset)
+        with self.line.turn("batch"):
+            return gpu.gather(preset, image, settings)
+
+    def compare_batch(self, preset: str, cells: Sequence[Any], settings: Settings) -> Any:
+        """The images of a batch compared with each other, when it is its turn.
+
+        Raises:
+            ZsasError: If there are too few images.
+        """
+        segmenter = self.segmenter(preset)
+        with self.line.turn("batch"):
+            return segmenter.compare_batch(cells, settings)
 
     def memory(self, preset: str, images: tuple[str, ...], settings: Settings) -> Any | None:
         """What some good parts look like, None where it has still to be made; see `remember`."""
@@ -252,6 +287,7 @@ class Engine:
         settings: Settings,
         clicks: tuple[Click, ...] = (),
         references: Any = None,
+        batch: Any = None,
     ) -> Iterator[str | Stage | Result]:
         """What is ahead in the line while it waits, then the stages as they are found, and the result at the end.
 
@@ -261,7 +297,7 @@ class Engine:
         self.segmenter(preset)
         known = self.known(preset, image, settings)
         if known is not None:
-            yield from gpu.stages(preset, known, settings, clicks, references)
+            yield from gpu.stages(preset, known, settings, clicks, references, batch)
             return
         pixels = self._image_or_say_so(image)
         with self.line.place("image") as place:
@@ -271,7 +307,7 @@ class Engine:
             # What a ZeroGPU's process adds to an encoding is gone after the call, so there it is whole before.
             encode = gpu.encode if gpu.ZERO else gpu.begin
             encoding = encode(preset, pixels, settings)
-            for step in gpu.stages(preset, encoding, settings, clicks, references):
+            for step in gpu.stages(preset, encoding, settings, clicks, references, batch):
                 if isinstance(step, Result):
                     self._keep(preset, image, settings, encoding)
                 yield step

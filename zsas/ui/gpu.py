@@ -68,17 +68,34 @@ def remember(preset: str, images: Sequence[ReadImage], settings: Settings) -> An
     return SEGMENTERS[preset].remember(images, settings)
 
 
+@_gpu(_for_encode)
+def gather(preset: str, image: ReadImage, settings: Settings) -> Any:
+    """What is compared of an image of a batch, `Cells`."""
+    (cells,) = SEGMENTERS[preset].gather([image], settings)
+    return cells
+
+
 @_gpu(_for_decide)
 def decide(
-    preset: str, encoding: Any, settings: Settings, clicks: Sequence[Any], references: Any = None
+    preset: str,
+    encoding: Any,
+    settings: Settings,
+    clicks: Sequence[Any],
+    references: Any = None,
+    batch: Any = None,
 ) -> Any:
     """A `Result`: everything after the encoders."""
-    return SEGMENTERS[preset].segment(encoding, settings, clicks, references)
+    return SEGMENTERS[preset].segment(encoding, settings, clicks, references, batch)
 
 
 @_gpu(_for_decide)
 def stages(
-    preset: str, encoding: Any, settings: Settings, clicks: Sequence[Any], references: Any = None
+    preset: str,
+    encoding: Any,
+    settings: Settings,
+    clicks: Sequence[Any],
+    references: Any = None,
+    batch: Any = None,
 ) -> Iterator[Any]:
     """The stages as they are found, then the `Result`."""
-    yield from SEGMENTERS[preset].stages(encoding, settings, clicks, references)
+    yield from SEGMENTERS[preset].stages(encoding, settings, clicks, references, batch)

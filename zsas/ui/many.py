@@ -23,6 +23,7 @@ from zsas.cancellation import raise_if_cancelled
 from zsas.errors import ZsasError
 from zsas.export import json_bytes, save
 from zsas.images import ReadImage, read_image
+from zsas.localizers.mutual import check_count
 from zsas.report import Entry, report_html
 from zsas.result import Result
 from zsas.review import reviewed
@@ -69,6 +70,9 @@ class Many:
         running: Whether the run goes on.
         stopped: Whether the visitor stopped it.
         parts: Keys of the good parts that all are compared with.
+        mutual: Whether the images are compared with each other first.
+        neighbours: What that gave, once it has been done.
+        compared: How many images have been read for it.
         views: What the visitor said about single rows.
     """
 
@@ -80,6 +84,9 @@ class Many:
     running: bool = True
     stopped: bool = False
     parts: tuple[str, ...] = ()
+    mutual: bool = False
+    neighbours: Any = None
+    compared: int = 0
     began: float = field(default_factory=time.monotonic)
     views: dict[int, View] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -122,6 +129,8 @@ class Many:
     def run(self, engine: Engine, draw: Any) -> Iterator[int]:
         """Decide on each image in turn, each with its own place in the line; yields the number of each that is done.
 
+        Where they are compared with each other first, it yields −1 for each that was read for that.
+
         Args:
             engine: Encodes.
             draw: What the page shows of a result, from (number, result, key of the image).
@@ -131,13 +140,18 @@ class Many:
             encodings = [
                 engine.encode_apart(self.preset, image, self.settings, "batch") for image in images
             ]
-            return [engine.decide(self.preset, one, self.settings, (), memory) for one in encodings]
+            beside = (memory, self.neighbours)
+            return [
+                engine.decide(self.preset, one, self.settings, (), *beside) for one in encodings
+            ]
 
         memory = None
         if self.parts:
             memory = engine.memory(self.preset, self.parts, self.settings)
             memory = memory or engine.remember(self.preset, self.parts, self.settings)
 
+        if self.mutual:
+            yield from self._compare(engine)
         began = time.monotonic()
         for (number, row), answer in walk(enumerate(self.rows), _read, decide):
             try:
@@ -150,6 +164,27 @@ class Many:
             self.done = number + 1
             os.utime(self.folder)  # else a lot that takes more than an hour would look forgotten
             yield number
+
+    def _compare(self, engine: Engine) -> Iterator[int]:
+        """Compare the images with each other; those that cannot be read say so in their own row."""
+
+        def gather(images: list[ReadImage]) -> list[Any]:
+            return [engine.gather(self.preset, image, self.settings) for image in images]
+
+        check_count(len(self.rows))
+        cells: list[Any] = []
+        refused = ""
+        for (number, _), answer in walk(enumerate(self.rows), _read, gather):
+            if isinstance(answer, str):
+                refused = refused or answer
+            else:
+                cells.append(answer)
+            self.compared = number + 1
+            os.utime(self.folder)
+            yield -1
+        if refused and not cells:
+            raise ZsasError(refused)
+        self.neighbours = engine.compare_batch(self.preset, cells, self.settings)
 
     def _keep(self, number: int, row: Row, result: Result, draw: Any) -> None:
         """What is needed of a result later, on disk; in memory only what is small."""
@@ -216,6 +251,7 @@ class Many:
         return {
             "total": len(self.rows),
             "done": self.done,
+            "compared": self.compared if self.mutual and not self.done else 0,
             "running": self.running,
             "stopped": self.stopped,
             "left": round(left),

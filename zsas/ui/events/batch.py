@@ -11,6 +11,7 @@ from typing import Any
 from zsas.cancellation import Cancelled, cancellable
 from zsas.errors import ZsasError
 from zsas.images import digest, read_image
+from zsas.localizers.mutual import check_count
 from zsas.result import Result
 from zsas.review import reviewed
 from zsas.settings import Settings
@@ -24,13 +25,16 @@ from zsas.ui.visitor import Corrections, View, Visitor
 
 @action
 def begin_batch(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
-    """Examine many uploads with the present settings: {files: [{name, path}]}."""
+    """Examine many uploads with the present settings: {files: [{name, path}], mutual}."""
     given = [(str(file.get("name", "")), str(file.get("path", ""))) for file in data["files"]]
     if not all(is_uploaded(path) for _, path in given):
         raise ZsasError("Not all of these are uploaded files; upload them first.")
     files = [(name or Path(path).name, Path(path)) for name, path in given]
     many = Many.of(files, visitor.preset, visitor.settings)
     many.parts = keys_of(visitor)
+    many.mutual = bool(data.get("mutual"))
+    if many.mutual:
+        check_count(len(many.rows))
     with visitor.lock:
         if visitor.batch is not None:
             visitor.batch.stopped = True
@@ -52,7 +56,7 @@ def _run(site: Site, visitor: Visitor, many: Many) -> None:
         for number in cancellable(many.run(site.engine, draw), unwanted):
             with visitor.lock:
                 if visitor.batch is many:
-                    row = {f"row-{number}": many.shown(number)}
+                    row = {f"row-{number}": many.shown(number)} if number >= 0 else {}
                     visitor.show({**row, "batch": many.summary()})
     except Cancelled:
         many.stopped = True
@@ -129,6 +133,7 @@ def corrected(site: Site, visitor: Visitor, many: Many) -> dict[int, Result]:
         key = site.engine.keep_image(read_image(path))
         encoding = site.engine.encode(many.preset, key, settings)
         memory = memory_of(site, visitor) if many.parts else None
-        result = site.engine.decide(many.preset, encoding, settings, view.now.clicks, memory)
+        beside = (memory, many.neighbours)
+        result = site.engine.decide(many.preset, encoding, settings, view.now.clicks, *beside)
         found[number] = reviewed(result, view.now.review)
     return found

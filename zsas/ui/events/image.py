@@ -196,13 +196,22 @@ def result_of(site: Site, visitor: Visitor) -> Result | None:
         memory = site.engine.memory(visitor.preset, keys_of(visitor), settings)
         if memory is None:
             return None
-    result = site.engine.decide(visitor.preset, encoding, settings, view.now.clicks, memory)
+    beside = (memory, neighbours_of(visitor))
+    result = site.engine.decide(visitor.preset, encoding, settings, view.now.clicks, *beside)
     return reviewed(result, view.now.review)
 
 
 def keys_of(visitor: Visitor) -> tuple[str, ...]:
     """Keys of the good parts."""
     return tuple(key for key, _ in visitor.parts)
+
+
+def neighbours_of(visitor: Visitor) -> Any:
+    """The batch that the present view's image was compared with; None outside one, or with other encodings."""
+    many, settings = visitor.batch, visitor.settings
+    if many is None or visitor.view.row < 0 or many.preset != visitor.preset:
+        return None
+    return many.neighbours if many.settings.encoding_key == settings.encoding_key else None
 
 
 def memory_of(site: Site, visitor: Visitor) -> Any:
@@ -269,7 +278,8 @@ def steps(site: Site, visitor: Visitor) -> Iterator[Parts]:
         memory = memory_of(site, visitor)
     found: list[Stage] = []
     of = len(system_named(settings.system, settings.refiner).stages)
-    for step in site.engine.stages(visitor.preset, view.image, settings, view.now.clicks, memory):
+    beside = (memory, neighbours_of(visitor))
+    for step in site.engine.stages(visitor.preset, view.image, settings, view.now.clicks, *beside):
         if isinstance(step, str):
             yield {"zs-verdict": views.busy(step or "Encoding the photo")}
         elif isinstance(step, Stage):

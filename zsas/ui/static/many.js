@@ -38,7 +38,7 @@ async function takeMany(files) {
   many.sending = "";
   many.rows.clear();
   many.batch = null;
-  await act("begin_batch", { files: sent.filter(Boolean) });
+  await act("begin_batch", { files: sent.filter(Boolean), mutual: $("#zs-mutual").checked });
   if (failed.length) tell(failed.slice(0, 5).join(" "));
 }
 hooks.batch = (batch) => { many.batch = batch; drawMany(); };
@@ -67,7 +67,7 @@ function drawMany() {
       `<button type="button" data-filter="${key}" aria-pressed="${many.filter === key}">${icon} ${word} <b>${counts[key]}</b></button>`).join("");
     let words = many.sending;
     if (batch && !words) {
-      words = batch.running ? `${batch.done} of ${batch.total}${batch.done ? ` · ${timeWords(batch.left)} left` : ""}`
+      words = batch.running && batch.compared ? `Comparing: ${batch.compared} of ${batch.total} read` : batch.running ? `${batch.done} of ${batch.total}${batch.done ? ` · ${timeWords(batch.left)} left` : ""}`
         : `${batch.stopped ? `Stopped: ${batch.done} of ${batch.total}` : `${batch.total} done`}`;
     }
     $("#zs-progress").textContent = words;

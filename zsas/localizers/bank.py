@@ -1,0 +1,182 @@
+"""The memory bank of images of good parts: cells that cover all of them, and distances to the nearest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.lazy import F, torch
+from zsas.localizers.patches import PatchFeatures, TileFeatures
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BANK_CELLS = 4096
+"""Cells that the memory bank keeps: more change little and cost time in proportion."""
+CANDIDATES = 16384
+"""Cells that those of the bank are chosen from, drawn evenly where there are more."""
+_PROJECTED = 32
+_MANY = 1024
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Cells that others are compared with.
+
+    Attributes:
+        layers: One tensor a layer, L2-normalised, fp16 (n, D).
+        places: x and y in [0, 1] on their images, fp32 (n, 2); None where nobody asks.
+        owners: Number of the image of each, (n,); None where nobody asks.
+    """
+
+    layers: tuple[Tensor, ...]
+    places: Tensor | None = None
+    owners: Tensor | None = None
+
+
+def _flat(tile: TileFeatures) -> Tensor:
+    """The first view's cells, fp32 (L, n, D)."""
+    return tile.layers[0].float().flatten(1, 2)
+
+
+def _places(features: PatchFeatures) -> list[Tensor]:
+    """For each tile where its cells lie in the image, x and y in [0, 1], fp32 (n, 2)."""
+    width = max(tile.window[2] for tile in features.tiles)
+    height = max(tile.window[3] for tile in features.tiles)
+    found = []
+    for tile in features.tiles:
+        x0, y0, x1, y1 = tile.window
+        rows, columns = tile.layers.shape[2:4]
+        y = (y0 + (torch.arange(rows) + 0.5) * (y1 - y0) / rows) / height
+        x = (x0 + (torch.arange(columns) + 0.5) * (x1 - x0) / columns) / width
+        grid = torch.meshgrid(y, x, indexing="ij")
+        found.append(torch.stack([grid[1], grid[0]], -1).flatten(0, 1).to(tile.layers.device))
+    return found
+
+
+def bank_of(families: Sequence[Sequence[PatchFeatures]]) -> Bank:
+    """At most `BANK_CELLS` cells of some images and their turned copies, the same of every layer."""
+    owned = [(i, one) for i, family in enumerate(families) for one in family]
+    counts = [[t.layers.shape[2] * t.layers.shape[3] for t in one.tiles] for _, one in owned]
+    total = sum(map(sum, counts))
+    kept = None
+    if total > CANDIDATES:
+        generator = torch.Generator().manual_seed(0)
+        kept = torch.randperm(total, generator=generator)[:CANDIDATES].sort().values
+    cells, places, owners, at = [], [], [], 0
+    for i, one in owned:
+        for tile, where in zip(one.tiles, _places(one), strict=True):
+            number = len(where)
+            part = torch.arange(number)
+            if kept is not None:
+                part = kept[(kept >= at) & (kept < at + number)] - at
+            part = part.to(where.device)
+            cells.append(F.normalize(_flat(tile)[:, part], dim=-1).half())
+            places.append(where[part])
+            owners.append(torch.full((len(part),), i, device=where.device))
+            at += number
+    joined, place, owner = torch.cat(cells, dim=1), torch.cat(places), torch.cat(owners)
+    if joined.shape[1] > BANK_CELLS:
+        chosen = farthest(joined, BANK_CELLS)
+        joined, place, owner = joined[:, chosen], place[chosen], owner[chosen]
+    return Bank(tuple(joined), place, owner)
+
+
+def farthest(cells: Tensor, count: int) -> Tensor:
+    """Indices of cells that cover all of them: each the farthest from those before it (k-center, greedy).
+
+    Args:
+        cells: (L, n, D); a cell's layers count together, through a random projection with a fixed seed.
+        count: How many are chosen.
+    """
+    layers, number, width = cells.shape
+    generator = torch.Generator().manual_seed(0)
+    projection = torch.randn(layers, width, _PROJECTED, generator=generator).to(cells.device)
+    points = torch.einsum("lnd,ldp->np", cells.float(), projection)
+    squares = points.square().sum(1)
+    nearest = torch.full((number,), math.inf, device=cells.device)
+    chosen = torch.zeros(count, dtype=torch.long, device=cells.device)
+    at = torch.zeros((), dtype=torch.long, device=cells.device)
+    with torch.inference_mode():
+        for i in range(count):
+            chosen[i] = at
+            distance = squares + squares[at] - 2 * (points @ points[at])
+            nearest = torch.minimum(nearest, distance)
+            at = nearest.argmax()
+    return chosen
+
+
+def distances_to(
+    features: PatchFeatures, bank: Bank, window: float = 0.0, left_out: int = -1
+) -> list[NDArray[np.float32]]:
+    """1 − cosine to the nearest cell of the bank, for each tile float32 (L, g_h, g_w).
+
+    Args:
+        features: Of one image.
+        bank: What it is compared with.
+        window: How far away cells count, in x and in y as fractions of the image; 0 for all. A place without any looks
+            everywhere.
+        left_out: Number of the image whose cells do not count.
+    """
+    found = []
+    layers = bank.layers
+    places = bank.places
+    if left_out >= 0 and bank.owners is not None:
+        others = bank.owners != left_out
+        layers = tuple(layer[others] for layer in layers)
+        places = None if places is None else places[others]
+    with torch.inference_mode():
+        for tile, where in zip(features.tiles, _places(features), strict=True):
+            cells = F.normalize(_flat(tile), dim=-1)
+            rows = []
+            for start in range(0, cells.shape[1], _MANY):
+                part = slice(start, start + _MANY)
+                far = None
+                if window and places is not None:
+                    apart = (where[part, None] - places[None].to(where.device)).abs().amax(-1)
+                    far = apart > window
+                    far &= ~far.all(1, keepdim=True)
+                rows.append(_nearest(cells[:, part], layers, far))
+            grid = tuple(tile.layers.shape[2:4])
+            joined = 1 - torch.cat(rows, dim=1).unflatten(1, grid)
+            found.append(joined.cpu().numpy().astype(np.float32))
+    return found
+
+
+def _nearest(cells: Tensor, layers: Sequence[Tensor], far: Tensor | None) -> Tensor:
+    """Highest cosine with a cell of the bank, (L, n)."""
+    highest = []
+    for mine, kept in zip(cells, layers, strict=True):
+        cosines = mine @ kept.to(mine.device).float().T
+        if far is not None:
+            cosines = cosines.masked_fill(far, -1.0)
+        highest.append(cosines.amax(dim=1))
+    return torch.stack(highest)
+
+
+def turned_copies(image: NDArray[np.uint8], step: int) -> list[NDArray[np.uint8]]:
+    """An image turned about its middle by each multiple of `step` degrees, borders mirrored; uint8 RGB (H, W, 3)."""
+    height, width = image.shape[:2]
+    found = []
+    for angle in range(step, 360, step) if step else ():
+        turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
+        turned = cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+        found.append(np.asarray(turned, np.uint8))
+    return found
+
+
+def changed_copies(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Copies of one image that are still good: mirrored, shifted, lighter, darker and noisy; uint8 RGB (H, W, 3)."""
+    height, width = image.shape[:2]
+    generator = np.random.default_rng(0)
+    shift = np.array([[1, 0, 0.03 * width], [0, 1, 0.03 * height]], np.float32)
+    shifted = cv2.warpAffine(image, shift, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    noise = generator.normal(0, 4, image.shape)
+    changed = [image[:, ::-1], shifted, image * 1.08, image * 0.92, image + noise]
+    return [np.ascontiguousarray(np.clip(np.rint(x), 0, 255).astype(np.uint8)) for x in changed]

@@ -1,0 +1,345 @@
+"""A batch of unlabelled images as further evidence: what one image shows and most others do not (MuSc, 2401.16753).
+
+Each cell of an image is looked for in the other images. What is normal is found in most of them; what is anomalous is
+found in few. No text and no reference is needed, but a batch of one product whose images are mostly good.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.errors import ZsasError
+from zsas.lazy import F, torch
+from zsas.localizers.base import MAP, Scored
+from zsas.localizers.patches import PatchFeatures, TileFeatures, blend
+from zsas.localizers.references import calibrated, lowered, to_frame
+from zsas.stages import HeatMap, Stage, StageSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NEIGHBOURHOODS = (1, 3, 5)
+"""Sides r of the neighbourhoods that are averaged around each cell, in cells."""
+LOWEST = 0.3
+"""Fraction of the other images, those in which a cell is found best, whose distances count."""
+OTHERS = 30
+"""Other images that each image is compared with at most, drawn at random."""
+CELLS = 1024
+"""Cells of one image that are compared at most, whatever the number of its tiles."""
+LEAST, ADVISED, MOST = 5, 8, 500
+"""Images of a batch: at least, from which on the result can be relied on, and at most: all cells are in memory."""
+NEIGHBOURS = (1, 2, 3)
+"""Numbers k of the most similar images, the image itself among them, over which image scores are averaged."""
+TOP_CELLS = 0.005
+"""Fraction of a tile's cells, those with the highest scores, whose mean stands for it in the image score."""
+GATE_Z = 2.0
+"""Spreads above the batch's middle at which the gate is half open."""
+LOWERED = 0.5
+"""Fraction of the map that a batch can take away at most."""
+WEIGHT = 0.7
+"""Weight of the batch in the image score; the rest is what is known of the image alone."""
+CALMED = "Where most images of the batch look alike it was lowered."
+_QUARTILES = 1.349
+"""Distance of the quartiles of a normal distribution in standard deviations."""
+_LEAST_SPREAD = 1e-3
+
+MUTUAL = StageSpec(
+    "mutual",
+    "Compared with the batch",
+    "u",
+    "",
+    "How rarely each place is found in the other images of the batch.",
+    "Left out: the image was looked at alone.",
+)
+
+
+def neighbourhoods(cells: Tensor, sizes: Sequence[int] = NEIGHBOURHOODS) -> Tensor:
+    """LNAMD: each cell as the means of its neighbourhoods, normalised.
+
+    Args:
+        cells: Patch features of one tile, (L, g_h, g_w, D).
+        sizes: Sides r, odd; places beyond the border count as zeros.
+
+    Returns:
+        L2-normalised, fp32 (R, L, g_h, g_w, D).
+    """
+    maps = cells.float().permute(0, 3, 1, 2)
+    maps = F.layer_norm(maps, maps.shape[1:])
+    means = [F.avg_pool2d(maps, r, stride=1, padding=r // 2) for r in sizes]
+    return F.normalize(torch.stack(means), dim=2).permute(0, 1, 3, 4, 2)
+
+
+def lowest_mean(distances: Tensor, fraction: float = LOWEST) -> Tensor:
+    """MSM: mean of the lowest `fraction` of the distances to the other images, at least of one.
+
+    Args:
+        distances: (n, …), one row for each other image.
+        fraction: In (0, 1].
+    """
+    count = max(1, math.floor(fraction * len(distances)))
+    return distances.topk(count, dim=0, largest=False).values.mean(0)
+
+
+def smoothed(
+    scores: NDArray[np.float64],
+    embeddings: NDArray[np.float64],
+    neighbours: Sequence[int] = NEIGHBOURS,
+) -> NDArray[np.float64]:
+    """RsCIN: image scores averaged over the k most similar images, weighted by their cosine; mean over k.
+
+    Args:
+        scores: (n,).
+        embeddings: L2-normalised image embeddings, (n, D).
+        neighbours: Numbers k, the image itself counted; more than n means all.
+    """
+    weights = np.maximum(embeddings @ embeddings.T, 0.0)
+    np.fill_diagonal(weights, 1.0)
+    found = []
+    for k in neighbours:
+        kept = weights.copy()
+        if k < len(scores):
+            np.put_along_axis(kept, np.argpartition(kept, -k, axis=1)[:, :-k], 0.0, axis=1)
+        found.append(kept @ scores / kept.sum(1))
+    return np.mean(found, axis=0)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What is compared of one image.
+
+    Attributes:
+        key: Digest of the image's pixels.
+        tiles: For each tile its cells, L2-normalised, fp16 (R, L, g_h, g_w, D); R is 1 where the neighbourhoods are
+            averaged before they are compared.
+        image: L2-normalised image embedding, float64 (D,).
+    """
+
+    key: str
+    tiles: tuple[Tensor, ...]
+    image: NDArray[np.float64]
+
+    @property
+    def flat(self) -> Tensor:
+        """All cells, fp32 (R·L, n, D)."""
+        return torch.cat([tile.float().flatten(0, 1).flatten(1, 2) for tile in self.tiles], dim=1)
+
+
+def cells_of(features: Any, key: str, budget: int = CELLS, *, averaged: bool = True) -> Cells:
+    """The cells of one image, at most `budget` of all its tiles together: more are averaged into fewer.
+
+    Raises:
+        ZsasError: If there are no patch features.
+    """
+    if not isinstance(features, PatchFeatures):
+        raise ZsasError(
+            "This system has no patch features that images could be compared by; use another one, as auto, "
+            "with batch scoring."
+        )
+    each = max(1, budget // len(features.tiles))
+    with torch.inference_mode():
+        tiles = tuple(_fewer(tile, each, averaged).half().cpu() for tile in features.tiles)
+    image = np.mean([tile.image.double().cpu().numpy() for tile in features.tiles], axis=0)
+    return Cells(key, tiles, image / max(float(np.linalg.norm(image)), 1e-12))
+
+
+def _fewer(tile: TileFeatures, budget: int, averaged: bool) -> Tensor:
+    found = neighbourhoods(tile.layers[0])
+    if averaged:
+        found = found.mean(0, keepdim=True)
+    _, _, height, width, _ = found.shape
+    if height * width > budget:
+        scale = math.sqrt(budget / (height * width))
+        grid = (max(1, int(height * scale)), max(1, int(width * scale)))
+        maps = F.adaptive_avg_pool2d(found.flatten(0, 1).permute(0, 3, 1, 2), grid)
+        found = maps.permute(0, 2, 3, 1).unflatten(0, found.shape[:2])
+    return F.normalize(found, dim=-1)
+
+
+def mutual_scores(cells: Sequence[Cells], others: int = OTHERS) -> list[list[NDArray[np.float32]]]:
+    """MSM of a batch: for each image and each of its tiles the scores of its cells, float32 (g_h, g_w), in [0, 2].
+
+    A cell's distance to another image is the Euclidean one to the nearest cell there; its score is the mean of the
+    lowest 30 % of these, then the mean over layers and neighbourhoods. Each product of two images serves both of them.
+
+    Args:
+        cells: Of each image.
+        others: How many others each image is compared with at most; they are drawn with a fixed seed.
+    """
+    count = len(cells)
+    found: list[list[Tensor]] = [[] for _ in cells]
+    order = np.random.default_rng(0).permutation(count)
+    reach = min(count // 2, max(1, others // 2))
+    with torch.inference_mode():
+        flat = [one.flat for one in cells]
+        for step in range(1, reach + 1):
+            halves = 2 * step == count  # the opposite one of a circle is met from both sides
+            for at in range(count // 2 if halves else count):
+                i, j = int(order[at]), int(order[(at + step) % count])
+                cosines = flat[i] @ flat[j].transpose(1, 2)
+                for image, axis in ((i, 2), (j, 1)):
+                    nearest = cosines.amax(dim=axis)
+                    found[image].append((2 - 2 * nearest).clamp_min(0).sqrt())
+        scores = [lowest_mean(torch.stack(rows)).mean(0).numpy() for rows in found]
+    return [_by_tile(one, image) for one, image in zip(scores, cells, strict=True)]
+
+
+def _by_tile(scores: NDArray[np.float32], cells: Cells) -> list[NDArray[np.float32]]:
+    grids = [(int(tile.shape[2]), int(tile.shape[3])) for tile in cells.tiles]
+    ends = np.cumsum([height * width for height, width in grids])[:-1]
+    parts = np.split(scores, ends)
+    return [part.reshape(grid) for part, grid in zip(parts, grids, strict=True)]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch that was compared with itself.
+
+    Attributes:
+        keys: Digests of the images' pixels.
+        made_by: Models, localizer and encoding settings; other encodings cannot be decided with it.
+        scores: For each image and each of its tiles the scores of its cells, float32 (g_h, g_w), in [0, 2].
+        images: Scores of the images as a whole.
+        level: Middle and spread of the scores of all cells of the batch.
+        usual: Middle and spread of the scores of its better half of images, which stands for the good ones.
+    """
+
+    keys: tuple[str, ...]
+    made_by: tuple[object, ...]
+    scores: tuple[tuple[NDArray[np.float32], ...], ...]
+    images: tuple[float, ...]
+    level: tuple[float, float]
+    usual: tuple[float, float]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def key(self) -> str:
+        """Digest of all images, in their order, and of what encoded them."""
+        text = "|".join((*self.keys, *map(str, self.made_by)))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def check_count(count: int) -> None:
+    """Whether there are enough images to be compared with each other, and not too many.
+
+    Raises:
+        ZsasError: If not.
+    """
+    if count < LEAST:
+        raise ZsasError(
+            f"Images are compared with each other where there are at least {LEAST}, better {ADVISED}, of the same "
+            f"product; there {'is' if count == 1 else 'are'} {count}. Add images, or leave batch scoring out."
+        )
+    if count > MOST:
+        raise ZsasError(
+            f"At most {MOST} images are compared with each other, not {count}; split them."
+        )
+
+
+def compare_batch(
+    cells: Sequence[Cells], made_by: tuple[object, ...], others: int = OTHERS
+) -> Batch:
+    """Compare the images of a batch with each other.
+
+    Args:
+        cells: Of at least `LEAST` images of the same product, mostly good.
+        made_by: See `Batch`.
+        others: See `mutual_scores`.
+
+    Raises:
+        ZsasError: If there are too few.
+    """
+    check_count(len(cells))
+    scores = mutual_scores(cells, others)
+    values = np.concatenate([tile.ravel() for tiles in scores for tile in tiles])
+    low, middle, high = np.percentile(values, (25, 50, 75))
+    tops = np.array([_top(tiles) for tiles in scores])
+    images = smoothed(tops, np.stack([one.image for one in cells]))
+    return Batch(
+        tuple(one.key for one in cells),
+        made_by,
+        tuple(tuple(tiles) for tiles in scores),
+        tuple(float(one) for one in images),
+        (float(middle), max(float(high - low) / _QUARTILES, _LEAST_SPREAD)),
+        _better_half(images),
+    )
+
+
+def _top(tiles: Sequence[NDArray[np.float32]]) -> float:
+    """Mean of the highest cells of the most deviating tile."""
+    tops = [np.sort(one.ravel())[-max(1, round(TOP_CELLS * one.size)) :] for one in tiles]
+    return max(float(top.mean()) for top in tops)
+
+
+def _better_half(images: NDArray[np.float64]) -> tuple[float, float]:
+    """Median of the lower half of the scores, and how far they lie from it."""
+    half = np.sort(images)[: max(2, math.ceil(len(images) / 2))]
+    middle = float(np.median(half))
+    spread = float(np.sqrt(np.mean((half - middle) ** 2)))
+    return middle, max(spread, 0.05 * abs(middle), _LEAST_SPREAD)
+
+
+def weigh(scored: Scored, features: Any, batch: Batch, key: str) -> Scored:
+    """A map and evidence, weighed with the batch that the image belongs to.
+
+    Args:
+        scored: The localizer's own, or what references made of it.
+        features: Of the image.
+        batch: From `compare_batch`.
+        key: Digest of the image's pixels.
+
+    Raises:
+        ZsasError: If the image is not one of the batch.
+
+    Returns:
+        map: Map_a × (1 − g + g · sigmoid(z − `GATE_Z`)), z the cells' scores in spreads above the batch's middle.
+        evidence: `batch`, the calibrated score in [0, 1], `batch_weight`, its weight in the image score, and
+            `normal_ratio`, how many times as far the image is from the others as the better half of the batch.
+    """
+    if key not in batch.keys:
+        raise ZsasError(
+            "This image is not one of the batch that was compared with itself; compare the batch again with it."
+        )
+    index = batch.keys.index(key)
+    height, width = scored.map.shape
+    middle, spread = batch.level
+    frames = [
+        to_frame((one - middle) / spread, tile)
+        for one, tile in zip(batch.scores[index], features.tiles, strict=True)
+    ]
+    z = blend(frames, [tile.window for tile in features.tiles], height, width)
+    likely = (1 / (1 + np.exp(-np.clip(z - GATE_Z, -30, 30)))).astype(np.float32)
+    anomaly_map = (scored.map * (1 - LOWERED + LOWERED * likely)).astype(np.float32)
+    anomaly_map.setflags(write=False)
+    usual, apart = batch.usual
+    ratio = batch.images[index] / max(usual, _LEAST_SPREAD)
+    evidence = {
+        **scored.evidence,
+        "batch": calibrated(batch.images[index], usual, apart),
+        "batch_weight": WEIGHT,
+        "normal_ratio": ratio,
+    }
+    stages = tuple(
+        lowered(stage, anomaly_map, CALMED) if stage.spec == MAP else stage
+        for stage in scored.stages
+    )
+    return Scored(anomaly_map, evidence, (_stage(likely, ratio, batch), *stages))
+
+
+def _stage(likely: NDArray[np.float32], ratio: float, batch: Batch) -> Stage:
+    caption = (
+        f"Looked for in the other {len(batch) - 1} images of the batch: {ratio:.1f} times what its better half differs "
+        "among itself."
+    )
+    if len(batch) < ADVISED:
+        caption += f" {len(batch)} images are few; with {ADVISED} or more this says more."
+    data = {"images": len(batch), "normal_ratio": round(ratio, 4)}
+    return Stage(MUTUAL, caption, (HeatMap(likely),), data)

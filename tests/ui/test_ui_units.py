@@ -36,6 +36,7 @@ from zsas.settings import Settings, all_settings
 from zsas.systems import SYSTEMS
 from zsas.ui import batch, cards, controls, drawer, drawing, export, gpu, screen, views
 from zsas.ui.engine import Engine
+from zsas.ui.events import systems as systems_of_page
 from zsas.ui.events.image import show
 from zsas.ui.events.site import Site, act
 from zsas.ui.events.visit import hello
@@ -723,6 +724,29 @@ def test_the_systems_that_can_run_are_compared_and_the_others_say_why(site: Site
     half = np.zeros((4, 4), bool)
     half[:2] = True
     assert cards.agreement([half, ~half, half])[0, 0] == pytest.approx(2 / 3)
+
+
+def test_a_visitor_gives_the_mask_of_their_own_photo(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitor = opened(site, photo(1))
+    monkeypatch.setattr(systems_of_page, "is_uploaded", lambda path: "foreign" not in path)
+    truth = photo(1).mean(-1) < 100
+    for name, mask in (("truth", truth), ("small", truth[:9]), ("empty", truth & False)):
+        (tmp_path / f"{name}.png").write_bytes(png(mask.astype(np.uint8) * 255))
+    for name, words in (
+        ("foreign", "not an uploaded file"),
+        ("small", "the size of its image"),
+        ("empty", "both normal"),
+    ):
+        answer = act(site, visitor.token, "give_truth", {"path": str(tmp_path / f"{name}.png")}, 0)
+        assert words in str(answer), name
+        assert str(tmp_path) not in str(answer)
+    act(site, visitor.token, "give_truth", {"path": str(tmp_path / "truth.png")}, 0)
+    assert "Against the mask, in %: AUROC" in visitor.screen["zs-systems"]
+    assert visitor.view.truth is not None
+    show(site, visitor, View(site.engine.keep_image(photo(2)), "part"))
+    assert visitor.view.truth is None
 
 
 def test_against_a_mask_cards_have_figures_and_curves() -> None:

@@ -35,6 +35,12 @@ class Card:
     line: curves.Line | None = None
 
 
+_GIVE_MASK = (
+    '<label class="zs-button" title="A mask of the size of the photo, black where normal">Compare with a mask'
+    '<input type="file" id="zs-truth-file" class="zs-sr" accept="image/*"></label>'
+)
+
+
 def cards(found: Sequence[Card], chosen: str, shape: Sequence[int]) -> str:
     """All cards as HTML; those without a result are waiting or grey with their reason."""
     done = [card for card in found if card.result is not None]
@@ -51,7 +57,7 @@ def cards(found: Sequence[Card], chosen: str, shape: Sequence[int]) -> str:
         pieces.append(_agreement(done, shape))
     pieces += _curves(done)
     return (
-        f'<p class="zs-systems-head"><b>{words}</b> {button}</p>'
+        f'<p class="zs-systems-head"><b>{words}</b> {button}{_GIVE_MASK}</p>'
         f'<ul class="zs-cards">{"".join(pieces)}</ul>'
     )
 
@@ -65,7 +71,10 @@ def _card(card: Card, chosen: str, shape: Sequence[int]) -> str:
         blank = f'<div class="zs-blank" style="aspect-ratio:{shape[1]}/{shape[0]}" aria-hidden="true">–</div>'
         return f'<li class="{css}">{blank}<p>{title}</p><p>{text}</p></li>'
     marks = drawing.marked_regions(result.regions, shape)
-    picture = drawing.drawing(shape, f"{card.name}: {result.sentence}", [drawing.PHOTO, marks])
+    heat = drawing.heat(result.score_map, level=result.settings.threshold)
+    picture = drawing.drawing(
+        shape, f"{card.name}: {result.sentence}", [drawing.PHOTO, heat, marks]
+    )
     seconds = views.seconds_words(sum(result.timings.values()))
     measured = [
         f"{METRICS[name].removeprefix('pixel ')} {100 * value:.0f}"

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zsas.prompts import Click
 from zsas.review import Review
 from zsas.settings import Settings
@@ -48,6 +51,7 @@ class View:
         now: Present corrections.
         past: Earlier ones, for undo.
         future: Undone ones, for redo.
+        truth: The mask that was given with the image, bool (H, W), or None.
     """
 
     image: str = ""
@@ -57,6 +61,7 @@ class View:
     now: Corrections = Corrections()
     past: tuple[Corrections, ...] = ()
     future: tuple[Corrections, ...] = ()
+    truth: NDArray[np.bool_] | None = dataclasses.field(default=None, compare=False)
 
     def corrected(self, **changes: Any) -> View:
         """This view with other corrections; the present ones are kept for undo."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from zsas import curves
 from zsas.cancellation import Cancelled
 from zsas.errors import ZsasError, reason
+from zsas.extras import require
+from zsas.images import read_mask
 from zsas.review import reviewed
 from zsas.ui.cards import Card, cards, reasons
 from zsas.ui.events.site import Parts, Site, action
+from zsas.ui.upload import is_uploaded
 from zsas.ui.visitor import Visitor
 
 
@@ -28,12 +33,32 @@ def systems(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     visitor.run_key = ()
 
 
+@action
+def give_truth(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """Compare with a mask: {path}, an upload of the image's size, black where normal."""
+    image, path = site.engine.image(visitor.view.image), str(data.get("path"))
+    if image is None:
+        raise ZsasError("Open a photo first, then give its mask.")
+    if not is_uploaded(path):
+        raise ZsasError("That is not an uploaded file; upload it first.")
+    require("evaluate")
+    try:
+        truth = read_mask(path, (image.shape[0], image.shape[1]))
+    except ZsasError as error:
+        raise ZsasError(str(error).replace(path, Path(path).name)) from None
+    if not truth.any() or truth.all():
+        raise ZsasError("The mask must have both normal (black) and anomalous pixels.")
+    with visitor.lock:
+        visitor.view = dataclasses.replace(visitor.view, truth=truth)
+    systems(site, visitor, {})
+
+
 def _steps(site: Site, visitor: Visitor, *, run: bool) -> Iterator[Parts]:
     engine, view, settings = site.engine, visitor.view, visitor.settings
     image = engine.image(view.image)
     assert image is not None
     example = site.examples.get(view.example)
-    truth = example.truth() if example is not None else None
+    truth = example.truth() if view.truth is None and example is not None else view.truth
     found = [Card(name, why=why) for name, why in reasons(visitor.preset).items()]
     for number, card in enumerate(found):
         if card.why:

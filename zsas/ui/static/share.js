@@ -18,9 +18,16 @@ async function takeFiles(list) {
 app.addEventListener("change", (event) => {
   if (event.target.type !== "file") return;
   if (event.target.id === "zs-parts-file") { takeParts([...event.target.files]); event.target.value = ""; return; }
+  if (event.target.id === "zs-truth-file") { takeTruth(event.target.files[0]); return; }
   takeFiles(event.target.files);
   event.target.value = "";
 });
+async function takeTruth(file) {
+  try {
+    const { path } = await upload(file);
+    await act("give_truth", { path });
+  } catch (error) { tell(`The mask could not be uploaded: ${error.message}`); }
+}
 async function takeParts(files) {
   try {
     const sent = await Promise.all(files.map((file) => upload(file)));

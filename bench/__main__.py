@@ -15,6 +15,7 @@ import sys
 from importlib.metadata import version
 from typing import Any
 
+from bench.browser import GOALS as PAGE
 from bench.encoders import features, rows
 
 MEASUREMENTS = ("reference", "full", "encoders", "light", "tiny", "synthetic", "page")
@@ -128,14 +129,8 @@ def main() -> None:
             )
         )
     if "page" in found:
-        page = found["page"]
-        for what, key, goal, unit in (
-            ("page, `python app.py` to a page that can be used", "usable_seconds", 8.0, "s"),
-            ("page, click on an example to the whole result", "first_result_seconds", 1.5, "s"),
-            ("page, slider let go to the new drawing (median)", "redecide_median_ms", 300, "ms"),
-            ("page, memory that 100 visits leave behind", "growth_mb", 50, "MB"),
-        ):
-            print(row(what, f"{page[key]:.3g} {unit}", f"≤ {goal:g} {unit}", page[key] <= goal))
+        for goal in PAGE:
+            print(row(*goal.row(found["page"])))
 
 
 if __name__ == "__main__":

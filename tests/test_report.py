@@ -27,7 +27,7 @@ def test_a_report_needs_nothing_from_outside_and_says_the_conditions(tmp_path: P
     for words in ("lot7/a.png", "&lt;b&gt;.png", "Anomalous", "limit 0.50", "an opinion", "tiny"):
         assert words in text
     assert "verdict_threshold" in text
-    assert "<td>changed</td>" in text
+    assert "<small>changed</small>" in text
     assert text.count("<section>") == 3
     assert "@media print" in text
 

@@ -34,6 +34,7 @@ section{border-top:2px solid #e4e4e7;padding:16px 0;break-inside:avoid}.pair{dis
 .pair figure{margin:8px 0;flex:1 1 320px;min-width:0}.pair img{width:100%;border-radius:6px}
 figcaption{font-size:13px;color:#52525b}
 .anomalous{color:#8a4b00;font-weight:600}.normal{color:#0b6b57;font-weight:600}.unsure{color:#3f3f46;font-weight:600}
+.settings{columns:3 240px;padding:0;list-style:none;font-size:14px}.settings li{break-inside:avoid;padding:2px 0}
 .failed{color:#b42318}del{color:#52525b}code{font-size:12px;overflow-wrap:anywhere}
 @media print{body{margin:0;max-width:none}a{color:inherit}}
 """
@@ -256,11 +257,13 @@ def _conditions(entries: Sequence[Entry]) -> str:
             seen.append(same)
     pieces = []
     for facts in seen[:20]:
-        usual = Settings(system=facts["system"]).to_dict()
+        usual = Settings(system=facts["system"])
+        used = usual.replace(refiner=facts["settings"].get("refiner", "own")).used()
         rows = "".join(
-            f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td>"
-            f"<td>{'changed' if usual.get(name) != value else ''}</td></tr>"
+            f"<li>{escape(name)} <b>{escape(str(value))}</b>"
+            f"{' <small>changed</small>' if getattr(usual, name, value) != value else ''}</li>"
             for name, value in facts["settings"].items()
+            if name in used
         )
         models = ", ".join(
             f"{key} {value}" for key, value in facts["models"].items() if isinstance(value, str)
@@ -268,8 +271,7 @@ def _conditions(entries: Sequence[Entry]) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
         pieces.append(
             f"<section><h2>Conditions</h2><p>System {escape(facts['system'])}; {escape(models)}</p>"
-            f"<p>{escape(versions)}</p><details open><summary>Settings</summary><table><tbody>{rows}"
-            "</tbody></table></details></section>"
+            f'<p>{escape(versions)}</p><h2>Settings</h2><ul class="settings">{rows}</ul></section>'
         )
     return "".join(pieces)
 

@@ -72,3 +72,55 @@ def new_tab(browser: Browser, url: str, **context: Any) -> Iterator[Tab]:
             ),
         )
         yield tab
+
+
+def verdict(page: Page) -> str:
+    """All words of the verdict."""
+    return page.inner_text("#zs-verdict")
+
+
+def drag(page: Page, selector: str, value: float) -> None:
+    """Move a slider as a person does: it says so with each step."""
+    page.locator(selector).evaluate(
+        """(slider, value) => {
+          slider.value = value;
+          slider.dispatchEvent(new Event("input", { bubbles: true }));
+        }""",
+        str(value),
+    )
+
+
+def wait_for_query(page: Page, name: str, value: str) -> None:
+    """Until the address says so and the result is shown."""
+    page.wait_for_function(
+        "([name, value]) => new URLSearchParams(location.search).get(name) === value",
+        arg=[name, value],
+    )
+    page.wait_for_selector(RESULT)
+
+
+def drawer(page: Page, group: str = "") -> None:
+    """Open the settings, and one group of them."""
+    page.click("[data-open=zs-drawer]")
+    if group:
+        page.locator("#zs-drawer-body summary", has_text=group).click()
+
+
+def downloaded(page: Page, button: str) -> bytes:
+    """Click a link and read the file that the browser saves."""
+    with page.expect_download() as download:
+        page.click(button)
+    return download.value.path().read_bytes()
+
+
+def marks(page: Page) -> str:
+    """The findings as they are drawn."""
+    return page.locator("#zs-main .zs-marks").inner_html()
+
+
+def choose(page: Page, *files: tuple[str, bytes]) -> None:
+    """Choose files in the page's one field."""
+    page.set_input_files(
+        "#zs-upload input[type=file]",
+        [{"name": name, "mimeType": "image/png", "buffer": content} for name, content in files],
+    )

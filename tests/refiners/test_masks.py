@@ -9,6 +9,7 @@ from zsas.refiners.masks import (
     box_of_window,
     cut_clicks,
     mask_in_window,
+    pieces_of_clicks,
     separate_regions,
     soft_mask,
 )
@@ -75,3 +76,14 @@ def test_a_positive_click_in_the_same_piece_leaves_all_but_a_disc():
     left = cut_clicks(mask, [(4, 4, 0), (30, 30, 1)])
     assert not left[4, 4]
     assert left.sum() == 1600 - 5
+
+
+def test_only_the_pieces_under_a_persons_points_are_kept() -> None:
+    mask = np.zeros((20, 20), bool)
+    mask[2:6, 2:6] = mask[10:14, 2:6] = mask[2:6, 12:16] = True
+    kept = pieces_of_clicks(mask, [(3, 3, 1), (13, 4, 1), (3, 12, 0)])
+    assert kept[3, 3]
+    assert kept[4, 13]
+    assert not kept[12, 3]
+    # SAM's mask beside the point is better than none.
+    assert pieces_of_clicks(mask, [(18, 18, 1)]) is mask

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.helpers import ROOT
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.page import Served, Tab, new_tab
 from zsas.errors import ZsasError
@@ -87,3 +91,17 @@ def browser() -> Iterator[Browser]:
 def tab(browser: Browser, served: Served) -> Iterator[Tab]:
     with new_tab(browser, served.url, viewport={"width": 1280, "height": 900}) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def docs() -> Iterator[str]:
+    """The folder `docs/` on a server of its own, as somebody's documentation would be."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    handler = functools.partial(Quiet, directory=str(ROOT / "docs"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()

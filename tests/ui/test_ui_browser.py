@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import base64
-import functools
-import http.server
 import io
 import json
 import re
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +17,22 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.helpers import ROOT
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.images import png
-from tests.helpers.page import PATIENCE, RESULT, Served, Tab, new_tab
+from tests.helpers.page import (
+    PATIENCE,
+    RESULT,
+    Served,
+    Tab,
+    choose,
+    downloaded,
+    drag,
+    drawer,
+    marks,
+    new_tab,
+    verdict,
+    wait_for_query,
+)
 from zsas.settings import Settings
 
 pytestmark = pytest.mark.browser
@@ -31,55 +40,6 @@ expect.set_options(timeout=PATIENCE)
 
 PLACE = {"x": 60, "y": 60}
 """A pixel of the drawing in which the stand-in sees nothing."""
-
-
-def verdict(page: Page) -> str:
-    return page.inner_text("#zs-verdict")
-
-
-def drag(page: Page, selector: str, value: float) -> None:
-    """Move a slider as a person does: it says so with each step."""
-    page.locator(selector).evaluate(
-        """(slider, value) => {
-          slider.value = value;
-          slider.dispatchEvent(new Event("input", { bubbles: true }));
-        }""",
-        str(value),
-    )
-
-
-def wait_for_query(page: Page, name: str, value: str) -> None:
-    page.wait_for_function(
-        "([name, value]) => new URLSearchParams(location.search).get(name) === value",
-        arg=[name, value],
-    )
-    page.wait_for_selector(RESULT)
-
-
-def drawer(page: Page, group: str = "") -> None:
-    """Open the settings, and one group of them."""
-    page.click("[data-open=zs-drawer]")
-    if group:
-        page.locator("#zs-drawer-body summary", has_text=group).click()
-
-
-def downloaded(page: Page, button: str) -> bytes:
-    """Click a link and read the file that the browser saves."""
-    with page.expect_download() as download:
-        page.click(button)
-    return download.value.path().read_bytes()
-
-
-def marks(page: Page) -> str:
-    return page.locator("#zs-main .zs-marks").inner_html()
-
-
-def choose(page: Page, *files: tuple[str, bytes]) -> None:
-    """Choose files in the page's one field."""
-    page.set_input_files(
-        "#zs-upload input[type=file]",
-        [{"name": name, "mimeType": "image/png", "buffer": content} for name, content in files],
-    )
 
 
 def test_loads_with_no_error_no_outside_request_and_a_useful_empty_state(tab: Tab) -> None:
@@ -711,20 +671,6 @@ def test_a_preset_out_of_reach_is_one_sentence_and_the_page_goes_on(tab: Tab) ->
     assert page.input_value("#zs-preset") == "tiny"
 
 
-@pytest.fixture(scope="module")
-def docs() -> Iterator[str]:
-    """The folder `docs/` on a server of its own, as somebody's documentation would be."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None: ...
-
-    handler = functools.partial(Quiet, directory=str(ROOT / "docs"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
 @pytest.mark.parametrize("way", ["iframe", "component"])
 def test_the_page_works_inside_another_page(
     way: str, browser: Browser, served: Served, docs: str
@@ -782,38 +728,3 @@ def test_two_fingers_zoom(browser: Browser, served: Served) -> None:
         page.wait_for_function(
             "Number(document.querySelector('#zs-main').viewBox.baseVal.width) < 300"
         )
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [375, 1360])
-def test_axe_finds_no_serious_violation(
-    theme: str, width: int, browser: Browser, served: Served
-) -> None:
-    axe = ROOT / "node_modules" / "axe-core" / "axe.min.js"
-    if not axe.is_file():
-        pytest.fail("axe-core is missing; `make browser` installs it.")
-    with new_tab(browser, served.url, viewport={"width": width, "height": 900}) as tab:
-        page = tab.open(f"?__theme={theme}")
-        page.add_script_tag(path=str(axe))
-        assert serious(page) == []
-        page.click('[data-example="two-spots"]')
-        page.wait_for_selector(RESULT)
-        assert serious(page) == []
-        for sheet in ("zs-drawer", "zs-code", "zs-help"):
-            page.click(f"[data-open={sheet}]")
-            page.wait_for_timeout(300)
-            assert serious(page) == [], sheet
-            page.click(f"#{sheet} [data-close]")
-        page.click(".zs-switch [data-mode=many]")
-        assert serious(page) == []
-
-
-def serious(page: Page) -> list[str]:
-    """What axe-core calls serious or critical."""
-    found = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
-    return [
-        f"{violation['id']}: {node['html'][:160]}"
-        for violation in found["violations"]
-        if violation["impact"] in ("serious", "critical")
-        for node in violation["nodes"]
-    ]

@@ -63,6 +63,7 @@ class Preset:
         clip_name: Name by which these weights know the CLIP; its Hub id if empty.
         papers_own: Whether a system brings the CLIP of its own paper, where that is another one.
         further: Models that only single systems need, by role; neither `size_bytes` nor `bundled` counts them.
+        gflop: Billions of operations of its encoders for a square image with the default settings, about.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Preset:
     clip_name: str = ""
     papers_own: bool = False
     further: Mapping[Role, Further] = field(default_factory=dict)
+    gflop: float = 0.0
 
     def has(self, role: Role) -> bool:
         """Whether it names a model for a role."""
@@ -110,6 +112,7 @@ PRESETS: dict[str, Preset] = {
             "our own small models, in the package: at once, anywhere, offline",
             weights={"linear": WEIGHTS / "tiny" / "clip" / "adapter.safetensors"},
             clip_name="zsas/tiny",
+            gflop=26,
         ),
         Preset(
             "light",
@@ -117,6 +120,7 @@ PRESETS: dict[str, Preset] = {
             755_000_000,
             "the quickest published models, for a small CPU with network",
             further=FURTHER,
+            gflop=505,
         ),
         Preset(
             "base",
@@ -124,6 +128,7 @@ PRESETS: dict[str, Preset] = {
             975_000_000,
             "smaller models, for a CPU with network",
             further=FURTHER,
+            gflop=1186,
         ),
         Preset(
             "paper",
@@ -132,6 +137,7 @@ PRESETS: dict[str, Preset] = {
             "the paper's models, for a GPU",
             papers_own=True,
             further=FURTHER,
+            gflop=6975,
         ),
     )
 }

@@ -33,6 +33,7 @@ from zsas.refiners.masks import (
     cut_clicks,
     mask_in_window,
     overlap,
+    pieces_of_clicks,
     separate_regions,
     soft_mask,
     union,
@@ -329,6 +330,10 @@ def _fused(
             provenance.add("region")
         elif step is not None:
             union(part, step.window, step.mask)
+            if (
+                target.region is None
+            ):  # a person means what is under the point, not what SAM finds far from it
+                part = pieces_of_clicks(part, target.clicks)
             provenance.add(step.name)
         mask |= cut_clicks(part, target.clicks)
     mask = cut_clicks(mask, clicks, pieces=False)

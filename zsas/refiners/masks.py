@@ -86,6 +86,21 @@ def cut_clicks(
     return mask
 
 
+def pieces_of_clicks(mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArray[np.bool_]:
+    """The connected pieces of a mask (8 neighbours) that hold a positive click; the whole mask where none does.
+
+    Args:
+        mask: bool (H, W), what SAM draws for a person's points.
+        clicks: These points.
+    """
+    positive = [pixel_of(click, mask.shape) for click in clicks if click[2] == 1]
+    positive = [pixel for pixel in positive if mask[pixel]]
+    if not positive:
+        return mask
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    return np.isin(labels, [labels[pixel] for pixel in positive])
+
+
 def soft_mask(
     masks: Sequence[tuple[NDArray[np.float32], float]], frame: SamFrame
 ) -> NDArray[np.float32]:

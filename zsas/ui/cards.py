@@ -41,17 +41,35 @@ _GIVE_MASK = (
 )
 
 
-def cards(found: Sequence[Card], chosen: str, shape: Sequence[int]) -> str:
-    """All cards as HTML; those without a result are waiting or grey with their reason."""
+def cards(
+    found: Sequence[Card],
+    chosen: str,
+    shape: Sequence[int],
+    *,
+    running: bool = False,
+    seconds: float = 0.0,
+) -> str:
+    """All cards as HTML; those without a result are waiting or grey with their reason.
+
+    Args:
+        found: In the order of the registry.
+        chosen: The present system.
+        shape: (H, W, ...) of the image.
+        running: Whether the others are being run.
+        seconds: What one image takes here, about; 0 where it is not known.
+    """
     done = [card for card in found if card.result is not None]
     bad = sum(card.result.verdict == "anomalous" for card in done if card.result is not None)
     waiting = [card for card in found if card.result is None and not card.why]
     words = f"{bad} of {views.plural(len(done), 'system')} say anomalous" if done else ""
-    button = (
-        f'<button type="button" class="zs-button" data-do="run_systems">Run the other {len(waiting)}</button>'
-        if waiting
-        else ""
-    )
+    button = ""
+    if running:
+        words = words or "Running"
+        button = '<button type="button" class="zs-button" data-do="stop_systems">Stop</button>'
+    elif waiting:
+        which = f"the other {len(waiting)}" if done else f"all {len(waiting)}"
+        price = f", about {max(1, round(seconds * len(waiting)))} s" if seconds else ""
+        button = f'<button type="button" class="zs-button" data-do="run_systems">Run {which}{price}</button>'
     pieces = [_card(card, chosen, shape) for card in found]
     if len(done) > 1:
         pieces.append(_agreement(done, shape))
@@ -69,7 +87,7 @@ def _card(card: Card, chosen: str, shape: Sequence[int]) -> str:
         text = escape(card.why) if card.why else "not run yet"
         css = "zs-card zs-none" if card.why else "zs-card"
         blank = f'<div class="zs-blank" style="aspect-ratio:{shape[1]}/{shape[0]}" aria-hidden="true">–</div>'
-        return f'<li class="{css}">{blank}<p>{title}</p><p>{text}</p></li>'
+        return f'<li class="{css}">{"" if card.why else blank}<p>{title}</p><p>{text}</p></li>'
     marks = drawing.marked_regions(result.regions, shape)
     heat = drawing.heat(result.score_map, level=result.settings.threshold)
     picture = drawing.drawing(

@@ -41,18 +41,21 @@ def drawer(settings: Settings) -> str:
         )
         if rows:
             groups.append(f"<details><summary>{escape(group.title)}</summary>{rows}</details>")
-    changed = sum(
-        getattr(settings, name) != getattr(Settings(system=settings.system), name)
-        for name in used
-        if name not in ELSEWHERE
-    )
-    reset = "" if changed else " disabled"
+    others = changed(settings)
+    reset = "" if others else " disabled"
     count = sum(name not in ELSEWHERE for name in used)
     return (
         f'{first}<button type="button" class="zs-button" data-do="reset"{reset}>Reset to defaults'
-        f"{f' ({changed} changed)' if changed else ''}</button>"
+        f"{f' ({others} changed)' if others else ''}</button>"
         f'<h3>All {count} settings</h3><p class="zs-note">With the symbols of the paper.</p>{"".join(groups)}'
     )
+
+
+def changed(settings: Settings) -> int:
+    """How many settings that the system reads are not as it has them."""
+    usual = Settings(system=settings.system)
+    names = (name for name in settings.used() if name not in ELSEWHERE)
+    return sum(getattr(settings, name) != getattr(usual, name) for name in names)
 
 
 def _row(setting: Setting, settings: Settings, label: str = "", help: str = "") -> str:

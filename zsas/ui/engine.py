@@ -19,6 +19,7 @@ from zsas.settings import Settings
 from zsas.stages import Stage
 from zsas.ui import gpu
 from zsas.ui.line import Kind, Line
+from zsas.ui.speed import Speed
 
 MEMORIES = 16
 """How many memories of good parts are kept, for all visitors."""
@@ -92,6 +93,7 @@ class Engine:
         running: Name of the preset that was loaded then, "" before.
         problem: Why it is not the default, "" if it is.
         line: Who may use the encoders now.
+        speed: How fast this machine is; measured once the models are loaded.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class Engine:
         self._visited = threading.Event()
         self._memories: dict[Any, Any] = {}
         self.line = Line()
+        self.speed = Speed()
 
     def start(self, head_start: float = 0.0) -> threading.Thread:
         """Load the default preset, or the fallback, in the background, once.
@@ -161,6 +164,10 @@ class Engine:
         except Exception:
             self.problem = f"The preset {self.default} could not be loaded; see the server's log."
             raise
+        if gpu.ZERO:  # a lent device costs a visitor's time
+            self.speed.over = True
+        else:
+            self.speed.measure()
 
     def segmenter(self, preset: str) -> SegmenterLike:
         """The segmenter of a preset, loaded on first use.

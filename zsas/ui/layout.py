@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from html import escape
 from typing import Any
 
-from zsas.models import PRESETS, is_here
+from zsas.refiners.none import NoRefiner
 from zsas.systems import SYSTEMS
 from zsas.ui import snippets
 from zsas.ui.gradio_internals import gr
+from zsas.ui.speed import Speed
 from zsas.ui.theme import page_html, script
 
 DOWNLOADS = (
@@ -43,13 +45,14 @@ def shell(default: str, examples: str) -> str:
     """The page before anything is known of the visitor."""
     return page_html(
         examples=examples,
+        links=links(),
         systems="".join(
             f'<option value="{name}" data-words="{escape(system_words(name))}">{escape(system_words(name))}</option>'
             for name in SYSTEMS
         ),
         presets="".join(
-            f'<option value="{name}"{" selected" if name == default else ""}>{escape(preset_words(name))}</option>'
-            for name in PRESETS
+            f'<option value="{name}"{" selected" if name == default else ""}>{escape(words)}</option>'
+            for name, words in Speed().words().items()
         ),
         downloads="".join(
             f'<a data-get="{name}" role="menuitem" download>{title}</a>'
@@ -63,13 +66,21 @@ def shell(default: str, examples: str) -> str:
 
 
 def system_words(name: str) -> str:
-    """A system in the list: its name and what it is."""
-    return f"{name}: {SYSTEMS[name].title}"
+    """A system in the list: its name, what it is, the year of its paper, and whether it only makes a map."""
+    system = SYSTEMS[name]
+    year = f" 20{system.paper[:2]}" if system.paper and "paper" not in system.title else ""
+    return f"{name}: {system.title}{year}{' · map only' if system.refiner is NoRefiner else ''}"
 
 
-def preset_words(name: str) -> str:
-    """A preset in the list: its name, and what it would cost to have it here."""
-    preset = PRESETS[name]
-    if preset.bundled or is_here(preset):
-        return name
-    return f"{name} ({preset.size_bytes / 1e9:.1f} GB, not on this machine)"
+LINKS = (("ZSAS_DOCS_URL", "Docs"), ("ZSAS_REPOSITORY_URL", "Repository"))
+"""Addresses that whoever runs the page may name in the environment, and how the page calls them."""
+
+
+def links() -> str:
+    """Links of the page's foot that the environment names."""
+    found = ((os.environ.get(name, ""), title) for name, title in LINKS)
+    return "".join(
+        f'<a href="{escape(url)}" target="_blank" rel="noopener">{title}</a>\n  '
+        for url, title in found
+        if url.startswith(("https://", "http://"))
+    )

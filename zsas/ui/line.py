@@ -93,6 +93,11 @@ class Line:
                 pass
             yield
 
+    @property
+    def seconds(self) -> float:
+        """What one image takes here, about."""
+        return self._seconds
+
     def _take(self, place: Place, timeout: float) -> bool:
         def free() -> bool:
             return self._at_work is None and min(p.rank for p in self._waiting) == place.rank

@@ -10,6 +10,7 @@ from zsas.settings import Settings
 from zsas.stages import Stage
 from zsas.ui import drawing, views, why
 from zsas.ui.controls import to_query
+from zsas.ui.drawer import changed
 from zsas.ui.visitor import MAX_CLICKS, Click, View, Visitor
 
 REACH = 0.035
@@ -117,7 +118,8 @@ def click(view: View, shape: Sequence[int], x: float, y: float, action: str) -> 
         action: "plus" or "minus" adds a point, or removes the person's own point that lies under the click.
     """
     height, width = shape[:2]
-    x, y = min(max(float(x), 0.0), width - 1.0), min(max(float(y), 0.0), height - 1.0)
+    # Whole pixels, as an address has them, so that a link shows the same.
+    x, y = round(min(max(float(x), 0.0), width - 1.0)), round(min(max(float(y), 0.0), height - 1.0))
 
     def distance(point: Click) -> float:
         return (point[0] - x) ** 2 + (point[1] - y) ** 2
@@ -151,4 +153,8 @@ def parse_places(text: str, shape: Sequence[int]) -> tuple[tuple[int, int], ...]
 
 def settings_values(settings: Settings) -> dict[str, Any]:
     """Every setting by name, and which of them the chosen system reads."""
-    return {"values": settings.to_dict(), "used": sorted(settings.used())}
+    return {
+        "values": settings.to_dict(),
+        "used": sorted(settings.used()),
+        "changed": changed(settings),
+    }

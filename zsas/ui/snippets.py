@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,14 +23,7 @@ print(mask)  # a PNG in a temporary folder
 """
 
 CURL = """\
-# 1. upload the photo; the server answers with the path of the upload
-FILE=$(curl -s -F "files=@photo.png" {url}/gradio_api/upload | tr -d '[]"')
-# 2. ask; the answer is the id of the job
-JOB=$(curl -s {url}/gradio_api/call/v2/segment -H 'Content-Type: application/json' \\
-  -d '{{"image": {{"path": "'$FILE'", "meta": {{"_type": "gradio.FileData"}}}}, "preset": "{preset}"{extra}}}' \\
-  | sed 's/.*"event_id" *: *"\\([^"]*\\)".*/\\1/')
-# 3. read the result
-curl -sN {url}/gradio_api/call/segment/$JOB
+curl -s {url}/api/v1/segment -F image=@photo.png -F preset={preset}{fields}
 """
 
 MCP = """\
@@ -66,6 +60,12 @@ EMBED = """\
 <!-- in a frame: works everywhere -->
 <iframe src="{url}/?embed=1" title="Zero-shot anomaly segmentation" width="100%" height="820"
         style="border: 0" allow="clipboard-write; camera"></iframe>
+<script>
+  const frame = document.currentScript.previousElementSibling;
+  addEventListener("message", ({{ data, source }}) => {{
+    if (data?.zsas?.height && source === frame.contentWindow) frame.height = data.zsas.height;
+  }});
+</script>
 
 <!-- or as a part of the page -->
 <script type="module" src="{url}/gradio.js"></script>
@@ -115,6 +115,7 @@ def filled(
         for name, value in changed.items()
         if value is not False
     )
+    fields = "".join(f" -F {shlex.quote(f'{name}={value}')}" for name, value in changed.items())
     flags = f" --preset {preset}" + "".join(words)
     texts = (INSTALL, PYTHON_HERE, PYTHON, CURL, MCP, MCP_PYTHON, EMBED)
     places = {
@@ -123,6 +124,7 @@ def filled(
         "flags": flags,
         "more": more,
         "extra": extra,
+        "fields": fields,
         "arguments": ", ".join(arguments),
     }
     return {key: text.format(**places) for (key, _), text in zip(TITLES, texts, strict=True)}

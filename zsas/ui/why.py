@@ -65,15 +65,30 @@ def scale(result: Result, *, scaled: bool = False) -> str:
     settings = result.settings
     low, high = drawing.scale_of(result.anomaly_map, scaled)
     fixed = "" if settings.threshold_mode == "absolute" and not scaled else " disabled"
-    words = "stretched to this photo" if scaled else ""
-    if settings.threshold_mode != "absolute":
-        words = f"level by {settings.threshold_mode}"
     return (
-        f'<div class="zs-bar" data-grey="{drawing.grey(result.anomaly_map)}"><span>{low:.2f}</span>'
+        f'<div class="zs-bar" data-grey="{drawing.grey(result.anomaly_map)}">{_level(settings, scaled)}'
+        f"<span>{low:.2f}</span>"
         f'<div class="zs-ramp" style="background:{drawing.ramp()};--level:{settings.threshold:.4f}">'
         '<input type="range" class="zs-tick" name="threshold" min="0" max="1" step="0.01" '
         f'value="{settings.threshold:g}"{fixed} aria-label="Marking level: what is hotter is marked"></div>'
-        f'<span>{high:.2f}</span><output class="zs-at">{escape(words)}</output></div>'
+        f'<span>{high:.2f}</span><output class="zs-at"></output></div>'
+    )
+
+
+def _level(settings: Settings, scaled: bool) -> str:
+    """The marking level in words, and the way back where it was changed."""
+    if settings.threshold_mode != "absolute":
+        return f'<span class="zs-level">Level by {escape(settings.threshold_mode)}</span>'
+    usual = Settings(system=settings.system).threshold
+    undo = (
+        f'<button type="button" class="zs-x" data-do="set" data-name="threshold" data-value="{usual:g}" '
+        f'aria-label="Marking level back to {usual:g}" title="changed; back to {usual:g}">↺</button>'
+        if settings.threshold != usual
+        else ""
+    )
+    still = " (colours are stretched)" if scaled else ""
+    return (
+        f'<span class="zs-level">Marking level <b>{settings.threshold:.2f}</b>{undo}{still}</span>'
     )
 
 

@@ -185,6 +185,20 @@ def stop(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         )
 
 
+def _loaded(site: Site, visitor: Visitor) -> Iterator[Parts]:
+    """Load the visitor's models; where they cannot be had, those that run here go on, and the page says so."""
+    wanted, runs = visitor.preset, site.engine.running
+    try:
+        site.engine.segmenter(wanted)
+    except ZsasError as error:
+        if runs in ("", wanted):
+            raise
+        visitor.preset = runs
+        visitor.run_key = _key_of(visitor)
+        show_settings(visitor)
+        yield {"failure": f"{error} {runs} runs instead."}
+
+
 def result_of(site: Site, visitor: Visitor) -> Result | None:
     """The result of the present view with the person's corrections, None where it has to be encoded first."""
     view, settings = visitor.view, visitor.settings
@@ -272,6 +286,7 @@ def steps(site: Site, visitor: Visitor) -> Iterator[Parts]:
         raise ZsasError("This photo is no longer in memory; open it again.")
     if not site.engine.is_loaded(visitor.preset):
         yield {"zs-verdict": views.busy(f"Loading {visitor.preset}")}
+        yield from _loaded(site, visitor)
     memory = None
     if visitor.parts:
         yield {"zs-verdict": views.busy(f"Reading {views.plural(len(visitor.parts), 'good part')}")}

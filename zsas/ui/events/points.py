@@ -140,5 +140,7 @@ def preview(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         ),
         view.now.review,
     )
-    path = "" if result.mask.mean() > MOST else drawing.path_of(result.mask)
+    now = result_of(site, visitor)
+    more = result.mask if now is None else result.mask & ~now.mask
+    path = "" if more.mean() > MOST else drawing.path_of(more)
     visitor.show({"preview": {"x": x, "y": y, "path": path}})

@@ -53,6 +53,15 @@ def give_truth(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     systems(site, visitor, {})
 
 
+@action
+def stop_systems(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """Leave out the systems that have not looked yet; the image's own result stays."""
+    with visitor.lock:
+        visitor.turn_to()
+        visitor.running = False
+    systems(site, visitor, {})
+
+
 def _steps(site: Site, visitor: Visitor, *, run: bool) -> Iterator[Parts]:
     engine, view, settings = site.engine, visitor.view, visitor.settings
     image = engine.image(view.image)
@@ -86,5 +95,6 @@ def _steps(site: Site, visitor: Visitor, *, run: bool) -> Iterator[Parts]:
             curves.measure(result, truth) if truth is not None and truth.any() else ({}, None)
         )
         found[number] = Card(card.name, result, "", *measured)
-        yield {"zs-systems": cards(found, settings.system, image.shape)}
-    yield {"zs-systems": cards(found, settings.system, image.shape)}
+        yield {"zs-systems": cards(found, settings.system, image.shape, running=run)}
+    seconds = engine.line.seconds
+    yield {"zs-systems": cards(found, settings.system, image.shape, seconds=seconds)}

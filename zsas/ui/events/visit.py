@@ -35,6 +35,7 @@ def hello(site: Site, token: str, query: str) -> dict[str, Any]:
         problem = _follow(site, visitor, ours)
     elif not visitor.running:
         _wake(site, visitor)
+    visitor.forget("failure")  # it was said
     show_status(site, visitor)
     return {**answer(visitor, 0, problem), "token": visitor.token}
 
@@ -100,7 +101,8 @@ def status(site: Site) -> dict[str, Any]:
     return {
         "text": "" if usual else engine.status,
         "waiting": waiting,
-        "again": waiting or not site.examples.complete,
+        "again": waiting or not site.examples.complete or not engine.speed.over,
+        "presets": engine.speed.words(),
     }
 
 

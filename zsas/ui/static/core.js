@@ -71,7 +71,7 @@ function take(answer, name = "") {
     standAsSettings();
     // Settings that were taken and a picture that could not follow.
     if (CHANGES.has(name) && answer.parts.settings) markOld(true);
-  } else if (name && name !== "preview" && name !== "look" && !answer.parts.offer) {
+  } else if (name && name !== "preview" && name !== "look" && !answer.parts.offer && !answer.parts.failure) {
     tell("");
     if (CHANGES.has(name) || name === "rerun") { lost = null; markOld(false); }
   }
@@ -163,7 +163,7 @@ hooks.state = (state) => {
   $("#zs-walk").hidden = !(state.row >= 0);
   if (state.image !== before.image) { resetZoom(); if (box.dataset.view === "systems") setView("marks"); }
   if (!elsewhere && arrived) {
-    const kept = { ...window.history.state, zsas: state.image };
+    const kept = { ...window.history.state, zsas: state.image, mode: app.dataset.mode };
     const url = address(state.query);
     if (state.image !== before.image && !returning) window.history.pushState(kept, "", url);
     else window.history.replaceState(kept, "", url);
@@ -172,7 +172,9 @@ hooks.state = (state) => {
   report();
 };
 window.addEventListener("popstate", async (event) => {
-  if (elsewhere || !element.isConnected || (event.state?.zsas || "") === (page.state.image || "")) return;
+  if (elsewhere || !element.isConnected) return;
+  hooks.mode?.(event.state?.mode);
+  if ((event.state?.zsas || "") === (page.state.image || "")) return;
   returning = true;
   await act("come_back", { image: event.state?.zsas || "" });
   returning = false;
@@ -180,6 +182,7 @@ window.addEventListener("popstate", async (event) => {
 let looking = false;
 hooks.status = async (status) => {
   page.status = status;
+  for (const option of $("#zs-preset").options) option.textContent = status.presets[option.value] || option.value;
   $("#zs-status").innerHTML = status.waiting ? '<i class="zs-spin" aria-hidden="true"></i> ' : "";
   $("#zs-status").append(status.text);
   if (looking) return;
@@ -191,7 +194,7 @@ hooks.status = async (status) => {
 function report() {
   if (embedded && window.parent !== window) window.parent.postMessage({ zsas: { height: Math.ceil(app.getBoundingClientRect().height) + 24 } }, "*");
 }
-if (embedded) { document.documentElement.classList.add("zs-embed"); new ResizeObserver(report).observe(app); }
+if (embedded) { document.documentElement.classList.add("zs-embed"); app.classList.add("zs-framed"); new ResizeObserver(report).observe(app); }
 
 async function hello() {
   // A typed address or a link is a new visit; only a reload, or coming back, is the old one.
@@ -208,6 +211,7 @@ async function hello() {
     tell(`The page could not begin: ${error?.message || error}. Reload it.`);
   }
   arrived = true;
+  if (!elsewhere && page.token === token) hooks.mode?.(window.history.state?.mode);
   if (!elsewhere) window.history.replaceState({ ...window.history.state, zsas: page.state.image }, "", page.state.query === undefined ? window.location.href : address(page.state.query));
   document.body.dataset.arrived = "yes";
 }

@@ -46,6 +46,8 @@ hooks.settings = (settings) => {
     option.textContent = option.dataset.words + (lacking ? ` (${lacking})` : "");
   }
   $("#zs-system").value = settings.values.system;
+  $("#zs-changed").textContent = settings.changed || "";
+  $("[data-open=zs-drawer]").setAttribute("aria-label", settings.changed ? `Settings, ${settings.changed} changed` : "Settings");
   $("#zs-preset").value = settings.preset;
   $("#zs-scaled").checked = settings.scaled;
   if (document.activeElement !== $("#zs-object")) $("#zs-object").value = settings.values.object_name;
@@ -58,6 +60,9 @@ app.addEventListener("toggle", (event) => {
   if (name) open_groups[event.target.open ? "add" : "delete"](name);
 }, true);
 hooks["zs-drawer-body"] = () => $$("#zs-drawer-body details").forEach((group) => { group.open = open_groups.has(group.querySelector("summary").textContent); });
+
+// The address is the view's; a fragment in it would load the page anew.
+$(".zs-skip").addEventListener("click", (event) => { event.preventDefault(); $("#zs-verdict").focus(); });
 
 let opener = null;
 function closeSheets() {

@@ -14,8 +14,13 @@ function setMode(mode) {
 }
 $(".zs-switch").addEventListener("click", (event) => {
   const mode = event.target.closest("[data-mode]")?.dataset.mode;
-  if (mode) setMode(mode);
+  if (mode) { setMode(mode); keepMode(); }
 });
+// Back and a reload come to the mode that was left.
+function keepMode() {
+  if (!elsewhere) window.history.replaceState({ ...window.history.state, mode: app.dataset.mode }, "");
+}
+hooks.mode = (mode) => setMode(mode === "many" && many.rows.size ? "many" : "one");
 
 // Uploads, three at a time.
 async function takeMany(files) {
@@ -38,6 +43,7 @@ async function takeMany(files) {
   many.sending = "";
   many.rows.clear();
   many.batch = null;
+  keepMode();
   await act("begin_batch", { files: sent.filter(Boolean), mutual: $("#zs-mutual").checked });
   if (failed.length) tell(failed.slice(0, 5).join(" "));
 }
@@ -156,8 +162,12 @@ ACTIONS.new_batch = () => { many.batch = null; many.rows.clear(); drawMany(); };
 ACTIONS.choose_many = () => $("#zs-upload input[type=file]").click();
 
 async function openRow(number) {
+  keepMode();
+  const before = app.dataset.mode;
+  setMode("one");
   const answer = await act("open_row", { number });
-  if (answer && !answer.problem) { setMode("one"); $("#zs-verdict").focus({ preventScroll: true }); }
+  if (answer && !answer.problem) $("#zs-verdict").focus({ preventScroll: true });
+  else setMode(before);
 }
 function walk(step) {
   orderRows();

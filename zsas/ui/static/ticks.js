@@ -64,7 +64,7 @@ app.addEventListener("input", (event) => {
   const tick = event.target.closest(".zs-tick");
   if (!tick) return;
   const value = Number(tick.value);
-  if (tick.name === "threshold") { tick.parentElement.style.setProperty("--level", value); drawLevel(value); }
+  if (tick.name === "threshold") { $("#zs-scale .zs-level b").textContent = value.toFixed(2); tick.parentElement.style.setProperty("--level", value); drawLevel(value); }
   else drawLimit(value);
   hooks.limit?.(tick.name, value);
   clearTimeout(resting_ticks[tick.name]);

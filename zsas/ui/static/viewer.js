@@ -160,6 +160,16 @@ app.addEventListener("change", (event) => {
   if (event.target.name !== "zs-view") return;
   setView(event.target.value);
 });
+// The bare photo for as long as P, or the button Photo, is held.
+let peeked = "", pressed_at = 0;
+function peek(on) {
+  if (on && !peeked && !["photo", "systems"].includes(box.dataset.view)) { peeked = box.dataset.view; box.dataset.view = "photo"; }
+  if (!on && peeked) { box.dataset.view = peeked; peeked = ""; }
+}
+const photo_button = $("input[name=zs-view][value=photo]").parentElement;
+photo_button.addEventListener("pointerdown", () => { pressed_at = performance.now(); peek(true); });
+for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, () => peek(false));
+photo_button.addEventListener("click", (event) => { if (event.detail && performance.now() - pressed_at > 350) event.preventDefault(); });
 function setView(view) {
   box.dataset.view = view;
   $(`input[name="zs-view"][value="${view}"]`).checked = true;
@@ -167,7 +177,7 @@ function setView(view) {
   box.hidden = $("#zs-scale").hidden = view === "systems";
   stage = null;
   dress();
-  if (view === "systems") { $("#zs-systems").innerHTML = ""; act("systems", {}); }
+  if (view === "systems") { $("#zs-systems").innerHTML = '<p class="zs-systems-head">Looking which systems know this photo</p>'; act("systems", {}); }
 }
 $("#zs-opacity").addEventListener("input", (event) => box.style.setProperty("--opacity", event.target.value));
 app.addEventListener("click", (event) => {
@@ -223,11 +233,14 @@ document.addEventListener("keydown", (event) => {
   if (ctrl && key === "z" && !event.shiftKey) act("undo");
   else if (ctrl && (key === "y" || (key === "z" && event.shiftKey))) act("redo");
   else if (!ctrl && key === "f" && page.state.image) fill();
+  else if (!ctrl && key === "p" && page.state.image) peek(true);
   else if (key === "delete" && alone !== null) $(`.zs-finding[data-region="${alone}"] [data-do=reject]`)?.click();
   else if (key === "escape") { closeSheets(); fill(false); return; }
   else return;
   event.preventDefault();
 });
+
+document.addEventListener("keyup", (event) => { if (event.key.toLowerCase() === "p") peek(false); });
 
 // What a click would mark is shown once the pointer rests, where the server is quick enough for it.
 let resting = 0, slow = 0;

@@ -246,14 +246,15 @@ def _conditions_sentence(results: Mapping[str, Any]) -> str:
     parts = [f"{name} {value}" for name, value in models.items() if isinstance(value, str)]
     for name, value in models.items():
         if isinstance(value, dict):
-            parts.append(
-                f"localizer {name} at {settings['resolution'] or value.get('resolution')} px"
-            )
+            pixels = settings["resolution"] or value.get("resolution")
+            parts.append(f"localizer {name}" + (f" at {pixels} px" if pixels else ""))
     parts += [
         f"{name} {settings[name]:g}"
         if isinstance(settings[name], float)
         else f"{name} {settings[name]}"
         for name in ("blur", "threshold", "threshold_mode", "k_positive", "k_negative", "fusion")
+        if len({row["settings"][name] for row in results["table"]})
+        == 1  # else it is each row's own
     ]
     at = f"a longest side of {side} px" if side else "the size of each image"
     at = "each system's published size" if squares else at

@@ -124,9 +124,8 @@ def _curves(done: Sequence[Card]) -> list[str]:
     if not named:
         return []
     words = "against the mask at every marking level; a ring where each system's mask stands"
-    return [
-        f'<li class="zs-card" style="grid-column:1/-1;max-width:600px">{curves.svg(named)}<p><b>Curves</b> {words}</p></li>'
-    ]
+    drawn = f"{curves.svg(named)}<p><b>Curves</b> {words}</p>"
+    return [f'<li class="zs-card" style="grid-column:1/-1;max-width:600px">{drawn}</li>']
 
 
 def agreement(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.float32]:

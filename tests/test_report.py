@@ -28,7 +28,7 @@ def test_a_report_needs_nothing_from_outside_and_says_the_conditions(tmp_path: P
         assert words in text
     assert "verdict_threshold" in text
     assert "<small>changed</small>" in text
-    assert text.count("<section>") == 3
+    assert text.count("<section") == 3
     assert "@media print" in text
 
 
@@ -113,3 +113,16 @@ def test_near_the_limit_the_verdict_is_unsure(score: float, expected: str, ok: b
     as_normal = make_result(image_score=score, settings=settings.replace(unsure_as="normal"))
     assert as_normal.ok == (expected != "anomalous")
     assert Review.from_dict(Review(((1, 2),), "normal").to_dict()) == Review(((1, 2),), "normal")
+
+
+def test_of_very_many_images_the_worst_are_shown_large_and_the_table_leads_to_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("zsas.report.LARGE", 2)
+    scores = (0.2, 0.9, 0.4, 0.8)
+    entries = [Entry.of(make_result(image_score=s), f"{i}.png") for i, s in enumerate(scores)]
+    text = report_html([*entries, Entry.failed("broken.png", "It cannot be read.")])
+    assert re.findall(r'<section id="image-(\d)">', text) == ["2", "4"]
+    assert re.findall(r'href="#image-(\d)"', text) == ["2", "4"]
+    assert all(f"{i}.png" in text for i in range(4))
+    assert "The 2 with the highest scores are shown large" in text

@@ -23,6 +23,8 @@ from zsas.rle import decode
 from zsas.settings import Settings
 
 PICTURE_SIDE = 720
+LARGE = 200
+"""Of more images than these, only those with the highest scores are shown large; the table has them all."""
 THUMB_SIDE = 96
 _SIGNS = {"anomalous": "▲ Anomalous", "unsure": "? Unsure", "normal": "✓ Normal"}
 _STYLE = """
@@ -165,8 +167,10 @@ def report_html(entries: Sequence[Entry]) -> str:
     title = "Inspection report" if len(entries) != 1 else f"Inspection report: {entries[0].name}"
     counts = ", ".join(f"{sum(e.facts['verdict'] == word for e in done)} {word}" for word in _SIGNS)
     failed = len(entries) - len(done)
+    large = shown_large(entries)
     summary = (
-        f"<p>{len(entries)} images: {counts}{f', {failed} not readable' if failed else ''}.</p>"
+        f"<p>{len(entries)} images: {counts}{f', {failed} not readable' if failed else ''}."
+        f"{f' The {LARGE} with the highest scores are shown large.' if len(large) < len(done) else ''}</p>"
     )
     pieces = [
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -174,16 +178,23 @@ def report_html(entries: Sequence[Entry]) -> str:
         f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>"
         f'<p class="soft">{now} · zsas · an opinion, not a certificate</p>',
         summary if len(entries) > 1 else "",
-        _table(entries) if len(entries) > 1 else "",
-        *(_section(entry) for entry in done),
+        _table(entries, large) if len(entries) > 1 else "",
+        *(_section(entries[at], at + 1) for at in large),
         _conditions(done),
         "</body></html>",
     ]
     return "".join(pieces)
 
 
-def _table(entries: Sequence[Entry]) -> str:
-    rows = []
+def shown_large(entries: Sequence[Entry]) -> list[int]:
+    """Which entries are shown large, by their places in the list and in its order."""
+    done = [at for at, entry in enumerate(entries) if not entry.error]
+    worst = sorted(done, key=lambda at: -float(entries[at].facts["image_score"]))[:LARGE]
+    return sorted(worst)
+
+
+def _table(entries: Sequence[Entry], large: Sequence[int]) -> str:
+    rows, linked = [], set(large)
     for number, entry in enumerate(entries, 1):
         name = escape(entry.name)
         if entry.error:
@@ -192,9 +203,10 @@ def _table(entries: Sequence[Entry]) -> str:
             )
             continue
         facts = entry.facts
+        link = f'<a href="#image-{number}">{name}</a>' if number - 1 in linked else name
         rows.append(
             f'<tr><td><img src="{_uri(entry.thumb)}" alt="" width="64"></td>'
-            f'<td><a href="#image-{number}">{name}</a></td><td>{_verdict(facts)}</td>'
+            f"<td>{link}</td><td>{_verdict(facts)}</td>"
             f"<td>{facts['image_score']:.2f}</td><td>{_count(facts)}</td></tr>"
         )
     return (
@@ -203,7 +215,7 @@ def _table(entries: Sequence[Entry]) -> str:
     )
 
 
-def _section(entry: Entry) -> str:
+def _section(entry: Entry, number: int) -> str:
     facts = entry.facts
     findings = "".join(
         f"<tr><td>{r['id']}</td><td>{r['percent']:.2g} %</td><td>{r.get('heat', r['score']):.2f}</td>"
@@ -230,7 +242,8 @@ def _section(entry: Entry) -> str:
     if sha256 := (facts.get("input") or {}).get("sha256"):
         digests += f", file SHA-256 <code>{sha256}</code>"
     return (
-        f"<section><h2>{escape(entry.name)}</h2><p>{_verdict(facts)}: score {facts['image_score']:.2f}, "
+        f'<section id="image-{number}"><h2>{escape(entry.name)}</h2>'
+        f"<p>{_verdict(facts)}: score {facts['image_score']:.2f}, "
         f"limit {facts['limit']:.2f}, unsure within {facts['unsure_band']:.2f}.</p>{said}"
         f'<div class="pair"><figure><img src="{_uri(entry.picture)}" alt="The image with its findings">'
         "<figcaption>Findings</figcaption></figure>"

@@ -24,7 +24,7 @@ from zsas.errors import ZsasError
 from zsas.export import json_bytes, save
 from zsas.images import ReadImage, read_image
 from zsas.localizers.mutual import check_count
-from zsas.report import Entry, report_html
+from zsas.report import LARGE, Entry, report_html
 from zsas.result import Result
 from zsas.review import reviewed
 from zsas.settings import Settings
@@ -264,6 +264,9 @@ class Many:
         return report_html(list(self._entries(limit)))
 
     def _entries(self, limit: float) -> Iterator[Entry]:
+        done = [number for number, row in enumerate(self.rows[: self.done]) if row.result]
+        worst = sorted(done, key=lambda number: -self._score(number))[:LARGE]
+        large = set(worst)
         for number, row in enumerate(self.rows[: self.done]):
             if row.error:
                 yield Entry.failed(row.name, row.error)
@@ -273,7 +276,14 @@ class Many:
             result, view = self.reviewed(number, limit), self.views.get(number)
             assert result is not None
             clicks = len(view.now.clicks) if view is not None else 0
+            if number not in large:  # thousands of them would not fit into memory
+                entry = replace(entry, picture=b"", heat=b"")
             yield replace(entry, facts=_updated(entry.facts, result), clicks=clicks)
+
+    def _score(self, number: int) -> float:
+        result = self.rows[number].result
+        assert result is not None
+        return result.image_score
 
     def archive(self, limit: float, corrected: Mapping[int, Result]) -> Path:
         """Everything in one ZIP: masks, score maps, overlays, JSON, CSV, COCO and the report, in the photos' folders.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 
 import numpy as np
@@ -176,7 +177,14 @@ def look_closer(result: Result) -> tuple[str, str, str] | None:
         longest = max(height, width)
         if longest <= 2 * frame:
             return None
-        return f"Seen at {frame} px of {longest:,}.", "tiles", "auto"
+        wanted = tiles_wanted(height, width, replace(tiles, tiles="auto"), frame)
+        count = min(tiles.max_tiles, wanted)
+        seconds = result.timings.get("encode", 0.0) * count
+        price = f", about {max(1, round(seconds))} s" if seconds else ""
+        words = (
+            f"Seen at {frame} px of {longest:,}; {plural(count, 'tile')} would show more{price}."
+        )
+        return words, "tiles", "auto"
     wanted = tiles_wanted(height, width, tiles, frame)
     if wanted <= tiles.max_tiles or wanted > 256:
         return None

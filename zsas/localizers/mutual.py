@@ -43,7 +43,9 @@ GATE_Z = 2.0
 """Spreads above the batch's middle at which the gate is half open."""
 LOWERED = 0.5
 """Fraction of the map that a batch can take away at most."""
-WEIGHT = 0.7
+LIMIT = 3.0
+"""An image whose score lies so many spreads above those of the better half reaches the usual limit."""
+WEIGHT = 0.3
 """Weight of the batch in the image score; the rest is what is known of the image alone."""
 CALMED = "Where most images of the batch look alike it was lowered."
 _QUARTILES = 1.349
@@ -323,7 +325,7 @@ def weigh(scored: Scored, features: Any, batch: Batch, key: str) -> Scored:
     ratio = batch.images[index] / max(usual, _LEAST_SPREAD)
     evidence = {
         **scored.evidence,
-        "batch": calibrated(batch.images[index], usual, apart),
+        "batch": calibrated(batch.images[index], usual, apart, LIMIT),
         "batch_weight": WEIGHT,
         "normal_ratio": ratio,
     }

@@ -28,18 +28,22 @@ from zsas.stages import HeatMap, Stage, StageSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-GATE_Z = 2.0
+GATE_Z = 1.0
 """Standard deviations above the references' own level at which the gate is half open."""
 MOST_LOWERED = 0.5
 """Fraction of the map that references can take away at most: they can calm a place, not hide it."""
-WEIGHT = 0.7
+WEIGHT = 0.4
 """Weight of references that agree with each other in the image score; the rest is the zero-shot score."""
-LIMIT_Z = 3.0
-"""An image whose score lies so many standard deviations above the references' own reaches the usual limit."""
+LIMIT = 2.0
+"""An image whose score lies so many spreads above the references' own reaches the usual limit."""
+LEAST_SPREAD = 0.5
+"""Spread of the logarithms of their own scores that a few references have at least."""
+_LEAST_SCORE = 0.5
 USUAL_LIMIT = 0.7
 CALMED = "Where it looks like the good images it was lowered, at most by half."
-DISAGREES = 6.0
-"""A reference whose own score lies so many robust deviations above the others' is given no weight."""
+DISAGREES, ROBUST = 6.0, 3.0
+"""A reference whose own score is so many times the middle one, and so many robust deviations of logarithms above it, is
+given no weight; four good images often differ by a factor of four or five."""
 
 
 @dataclass(frozen=True)
@@ -121,20 +125,22 @@ class References:
 
     @property
     def usual(self) -> tuple[float, float]:
-        """Mean and spread of the scores of the references that count."""
-        kept = [s for i, s in enumerate(self.scores) if i not in self.ignored]
-        spread = float(np.std(kept)) if len(kept) > 1 else 0.0
-        mean = float(np.mean(kept))
-        return mean, max(spread, 0.15 * abs(mean), 0.1)
+        """Mean and spread of the logarithms of the scores of the references that count.
+
+        Their scores are skewed: one good image in ten lies several times as far away as the others.
+        """
+        kept = [_log(s) for i, s in enumerate(self.scores) if i not in self.ignored]
+        spread = float(np.std(kept, ddof=1)) if len(kept) > 1 else 0.0
+        return float(np.mean(kept)), max(spread, LEAST_SPREAD)
 
     @property
     def trust(self) -> float:
         """How much the references deserve to be believed, in [0, 1].
 
-        1 where their own scores against each other vary by less than a quarter of their mean, 0 where by half of it.
+        1 where the spread of the logarithms of their own scores is at most 1, 0 where it is 2.
         """
-        mean, spread = self.usual
-        return min(max(2.0 - 4.0 * spread / max(abs(mean), 1e-6), 0.0), 1.0)
+        _, spread = self.usual
+        return min(max(2.0 - spread, 0.0), 1.0)
 
 
 def remember(
@@ -213,7 +219,7 @@ def compare(scored: Scored, features: Any, references: References, key: str = ""
         ZsasError: If the system has no patch features to compare.
 
     Returns:
-        map: Map_a × (1 − t/2 + t/2 · sigmoid(z − 2)), z the distance in standard deviations above the references' own
+        map: Map_a × (1 − t/2 + t/2 · sigmoid(z − 1)), z the distance in standard deviations above the references' own
             level and t how much they deserve to be believed.
         evidence: `reference`, the calibrated score in [0, 1], `reference_weight`, its weight in the image score, and
             `normal_ratio`, how many times as far the image is from the references as they are from each other.
@@ -241,7 +247,7 @@ def compare(scored: Scored, features: Any, references: References, key: str = ""
     ratio = _ratio(distances, references)
     evidence = {
         **scored.evidence,
-        "reference": calibrated(score, mean, spread),
+        "reference": calibrated(_log(score), mean, spread, LIMIT),
         "reference_weight": WEIGHT * references.trust,
         "normal_ratio": ratio,
     }
@@ -252,10 +258,14 @@ def compare(scored: Scored, features: Any, references: References, key: str = ""
     return Scored(anomaly_map, evidence, (_stage(z, ratio, references), *stages))
 
 
-def calibrated(score: float, usual: float, spread: float) -> float:
-    """A score in [0, 1] that reaches the usual limit `LIMIT_Z` spreads above the usual score."""
+def _log(score: float) -> float:
+    return math.log(max(score, _LEAST_SCORE))
+
+
+def calibrated(score: float, usual: float, spread: float, limit: float) -> float:
+    """A score in [0, 1] that reaches the usual limit `limit` spreads above the usual score."""
     at_limit = math.log(USUAL_LIMIT / (1 - USUAL_LIMIT))
-    logit = (score - usual) / spread - LIMIT_Z + at_limit
+    logit = (score - usual) / spread - limit + at_limit
     return 1 / (1 + math.exp(-min(max(logit, -30.0), 30.0)))
 
 
@@ -326,10 +336,10 @@ def _ratio(distances: Sequence[NDArray[np.float32]], references: References) -> 
 
 
 def _disagreeing(scores: Sequence[float]) -> tuple[int, ...]:
-    middle = float(np.median(scores))
-    spread = 1.4826 * float(np.median(np.abs(np.array(scores) - middle)))
-    least = max(spread, 0.1 * abs(middle), 0.1)
-    return tuple(i for i, score in enumerate(scores) if score > middle + DISAGREES * least)
+    logs = np.array([_log(score) for score in scores])
+    spread = 1.4826 * float(np.median(np.abs(logs - np.median(logs))))
+    least = float(np.median(logs)) + max(ROBUST * spread, math.log(DISAGREES))
+    return tuple(int(i) for i in np.flatnonzero(logs > least))
 
 
 def to_frame(z: NDArray[np.float32], tile: TileFeatures) -> NDArray[np.float32]:

@@ -44,7 +44,7 @@ class StandIn:
     def seen(cls) -> int:
         return sum(cls.batches)
 
-    def encode_batch(self, read: list[ReadImage], settings: Settings) -> Any:
+    def encode_batch(self, read: list[ReadImage], settings: Settings, *_: Any) -> Any:
         images = [each.pixels for each in read]
         type(self).batches.append(len(images))
         if len(images) > 1 and any((image[0, 0] == [255, 0, 0]).all() for image in images):
@@ -93,7 +93,7 @@ def photo(path: Path, colour: str = "white", size: tuple[int, int] = (80, 60)) -
 def test_one_photo_gives_a_verdict_and_lossless_files(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     outcome = run("segment", photo(tmp_path / "gear.png"), "--out", out)
-    assert outcome.exit_code == 0
+    assert outcome.exit_code == 0, outcome.output
     verdict = f"Anomalous: score 0.83, limit {Settings().verdict_threshold:.2f}, 1 region."
     assert outcome.stdout == f"{tmp_path / 'gear.png'}: {verdict}\n"
     assert sorted(path.name for path in (out / "gear").iterdir()) == [
@@ -216,6 +216,33 @@ def test_stages_are_written_on_demand(run: Run, tmp_path: Path) -> None:
     stages = sorted(path.name for path in (tmp_path / "out" / "gear" / "stages").iterdir())
     assert stages[0] == "01_anomaly_map.png"
     assert stages[-1] == "08_fused.png"
+
+
+def test_a_region_reaches_every_image_and_makes_another_run(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def segment(self: StandIn, image: Any, settings: Settings, **given: Any) -> Any:
+        seen.append(given["part"])
+        return make_result(*image.shape[:2], settings=settings)
+
+    monkeypatch.setattr(StandIn, "segment", segment)
+    photo(tmp_path / "in" / "a.png")
+    look = tmp_path / "look.json"
+    look.write_text('[{"rectangle": [0, 0, 40, 60]}]')
+    out = ("--out", tmp_path / "out")
+    assert run("segment", tmp_path / "in", *out).exit_code == 0
+    assert run("segment", tmp_path / "in", *out, "--region", look).exit_code == 0
+    assert (
+        run("segment", tmp_path / "in", *out, "--region", look).exit_code == 0
+    )  # is there already
+    assert seen[0] is None
+    assert len(seen) == 2
+    assert seen[1].region.fraction(60, 80) == 0.5
+    refused = run("segment", tmp_path / "in", *out, "--ignore", tmp_path / "missing.json")
+    assert refused.exit_code == 2
+    assert "missing.json cannot be read" in refused.output
 
 
 def test_every_flag_reaches_the_settings(run: Run, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class Annotations:
         extra = {"license": 0, "date_captured": "", "path": name, "saved_as": saved_as}
         self._images.append({**image, **size, **extra})
         for region in result.regions:
-            if region.rejected:
+            if not region.counts:
                 continue
             x0, y0, x1, y1 = region.box
             self._annotations.append(

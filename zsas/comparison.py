@@ -7,7 +7,7 @@ import logging
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from zsas.systems import OWN_REFINER, SYSTEMS, system_named
 if TYPE_CHECKING:
     from zsas.images import ReadImage
     from zsas.models import ModelChoice
+    from zsas.part import Part
     from zsas.result import Result
     from zsas.segmenter import Segmenter
 
@@ -104,7 +105,7 @@ class Row:
             "error": self.error,
             "verdict": result.verdict if result else None,
             "image_score": round(float(result.image_score), 6) if result else None,
-            "regions": sum(not one.rejected for one in result.regions) if result else None,
+            "regions": sum(one.counts for one in result.regions) if result else None,
             "seconds": round(self.seconds, 3) if result else None,
             **(self.metrics or {}),
             **({"curves": self.curves.to_dict()} if self.curves is not None else {}),
@@ -143,6 +144,7 @@ def compare(
     settings: Settings | None = None,
     mask: NDArray[np.bool_] | None = None,
     references: Sequence[str | Path] = (),
+    part: Part | None = None,
 ) -> Iterator[Row]:
     """One row for each combination, as it is there. Encodings are shared where two systems make the same.
 
@@ -153,10 +155,12 @@ def compare(
         settings: What all share beside system and refiner.
         mask: Ground truth, bool (H, W), in the frame of the image.
         references: Files and folders of good images.
+        part: Its region and scale are taken, on the image and on the good ones; metrics count nothing outside. Its
+            own good images belong to one system, so they are not.
     """
 
     def look(its: Settings) -> Result:
-        return _result(segmenter, image, its, references)
+        return _result(segmenter, image, its, references, part)
 
     yield from compare_by(look, chosen, settings, mask)
 
@@ -194,14 +198,22 @@ def compare_by(
 
 
 def _result(
-    segmenter: Segmenter, image: ReadImage, settings: Settings, references: Sequence[str | Path]
+    segmenter: Segmenter,
+    image: ReadImage,
+    settings: Settings,
+    references: Sequence[str | Path],
+    part: Part | None,
 ) -> Result:
+    if part is not None:
+        part = replace(part, references=None, weights="")
     if not references:
-        return segmenter.segment(image, settings)
+        return segmenter.segment(image, settings, part=part)
     from zsas.memory import remember_files
 
-    memory, _ = remember_files(segmenter, references, settings)
-    return segmenter.segment(image, settings, references=memory)
+    memory, _ = remember_files(
+        segmenter, references, settings, part.region if part is not None else None
+    )
+    return segmenter.segment(image, settings, references=memory, part=part)
 
 
 def write(

@@ -67,7 +67,10 @@ def measure(result: Result, mask: NDArray[np.bool_]) -> tuple[dict[str, float | 
     """
     from zsas.evaluation.metrics import Truth, curves, pixel_metrics
 
-    counts = Truth.of(mask).count(result.score_map)
+    inside = result.inside
+    pixels = mask.size if inside is None else int(np.count_nonzero(inside))
+    mask = mask if inside is None else mask & inside
+    counts = Truth.of(mask, inside).count(result.score_map)
     found = pixel_metrics(counts)
     values = {"pixel_auroc": found.auroc, "pixel_f1_max": found.f1_max, "pixel_ap": found.ap}
     metrics = {name: None if np.isnan(v) else round(v, 6) for name, v in values.items()}
@@ -77,7 +80,7 @@ def measure(result: Result, mask: NDArray[np.bool_]) -> tuple[dict[str, float | 
     hit = int(np.count_nonzero(result.mask & mask))
     marked, true = int(np.count_nonzero(result.mask)), int(np.count_nonzero(mask))
     operating_point = {
-        "fpr": round((marked - hit) / (mask.size - true), 6),
+        "fpr": round((marked - hit) / (pixels - true), 6),
         "tpr": round(hit / true, 6),
         "precision": round(hit / marked, 6) if marked else None,
         "f1": round(2 * hit / (marked + true), 6),

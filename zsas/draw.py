@@ -144,6 +144,7 @@ def mask_overlay(
     colour: RGB = MASK_COLOUR,
     opacity: float = 0.35,
     highlight: NDArray[np.bool_] | None = None,
+    inside: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
     """The image with a tinted, outlined mask.
 
@@ -154,14 +155,21 @@ def mask_overlay(
         opacity: Share of the tint, [0, 1].
         highlight: bool, shape = (H, W), one region that is drawn stronger: a deeper tint and an
             outline of twice the width; the rest of the image is dimmed.
+        inside: bool, shape = (H, W), the pixels that were looked at; the others are darkened.
     """
-    picture = _tint(image, mask, colour, opacity)
+    picture = image if inside is None else spot(image, inside)
+    picture = _tint(picture, mask, colour, opacity)
     picture = outline(picture, mask, colour)
     if highlight is not None and highlight.any():
         dim = _tint(picture, ~highlight, DARK, 0.35)
         strong = _tint(dim, highlight, colour, opacity / 2)
         picture = outline(strong, highlight, LIGHT, 2 * line_width(image.shape))
     return picture
+
+
+def spot(picture: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """A copy in which all but a mask, bool (H, W), is darkened, with a light line between."""
+    return outline(_tint(picture, ~inside, DARK, 0.6), inside, LIGHT)
 
 
 def draw_points(picture: NDArray[np.uint8], points: Points) -> NDArray[np.uint8]:
@@ -244,6 +252,8 @@ def area(picture: NDArray[np.uint8], layer: Area) -> NDArray[np.uint8]:
         rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
         hatch = mask & ((rows + columns) % (6 * width) < 3 * width)
         return _tint(_tint(picture, mask, RING_COLOUR, 0.25), hatch, RING_COLOUR, 0.6)
+    if layer.style == "spot":
+        return spot(picture, mask)
     opacity = {"fill": 0.35, "faint": 0.15, "line": 0.0}[layer.style]
     return outline(_tint(picture, mask, MASK_COLOUR, opacity) if opacity else picture, mask)
 

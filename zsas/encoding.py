@@ -18,11 +18,13 @@ from zsas.cache import ByteBudgetCache
 from zsas.images import ImageSource, ReadInfo, digest, read_image
 from zsas.lazy import torch
 from zsas.localizers.base import Features, Localizer
+from zsas.localizers.tiles import TileSettings
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
     from zsas.backbones.patch_features import PatchBackbone, PatchGrid
     from zsas.backbones.sam import Sam, SamFeatures
+    from zsas.region import RegionOfInterest
 
 
 @dataclass
@@ -83,6 +85,7 @@ class Encoders:
         localizer: Localizer,
         made_by: tuple[Any, ...],
         settings: Settings,
+        region: RegionOfInterest | None = None,
     ) -> list[Encoding]:
         """The localizer's features of some images.
 
@@ -91,17 +94,25 @@ class Encoders:
             localizer: Whose features they are.
             made_by: See `Encoding`.
             settings: Those that encode are read.
+            region: Tiles wholly outside of it are not encoded.
         """
         if not images:
             return []
         reads = [read_image(image) for image in images]
         arrays = [read.pixels for read in reads]
         keys = [digest(array) for array in arrays]
+        by_tiles = localizer.tiled and settings.of(TileSettings).tiles != "off"
+        looked_at = region if by_tiles else None
+
+        def encode(missing: list[NDArray[np.uint8]]) -> list[Any]:
+            if not looked_at:
+                return localizer.encode(missing, settings)
+            insides = [looked_at.on(*image.shape[:2]) for image in missing]
+            return localizer.encode(missing, settings, insides)  # type: ignore[call-arg]
+
+        more = (looked_at.key,) if looked_at else ()
         found, seconds = self._encoded(
-            "localizer",
-            arrays,
-            [(key, *made_by) for key in keys],
-            lambda missing: localizer.encode(missing, settings),
+            "localizer", arrays, [(key, *made_by, *more) for key in keys], encode
         )
         return [
             Encoding(

@@ -47,7 +47,7 @@ def save(
     pictures: dict[str, NDArray[Any]] = {
         "mask": result.mask.astype(np.uint8) * 255,
         "score": np.rint(np.clip(result.score_map, 0, 1) * 65535).astype(np.uint16),
-        "overlay": draw.mask_overlay(result.image, result.mask),
+        "overlay": draw.mask_overlay(result.image, result.mask, inside=result.inside),
     }
     files: dict[str, tuple[Path, bytes]] = {
         name: (folder / f"{prefix}{name}.png", png(array)) for name, array in pictures.items()

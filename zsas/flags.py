@@ -35,7 +35,7 @@ class Engine(StrEnum):
     ray = "ray"
 
 
-MODELS, SCALE = "Models", "Many machines"
+MODELS, SCALE, LOOK = "Models", "Many machines", "Part"
 
 Preset = Annotated[
     str | None,
@@ -134,6 +134,33 @@ Workers = Annotated[
 GpusPerWorker = Annotated[
     float | None,
     typer.Option(help="Ray: the fraction of a GPU for each process.", min=0, rich_help_panel=SCALE),
+]
+
+Part = Annotated[
+    str | None,
+    typer.Option(
+        help="A part profile from `zsas part`: settings, models, good images, region, scale; what is named beside it "
+        "counts more.",
+        metavar="FILE",
+        rich_help_panel=LOOK,
+    ),
+]
+Region = Annotated[
+    str | None,
+    typer.Option(
+        help="Where to look: an image that is white there, or polygons and rectangles as JSON; what lies outside never "
+        "counts.",
+        metavar="FILE",
+        rich_help_panel=LOOK,
+    ),
+]
+Ignore = Annotated[
+    str | None,
+    typer.Option(
+        help="What to leave out of sight, as --region: a fixture, a reflection that is always there.",
+        metavar="FILE",
+        rich_help_panel=LOOK,
+    ),
 ]
 
 Command = Callable[..., None]

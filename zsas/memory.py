@@ -13,6 +13,7 @@ from zsas.images import find_images, read_image
 from zsas.localizers.references import References
 
 if TYPE_CHECKING:
+    from zsas.region import RegionOfInterest
     from zsas.segmenter import Segmenter
     from zsas.settings import Settings
 
@@ -21,7 +22,10 @@ MOST = 100
 
 
 def remember_files(
-    segmenter: Segmenter, sources: Sequence[str | Path], settings: Settings
+    segmenter: Segmenter,
+    sources: Sequence[str | Path],
+    settings: Settings,
+    region: RegionOfInterest | None = None,
 ) -> tuple[References, list[str]]:
     """A memory of the images in some files and folders, or the one that a file of `save` holds.
 
@@ -29,6 +33,7 @@ def remember_files(
         segmenter: The models.
         sources: Images, folders of images, or one `.safetensors` file.
         settings: Those that encode are read.
+        region: Where to look on them.
 
     Returns:
         The memory, and a sentence for each image that was left out.
@@ -38,7 +43,19 @@ def remember_files(
     """
     if len(sources) == 1 and str(sources[0]).endswith(".safetensors"):
         return load(Path(sources[0])), []
-    paths, complaints, images = find_images(sources), [], []
+    images, complaints = readable(sources)
+    return segmenter.remember(images, settings, region), complaints
+
+
+def readable(sources: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
+    """The good images of some files and folders that can be read, and a sentence for each of the others.
+
+    Raises:
+        ZsasError: If none can be read, or there are more than `MOST`.
+    """
+    paths = find_images(sources)
+    complaints: list[str] = []
+    images: list[Path] = []
     if len(paths) > MOST:
         raise ZsasError(f"There are {len(paths)} good images; name at most {MOST}.")
     for path in paths:
@@ -50,7 +67,7 @@ def remember_files(
     if not images:
         why = f" ({complaints[0]})" if complaints else ""
         raise ZsasError(f"None of the good images can be read{why}.")
-    return segmenter.remember(images, settings), complaints
+    return images, complaints
 
 
 def save(references: References, path: Path) -> None:
@@ -74,6 +91,7 @@ def save(references: References, path: Path) -> None:
         "names": references.names,
         "window": references.window,
         "turned": references.turned,
+        "region": references.region,
     }
     tensors = {f"bank.{i}": layer.contiguous() for i, layer in enumerate(references.bank)}
     if references.places is not None:
@@ -115,4 +133,5 @@ def load(path: Path) -> References:
         places,
         float(facts.get("window", 0.0)),
         int(facts.get("turned", 0)),
+        str(facts.get("region", "")),
     )

@@ -18,6 +18,7 @@ from zsas import draw
 from zsas.files import write_whole
 from zsas.images import digest
 from zsas.prompts import Click
+from zsas.region import RegionOfInterest
 from zsas.result import Result
 from zsas.rle import decode
 from zsas.settings import Settings
@@ -74,7 +75,9 @@ class Entry:
             x0, y0, x1, y1 = region.box
             inside = region.mask[y0:y1, x0:x1]
             entry["heat"] = round(float(result.anomaly_map[y0:y1, x0:x1][inside].max()), 4)
-        drawn = cls._drawn(name, facts, result.image, result.mask, result.anomaly_map)
+        drawn = cls._drawn(
+            *(name, facts, result.image, result.mask, result.anomaly_map), result.inside
+        )
         return replace(drawn, clicks=len(clicks))
 
     @classmethod
@@ -91,14 +94,17 @@ class Entry:
         """
         mask = np.zeros(image.shape[:2], bool)
         for region in facts["regions"]:
-            if not region.get("rejected"):
+            if not (region.get("rejected") or region.get("ignored")):
                 mask |= decode(region["rle"])
+        inside = None
+        if facts.get("region"):
+            inside = RegionOfInterest.from_facts(facts["region"]).on(*image.shape[:2])
         heat = None
         if score is not None and score.is_file():
             found = cv2.imread(str(score), cv2.IMREAD_UNCHANGED)
             if found is not None:
                 heat = (found / np.float32(65535)).astype(np.float32)
-        return cls._drawn(name, facts, image, mask, heat)
+        return cls._drawn(name, facts, image, mask, heat, inside)
 
     @classmethod
     def _drawn(
@@ -108,6 +114,7 @@ class Entry:
         image: NDArray[np.uint8],
         mask: NDArray[np.bool_],
         heat: NDArray[np.float32] | None,
+        inside: NDArray[np.bool_] | None = None,
     ) -> Entry:
         pixels = mask.shape[0] * mask.shape[1]
         regions = [
@@ -118,7 +125,8 @@ class Entry:
             for region in facts["regions"]
         ]
         small, its_mask = _small(image), _small(mask.astype(np.uint8)) > 0
-        marked = draw.mask_overlay(small, its_mask)
+        looked = None if inside is None else _small(inside.astype(np.uint8)) > 0
+        marked = draw.mask_overlay(small, its_mask, inside=looked)
         warm = b""
         if heat is not None:
             warm = _jpeg(
@@ -218,9 +226,9 @@ def _table(entries: Sequence[Entry], large: Sequence[int]) -> str:
 def _section(entry: Entry, number: int) -> str:
     facts = entry.facts
     findings = "".join(
-        f"<tr><td>{r['id']}</td><td>{r['percent']:.2g} %</td><td>{r.get('heat', r['score']):.2f}</td>"
+        f"<tr><td>{r['id']}</td><td>{_size(r)}</td><td>{r.get('heat', r['score']):.2f}</td>"
         f"<td>{', '.join(str(value) for value in r['box'])}</td>"
-        f"<td>{'<del>rejected by a person</del>' if r.get('rejected') else ''}</td></tr>"
+        f"<td>{_fate(r)}</td></tr>"
         for r in facts["regions"]
     )
     table = (
@@ -238,6 +246,8 @@ def _section(entry: Entry, number: int) -> str:
     if facts["decided_by"] == "person":
         changed.append("verdict by a person")
     said = f"<p>Changed by a person: {', '.join(changed)}.</p>" if changed else ""
+    looked = facts.get("region")
+    part = f"; {100 * looked['fraction']:.3g} % of it was looked at" if looked else ""
     digests = f"pixels <code>{entry.pixels}</code>"
     if sha256 := (facts.get("input") or {}).get("sha256"):
         digests += f", file SHA-256 <code>{sha256}</code>"
@@ -248,7 +258,7 @@ def _section(entry: Entry, number: int) -> str:
         f'<div class="pair"><figure><img src="{_uri(entry.picture)}" alt="The image with its findings">'
         "<figcaption>Findings</figcaption></figure>"
         f'{_heat(entry)}</div>{table}<p class="soft">'
-        f"{facts['width']} × {facts['height']} px; {digests}</p></section>"
+        f"{facts['width']} × {facts['height']} px{part}; {digests}</p></section>"
     )
 
 
@@ -289,13 +299,26 @@ def _conditions(entries: Sequence[Entry]) -> str:
     return "".join(pieces)
 
 
+def _size(region: Mapping[str, Any]) -> str:
+    """A finding's size: its fraction of the image, and mm² where they are known."""
+    mm2 = region.get("area_mm2")
+    return f"{region['percent']:.2g} %" + (f", {mm2:.3g} mm²" if mm2 is not None else "")
+
+
+def _fate(region: Mapping[str, Any]) -> str:
+    """Why a finding does not count, "" where it does."""
+    if region.get("rejected"):
+        return "<del>rejected by a person</del>"
+    return "<del>too small to count</del>" if region.get("ignored") else ""
+
+
 def _verdict(facts: Mapping[str, Any]) -> str:
     by = " <small>by a person</small>" if facts["decided_by"] == "person" else ""
     return f'<span class="{facts["verdict"]}">{_SIGNS[facts["verdict"]]}</span>{by}'
 
 
 def _count(facts: Mapping[str, Any]) -> int:
-    return sum(not region.get("rejected") for region in facts["regions"])
+    return sum(not (r.get("rejected") or r.get("ignored")) for r in facts["regions"])
 
 
 def _small(values: NDArray[Any]) -> NDArray[Any]:

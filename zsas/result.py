@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from zsas.frames import pieces_of_mask
 from zsas.prompts import Points
 from zsas.rle import decode, pack_counts
+from zsas.scale import Scale
 from zsas.stages import Stage
 
 if TYPE_CHECKING:
     from zsas.images import ReadInfo
+    from zsas.region import RegionOfInterest
     from zsas.settings import Settings
 
 FORMAT = 2
@@ -39,6 +41,8 @@ class Region:
         score: The highest value of the score map in the region, [0, 1].
         rle: COCO run-length code of the region alone: {"size": [H, W], "counts": str}.
         rejected: Whether a person said that nothing is wrong there (`zsas.review`).
+        ignored: Whether it is smaller than the smallest anomaly that counts; it is then not in the mask.
+        area_mm2: Its area in mm², None where millimetres per pixel are not known.
     """
 
     id: int
@@ -47,6 +51,13 @@ class Region:
     score: float
     rle: Mapping[str, Any]
     rejected: bool = False
+    ignored: bool = False
+    area_mm2: float | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a finding: neither rejected by a person nor too small."""
+        return not (self.rejected or self.ignored)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -59,8 +70,10 @@ class Region:
             "id": self.id,
             "box": list(self.box),
             "area": self.area,
+            **({"area_mm2": self.area_mm2} if self.area_mm2 is not None else {}),
             "score": _number(self.score),
             "rejected": self.rejected,
+            **({"ignored": True} if self.ignored else {}),
             "rle": dict(self.rle),
         }
 
@@ -88,6 +101,8 @@ class Result:
         normal_ratio: With good images or a batch: how many times as far the image is from them as they are from each
             other; None without.
         persons_verdict: The verdict of a person who looked at it (`zsas.review`), "" where nobody did.
+        scale: Millimetres per pixel, and the smallest anomaly that counts.
+        region: The region of interest that was looked at; None for the whole image. Maps are 0 outside of it.
     """
 
     image: NDArray[np.uint8]
@@ -106,6 +121,13 @@ class Result:
     input: ReadInfo | None = None
     normal_ratio: float | None = None
     persons_verdict: Literal["", "normal", "anomalous"] = ""
+    region: RegionOfInterest | None = None
+    scale: Scale = Scale()
+
+    @property
+    def inside(self) -> NDArray[np.bool_] | None:
+        """The pixels that were looked at, bool (H, W); None for all of them."""
+        return self.region.on(*self.mask.shape) if self.region else None
 
     @property
     def anomalous(self) -> bool:
@@ -114,11 +136,22 @@ class Result:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict in one word: a person's where there is one; unsure where the score lies in the band."""
+        """The verdict in one word: a person's where there is one; unsure where the score lies in the band.
+
+        Normal where something is marked, and all of it is smaller than the smallest anomaly that counts.
+        """
         settings = self.settings
+        if not self.persons_verdict and self.all_too_small:
+            return "normal"
         return self.persons_verdict or verdict_of(
             self.image_score, settings.verdict_threshold, settings.unsure_band
         )
+
+    @property
+    def all_too_small(self) -> bool:
+        """Whether something is marked, and nothing of it is large enough to count."""
+        left = [region for region in self.regions if not region.rejected]
+        return bool(left) and all(region.ignored for region in left)
 
     @property
     def decided_by(self) -> Literal["system", "person"]:
@@ -150,14 +183,16 @@ class Result:
     def found(self) -> str:
         """What was found, in words: regions, or why there are none."""
         rejected = sum(region.rejected for region in self.regions)
-        count = len(self.regions) - rejected
+        small = sum(region.ignored and not region.rejected for region in self.regions)
+        count = len(self.regions) - rejected - small
         more = f", {rejected} rejected" if rejected else ""
+        more += f", {small} smaller than {self.scale.least_words} ignored" if small else ""
         regions = f"{count} region{'' if count == 1 else 's'}"
         if count:
             weak = self.verdict == "normal"
             return f"{regions} marked, too weak for the verdict{more}" if weak else regions + more
-        if rejected:
-            return f"no region left, {rejected} rejected"
+        if more:
+            return f"no region left{more}"
         region = self.stage("region_and_ring")
         marked = region is not None and region.mask is not None and region.mask.any()
         return "no region left in the mask" if marked else "nothing above the marking level"
@@ -183,6 +218,8 @@ class Result:
             "width": width,
             "height": height,
             "input": self.input.to_dict() if self.input is not None else None,
+            "scale": self.scale.to_dict() or None,
+            "region": region_facts(self.region, height, width) if self.region else None,
             "regions": [region.to_dict() for region in self.regions],
             "points": [
                 {"x": _number(x), "y": _number(y), "label": int(label), "source": source}
@@ -208,6 +245,13 @@ class Result:
             "versions": dict(self.versions),
             "timings": {name: _number(seconds) for name, seconds in self.timings.items()},
         }
+
+
+def region_facts(region: RegionOfInterest, height: int, width: int) -> dict[str, Any]:
+    """What `result.json` says of a region of interest on an image of (H, W)."""
+    inside = region.on(height, width)
+    pixels = int(np.count_nonzero(inside))
+    return {"fraction": _number(pixels / inside.size), "pixels": pixels, **region.to_dict()}
 
 
 def verdict_of(score: float, limit: float, band: float) -> Verdict:
@@ -238,6 +282,37 @@ def find_regions(mask: NDArray[np.bool_], score_map: NDArray[np.float32]) -> tup
         Region(number, region.box, region.area, region.score, region.rle)
         for number, region in enumerate(found, start=1)
     )
+
+
+def sized(
+    regions: tuple[Region, ...], mask: NDArray[np.bool_], scale: Scale
+) -> tuple[tuple[Region, ...], NDArray[np.bool_]]:
+    """Regions with their areas in mm², those that are too small marked as ignored, and the mask without them.
+
+    Args:
+        regions: From `find_regions`.
+        mask: bool, shape = (H, W); it is not changed.
+        scale: What a pixel is, and what counts.
+    """
+    if not scale:
+        return regions, mask
+    found = tuple(
+        replace(
+            region,
+            area_mm2=scale.area_mm2(region.area),
+            ignored=region.area < scale.least_area,
+        )
+        for region in regions
+    )
+    small = [region for region in found if region.ignored]
+    if small:
+        mask = mask.copy()
+    for region in small:
+        x0, y0, x1, y1 = region.box
+        mask[y0:y1, x0:x1] &= ~region.mask[y0:y1, x0:x1]
+    # What counts comes first, and has the first numbers.
+    ordered = sorted(found, key=lambda region: region.ignored)
+    return tuple(replace(one, id=i) for i, one in enumerate(ordered, start=1)), mask
 
 
 def _run_lengths(

@@ -58,7 +58,8 @@ def reviewed(result: Result, review: Review) -> Result:
             x0, y0, x1, y1 = region.box
             mask[y0:y1, x0:x1] &= ~region.mask[y0:y1, x0:x1]
     verdict = review.verdict
-    if not verdict and regions and all(region.rejected for region in regions):
+    rejected = any(region.rejected for region in regions)
+    if not verdict and rejected and not any(region.counts for region in regions):
         verdict = "normal"
     return replace(result, mask=mask, regions=regions, persons_verdict=verdict)
 

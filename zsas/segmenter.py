@@ -18,26 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.backbones.session import SamSession
+from zsas.beside import Beside, remember_images
 from zsas.cache import ByteBudgetCache
 from zsas.declare import declared
 from zsas.encoding import Clock, Encoders, Encoding, versions
 from zsas.errors import ZsasError
 from zsas.images import ImageSource
 from zsas.lazy import torch
-from zsas.localizers.bank import changed_copies, turned_copies
 from zsas.localizers.base import Context, Localizer, Scored
+from zsas.localizers.looking import look_at, score_inside
 from zsas.localizers.mutual import Batch, Cells, cells_of, check_count, compare_batch, weigh
-from zsas.localizers.references import (
-    NO_REFERENCES,
-    References,
-    ReferenceSettings,
-    compare,
-    remember,
-)
+from zsas.localizers.references import References, compare
 from zsas.models import ModelChoice, Models
 from zsas.prompts import Click, check_clicks
-from zsas.refiners.base import Refined, Refiner
-from zsas.result import Result, find_regions
+from zsas.refiners.base import Refined, Refiner, pixel_of, refined_inside
+from zsas.result import Result, find_regions, sized
+from zsas.scale import Scale
 from zsas.settings import Settings
 from zsas.stages import Stage
 from zsas.systems import localizers as registered_localizers
@@ -47,6 +43,8 @@ if TYPE_CHECKING:
     from zsas.backbones.clip import ClipBackbone
     from zsas.backbones.sam import Sam, SamFeatures
     from zsas.device import Precision
+    from zsas.part import Part
+    from zsas.region import RegionOfInterest
 
 ENCODING_BYTES = 1_000_000_000
 """Default budget of the cache of encodings and maps."""
@@ -80,7 +78,8 @@ class Segmenter:
         self._localizers = {localizer.name: localizer for localizer in localizers}
         self._lock = threading.RLock()
         self._process = os.getpid()
-        self._models_key = json.dumps(models.choice.to_dict(), sort_keys=True)
+        self._weights: dict[str, str] = {}
+        self.models_key = json.dumps(models.choice.to_dict(), sort_keys=True)
 
     @classmethod
     def from_preset(
@@ -227,36 +226,64 @@ class Segmenter:
             **({"point_features": self.models.source_of_features(kind)} if kind != "sam" else {}),
         }
 
+    def weights(self, settings: Settings) -> str:
+        """Fingerprint of the weights of the localizer that runs with some settings."""
+        name = self.localizer(settings).name
+        if name not in self._weights:
+            from zsas.fingerprint import fingerprint
+
+            self._weights[name] = fingerprint(self, [settings], sam=False)
+        return self._weights[name]
+
     # Encoding: seconds, depends on the image.
 
-    def begin(self, image: ImageSource, settings: Settings | None = None) -> Encoding:
+    def begin(
+        self,
+        image: ImageSource,
+        settings: Settings | None = None,
+        region: RegionOfInterest | None = None,
+    ) -> Encoding:
         """The localizer's features of one image; SAM encodes it when a refiner asks, and the encoding keeps that too.
 
         Args:
             image: Path, PIL image or RGB array; see `zsas.images.load_image`. `zsas.images.read_image` reads a page of
                 a stack, or values of so many bits, and what it gives can be passed here.
             settings: Those that need the encoders again are read.
+            region: Tiles wholly outside of it are not encoded; the encoding is then good for this region alone.
         """
-        return self._begin([image], settings or Settings())[0]
+        return self._begin([image], settings or Settings(), region)[0]
 
-    def encode(self, image: ImageSource, settings: Settings | None = None) -> Encoding:
+    def encode(
+        self,
+        image: ImageSource,
+        settings: Settings | None = None,
+        region: RegionOfInterest | None = None,
+    ) -> Encoding:
         """All encoders on one image; kept by content, so that the same image is encoded once. See `begin`."""
-        return self.encode_batch([image], settings)[0]
+        return self.encode_batch([image], settings, region)[0]
 
     def encode_batch(
-        self, images: Sequence[ImageSource], settings: Settings | None = None
+        self,
+        images: Sequence[ImageSource],
+        settings: Settings | None = None,
+        region: RegionOfInterest | None = None,
     ) -> list[Encoding]:
         """All encoders on several images of any sizes, each in one batch; see `encode`."""
         settings = settings or Settings()
-        encodings = self._begin(images, settings)
+        encodings = self._begin(images, settings, region)
         if encodings and "sam" in system_named(settings.system, refiner=settings.refiner).roles:
             self._encoders.add_sam(encodings, lambda: self.sam)
         return encodings
 
-    def _begin(self, images: Sequence[ImageSource], settings: Settings) -> list[Encoding]:
+    def _begin(
+        self,
+        images: Sequence[ImageSource],
+        settings: Settings,
+        region: RegionOfInterest | None = None,
+    ) -> list[Encoding]:
         self._check_process()
-        localizer = self.localizer(settings)
-        return self._encoders.begin(images, localizer, self._made_by(settings), settings)
+        localizer, made_by = self.localizer(settings), self._made_by(settings)
+        return self._encoders.begin(images, localizer, made_by, settings, region)
 
     def _made_by(self, settings: Settings) -> tuple[Any, ...]:
         """Models, localizer and the values that need its encoder again."""
@@ -267,7 +294,7 @@ class Segmenter:
             for setting in declared(group)
             if setting.encoding
         ]
-        return (self._models_key, localizer.name, localizer.resolution(settings), *values)
+        return (self.models_key, localizer.name, localizer.resolution(settings), *values)
 
     # Deciding: milliseconds, depends on the settings.
 
@@ -278,6 +305,9 @@ class Segmenter:
         clicks: Sequence[Click] = (),
         references: References | None = None,
         batch: Batch | None = None,
+        *,
+        region: RegionOfInterest | None = None,
+        part: Part | None = None,
     ) -> Result:
         """Decide on an image; an `Encoding` of it needs no encoder any more.
 
@@ -287,11 +317,15 @@ class Segmenter:
             clicks: A person's points, (x, y, label) in image pixels, added to the automatic ones.
             references: Images of good parts, from `remember`.
             batch: The batch that the image belongs to, from `compare_batch`.
+            region: Where to look; what lies outside never counts.
+            part: What belongs to the part: it gives what is not given here.
 
         Returns:
             The result with every stage.
         """
-        *_, result = self.stages(source, settings, clicks, references, batch)
+        *_, result = self.stages(
+            source, settings, clicks, references, batch, region=region, part=part
+        )
         assert isinstance(result, Result)
         return result
 
@@ -303,6 +337,8 @@ class Segmenter:
         settings: Sequence[Settings],
         references: References | None = None,
         batch: Batch | None = None,
+        *,
+        region: RegionOfInterest | None = None,
     ) -> Iterator[Result]:
         """One result for each of some settings that share the encoding, in their order.
 
@@ -310,14 +346,28 @@ class Segmenter:
         kernel that leads to the same points. Each question is put once.
         """
         session = self._session(encoding, remember=True)
+        beside = Beside(references, batch, region)
         for one in settings:
-            *_, result = self._decide(encoding, one, (), session, references, batch)
+            *_, result = self._decide(encoding, one, (), session, beside)
             assert isinstance(result, Result)
             yield result
 
     def anomaly_map(self, encoding: Encoding, settings: Settings) -> NDArray[np.float32]:
         """Map_a of an encoded image in its own frame, float32 (H, W), in [0, 1]."""
-        return self._score(encoding, settings, self._session(encoding)).map
+        return self._score(encoding, settings, self._session(encoding), Beside()).map
+
+    def image_score(
+        self,
+        encoding: Encoding,
+        settings: Settings,
+        references: References | None = None,
+        *,
+        region: RegionOfInterest | None = None,
+    ) -> float:
+        """How anomalous an encoded image is as a whole, in [0, 1], without any refiner."""
+        beside = Beside(references, region=region)
+        scored = self._score(encoding, settings, self._session(encoding), beside)
+        return self.localizer(settings).image_score(scored.evidence, settings)
 
     def stages(
         self,
@@ -326,6 +376,9 @@ class Segmenter:
         clicks: Sequence[Click] = (),
         references: References | None = None,
         batch: Batch | None = None,
+        *,
+        region: RegionOfInterest | None = None,
+        part: Part | None = None,
     ) -> Iterator[Stage | Result]:
         """The stages as they are found, and the result at the end.
 
@@ -337,12 +390,19 @@ class Segmenter:
             clicks: A person's points, (x, y, label) in image pixels.
             references: Images of good parts, from `remember`.
             batch: The batch that the image belongs to, from `compare_batch`.
+            region: Where to look; what lies outside never counts.
+            part: What belongs to the part: it gives what is not given here.
         """
+        scale = Scale()
+        if part is not None:
+            settings, scale = part.chosen(settings), part.scale
+            region = part.region if region is None else region
+            references = part.memory(self, settings) if references is None else references
         settings = settings or Settings()
         check_clicks(clicks)
-        encoding = source if isinstance(source, Encoding) else self.begin(source, settings)
-        session = self._session(encoding)
-        yield from self._decide(encoding, settings, clicks, session, references, batch)
+        encoding = source if isinstance(source, Encoding) else self.begin(source, settings, region)
+        beside = Beside(references, batch, region or None, scale)
+        yield from self._decide(encoding, settings, clicks, self._session(encoding), beside)
 
     def _session(self, encoding: Encoding, *, remember: bool = False) -> SamSession:
         def features() -> SamFeatures:
@@ -360,62 +420,60 @@ class Segmenter:
         )
 
     def remember(
-        self, images: Sequence[ImageSource], settings: Settings | None = None
+        self,
+        images: Sequence[ImageSource],
+        settings: Settings | None = None,
+        region: RegionOfInterest | None = None,
     ) -> References:
         """A memory of images of good parts, encoded once, to decide others with.
 
         Args:
             images: One to a hundred; of one, changed copies give the normal level.
             settings: Those that encode are read; images decided with this memory must be encoded with the same.
+            region: Where to look on them; images decided with this memory must be looked at in the same.
 
         Raises:
             ZsasError: If an image cannot be read, or the system has no patch features to compare.
         """
-        settings = settings or Settings()
-        encodings = self._begin(images, settings)
-        if not encodings:
-            return NO_REFERENCES
-        copies: list[Encoding] = []
-        if len(encodings) == 1:
-            copies = self._begin(changed_copies(encodings[0].image), settings)
-        how = settings.of(ReferenceSettings)
-        turned = [
-            [self.begin(copy, settings).features for copy in turned_copies(one.image, angle)]
-            for one in encodings
-            if (angle := how.reference_rotation)
-        ]
-        return remember(
-            [one.features for one in encodings],
-            [one.features for one in copies],
-            keys=[one.key for one in encodings],
-            made_by=encodings[0].made_by,
-            names=[Path(i).name if isinstance(i, (str, Path)) else "" for i in images],
-            turned=turned,
-            how=how,
+        chosen = settings or Settings()
+        return remember_images(
+            lambda some, where: self._begin(some, chosen, where), images, chosen, region
         )
 
     def gather(
-        self, images: Sequence[ImageSource], settings: Settings | None = None
+        self,
+        images: Sequence[ImageSource],
+        settings: Settings | None = None,
+        region: RegionOfInterest | None = None,
     ) -> list[Cells]:
         """What is compared of each image of a batch: at most some hundred kilobytes each; see `compare_batch`.
 
         Raises:
             ZsasError: If an image cannot be read, or the system has no patch features to compare.
         """
-        encodings = self._begin(images, settings or Settings())
-        return [cells_of(one.features, one.key) for one in encodings]
+        encodings = self._begin(images, settings or Settings(), region)
+        return [
+            cells_of(look_at(one.features, one.image.shape, region), one.key) for one in encodings
+        ]
 
-    def compare_batch(self, cells: Sequence[Cells], settings: Settings | None = None) -> Batch:
+    def compare_batch(
+        self,
+        cells: Sequence[Cells],
+        settings: Settings | None = None,
+        region: RegionOfInterest | None = None,
+    ) -> Batch:
         """Compare unlabelled images of one product with each other, to decide each of them with.
 
         Args:
             cells: From `gather`, of at least five images.
             settings: The same.
+            region: The same.
 
         Raises:
             ZsasError: If there are too few images.
         """
-        return compare_batch(cells, self._made_by(settings or Settings()))
+        looked_at = region.key if region else ""
+        return compare_batch(cells, self._made_by(settings or Settings()), region=looked_at)
 
     def segment_batch(
         self,
@@ -424,6 +482,8 @@ class Segmenter:
         *,
         mutual: bool = False,
         references: References | None = None,
+        region: RegionOfInterest | None = None,
+        part: Part | None = None,
     ) -> Iterator[Result]:
         """A result for each image, in their order, each when it is asked for.
 
@@ -432,28 +492,31 @@ class Segmenter:
             settings: Of all.
             mutual: Compare them with each other first: at least five images of the same product, mostly good.
             references: Images of good parts, from `remember`.
+            region: Where to look on all of them.
+            part: What belongs to the part: it gives what is not given here.
 
         Raises:
             ZsasError: If an image cannot be read, or there are too few to compare.
         """
         settings = settings or Settings()
+        if part is not None:
+            settings, region = part.chosen(settings), region or part.region
         batch = None
         if mutual:
             check_count(len(images))
             cells: list[Cells] = []
             for one in images:
-                encoding = one if isinstance(one, Encoding) else self.begin(one, settings)
-                cells.append(cells_of(encoding.features, encoding.key))
-            batch = self.compare_batch(cells, settings)
-        return (self.segment(one, settings, (), references, batch) for one in images)
+                encoding = one if isinstance(one, Encoding) else self.begin(one, settings, region)
+                looked_at = look_at(encoding.features, encoding.image.shape, region)
+                cells.append(cells_of(looked_at, encoding.key))
+            batch = self.compare_batch(cells, settings, region)
+        return (
+            self.segment(one, settings, (), references, batch, region=region, part=part)
+            for one in images
+        )
 
     def _score(
-        self,
-        encoding: Encoding,
-        settings: Settings,
-        session: SamSession,
-        references: References | None = None,
-        batch: Batch | None = None,
+        self, encoding: Encoding, settings: Settings, session: SamSession, beside: Beside
     ) -> Scored:
         """Map and evidence, kept while the localizer's own few settings stay the same."""
         self._check_process()
@@ -463,30 +526,26 @@ class Segmenter:
                 "The image was encoded with other models, another system or another resolution than are asked for "
                 "now; encode it again."
             )
-        for beside, was, again in (
-            (references, "good images were remembered", "remember them again"),
-            (batch, "batch was compared", "compare it again"),
-        ):
-            if beside and beside.made_by != made_by:
-                raise ZsasError(
-                    f"The {was} with other models, another system or another resolution than are asked for now; "
-                    f"{again}."
-                )
+        beside.check(made_by)
+        references, batch, region = beside.references, beside.batch, beside.region
+        shape = encoding.image.shape
+        inside = region.on(*shape[:2]) if region else None
         context = Context(encoding.image, session, references.features if references else ())
         values = [
             getattr(settings, s.name) for group in localizer.settings for s in declared(group)
         ]
-        features = encoding.features.to(self.models.device)
+        features = look_at(encoding.features, shape, region).to(self.models.device)
 
         def make() -> Scored:
             with torch.inference_mode():
                 scored = localizer.score(features, settings, context)
             if references and not localizer.own_references:
                 scored = compare(scored, features, references, encoding.key)
-            return weigh(scored, features, batch, encoding.key) if batch else scored
+            if batch:
+                scored = weigh(scored, features, batch, encoding.key)
+            return scored if inside is None else score_inside(scored, features, inside)
 
-        others = (references.key if references else "", batch.key if batch else "")
-        slot = ("map", encoding.key, *made_by, *values, *others)
+        slot = ("map", encoding.key, *made_by, *values, *beside.key)
         return self.cache.get_or_make(slot, make)
 
     def _decide(
@@ -495,12 +554,13 @@ class Segmenter:
         settings: Settings,
         clicks: Sequence[Click],
         session: SamSession,
-        references: References | None = None,
-        batch: Batch | None = None,
+        beside: Beside,
     ) -> Iterator[Stage | Result]:
         described = self.describe(settings)  # what cannot be had is said before anything runs
         clock = Clock(encoding)
-        scored = self._score(encoding, settings, session, references, batch)
+        scored = self._score(encoding, settings, session, beside)
+        if scored.inside is not None:
+            clicks = [c for c in clicks if scored.inside[pixel_of(c, scored.inside.shape)]]
         refiner = self.refiner(settings)
         found: list[Stage] = []
         refined: Refined | None = None
@@ -513,7 +573,10 @@ class Segmenter:
             yield step
             clock.restart()
         assert refined is not None
+        if scored.inside is not None:
+            refined = refined_inside(refined, scored.inside)
         regions = find_regions(refined.mask, refined.score_map)
+        regions, mask = sized(regions, refined.mask, beside.scale)
         clock.lap(refined.stage.name)
         found.append(refined.stage)
         yield refined.stage
@@ -521,7 +584,7 @@ class Segmenter:
             image=encoding.image,
             anomaly_map=scored.map,
             score_map=refined.score_map,
-            mask=refined.mask,
+            mask=mask,
             image_score=self.localizer(settings).image_score(scored.evidence, settings),
             regions=regions,
             stages=tuple(found),
@@ -533,6 +596,8 @@ class Segmenter:
             timings={**encoding.timings, **clock.seconds},
             input=encoding.input,
             normal_ratio=scored.evidence.get("normal_ratio"),
+            region=beside.region or None,
+            scale=beside.scale,
         )
 
     def _check_process(self) -> None:

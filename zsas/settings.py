@@ -91,6 +91,11 @@ class Settings:
         """A copy in which these take the place of defaults; what somebody gave stays."""
         return Settings(**{**values, **self._given})
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings that somebody named; all others have the defaults of the system."""
+        return dict(self._given)
+
     def to_dict(self) -> dict[str, Any]:
         """All settings by name, as JSON types."""
         return dict(self._values)

@@ -29,7 +29,7 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Area:
-    """A mask, tinted, faintly tinted, hatched, or outlined only.
+    """A mask, tinted, faintly tinted, hatched, outlined only, or all but the mask darkened.
 
     Attributes:
         mask: bool, shape = (H, W).
@@ -37,7 +37,7 @@ class Area:
     """
 
     mask: NDArray[np.bool_]
-    style: Literal["fill", "faint", "hatch", "line"] = "fill"
+    style: Literal["fill", "faint", "hatch", "line", "spot"] = "fill"
 
 
 @dataclass(frozen=True)

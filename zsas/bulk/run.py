@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zsas import __version__
 from zsas.bulk.jobs import Job, Output, Reading, list_images, name_jobs, stamp_of
@@ -32,6 +32,8 @@ from zsas.systems import system_named
 if TYPE_CHECKING:
     from zsas.localizers.mutual import Batch
     from zsas.localizers.references import References
+    from zsas.part import Part
+    from zsas.region import RegionOfInterest
     from zsas.result import Result
     from zsas.segmenter import Segmenter
 
@@ -101,6 +103,7 @@ def prepare(
     reading: Reading | None = None,
     references: Sequence[str] = (),
     mutual: bool = False,
+    part: Part | None = None,
 ) -> Work:
     """List the images and find what an earlier call has done; no model is loaded.
 
@@ -112,6 +115,7 @@ def prepare(
         reading: Pages and bits.
         references: Files and folders of good images.
         mutual: Whether the images are compared with each other: another image is then another run.
+        part: What belongs to the part.
 
     Raises:
         ZsasError: If there is no image or too few to compare, or the folder cannot be written to or holds a table of
@@ -119,10 +123,16 @@ def prepare(
     """
     reading = reading or Reading()
     model = replace(choice.named(), device=None).to_dict()
-    identity = {"zsas": __version__, "settings": settings.to_dict(), "model": model}
+    identity: dict[str, Any] = {"zsas": __version__, "settings": settings.to_dict(), "model": model}
     identity |= reading.to_dict()
     if references:
         identity["references"] = [f"{path} {stamp_of(path)}" for path in find_images(references)]
+    if part is not None:
+        # Its name and date change no result; settings and models stand there already.
+        facts = part.to_dict()
+        kept = {key: facts[key] for key in ("region", "scale", "weights")}
+        references_key = part.references.key if part.references else ""
+        identity["part"] = {**kept, "references": references_key}
     # Listed before the folder is touched: a mistyped source leaves nothing behind.
     scan = Scan()
     found = list_images(sources, output, scan)
@@ -216,6 +226,7 @@ def examine(
     batch: int = 1,
     references: References | None = None,
     neighbours: Batch | None = None,
+    part: Part | None = None,
 ) -> Iterator[Row]:
     """A row for each job, its files written first.
 
@@ -227,11 +238,16 @@ def examine(
         batch: Images encoded together.
         references: Images of good parts, remembered.
         neighbours: The batch that the images belong to, from `compare_jobs`.
+        part: What belongs to the part; good images in `references` replace its own.
     """
+    region = part.region if part is not None else None
 
     def decide(images: list[ReadImage]) -> list[Result]:
-        encodings = segmenter.encode_batch(images, settings)
-        return [segmenter.segment(one, settings, (), references, neighbours) for one in encodings]
+        encodings = segmenter.encode_batch(images, settings, region)
+        return [
+            segmenter.segment(one, settings, references=references, batch=neighbours, part=part)
+            for one in encodings
+        ]
 
     for job, answer in walk(jobs, read_job, decide, batch):
         yield (
@@ -242,7 +258,11 @@ def examine(
 
 
 def compare_jobs(
-    segmenter: Segmenter, jobs: Iterable[Job], settings: Settings, batch: int = 1
+    segmenter: Segmenter,
+    jobs: Iterable[Job],
+    settings: Settings,
+    batch: int = 1,
+    region: RegionOfInterest | None = None,
 ) -> Batch:
     """Compare the images of some jobs with each other; those that cannot be read are left out.
 
@@ -251,16 +271,17 @@ def compare_jobs(
         jobs: From `plan`.
         settings: Of all images.
         batch: Images encoded together.
+        region: Where to look on all of them.
 
     Raises:
         ZsasError: If too few can be read, or the system has no patch features to compare.
     """
-    steps = walk(jobs, read_job, lambda images: segmenter.gather(images, settings), batch)
+    steps = walk(jobs, read_job, lambda images: segmenter.gather(images, settings, region), batch)
     answers = [answer for _, answer in steps]
     cells = [one for one in answers if not isinstance(one, str)]
     if not cells and answers:
         raise ZsasError(str(answers[0]))
-    return segmenter.compare_batch(cells, settings)
+    return segmenter.compare_batch(cells, settings, region)
 
 
 def read_job(job: Job) -> ReadImage:

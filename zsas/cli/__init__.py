@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from zsas.cli import compare, models, segment, serve, settings, systems, watch
+from zsas.cli import compare, models, part, segment, serve, settings, systems, watch
 from zsas.cli.root import app, delegate, main
 
 app.command()(segment.segment)
 app.command()(compare.compare)
 app.add_typer(models.app, name="models")
+app.add_typer(part.app, name="part")
 app.command("serve")(serve.serve)
 app.command()(watch.watch)
 app.command("settings")(settings.print_settings)

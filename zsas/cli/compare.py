@@ -61,6 +61,9 @@ def compare(
             metavar="IMAGE_OR_FOLDER",
         ),
     ] = None,
+    part: flags.Part = None,
+    region: flags.Region = None,
+    ignore: flags.Ignore = None,
     json: Annotated[
         bool, typer.Option("--json", metavar="", help="Print what is in compare.json on stdout.")
     ] = False,
@@ -73,9 +76,13 @@ def compare(
     if settings.system != "auto" or settings.refiner != "own":
         raise typer.BadParameter("say which systems and refiners with --systems and --refiners")
     from zsas import comparison
+    from zsas.cli.beside import opened
     from zsas.images import read_image, read_mask
 
     chosen = comparison.combinations(names(systems), names(refiners))
+    beside = opened(part, settings, choice, region, ignore)
+    if beside is not None:
+        settings, choice = beside.settings.replace(system=None, refiner=None), beside.models
     read = read_image(image)
     truth = None
     if mask is not None:
@@ -84,7 +91,7 @@ def compare(
         require("evaluate")
         truth = read_mask(mask, (read.pixels.shape[0], read.pixels.shape[1]))
     segmenter = comparison.load_for(choice, [one.settings(settings) for one in chosen])
-    rows = comparison.compare(segmenter, read, chosen, settings, truth, references or ())
+    rows = comparison.compare(segmenter, read, chosen, settings, truth, references or (), beside)
     found = comparison.write(rows, out, read, truth, Path(image).name)
     if json:
         say_json(found, sys.stdout)

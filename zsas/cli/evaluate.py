@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,6 +107,9 @@ def evaluate(
             "test/good; writes shots.md and shots.json."
         ),
     ] = None,
+    part: flags.Part = None,
+    region: flags.Region = None,
+    ignore: flags.Ignore = None,
     batch_scoring: Annotated[
         bool,
         typer.Option(
@@ -131,12 +135,18 @@ def evaluate(
     curves.png and index.html. The same command goes on where a killed one stopped.
     """
     require("evaluate")
+    from zsas.cli.beside import opened
     from zsas.comparison import TABLE_1
     from zsas.datasets.load import load_dataset
     from zsas.evaluation.conditions import as_published, in_each, parse_sweep, plan
     from zsas.evaluation.run import measure_and_report
     from zsas.evaluation.table_1 import with_published_weights
 
+    # Of a profile its good images are not taken: --shots draws its own.
+    beside = opened(part, settings, choice, region, ignore)
+    if beside is not None:
+        settings, choice = beside.settings, beside.models
+    looked_at = beside.region if beside is not None else None
     conditions = plan(
         settings,
         _parts(ablate),
@@ -148,6 +158,7 @@ def evaluate(
         conditions = as_published(conditions, dataset, square=side is None)
         choice = with_published_weights(choice, dataset)
     conditions = in_each(conditions, precisions)
+    conditions = [replace(one, region=looked_at) for one in conditions]
     side = side or 0
     names = _parts(categories)
     data = load_dataset(dataset, root, categories=names, limit=limit, revision=revision)
@@ -163,7 +174,7 @@ def evaluate(
 
         numbers = _numbers(shots)
         good = _good(data, dataset, root, revision) if any(numbers) else []
-        drawn = Plan(data, tuple(good), settings, tuple(numbers), seeds, side)
+        drawn = Plan(data, tuple(good), settings, tuple(numbers), seeds, side, looked_at)
         with progress_bar() as bar:
             task = bar.add_task("measuring", total=len(data))
             measured = measure_shots(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zsas.bulk import Output, Row, Work
     from zsas.distributed.ray import Cluster
     from zsas.models import ModelChoice
+    from zsas.part import Part
     from zsas.report import Entry
 
 
@@ -111,6 +112,9 @@ def segment(
             help="Compare the images with each other: at least 5 of the same product, mostly good.",
         ),
     ] = False,
+    part: flags.Part = None,
+    region: flags.Region = None,
+    ignore: flags.Ignore = None,
     fail_on: Annotated[
         Finding | None,
         typer.Option(
@@ -144,11 +148,18 @@ def segment(
     if page != "all" and not page.isdecimal():
         raise typer.BadParameter(f"--page is a number from 1, or all, not {page!r}")
     from zsas.bulk import Output, Reading, prepare
+    from zsas.cli.beside import opened
 
+    beside = opened(part, settings, choice, region, ignore)
+    if beside is not None:
+        settings, choice = beside.settings, beside.models
+    if beside is not None and beside.references and cluster is not None:
+        raise typer.BadParameter("good images work in one process: leave --engine ray out")
     output = Output(out.absolute() if out and cluster else out, format.value, stages)
     reading = Reading("all" if page == "all" else int(page), bits)
-    work = prepare(images, output, settings, choice, reading, references or (), batch_scoring)
-    rows = _rows(work, settings, choice, output, batch, cluster, references or (), batch_scoring)
+    given = references or ()
+    work = prepare(images, output, settings, choice, reading, given, batch_scoring, beside)
+    rows = _rows(work, settings, choice, output, batch, cluster, given, batch_scoring, beside)
     stdout = sys.stdout
     entries: list[Entry] = []
     # Ray tells of a worker's death on stdout, which belongs to the results.
@@ -182,6 +193,7 @@ def _rows(
     cluster: Cluster | None,
     references: Sequence[str],
     batch_scoring: bool,
+    part: Part | None,
 ) -> Iterator[Row]:
     """The rows that are there, then the new ones."""
     from zsas.bulk import compare_jobs, examine, load
@@ -193,7 +205,9 @@ def _rows(
         from zsas.distributed.ray import loader
         from zsas.distributed.segment import segment as far
 
-        yield from work.keep(far(work.left, settings, output, loader(choice, settings), cluster))
+        yield from work.keep(
+            far(work.left, settings, output, loader(choice, settings), cluster, part)
+        )
         return
     # Each image is seen once, or twice where all are compared first.
     segmenter = load(choice, settings, cache_bytes=ENCODINGS if batch_scoring else 0)
@@ -205,11 +219,16 @@ def _rows(
     if references:
         from zsas.memory import remember_files
 
-        memory, left_out = remember_files(segmenter, references, settings)
+        memory, left_out = remember_files(
+            segmenter, references, settings, part.region if part else None
+        )
         for sentence in left_out:
             print(f"Left out of the good images: {sentence}", file=sys.stderr)
-    neighbours = compare_jobs(segmenter, work.jobs, settings, batch) if batch_scoring else None
-    rows = examine(segmenter, work.left, settings, output, batch, memory, neighbours)
+    region = part.region if part is not None else None
+    neighbours = None
+    if batch_scoring:
+        neighbours = compare_jobs(segmenter, work.jobs, settings, batch, region)
+    rows = examine(segmenter, work.left, settings, output, batch, memory, neighbours, part)
     yield from work.keep(rows)
 
 

@@ -72,6 +72,9 @@ def watch(
             show_default="by the file",
         ),
     ] = 0,
+    part: flags.Part = None,
+    region: flags.Region = None,
+    ignore: flags.Ignore = None,
     once: Annotated[
         bool, typer.Option("--once", metavar="", help="End when all that is there is examined.")
     ] = False,
@@ -83,6 +86,7 @@ def watch(
     or SIGTERM.
     """
     from zsas.bulk import Output, load
+    from zsas.cli.beside import opened
     from zsas.errors import ZsasError
     from zsas.images import ReadOptions
     from zsas.watch import AuditLog, Timing, Watcher
@@ -91,6 +95,9 @@ def watch(
         raise ZsasError(f"There is no folder {folder} to watch; make it first.")
     if post is not None and not post.startswith(("http://", "https://")):
         raise typer.BadParameter("--post needs an address that begins with http:// or https://")
+    beside = opened(part, settings, choice, region, ignore)
+    if beside is not None:
+        settings, choice = beside.settings, beside.models
     audit = AuditLog(log or out / "audit.jsonl")
     segmenter = load(choice, settings, cache_bytes=0)
     import numpy as np
@@ -104,7 +111,7 @@ def watch(
     output = Output(out, stages=stages)
     watcher = Watcher(
         folder,
-        lambda image: segmenter(image, settings),
+        lambda image: segmenter(image, settings, part=beside),
         settings,
         output,
         audit,
@@ -117,16 +124,16 @@ def watch(
     print(f"zsas: watching {folder}; results in {out}.", file=sys.stderr, flush=True)
     parts: list[tuple[str, float]] = []
     try:
-        for part in watcher.run(lambda: bool(ended), once):
-            parts.append((part.word, part.latency))
+        for seen in watcher.run(lambda: bool(ended), once):
+            parts.append((seen.word, seen.latency))
             if json:
-                say_json(part.to_dict(), sys.stdout)
+                say_json(seen.to_dict(), sys.stdout)
             else:
-                say(_sentence(part), sys.stdout)
-            if part.verdict and part.error:
-                complain(part.error)
+                say(_sentence(seen), sys.stdout)
+            if seen.verdict and seen.error:
+                complain(seen.error)
             for tell in _tellers(run, post):
-                tell(folder, part)
+                tell(folder, seen)
     finally:
         audit.close()
         _sum_up(parts)

@@ -12,6 +12,7 @@ from zsas.settings import Settings
 
 if TYPE_CHECKING:
     from zsas.distributed.ray import Load
+    from zsas.part import Part
     from zsas.segmenter import Segmenter
 
 
@@ -21,10 +22,20 @@ class Segment:
 
     settings: Settings
     output: Output
+    part: Part | None = None
 
     def do(self, segmenter: Segmenter, jobs: Sequence[Job]) -> list[Row]:
         """A row for each image."""
-        return list(examine(segmenter, jobs, self.settings, self.output, batch=len(jobs)))
+        return list(
+            examine(
+                segmenter,
+                jobs,
+                self.settings,
+                self.output,
+                batch=len(jobs),
+                part=self.part,
+            )
+        )
 
     def failed(self, job: Job, why: str) -> Row:
         """A row with an error."""
@@ -32,7 +43,12 @@ class Segment:
 
 
 def segment(
-    jobs: Sequence[Job], settings: Settings, output: Output, load: Load, cluster: Cluster
+    jobs: Sequence[Job],
+    settings: Settings,
+    output: Output,
+    load: Load,
+    cluster: Cluster,
+    part: Part | None = None,
 ) -> Iterator[Row]:
     """A row for each job, in the order of completion.
 
@@ -42,11 +58,12 @@ def segment(
         output: Its folder is one that all machines of the cluster share.
         load: Makes the segmenter of a worker; see `zsas.distributed.ray.loader`.
         cluster: Where.
+        part: What belongs to the part; its good images work in one process only.
 
     Raises:
         ZsasError: If Ray is missing, the cluster cannot be reached, or the models cannot be had.
     """
     for _, row in spread(
-        {job.image: job for job in jobs}, Segment(settings, output), load, cluster
+        {job.image: job for job in jobs}, Segment(settings, output, part), load, cluster
     ):
         yield row

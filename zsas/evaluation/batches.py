@@ -47,6 +47,7 @@ class Batches:
             ZsasError: If there are too few images, or the system has no patch features to compare.
         """
         segmenter, settings = self._several[condition.precision], condition.settings
+        region = condition.region
         slot = (category, condition.precision, settings.encoding_key)
         if slot not in self._made:
             samples = self._data.of(category)
@@ -57,8 +58,8 @@ class Batches:
                     image = sample.load_image()
                 except ZsasError:  # its own record says so
                     continue
-                cells += segmenter.gather([image], settings)
-            batch = segmenter.compare_batch(cells, settings)
+                cells += segmenter.gather([image], settings, region)
+            batch = segmenter.compare_batch(cells, settings, region)
             while len(self._made) >= _KEPT:
                 self._made.pop(next(iter(self._made)))
             self._made[slot] = batch

@@ -10,6 +10,7 @@ from typing import Any
 from zsas.comparison import combinations
 from zsas.errors import ZsasError
 from zsas.evaluation.table_1 import PUBLISHED
+from zsas.region import RegionOfInterest
 from zsas.settings import Settings, all_settings
 from zsas.systems import OWN_REFINER
 
@@ -32,6 +33,7 @@ class Condition:
         square: Side of the square at which its map and the mask are compared, in pixels; 0 is what the run says.
         published: The system whose published conditions these are, "" where none.
         precision: Number format of the encoders, "" for that of the models.
+        region: Where to look, the same in all conditions of a run; nothing outside is measured.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Condition:
     square: int = 0
     published: str = ""
     precision: str = ""
+    region: RegionOfInterest | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, without what is not set."""
@@ -48,6 +51,7 @@ class Condition:
             "square": self.square,
             "published": self.published,
             "precision": self.precision,
+            "region": self.region.to_dict() if self.region else None,
         }
         return {name: value for name, value in found.items() if value}
 

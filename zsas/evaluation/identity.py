@@ -6,15 +6,12 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-
 from zsas import __version__
 from zsas.datasets.hub import MVTEC_CATEGORIES, VISA_CATEGORIES
 from zsas.datasets.samples import Dataset, File, Sample, Source
 from zsas.evaluation.conditions import Condition
+from zsas.fingerprint import clips_of, fingerprint
 from zsas.segmenter import Segmenter
-from zsas.settings import Settings
-from zsas.systems import system_named
 
 
 def identity(
@@ -61,7 +58,7 @@ def identity_of_data(
 def describe(segmenter: Segmenter, conditions: Sequence[Condition]) -> dict[str, Any]:
     """Which models run, as they stand in results.json."""
     settings = [condition.settings for condition in conditions]
-    clip = next(iter(_clips(segmenter, settings)), None) or segmenter.clip
+    clip = next(iter(clips_of(segmenter, settings)), None) or segmenter.clip
     facts: dict[str, Any] = {
         "preset": segmenter.preset,
         "precision": segmenter.models.choice.precision_note
@@ -73,36 +70,6 @@ def describe(segmenter: Segmenter, conditions: Sequence[Condition]) -> dict[str,
         localizer = segmenter.localizer(condition.settings)
         facts[localizer.name] = dict(localizer.describe())
     return facts
-
-
-def fingerprint(segmenter: Segmenter, settings: Sequence[Settings]) -> str:
-    """Digest of every weight that runs with some settings; see `digest_of_weights`."""
-    weights: list[torch.Tensor] = []
-    asked = [system_named(one.system, refiner=one.refiner).roles for one in settings]
-    sam = [segmenter.sam.network] if any("sam" in roles for roles in asked) else []
-    kinds = {one.point_features for one in settings if "point_features" in one.used()} - {"sam"}
-    others = [segmenter.models.patch_features(kind) for kind in sorted(kinds)]
-    for holder in (*_clips(segmenter, settings), *sam, *others):
-        for part in vars(holder).values():
-            weights += part.state_dict().values() if isinstance(part, torch.nn.Module) else ()
-    for name in sorted({segmenter.localizer(one).name for one in settings}):
-        localizer = next(x for one in settings if (x := segmenter.localizer(one)).name == name)
-        weights += localizer.tensors()
-    return digest_of_weights(weights)
-
-
-def _clips(segmenter: Segmenter, settings: Sequence[Settings]) -> list[Any]:
-    """The CLIPs that some settings' localizers run on, each once: a system may bring its own."""
-    found = [getattr(segmenter.localizer(one), "clip", None) for one in settings]
-    return list({id(clip): clip for clip in found if clip is not None}.values())
-
-
-def digest_of_weights(weights: Iterable[torch.Tensor]) -> str:
-    """Digest of the first values of every weight: the same names may hold other weights after a training."""
-    digest = hashlib.blake2b(digest_size=8)
-    for weight in weights:
-        digest.update(weight.flatten()[:16].float().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def digest_of_samples(samples: Iterable[Sample]) -> str:

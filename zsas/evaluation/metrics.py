@@ -71,21 +71,26 @@ class Truth:
         index: int64 (n,), flat positions of the anomalous pixels.
         weight: float64 (n,), 1 / area of the region that each belongs to.
         regions: Number of 8-connected regions.
+        inside: The pixels that are compared, bool (H, W); None for all of them.
     """
 
     shape: tuple[int, int]
     index: NDArray[np.int64]
     weight: NDArray[np.float64]
     regions: int
+    inside: NDArray[np.bool_] | None = None
 
     @classmethod
-    def of(cls, mask: NDArray[np.bool_]) -> Truth:
-        """Prepare a mask, bool (H, W), True where anomalous."""
+    def of(cls, mask: NDArray[np.bool_], inside: NDArray[np.bool_] | None = None) -> Truth:
+        """Prepare a mask, bool (H, W), True where anomalous; what lies outside `inside` is not compared."""
+        if inside is not None:
+            mask = mask & inside
         count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
         index = np.flatnonzero(mask)
         label = labels.reshape(-1)[index]
         area = np.bincount(label, minlength=count)
-        return cls((mask.shape[0], mask.shape[1]), index, 1.0 / area[label], count - 1)
+        shape = (mask.shape[0], mask.shape[1])
+        return cls(shape, index, 1.0 / area[label], count - 1, inside)
 
     def count(self, score_map: NDArray[np.float32]) -> PixelCounts:
         """Histograms of one score map, float (H, W) in [0, 1], against this mask.
@@ -99,7 +104,8 @@ class Truth:
                 "both must be in the frame of the image."
             )
         bins = to_bins(score_map).reshape(-1)
-        every = np.bincount(bins, minlength=BINS)
+        counted = bins if self.inside is None else bins[self.inside.reshape(-1)]
+        every = np.bincount(counted, minlength=BINS)
         inside = bins[self.index]
         anomalous = np.bincount(inside, minlength=BINS)
         overlap = np.asarray(np.bincount(inside, self.weight, BINS), np.float64)

@@ -284,11 +284,17 @@ def measure(
             records[sample.key] = Record(
                 sample.key, sample.category, sample.defect_type, sample.anomalous, (), str(error)
             )
+    region = conditions[0].region
+    insides = {
+        sample.key: region.on(*image.shape[:2]) if region else None for sample, image, _ in readable
+    }
     outcomes: dict[str, dict[int, Outcome]] = {sample.key: {} for sample, _, _ in readable}
     strips: dict[str, bytes] = {}
     squares = {condition.square for condition in conditions}
     truths = {
-        (sample.key, square): None if mask is None else Truth.of(_at(mask, side, square))
+        (sample.key, square): None
+        if mask is None
+        else truth_at(mask, insides[sample.key], side, square)
         for sample, _, mask in readable
         for square in squares
     }
@@ -296,7 +302,7 @@ def measure(
     for group in _by_encoding(conditions) if readable else ():
         settings = conditions[group[0]].settings
         its = several[conditions[group[0]].precision]
-        encodings = its.encode_batch([image for _, image, _ in readable], settings)
+        encodings = its.encode_batch([image for _, image, _ in readable], settings, region)
         for (sample, _, mask), encoding in zip(readable, encodings, strict=True):
             named = [
                 conditions[i].settings.replace(
@@ -305,23 +311,40 @@ def measure(
                 for i in group
             ]
             neighbours = batches.of(sample.category, conditions[group[0]]) if batches else None
-            results = its.segment_each(encoding, named, None, neighbours)
+            results = its.segment_each(encoding, named, None, neighbours, region=region)
             for i, result in zip(group, results, strict=True):
                 square = conditions[i].square
                 truth = truths[sample.key, square]
                 outcomes[sample.key][i] = _outcome(result, mask, truth, side, square)
                 if i == len(conditions) - 1:
                     strips[sample.key] = strip(result, mask)
-    for sample, _, _ in readable:
+    for sample, _, mask in readable:
         records[sample.key] = Record(
             sample.key,
             sample.category,
             sample.defect_type,
-            sample.anomalous,
+            anomalous_inside(sample, mask, insides[sample.key]),
             tuple(outcomes[sample.key][i] for i in range(len(conditions))),
             strip=strips[sample.key],
         )
     return [records[sample.key] for sample in samples]
+
+
+def truth_at(
+    mask: NDArray[np.bool_], inside: NDArray[np.bool_] | None, side: int, square: int = 0
+) -> Truth:
+    """The truth at the side at which it is compared, where the image is looked at."""
+    looked_at = None if inside is None else _at(inside, side, square)
+    return Truth.of(_at(mask, side, square), looked_at)
+
+
+def anomalous_inside(
+    sample: Sample, mask: NDArray[np.bool_] | None, inside: NDArray[np.bool_] | None
+) -> bool | None:
+    """Whether an image is anomalous where it is looked at; one whose anomaly lies outside wholly is normal there."""
+    if inside is None or mask is None or not mask.any():
+        return sample.anomalous
+    return bool((mask & inside).any())
 
 
 def _by_encoding(conditions: Sequence[Condition]) -> list[list[int]]:
@@ -343,6 +366,8 @@ def _outcome(
     marked = int(np.count_nonzero(result.mask))
     if mask is None or truth is None:
         return Outcome(None, float(result.image_score), 0, marked, 0)
+    if result.inside is not None:
+        mask = mask & result.inside
     return Outcome(
         counts=truth.count(_at(result.score_map, side, square)),
         image_score=float(result.image_score),

@@ -16,13 +16,13 @@ from zsas.datasets.samples import Dataset, Sample
 from zsas.distributed.ray import Cluster, loader, spread
 from zsas.errors import ZsasError
 from zsas.evaluation.identity import digest_of_samples
-from zsas.evaluation.metrics import Truth
 from zsas.evaluation.records import Record, Totals
 from zsas.evaluation.report import METRICS, Row, category_row, mean_row
-from zsas.evaluation.run import _at_side, _outcome
+from zsas.evaluation.run import _outcome, anomalous_inside, truth_at
 from zsas.files import write_all
 from zsas.localizers.references import References
 from zsas.models import ModelChoice
+from zsas.region import RegionOfInterest
 from zsas.segmenter import Segmenter
 from zsas.settings import Settings
 
@@ -80,6 +80,7 @@ class Plan:
         shots: Numbers of references; 0 is zero-shot, on the same images.
         seeds: How many draws.
         side: See `zsas.evaluation.run.measure`.
+        region: Where to look on all images; nothing outside is measured.
     """
 
     data: Dataset
@@ -88,6 +89,7 @@ class Plan:
     shots: tuple[int, ...]
     seeds: int
     side: int = 0
+    region: RegionOfInterest | None = None
 
     @property
     def slots(self) -> list[tuple[int, int]]:
@@ -113,6 +115,7 @@ class Plan:
             "shots": list(self.shots),
             "seeds": self.seeds,
             "side": self.side,
+            **({"region": self.region.to_dict()} if self.region else {}),
         }
 
 
@@ -130,15 +133,18 @@ def measure_category(
     """
     draws, samples = plan.draws(category), plan.data.of(category)
     named = plan.settings.replace(object_name=plan.settings.object_name or samples[0].object_name)
+    region = plan.region
     memories = {
-        (k, seed): segmenter.remember([s.load_image() for s in draws[seed].samples[:k]], named)
+        (k, seed): segmenter.remember(
+            [s.load_image() for s in draws[seed].samples[:k]], named, region
+        )
         for k, seed in plan.slots
         if k
     }
     totals = {slot: Totals.empty(1) for slot in plan.slots}
     for sample in samples:
         counted = [slot for slot in plan.slots if not _drawn(sample, draws[slot[1]])]
-        found = _records(segmenter, sample, named, counted, memories, plan.side)
+        found = _records(segmenter, sample, named, counted, memories, plan.side, region)
         for slot, record in found.items():
             totals[slot] += Totals.of(record, 1)
         done()
@@ -267,19 +273,20 @@ def _records(
     counted: Sequence[tuple[int, int]],
     memories: Mapping[tuple[int, int], References],
     side: int,
+    region: RegionOfInterest | None,
 ) -> dict[tuple[int, int], Record]:
     """One record for each number of references and seed that counts this image."""
     image = sample.load_image()
     mask = sample.load_mask((image.shape[0], image.shape[1]))
-    truth = None if mask is None else Truth.of(_at_side(mask, side))
-    encoding = segmenter.encode(image, settings)
+    inside = region.on(*image.shape[:2]) if region else None
+    truth = None if mask is None else truth_at(mask, inside, side)
+    anomalous = anomalous_inside(sample, mask, inside)
+    encoding = segmenter.encode(image, settings, region)
     found = {}
     for slot in counted:
-        (result,) = segmenter.segment_each(encoding, [settings], memories.get(slot))
+        (result,) = segmenter.segment_each(encoding, [settings], memories.get(slot), region=region)
         outcome = _outcome(result, mask, truth, side)
-        found[slot] = Record(
-            sample.key, sample.category, sample.defect_type, sample.anomalous, (outcome,)
-        )
+        found[slot] = Record(sample.key, sample.category, sample.defect_type, anomalous, (outcome,))
     return found
 
 

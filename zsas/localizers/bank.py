@@ -40,6 +40,13 @@ class Bank:
     owners: Tensor | None = None
 
 
+def _looked_at(tile: TileFeatures) -> Tensor:
+    """Indices of the cells that are looked at, (n,)."""
+    if tile.inside is None:
+        return torch.arange(tile.layers.shape[2] * tile.layers.shape[3])
+    return torch.from_numpy(np.flatnonzero(tile.inside))
+
+
 def _flat(tile: TileFeatures) -> Tensor:
     """The first view's cells, fp32 (L, n, D)."""
     return tile.layers[0].float().flatten(1, 2)
@@ -61,9 +68,12 @@ def _places(features: PatchFeatures) -> list[Tensor]:
 
 
 def bank_of(families: Sequence[Sequence[PatchFeatures]]) -> Bank:
-    """At most `BANK_CELLS` cells of some images and their turned copies, the same of every layer."""
+    """At most `BANK_CELLS` cells of some images and their turned copies, the same of every layer.
+
+    Where there is a region of interest, cells outside of it are left out.
+    """
     owned = [(i, one) for i, family in enumerate(families) for one in family]
-    counts = [[t.layers.shape[2] * t.layers.shape[3] for t in one.tiles] for _, one in owned]
+    counts = [[len(_looked_at(tile)) for tile in one.tiles] for _, one in owned]
     total = sum(map(sum, counts))
     kept = None
     if total > CANDIDATES:
@@ -72,10 +82,10 @@ def bank_of(families: Sequence[Sequence[PatchFeatures]]) -> Bank:
     cells, places, owners, at = [], [], [], 0
     for i, one in owned:
         for tile, where in zip(one.tiles, _places(one), strict=True):
-            number = len(where)
-            part = torch.arange(number)
+            part = _looked_at(tile)
+            number = len(part)
             if kept is not None:
-                part = kept[(kept >= at) & (kept < at + number)] - at
+                part = part[kept[(kept >= at) & (kept < at + number)] - at]
             part = part.to(where.device)
             cells.append(F.normalize(_flat(tile)[:, part], dim=-1).half())
             places.append(where[part])
@@ -180,3 +190,25 @@ def changed_copies(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     noise = generator.normal(0, 4, image.shape)
     changed = [image[:, ::-1], shifted, image * 1.08, image * 0.92, image + noise]
     return [np.ascontiguousarray(np.clip(np.rint(x), 0, 255).astype(np.uint8)) for x in changed]
+
+
+def turned_regions(inside: NDArray[np.bool_], step: int) -> list[NDArray[np.bool_]]:
+    """Where the copies of `turned_copies` show what lies inside a region of their image, bool (H, W)."""
+    height, width = inside.shape
+    found = []
+    for angle in range(step, 360, step) if step else ():
+        turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
+        turned = cv2.warpAffine(
+            inside.astype(np.uint8), turn, (width, height), flags=cv2.INTER_NEAREST
+        )
+        found.append(turned > 0)
+    return found
+
+
+def changed_regions(inside: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """Where the copies of `changed_copies` show what lies inside a region of their image, bool (H, W)."""
+    height, width = inside.shape
+    right, down = round(0.03 * width), round(0.03 * height)
+    shifted = np.zeros_like(inside)
+    shifted[down:, right:] = inside[: height - down, : width - right]
+    return [inside[:, ::-1], shifted if shifted.any() else inside, inside, inside, inside]

@@ -130,11 +130,13 @@ class Scored:
         map: Map_a in the image's frame, float32 (H, W), in [0, 1]; read-only.
         evidence: Opinions on the image as a whole, by name, for `Localizer.image_score`.
         stages: The localizer's stages; the anomaly map is the last one.
+        inside: The pixels that are looked at, bool (H, W), read-only; None for all of them. The map is 0 elsewhere.
     """
 
     map: NDArray[np.float32]
     evidence: Mapping[str, float]
     stages: tuple[Stage, ...]
+    inside: NDArray[np.bool_] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -172,6 +174,8 @@ class Localizer(ABC):
         settings: Groups of settings that it reads.
         stages: Stages that it shows.
         weights: Whether it needs a file of learned weights of its own (`--weights NAME=FILE`).
+        tiled: Whether `encode` takes a third argument: of each image the pixels that are looked at, bool (H, W), or
+            None; tiles without any are then not encoded.
         own_references: Whether `score` reads `Context.references` itself.
         trained_as: What `zsas train adapters --system` calls it, "" where nothing is trained here.
         backbone: Name of its own paper's CLIP among `zsas.models.backbones`, which takes the place of the
@@ -184,6 +188,7 @@ class Localizer(ABC):
     settings: ClassVar[tuple[type[SettingsGroup], ...]] = (ObjectSettings, MapSettings)
     stages: ClassVar[tuple[StageSpec, ...]] = (MAP,)
     weights: ClassVar[bool] = False
+    tiled: ClassVar[bool] = False
     own_references: ClassVar[bool] = False
     trained_as: ClassVar[str] = ""
     backbone: ClassVar[str] = ""
@@ -239,7 +244,7 @@ class Localizer(ABC):
 
     @abstractmethod
     def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[Any]:
-        """Features of RGB images, uint8 (H, W, 3), of any sizes; the only costly step."""
+        """Features of RGB images, uint8 (H, W, 3), of any sizes; the only costly step. See also `tiled`."""
 
     @abstractmethod
     def score(self, features: Any, values: Values, context: Context) -> Scored:

@@ -39,6 +39,7 @@ class Linear(Localizer):
     """
 
     name = "linear"
+    tiled = True
     title = "trained linear layers"
     settings = (ObjectSettings, MapSettings, TileSettings, ViewSettings, ReferenceSettings)
     weights = True
@@ -75,7 +76,12 @@ class Linear(Localizer):
         """The setting, or else the resolution of the adapter's card."""
         return values.of(MapSettings).resolution or self.card.resolution
 
-    def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[PatchFeatures]:
+    def encode(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        values: Values,
+        insides: Sequence[NDArray[np.bool_] | None] = (),
+    ) -> list[PatchFeatures]:
         """Patch features of RGB images, one layer a block; see `Localizer.encode`."""
         return encode_tiles(
             images,
@@ -85,6 +91,7 @@ class Linear(Localizer):
             patch=self.clip.patch,
             tta=self.card.views,
             views=values.of(ViewSettings).views,
+            insides=insides,
         )
 
     def _encode_view(

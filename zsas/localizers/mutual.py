@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.base import MAP, Scored
+from zsas.localizers.looking import cells_inside
 from zsas.localizers.patches import PatchFeatures, TileFeatures, blend
-from zsas.localizers.references import calibrated, lowered, to_frame
+from zsas.localizers.references import calibrated, lowered, seen, to_frame
 from zsas.stages import HeatMap, Stage, StageSpec
 
 if TYPE_CHECKING:
@@ -120,17 +122,23 @@ class Cells:
         key: Digest of the image's pixels.
         tiles: For each tile its cells, L2-normalised, fp16 (R, L, g_h, g_w, D); R is 1 where the neighbourhoods are
             averaged before they are compared.
-        image: L2-normalised image embedding, float64 (D,).
+        image: L2-normalised image embedding, float64 (D,); with a region of interest of what lies inside alone.
+        insides: For each tile the cells that are looked at, bool (g_h, g_w); None for all of them.
     """
 
     key: str
     tiles: tuple[Tensor, ...]
     image: NDArray[np.float64]
+    insides: tuple[NDArray[np.bool_] | None, ...] = ()
 
     @property
     def flat(self) -> Tensor:
-        """All cells, fp32 (R·L, n, D)."""
-        return torch.cat([tile.float().flatten(0, 1).flatten(1, 2) for tile in self.tiles], dim=1)
+        """All cells that are looked at, fp32 (R·L, n, D)."""
+        rows = [tile.float().flatten(0, 1).flatten(1, 2) for tile in self.tiles]
+        for i, inside in enumerate(self.insides):
+            if inside is not None:
+                rows[i] = rows[i][:, torch.from_numpy(np.flatnonzero(inside))]
+        return torch.cat(rows, dim=1)
 
 
 def cells_of(features: Any, key: str, budget: int = CELLS, *, averaged: bool = True) -> Cells:
@@ -147,8 +155,15 @@ def cells_of(features: Any, key: str, budget: int = CELLS, *, averaged: bool = T
     each = max(1, budget // len(features.tiles))
     with torch.inference_mode():
         tiles = tuple(_fewer(tile, each, averaged).half().cpu() for tile in features.tiles)
+    insides = tuple(
+        None if one.inside is None else cells_inside(one.inside, tile.shape[2:4])
+        for one, tile in zip(features.tiles, tiles, strict=True)
+    )
     image = np.mean([tile.image.double().cpu().numpy() for tile in features.tiles], axis=0)
-    return Cells(key, tiles, image / max(float(np.linalg.norm(image)), 1e-12))
+    if any(inside is not None for inside in insides):
+        # The embedding of a tile has seen what lies outside.
+        image = Cells(key, tiles, image, insides).flat[-1].double().mean(0).numpy()
+    return Cells(key, tiles, image / max(float(np.linalg.norm(image)), 1e-12), insides)
 
 
 def _fewer(tile: TileFeatures, budget: int, averaged: bool) -> Tensor:
@@ -193,10 +208,19 @@ def mutual_scores(cells: Sequence[Cells], others: int = OTHERS) -> list[list[NDA
 
 
 def _by_tile(scores: NDArray[np.float32], cells: Cells) -> list[NDArray[np.float32]]:
+    """The scores of each tile's cells; those that are not looked at have the lowest score of all."""
     grids = [(int(tile.shape[2]), int(tile.shape[3])) for tile in cells.tiles]
-    ends = np.cumsum([height * width for height, width in grids])[:-1]
-    parts = np.split(scores, ends)
-    return [part.reshape(grid) for part, grid in zip(parts, grids, strict=True)]
+    insides = [
+        np.ones(grid, bool) if inside is None else inside
+        for grid, inside in zip_longest(grids, cells.insides)
+    ]
+    parts = np.split(scores, np.cumsum([np.count_nonzero(one) for one in insides])[:-1])
+    found = []
+    for part, inside in zip(parts, insides, strict=True):
+        tile = np.full(inside.shape, scores.min(), np.float32)
+        tile[inside] = part
+        found.append(tile)
+    return found
 
 
 @dataclass(frozen=True)
@@ -210,6 +234,7 @@ class Batch:
         images: Scores of the images as a whole.
         level: Middle and spread of the scores of all cells of the batch.
         usual: Middle and spread of the scores of its better half of images, which stands for the good ones.
+        region: Key of the region of interest that they were looked at in, "" for whole images.
     """
 
     keys: tuple[str, ...]
@@ -218,6 +243,7 @@ class Batch:
     images: tuple[float, ...]
     level: tuple[float, float]
     usual: tuple[float, float]
+    region: str = ""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -225,7 +251,7 @@ class Batch:
     @property
     def key(self) -> str:
         """Digest of all images, in their order, and of what encoded them."""
-        text = "|".join((*self.keys, *map(str, self.made_by)))
+        text = "|".join((*self.keys, *map(str, self.made_by), self.region))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -247,7 +273,7 @@ def check_count(count: int) -> None:
 
 
 def compare_batch(
-    cells: Sequence[Cells], made_by: tuple[object, ...], others: int = OTHERS
+    cells: Sequence[Cells], made_by: tuple[object, ...], others: int = OTHERS, region: str = ""
 ) -> Batch:
     """Compare the images of a batch with each other.
 
@@ -255,13 +281,20 @@ def compare_batch(
         cells: Of at least `LEAST` images of the same product, mostly good.
         made_by: See `Batch`.
         others: See `mutual_scores`.
+        region: See `Batch`.
 
     Raises:
         ZsasError: If there are too few.
     """
     check_count(len(cells))
     scores = mutual_scores(cells, others)
-    values = np.concatenate([tile.ravel() for tiles in scores for tile in tiles])
+    values = np.concatenate(
+        [
+            seen(tile, inside)
+            for tiles, one in zip(scores, cells, strict=True)
+            for tile, inside in zip_longest(tiles, one.insides)
+        ]
+    )
     low, middle, high = np.percentile(values, (25, 50, 75))
     tops = np.array([_top(tiles) for tiles in scores])
     images = smoothed(tops, np.stack([one.image for one in cells]))
@@ -272,6 +305,7 @@ def compare_batch(
         tuple(float(one) for one in images),
         (float(middle), max(float(high - low) / _QUARTILES, _LEAST_SPREAD)),
         _better_half(images),
+        region,
     )
 
 

@@ -21,6 +21,7 @@ from zsas.localizers.tiles import (
     View,
     Views,
     blend_weight,
+    looked_at,
     plan_tiles,
     tiles_wanted,
 )
@@ -46,12 +47,14 @@ class TileFeatures:
             fp16 (K, L, g_h, g_w, D); fp16 is storage only, every sum is in fp32.
         image: L2-normalised embedding of the tile, fp32 (D,).
         frame_hw: Height and width of the CLIP frame in pixels.
+        inside: Cells of the grid that are looked at, bool (g_h, g_w); None for all of them.
     """
 
     window: Window
     layers: Tensor
     image: Tensor
     frame_hw: tuple[int, int]
+    inside: NDArray[np.bool_] | None = None
 
     def to(self, device: torch.device | str) -> TileFeatures:
         """These features on another device; themselves where they are there already."""
@@ -98,6 +101,7 @@ def encode_tiles(
     patch: int,
     tta: Sequence[tuple[float, bool]] = ((1.0, False),),
     views: Views = "auto",
+    insides: Sequence[NDArray[np.bool_] | None] = (),
 ) -> list[PatchFeatures]:
     """Features of every tile of every image; views of one size go through the tower together.
 
@@ -109,8 +113,12 @@ def encode_tiles(
         patch: Side of a patch, pixels.
         tta: For each test-time view the fraction of the frame, and whether it is mirrored.
         views: Which of them are taken.
+        insides: Of each image the pixels that are looked at, bool (H, W), None for all of them; tiles without any are
+            left out.
     """
     plans = [plan_tiles(i.shape[0], i.shape[1], settings, frame, patch, tta, views) for i in images]
+    if insides:
+        plans = [looked_at(plan, inside) for plan, inside in zip(plans, insides, strict=True)]
     jobs: dict[tuple[int, View], list[tuple[int, int]]] = {}
     for i, tiles in enumerate(plans):
         for j, tile in enumerate(tiles):
@@ -208,8 +216,8 @@ def image_probability(embedding: Tensor, states: Tensor, logit_scale: float) -> 
 def blend(
     maps: Sequence[NDArray[np.float32]], windows: Sequence[Window], height: int, width: int
 ) -> NDArray[np.float32]:
-    """Maps of tiles, each in a frame of its own, as one map of the image, float32 (H, W)."""
-    if len(maps) == 1:
+    """Maps of tiles, each in a frame of its own, as one map of the image, float32 (H, W); 0 where there is no tile."""
+    if len(maps) == 1 and windows[0] == (0, 0, width, height):
         return resize_map(maps[0], height, width)
     total = np.zeros((height, width), np.float32)
     weights = np.zeros((height, width), np.float32)
@@ -217,7 +225,7 @@ def blend(
         weight = blend_weight(y1 - y0, x1 - x0)
         total[y0:y1, x0:x1] += weight * resize_map(one, y1 - y0, x1 - x0)
         weights[y0:y1, x0:x1] += weight
-    return total / weights
+    return np.divide(total, weights, out=total, where=weights > 0)
 
 
 def score_by_text(

@@ -99,6 +99,7 @@ class References:
         ignored: Indices of references that disagree with the others and are given no weight.
         names: What the images are called, for sentences.
         turned: Degrees between the turned copies that were remembered too; 0 for none.
+        region: Key of the region of interest that they were looked at in, "" for whole images.
     """
 
     keys: tuple[str, ...]
@@ -112,6 +113,7 @@ class References:
     places: Tensor | None = None
     window: float = 0.0
     turned: int = 0
+    region: str = ""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -119,7 +121,7 @@ class References:
     @property
     def key(self) -> str:
         """Digest of all images and of what encoded them."""
-        how = (self.window, self.turned)
+        how = (self.window, self.turned, self.region)
         text = "|".join((*self.keys, *map(str, (*self.made_by, *how))))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -152,6 +154,7 @@ def remember(
     names: Sequence[str] = (),
     turned: Sequence[Sequence[Any]] = (),
     how: ReferenceSettings | None = None,
+    region: str = "",
 ) -> References:
     """A memory of images of good parts.
 
@@ -164,6 +167,7 @@ def remember(
         names: What the images are called.
         turned: For each image features of turned copies of it, which are remembered with it.
         how: Where cells are looked for, and how far apart the copies were turned.
+        region: See `References`.
 
     Raises:
         ZsasError: If the features cannot be compared cell by cell.
@@ -173,6 +177,7 @@ def remember(
         "names": tuple(names),
         "window": how.reference_window,
         "turned": how.reference_rotation,
+        "region": region,
     }
     if not all(isinstance(one, PatchFeatures) for one in features):
         return References(tuple(keys), made_by, tuple(features), (), (), (), **facts)
@@ -181,13 +186,15 @@ def remember(
     alone = len(features) == 1
     tested = [(-1, copy) for copy in copies] if alone else list(enumerate(features))
     distances = [distances_to(one, bank, how.reference_window, i) for i, one in tested]
-    level = _level(distances)
-    scores = [_score(_z(tiles, level)) for tiles in distances]
+    counted = [counted_cells(one) for _, one in tested]
+    level = _level(distances, counted)
+    pairs = list(zip(distances, counted, strict=True))
+    scores = [_score(_z(tiles, level), cells) for tiles, cells in pairs]
     ignored = _disagreeing(scores) if len(features) > 3 else ()
     if ignored:
         kept = [i for i in range(len(features)) if i not in ignored]
-        level = _level([distances[i] for i in kept])
-        scores = [_score(_z(tiles, level)) for tiles in distances]
+        level = _level([distances[i] for i in kept], [counted[i] for i in kept])
+        scores = [_score(_z(tiles, level), cells) for tiles, cells in pairs]
         bank = bank_of([families[i] for i in kept])
     return References(
         tuple(keys),
@@ -242,9 +249,10 @@ def compare(scored: Scored, features: Any, references: References, key: str = ""
     gate = 1 - most + most / (1 + np.exp(-np.clip(z - GATE_Z, -30, 30)))
     anomaly_map = (scored.map * gate).astype(np.float32)
     anomaly_map.setflags(write=False)
-    score = _score(z_tiles)
+    counted = counted_cells(features)
+    score = _score(z_tiles, counted)
     mean, spread = references.usual
-    ratio = _ratio(distances, references)
+    ratio = _ratio(distances, counted, references)
     evidence = {
         **scored.evidence,
         "reference": calibrated(_log(score), mean, spread, LIMIT),
@@ -301,12 +309,34 @@ def _stage(z: NDArray[np.float32], ratio: float, references: References) -> Stag
     return Stage(REFERENCE, caption, (HeatMap(shown),), data)
 
 
-def _level(distances: Sequence[Sequence[NDArray[np.float32]]]) -> tuple[tuple[float, float], ...]:
+Counted = Sequence["NDArray[np.bool_] | None"]
+"""Of each tile the cells that are looked at, bool (g_h, g_w); None for all of them."""
+
+
+def counted_cells(features: PatchFeatures) -> Counted:
+    """The cells of each tile that are looked at."""
+    return [tile.inside for tile in features.tiles]
+
+
+def seen(values: NDArray[np.float32], inside: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+    """The values of the cells that are looked at, in a row."""
+    return values.ravel() if inside is None else values[inside]
+
+
+def _level(
+    distances: Sequence[Sequence[NDArray[np.float32]]], counted: Sequence[Counted]
+) -> tuple[tuple[float, float], ...]:
     """Mean and standard deviation of each layer's distances over all cells of the references."""
     layers = distances[0][0].shape[0]
     pairs = []
     for layer in range(layers):
-        values = np.concatenate([tile[layer].ravel() for one in distances for tile in one])
+        values = np.concatenate(
+            [
+                seen(tile[layer], inside)
+                for one, cells in zip(distances, counted, strict=True)
+                for tile, inside in zip(one, cells, strict=True)
+            ]
+        )
         pairs.append((float(values.mean()), max(float(values.std()), 1e-3)))
     return tuple(pairs)
 
@@ -320,18 +350,27 @@ def _z(
     return [((tile - mean) / deviation).mean(0) for tile in distances]
 
 
-def _score(z_tiles: Sequence[NDArray[np.float32]]) -> float:
+def _score(z_tiles: Sequence[NDArray[np.float32]], counted: Counted) -> float:
     """Mean of the highest cells of the most deviating tile; one cell is a larger fraction than one pixel."""
-    tops = [np.sort(z.ravel())[-max(1, round(0.005 * z.size)) :] for z in z_tiles]
+    tops = [
+        np.sort(seen(z, inside))[-max(1, round(0.005 * z.size)) :]
+        for z, inside in zip(z_tiles, counted, strict=True)
+    ]
     return max(float(top.mean()) for top in tops)
 
 
-def _ratio(distances: Sequence[NDArray[np.float32]], references: References) -> float:
+def _ratio(
+    distances: Sequence[NDArray[np.float32]], counted: Counted, references: References
+) -> float:
     """The image's highest distances over the references' mean distance, mean over the layers."""
     ratios = []
     for layer, (mean, deviation) in enumerate(references.level):
         own = mean + 2 * deviation
-        ratios.append(max(top_mean(tile[layer]) for tile in distances) / max(own, 1e-6))
+        tops = [
+            top_mean(seen(tile[layer], inside))
+            for tile, inside in zip(distances, counted, strict=True)
+        ]
+        ratios.append(max(tops) / max(own, 1e-6))
     return float(np.mean(ratios))
 
 

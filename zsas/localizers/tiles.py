@@ -145,6 +145,23 @@ def plan_tiles(
     return tuple(tiles)
 
 
+def looked_at(tiles: tuple[Tile, ...], inside: NDArray[np.bool_] | None) -> tuple[Tile, ...]:
+    """The tiles that hold a pixel that is looked at; all where there is no region.
+
+    Args:
+        tiles: From `plan_tiles`.
+        inside: The pixels that are looked at, bool (H, W).
+    """
+    if inside is None:
+        return tiles
+    kept = []
+    for tile in tiles:
+        x0, y0, x1, y1 = tile.window
+        if inside[y0:y1, x0:x1].any():
+            kept.append(tile)
+    return tuple(kept)
+
+
 def _chosen(views: list[View], wanted: Views, *, whole: bool) -> tuple[View, ...]:
     several = wanted == "all" or (wanted == "auto" and whole)
     return tuple(views if several else views[:1])

@@ -29,6 +29,7 @@ class VV(Localizer):
     """The V-V stream of the last blocks, projected and compared with the two text vectors."""
 
     name = "vv"
+    tiled = True
     title = "V-V attention, no training"
     settings = (ObjectSettings, MapSettings, TileSettings, ReferenceSettings)
 
@@ -45,7 +46,12 @@ class VV(Localizer):
         own = round(518 / self.clip.patch) * self.clip.patch
         return values.of(MapSettings).resolution or own
 
-    def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[PatchFeatures]:
+    def encode(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        values: Values,
+        insides: Sequence[NDArray[np.bool_] | None] = (),
+    ) -> list[PatchFeatures]:
         """Patch features of RGB images, one view and one layer each; see `Localizer.encode`."""
         return encode_tiles(
             images,
@@ -53,6 +59,7 @@ class VV(Localizer):
             self._encode_view,
             frame=self.resolution(values),
             patch=self.clip.patch,
+            insides=insides,
         )
 
     def _encode_view(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import cv2
@@ -89,6 +89,25 @@ class Refined:
     provenance: tuple[str, ...] = ()
 
 
+def refined_inside(refined: Refined, inside: NDArray[np.bool_]) -> Refined:
+    """A decision without what lies outside the pixels that are looked at, bool (H, W), whatever the refiner did."""
+    score_map = np.where(inside, refined.score_map, np.float32(0))
+    layers = tuple(
+        HeatMap(score_map)
+        if isinstance(layer, HeatMap)
+        else Area(layer.mask & inside, layer.style)
+        if isinstance(layer, Area)
+        else layer
+        for layer in refined.stage.layers
+    )
+    return replace(
+        refined,
+        mask=refined.mask & inside,
+        score_map=score_map,
+        stage=replace(refined.stage, layers=layers),
+    )
+
+
 class Refiner(ABC):
     """Finds the edge: Map_a → mask.
 
@@ -116,7 +135,10 @@ class Refiner(ABC):
 
 
 def extreme_region(
-    anomaly_map: NDArray[np.float32], level: float, mode: ThresholdMode
+    anomaly_map: NDArray[np.float32],
+    level: float,
+    mode: ThresholdMode,
+    inside: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.bool_]:
     """S_a: where Map_a lies above the marking level.
 
@@ -125,10 +147,15 @@ def extreme_region(
         level: In [0, 1], read as `mode` says.
         mode: The level is a value of the map (absolute), a fraction of its maximum (relative), a quantile of its
             pixels, or Otsu's.
+        inside: The pixels that are looked at, bool (H, W); None for all of them.
 
     Returns:
         S_a, bool (H, W). A map without contrast has no region under `quantile` and `otsu`.
     """
+    if inside is not None:
+        found = np.zeros(anomaly_map.shape, bool)
+        found[inside] = extreme_region(anomaly_map[inside][None], level, mode)[0]
+        return found
     if mode == "absolute":
         return anomaly_map > level if level < 1.0 else anomaly_map >= 1.0
     high = float(anomaly_map.max())

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, Values, setting
 from zsas.frames import SamFrame, Window
-from zsas.prompts import Click, Masks, Points, Prompt
+from zsas.prompts import Click, Points, Prompt
 from zsas.refiners.base import (
     FUSED,
     FusionSettings,
@@ -37,6 +37,7 @@ from zsas.refiners.masks import (
     separate_regions,
     soft_mask,
     union,
+    within,
 )
 from zsas.refiners.points import (
     WHOSE,
@@ -187,20 +188,21 @@ class Cascade(Refiner):
         mark, ppg = values.of(MarkSettings), values.of(PointSettings)
         cps = values.of(CascadeSettings)
         # Eq. 1: S_a, the extreme region; R_a = S_a ⊗ Map_a is read where points are taken from it.
-        region = extreme_region(scored.map, mark.threshold, mark.threshold_mode)
+        region = extreme_region(scored.map, mark.threshold, mark.threshold_mode, scored.inside)
         # Eq. 3: N_a = dilate(S_a) − S_a.
         kernel = kernel_size_in_image(ppg.kernel_size, ppg.reference_size, *region.shape)
-        ring = surrounding_ring(region, ppg.kernel_shape, kernel)
+        ring = within(surrounding_ring(region, ppg.kernel_shape, kernel), scored.inside)
         yield _region_stage(region, ring, mark, ppg.kernel_shape, kernel, bool(clicks))
 
         # Eqs 2 and 4 to 8: P = Concat(P_h, P_l) of each cascade.
-        targets, rest = _targets(scored.map, region, ring, kernel, sam, ppg, cps, clicks)
+        targets, rest = _targets(scored, region, ring, kernel, sam, ppg, cps, clicks)
         points = _all_points(targets)
         if targets:
             yield _points_stage(region, points, WHOSE[ppg.point_features])
 
             # Eq. 9: M1, logit1 = Dec(F, P).
-            _ask(targets, "M1", sam, [Prompt(t.points.xy, t.points.labels) for t in targets])
+            prompts = [Prompt(t.points.xy, t.points.labels) for t in targets]
+            _ask(targets, "M1", sam, prompts, scored.inside)
             yield _mask_stage(M1, targets, sam.frame, points, "{points}")
 
         if targets and cps.steps >= 2:
@@ -208,7 +210,7 @@ class Cascade(Refiner):
             prompts = [
                 Prompt(t.points.xy, t.points.labels, logits=t.steps[-1].logits) for t in targets
             ]
-            _ask(targets, "M2", sam, prompts)
+            _ask(targets, "M2", sam, prompts, scored.inside)
             yield _mask_stage(M2, targets, sam.frame, points, "{points}, logits of M1")
 
         if targets and cps.steps >= 3:
@@ -221,15 +223,15 @@ class Cascade(Refiner):
                 Prompt(t.points.xy, t.points.labels, box, t.steps[-1].logits)
                 for t, box in zip(targets, boxes, strict=True)
             ]
-            _ask(targets, "M3", sam, prompts)
+            _ask(targets, "M3", sam, prompts, scored.inside)
             asked = "{points}, box, logits of M2" if any(p.box is not None for p in prompts) else ""
             yield _mask_stage(M3, targets, sam.frame, points, asked or "{points}, logits of M2")
 
-        yield _fused(scored.map, region, targets, rest, sam, values, points, clicks)
+        yield _fused(scored, region, targets, rest, sam, values, points, clicks)
 
 
 def _targets(
-    anomaly_map: NDArray[np.float32],
+    scored: Scored,
     region: NDArray[np.bool_],
     ring: NDArray[np.bool_],
     kernel: int,
@@ -246,7 +248,7 @@ def _targets(
     """
     pieces = [region] if region.any() else []
     if cps.prompting == "per_region":
-        pieces = separate_regions(region, anomaly_map, cps.max_regions)
+        pieces = separate_regions(region, scored.map, cps.max_regions)
     rest = region.copy()
     for piece in pieces:
         rest &= ~piece
@@ -256,10 +258,11 @@ def _targets(
         around = ring
         if len(pieces) > 1 or rest.any():
             around = surrounding_ring(piece, ppg.kernel_shape, kernel) & ~region
+            around = within(around, scored.inside)
         # Another backbone encodes the image only where a negative point is looked for.
         kind = ppg.point_features if ppg.negatives and around.any() else "sam"
         features, frame = sam.features_for_points(kind)
-        xy, labels = point_prompts(anomaly_map, piece, around, features, frame, ppg)
+        xy, labels = point_prompts(scored.map, piece, around, features, frame, ppg)
         near = piece | around
         own = [c for c in left if cps.prompting == "joint" or near[pixel_of(c, near.shape)]]
         left = [click for click in left if click not in own]
@@ -270,7 +273,7 @@ def _targets(
             Target(
                 _with_clicks(Points(xy, labels, source), own),
                 None if clicked else piece,
-                float(anomaly_map[piece].max()),
+                float(scored.map[piece].max()),
                 tuple(own),
             )
         )
@@ -294,21 +297,26 @@ def _with_clicks(points: Points, clicks: Sequence[Click]) -> Points:
     )
 
 
-def _ask(targets: Sequence[Target], name: str, sam: SamSession, prompts: list[Prompt]) -> None:
-    """One decoder call for each cascade; of its three masks the one with the highest predicted IoU is the step."""
+def _ask(
+    targets: Sequence[Target],
+    name: str,
+    sam: SamSession,
+    prompts: list[Prompt],
+    inside: NDArray[np.bool_] | None,
+) -> None:
+    """One decoder call for each cascade; of its three masks the one with the highest predicted IoU is the step.
+
+    What of a mask lies outside the pixels that are looked at does not belong to it.
+    """
     for target, answer in zip(targets, sam.decode(prompts), strict=True):
-        target.steps.append(_best_mask(name, answer, sam.frame))
-
-
-def _best_mask(name: str, answer: Masks, frame: SamFrame) -> Step:
-    best = int(np.argmax(answer.iou))
-    logits = answer.logits[best]
-    window, mask = mask_in_window(logits, frame)
-    return Step(name, logits, float(answer.iou[best]), window, mask)
+        best = int(np.argmax(answer.iou))
+        logits = answer.logits[best]
+        window, mask = mask_in_window(logits, sam.frame, inside)
+        target.steps.append(Step(name, logits, float(answer.iou[best]), window, mask))
 
 
 def _fused(
-    anomaly_map: NDArray[np.float32],
+    scored: Scored,
     region: NDArray[np.bool_],
     targets: Sequence[Target],
     rest: NDArray[np.bool_],
@@ -339,11 +347,12 @@ def _fused(
     mask = cut_clicks(mask, clicks, pieces=False)
     made_of = tuple(sorted(provenance)[::-1])
     kept = [(step, target.confidence(step)) for target in targets if (step := target.kept)]
-    soft = np.zeros_like(anomaly_map)
+    soft = np.zeros_like(scored.map)
     if kept:
         soft = soft_mask([(step.logits, confidence) for step, confidence in kept], sam.frame)
+    soft = soft if scored.inside is None else soft * scored.inside
     fusion = values.of(FusionSettings)
-    score_map = fuse(anomaly_map, soft, fusion.fusion, fusion.fusion_weight)
+    score_map = fuse(scored.map, soft, fusion.fusion, fusion.fusion_weight)
     stage = Stage(
         FUSED,
         _fusion_caption(fusion, made_of, bool(region.any() or targets)),

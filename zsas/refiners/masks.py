@@ -19,14 +19,32 @@ CUT_FRACTION = 0.01
 """Radius that a negative click cuts out of a mask a person has asked for, as a fraction of the longest side."""
 
 
+def within(
+    mask: NDArray[np.bool_], inside: NDArray[np.bool_] | None, window: Window | None = None
+) -> NDArray[np.bool_]:
+    """What of a mask, of the image or of a window of it, lies among the pixels that are looked at; all for None."""
+    if inside is None:
+        return mask
+    if window is None:
+        return mask & inside
+    x0, y0, x1, y1 = window
+    return mask & inside[y0:y1, x0:x1]
+
+
 def mask_in_window(
-    logits: NDArray[np.float32], frame: SamFrame
+    logits: NDArray[np.float32], frame: SamFrame, inside: NDArray[np.bool_] | None = None
 ) -> tuple[Window | None, NDArray[np.bool_] | None]:
-    """The mask of some logits, made only where it can be: its window and bool mask; None, None if empty."""
+    """The mask of some logits, made only where it can be: its window and bool mask; None, None if empty.
+
+    Args:
+        logits: Low-resolution logits.
+        frame: The image's geometry.
+        inside: The pixels that are looked at, bool (H, W); the mask ends with them.
+    """
     window = frame.window_of_cells(logits > 0)
     if window is None:
         return None, None
-    mask = frame.grid_to_photo(logits, window) > 0
+    mask = within(frame.grid_to_photo(logits, window) > 0, inside, window)
     return (window, mask) if mask.any() else (None, None)
 
 

@@ -101,7 +101,7 @@ class Mmr(Refiner):
     ) -> Iterator[Stage | Refined]:
         """See `Refiner.refine`; a negative click takes away the piece under it, a positive one adds its own prompt."""
         mark, own = values.of(MarkSettings), values.of(MmrSettings)
-        region = extreme_region(scored.map, mark.threshold, mark.threshold_mode)
+        region = extreme_region(scored.map, mark.threshold, mark.threshold_mode, scored.inside)
         pieces = [
             piece
             for piece in separate_regions(region, scored.map, own.mmr_most_regions)
@@ -132,7 +132,7 @@ class Mmr(Refiner):
             {"boxes": boxes.tolist()},
         )
         answers = sam.decode(prompts)
-        weighted, every = fuse_masks(answers, sam.frame)
+        weighted, every = fuse_masks(answers, sam.frame, scored.inside)
         mean_iou = float(np.mean([answer.iou.mean() for answer in answers]))
         yield Stage(
             MASKS,
@@ -141,8 +141,10 @@ class Mmr(Refiner):
             (Area(every),),
             {"predicted_iou": round(mean_iou, 6)},
         )
-        score_map = _scaled(scored.map + weighted, own.mmr_scale)
-        mask = cut_clicks(extreme_region(score_map, mark.threshold, mark.threshold_mode), clicks)
+        score_map = _scaled(scored.map + weighted, own.mmr_scale, scored.inside)
+        mask = cut_clicks(
+            extreme_region(score_map, mark.threshold, mark.threshold_mode, scored.inside), clicks
+        )
         how = "half of Map_a and" if own.mmr_scale == "fixed" else "Map_a and"
         caption = (
             f"The score map is {how} the mean of SAM's masks, weighted by their predicted IoU; "
@@ -181,13 +183,14 @@ def _points(prompts: Sequence[Prompt], from_map: int) -> Points:
 
 
 def fuse_masks(
-    answers: Sequence[Masks], frame: SamFrame
+    answers: Sequence[Masks], frame: SamFrame, inside: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """The mean of all masks, each weighted by its predicted IoU: Σ score · mask / Σ mask, 0 where there is none.
 
     Args:
         answers: Three masks each.
         frame: The image's geometry.
+        inside: The pixels that are looked at, bool (H, W); None for all of them.
 
     Returns:
         float32 (H, W) in [0, 1], and the union of the masks, bool (H, W).
@@ -197,7 +200,7 @@ def fuse_masks(
     every = np.zeros(total.shape, bool)
     for answer in answers:
         for logits, iou in zip(answer.logits, answer.iou, strict=True):
-            window, mask = mask_in_window(logits, frame)
+            window, mask = mask_in_window(logits, frame, inside)
             if window is None or mask is None:
                 continue
             _add(total, window, mask * np.float32(min(max(float(iou), 0.0), 1.0)))
@@ -211,8 +214,12 @@ def _add(whole: NDArray[np.float32], window: Window, part: NDArray[np.float32]) 
     whole[y0:y1, x0:x1] += part
 
 
-def _scaled(summed: NDArray[np.float32], scale: str) -> NDArray[np.float32]:
+def _scaled(
+    summed: NDArray[np.float32], scale: str, inside: NDArray[np.bool_] | None
+) -> NDArray[np.float32]:
     if scale == "fixed":
         return (summed / 2).astype(np.float32)
-    low, high = float(summed.min()), float(summed.max())
-    return ((summed - low) / max(high - low, 1e-6)).astype(np.float32)
+    seen = summed if inside is None else summed[inside]
+    low, high = float(seen.min()), float(seen.max())
+    scaled = ((summed - low) / max(high - low, 1e-6)).astype(np.float32)
+    return scaled if inside is None else np.where(inside, scaled, np.float32(0))

@@ -39,7 +39,7 @@ class NoRefiner(Refiner):
     ) -> Iterator[Stage | Refined]:
         """See `Refiner.refine`; a negative click takes away the piece under it, a positive one changes nothing."""
         mark = values.of(MarkSettings)
-        mask = extreme_region(scored.map, mark.threshold, mark.threshold_mode)
+        mask = extreme_region(scored.map, mark.threshold, mark.threshold_mode, scored.inside)
         mask = cut_clicks(mask, clicks)
         caption = f"The score map is Map_a alone; {area_words(mask)} lie above {level_words(mark)}."
         xy = np.array([click[:2] for click in clicks], np.float32).reshape(-1, 2)

@@ -24,8 +24,9 @@ from zsas import __version__
 from zsas.backbones.clip import ClipBackbone
 from zsas.datasets.samples import Dataset, Sample
 from zsas.errors import ZsasError
-from zsas.evaluation.identity import digest_of_samples, digest_of_weights
+from zsas.evaluation.identity import digest_of_samples
 from zsas.evaluation.metrics import PixelCounts, Truth, pixel_metrics
+from zsas.fingerprint import digest_of_weights
 from zsas.systems import system_named
 from zsas.training.checkpoint import CurveLog, load_checkpoint, plot_curves, save_checkpoint
 from zsas.training.learners import LEARNERS, Learner, LinearLayers, Losses, Recipe

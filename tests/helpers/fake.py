@@ -19,7 +19,6 @@ from zsas.encoding import Encoding
 from zsas.errors import ZsasError
 from zsas.frames import SamFrame
 from zsas.localizers.base import Context, Localizer, Scored, map_stage
-from zsas.localizers.mutual import Batch
 from zsas.localizers.references import References
 from zsas.models import ModelChoice
 from zsas.prompts import Click, Masks, Prompt
@@ -181,9 +180,10 @@ class FakeSegmenter(Segmenter):
         settings: Settings | None = None,
         clicks: Sequence[Click] = (),
         references: References | None = None,
-        batch: Batch | None = None,
+        *more: Any,
+        **given: Any,
     ) -> Result:
-        *_, result = super().stages(source, settings, clicks, references, batch)
+        *_, result = super().stages(source, settings, clicks, references, *more, **given)
         assert isinstance(result, Result)
         return result
 
@@ -193,9 +193,10 @@ class FakeSegmenter(Segmenter):
         settings: Settings | None = None,
         clicks: Sequence[Click] = (),
         references: References | None = None,
-        batch: Batch | None = None,
+        *more: Any,
+        **given: Any,
     ) -> Iterator[Stage | Result]:
-        for step in super().stages(source, settings, clicks, references, batch):
+        for step in super().stages(source, settings, clicks, references, *more, **given):
             if isinstance(step, Result):
                 self.finished += 1
             else:

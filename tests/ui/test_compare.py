@@ -30,7 +30,7 @@ IMAGE, TRUTH = png(photo(4)), png((photo(4).mean(-1) < 100).astype(np.uint8) * 2
 class Partial(FakeSegmenter):
     """A segmenter whose system winclip runs out of memory."""
 
-    def encode(self, image: Any, settings: Any = None) -> Any:
+    def encode(self, image: Any, settings: Any = None, region: Any = None) -> Any:
         if settings is not None and settings.system == "winclip":
             raise RuntimeError("not enough memory")
         return super().encode(image, settings)

@@ -23,8 +23,13 @@ from starlette.applications import Starlette
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.images import png
 from zsas.errors import ZsasError
+from zsas.localizers.references import NO_REFERENCES
+from zsas.part import Part
+from zsas.region import RegionOfInterest
+from zsas.scale import Scale
 from zsas.settings import Settings, all_settings
 from zsas.ui import rest
+from zsas.ui.beside import read_beside
 from zsas.ui.engine import Engine
 from zsas.ui.openapi import document
 
@@ -237,3 +242,88 @@ def test_no_made_up_request_is_answered_with_500(address: str) -> None:
             case.validate_response(answer, checks=wanted)
 
         check()
+
+
+LEFT = '{"region": [{"rectangle": [0, 0, 160, 240]}]}'
+
+
+def test_a_region_goes_with_the_image_as_json_or_as_a_mask(address: str) -> None:
+    plain = post(address).json()
+    assert plain["region"] is None
+    body = post(address, region=LEFT).json()
+    assert body["region"]["fraction"] == 0.5
+    assert all(region["box"][2] <= 160 for region in body["regions"])
+    mask = np.zeros((240, 320, 3), np.uint8)
+    mask[:, :160] = 255
+    files = {"image": ("a.png", IMAGE), "region": ("mask.png", png(mask))}
+    by_mask = httpx.post(f"{address}/segment", files=files, timeout=60).json()
+    assert by_mask["regions"] == body["regions"]
+    files = {"image": ("a.png", IMAGE), "ignore": ("mask.png", png(mask))}
+    without = httpx.post(f"{address}/segment", files=files, timeout=60).json()
+    assert all(region["box"][0] >= 160 for region in without["regions"])
+
+
+def test_a_part_profile_goes_with_the_image_and_fields_count_more(address: str) -> None:
+    part = Part(
+        settings=Settings(object_name="plate", verdict_threshold=0.2),
+        region=RegionOfInterest.from_dict(json.loads(LEFT)),
+        scale=Scale(0.1, least_px=10),
+    )
+    files = {
+        "image": ("a.png", IMAGE),
+        "part": ("plate.zsas", part.to_bytes()),
+        "verdict_threshold": (None, "0.3"),
+    }
+    body = httpx.post(f"{address}/segment", files=files, timeout=60).json()
+    assert body["settings"]["object_name"] == "plate"
+    assert body["limit"] == 0.3
+    assert body["region"]["fraction"] == 0.5
+    assert body["scale"] == {"mm_per_px": 0.1, "least_px": 10}
+    for region in body["regions"]:
+        assert region["area_mm2"] == pytest.approx(region["area"] * 0.01)
+
+
+GOOD = ("good.png", png(photo(1)))
+
+
+@pytest.mark.parametrize(
+    ("more", "parameter", "says"),
+    [
+        ([("references", ("x.png", b"no image"))], "references", "x.png"),
+        ([("references", GOOD)] * 17, "references", "at most 16"),
+        ([("references", GOOD)], "", "no patch features"),
+        ([("region", (None, "{"))], "region", "no JSON"),
+        ([("region", (None, "[]"))], "region", "no shape"),
+        ([("region", ("m.png", b"no image"))], "region", "The region"),
+        ([("region", (None, LEFT)), ("region", (None, LEFT))], "region", "2 times"),
+        ([("region", (None, '[{"rectangle": [0, 0, 9999, 9]}]'))], "", "reaches to"),
+        ([("ignore", (None, '[{"rectangle": [0, 0, 320, 240]}]'))], "", "leaves nothing"),
+        ([("part", ("p.zsas", b"PK no"))], "part", "damaged"),
+    ],
+)
+def test_what_is_wrong_beside_the_image_is_a_sentence(
+    address: str, more: list[Any], parameter: str, says: str
+) -> None:
+    files = [("image", ("a.png", IMAGE)), *more]
+    answer = httpx.post(f"{address}/segment", files=files, timeout=60)
+    assert answer.status_code == 422, answer.text
+    body = answer.json()
+    assert body.get("parameter", "") == parameter
+    assert says in body["error"]
+    assert body["error"].endswith(".")
+
+
+def test_good_images_are_remembered_for_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(load, "tiny")  # type: ignore[arg-type]
+    seen: list[Any] = []
+
+    def remember(self: FakeSegmenter, images: Any, settings: Settings, region: Any) -> Any:
+        seen.append((len(images), settings.object_name, region))
+        return NO_REFERENCES
+
+    monkeypatch.setattr(FakeSegmenter, "remember", remember)
+    beside = read_beside(
+        Settings(object_name="nut"), None, [("a.png", GOOD[1]), ("b.png", GOOD[1])], LEFT
+    )
+    assert beside.memory(engine, "tiny") is NO_REFERENCES
+    assert seen == [(2, "nut", RegionOfInterest.from_dict(json.loads(LEFT)))]

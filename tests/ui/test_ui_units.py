@@ -256,7 +256,7 @@ def test_good_parts_outlast_the_photo_and_are_counted_in_the_verdict(
     monkeypatch.setattr(gpu, "remember", lambda *_: "memory")
 
     def noted(function: Any) -> Any:
-        def call(*given: Any) -> Any:
+        def call(*given: Any, **_: Any) -> Any:
             asked.append(given[4])
             return function(*given[:4])
 

@@ -29,6 +29,14 @@ def serve(
         ),
     ] = None,
     preset: flags.Preset = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="A part profile that every visitor begins with.",
+            metavar="FILE",
+            envvar="ZSAS_PART",
+        ),
+    ] = None,
 ) -> None:
     """Start the page and wait until somebody ends it.
 
@@ -36,6 +44,11 @@ def serve(
     """
     from zsas.ui.serve import serve
 
+    if part is not None:
+        from zsas.part import Part
+
+        preset = preset or Part.load(part).models.preset
+        os.environ["ZSAS_PART"] = part
     if preset is not None:
         os.environ["ZSAS_PRESET"] = preset
     options = {"server_name": host, "server_port": port}

@@ -6,32 +6,36 @@ Their parameters are made from `Settings`, so that they have the names, ranges a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from zsas.errors import ZsasError
 from zsas.models import PRESETS
+from zsas.part import Part
 from zsas.settings import all_settings
 from zsas.ui import batch, compare, export
-from zsas.ui.calls import preset_of, settings_of
+from zsas.ui.beside import preset_for, read_beside, read_part
+from zsas.ui.calls import MORE, preset_of, settings_of
 from zsas.ui.engine import Engine
 from zsas.ui.gradio_internals import gr
 from zsas.ui.upload import load_upload
+from zsas.ui.values import WrongValue, shortened
 
 
 def make_segment(engine: Engine) -> Callable[..., tuple[Any, ...]]:
     """The function behind `/segment`: (image, preset, every setting) → (JSON, mask, score map, overlay, ZIP)."""
 
     def segment(*values: Any) -> tuple[Any, ...]:
-        image, preset, *settings = values
-        chosen = settings_of(settings)
+        image, preset, *settings = values[: -len(MORE)]
         if image is None:
             raise gr.Error("There is no image; send one.", print_exception=False)
         try:
             photo = engine.keep_image(load_upload(image))
-            preset = preset_of(preset, list(PRESETS), engine.running or engine.default)
-            result = engine.decide(preset, engine.encode(preset, photo, chosen), chosen)
+            preset, part, memory = _beside(engine, preset, settings, values[-len(MORE) :])
+            encoding = engine.encode(preset, photo, part.settings)
+            result = engine.decide(preset, encoding, part.settings, (), memory, part=part)
             files = export.save_all(result, Path(image).stem)
         except ZsasError as error:
             raise gr.Error(str(error), print_exception=False) from None
@@ -57,11 +61,12 @@ def make_batch(engine: Engine) -> Callable[..., tuple[Any, ...]]:
     """The function behind `/batch`: (files, preset, every setting) → (JSON rows, ZIP)."""
 
     def segment_batch(*values: Any) -> tuple[Any, ...]:
-        files, preset, *settings = values
-        chosen = settings_of(settings)
+        files, preset, *settings = values[: -len(MORE)]
         try:
-            preset = preset_of(preset, list(PRESETS), engine.running or engine.default)
-            *_, progress = batch.run(engine, files or [], preset, chosen)
+            preset, part, memory = _beside(engine, preset, settings, values[-len(MORE) :])
+            *_, progress = batch.run(
+                engine, files or [], preset, part.settings, references=memory, part=part
+            )
         except ZsasError as error:
             raise gr.Error(str(error), print_exception=False) from None
         return [line.to_dict() for line in progress.lines], str(progress.archive)
@@ -110,6 +115,28 @@ def make_compare(engine: Engine) -> Callable[..., tuple[Any, ...]]:
     )
 
 
+def _beside(
+    engine: Engine, preset: Any, settings: Sequence[Any], more: Sequence[Any]
+) -> tuple[str, Part, Any]:
+    """Preset, what belongs to the part, and the good images' memory.
+
+    Raises:
+        gr.Error: On a wrong value of a setting.
+        ZsasError: On anything else that is wrong.
+    """
+    references, region, file = more
+    chosen = settings_of(settings)
+    part = read_part(None if file is None else Path(file))
+    usual = preset_for(part, engine.running or engine.default)
+    preset = preset_of(preset, list(PRESETS), usual)
+    region = json.dumps(region) if isinstance(region, (dict, list)) else region
+    if region is not None and not isinstance(region, str):
+        raise WrongValue("region", f"region is {shortened(region)}, but it must be JSON.")
+    names = [(Path(path).name, Path(path)) for path in references or ()]
+    beside = read_beside(chosen, part, names, region or "")
+    return preset, beside.part, beside.memory(engine, preset)
+
+
 def _described(
     function: Callable[..., Any],
     first: str,
@@ -130,7 +157,9 @@ def _described(
     """
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     others = others or {}
-    names = [first, "preset", *others, *(setting.name for setting in all_settings())]
+    later = {} if others else MORE
+    settings = [setting.name for setting in all_settings()]
+    names = [first, "preset", *others, *settings, *later]
     lines = [f"        {first}: {first_help}"]
     lines.append(
         "        preset: tiny runs anywhere; base and paper need their weights; empty or left out, what is running."
@@ -139,6 +168,7 @@ def _described(
     for setting in all_settings():
         unit = f", {setting.unit}" if setting.unit else ""
         lines.append(f"        {setting.name}: {setting.help} Allowed: {setting.range_text}{unit}.")
+    lines += [f"        {name}: {text}" for name, text in later.items()]
     # What is left out takes the default of its system; without its first value a call has nothing to do.
     empty = inspect.Parameter.empty
     defaults = dict.fromkeys(names, None) | {first: empty, "preset": ""}

@@ -27,7 +27,10 @@ from zsas.ui.engine import Engine
 
 MAX_FILES = 500
 MAX_UNPACKED = 2 * 2**30
-COLUMNS = ("file", "verdict", "score", "regions", "anomalous_px", "seconds", "error", "saved_as")
+COLUMNS = (
+    *("file", "verdict", "decided_by", "score", "regions", "anomalous_px", "anomalous_mm2"),
+    *("seconds", "error", "saved_as"),
+)
 _CHUNK = 2**20
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
@@ -42,6 +45,8 @@ class Line:
     Attributes:
         file: Its name, as the visitor gave it.
         error: Why it failed, "" if it did not.
+        decided_by: Who gave the verdict, "system" or "person"; "" if it failed.
+        anomalous_mm2: Area of the findings, None where millimetres per pixel are not known.
         saved_as: What the names of its output files begin with, "" if it failed.
     """
 
@@ -53,6 +58,8 @@ class Line:
     seconds: float = 0.0
     error: str = ""
     saved_as: str = ""
+    decided_by: str = ""
+    anomalous_mm2: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, with the names of `COLUMNS`."""
@@ -152,10 +159,17 @@ def _extract(
 
 
 def run(
-    engine: Engine, paths: Sequence[str | Path], preset: str, settings: Settings
+    engine: Engine,
+    paths: Sequence[str | Path],
+    preset: str,
+    settings: Settings,
+    *,
+    references: Any = None,
+    part: Any = None,
 ) -> Iterator[Progress]:
     """Decide on each file in turn; a file that fails becomes a line that says why.
 
+    Good images that are remembered, and what belongs to the part, hold for all of them.
     When it is stopped (:mod:`zsas.cancellation`), what was finished by then is packed all the same.
 
     Raises:
@@ -176,7 +190,11 @@ def run(
             return
         yield Progress((), len(files))
         stems = unique_names([_plain_name(name) for name, _, _ in files])
-        steps = walk(zip(files, stems, strict=True), _read, _decider(engine, preset, settings))
+        steps = walk(
+            zip(files, stems, strict=True),
+            _read,
+            _decider(engine, preset, settings, references, part),
+        )
         try:
             for ((name, path, _), stem), answer in steps:
                 if isinstance(answer, str):
@@ -209,12 +227,15 @@ def _read(job: tuple[tuple[str, Path | None, str], str]) -> ReadImage:
 
 
 def _decider(
-    engine: Engine, preset: str, settings: Settings
+    engine: Engine, preset: str, settings: Settings, references: Any, part: Any
 ) -> Callable[[list[ReadImage]], list[Result]]:
     def decide(images: list[ReadImage]) -> list[Result]:
         # Not kept in the engine: nobody comes back to it, and the photos that others look at would have to go.
         encodings = [engine.encode_apart(preset, image, settings, "batch") for image in images]
-        return [engine.decide(preset, encoding, settings) for encoding in encodings]
+        return [
+            engine.decide(preset, encoding, settings, (), references, part=part)
+            for encoding in encodings
+        ]
 
     return decide
 
@@ -224,10 +245,12 @@ def _line(name: str, result: Result, stem: str) -> Line:
         name,
         result.verdict,
         round(result.image_score, 4),
-        len(result.regions),
+        sum(region.counts for region in result.regions),
         int(result.mask.sum()),
         round(sum(result.timings.values()), 3),
         saved_as=stem,
+        decided_by=result.decided_by,
+        anomalous_mm2=result.scale.area_mm2(int(result.mask.sum())),
     )
 
 

@@ -24,9 +24,20 @@ from zsas.ui.gradio_internals import gr, without_stubs
 from zsas.ui.openapi import result_schema, schema_of
 from zsas.ui.values import MOST_SHOWN, WrongValue, read_settings, shortened
 
+MORE = {
+    "references": "Images of good parts of the same kind, at most 16; what looks like them is no anomaly.",
+    "region": "Where to look, as JSON: polygons and rectangles in pixels or fractions; see docs/parts.md. What lies "
+    "outside never counts.",
+    "part": "A part profile, a file of `zsas part`: settings, good images, region, millimetres per pixel.",
+}
+"""What `segment` and `batch` take beside image and settings, behind them."""
 ENDPOINTS = {"segment": "image", "batch": "files", "compare": "image"}
 """The named endpoints, and what each calls its first value."""
-OTHERS = {"compare": ("systems", "refiners", "mask")}
+OTHERS = {
+    "compare": ("systems", "refiners", "mask"),
+    "segment": tuple(MORE),
+    "batch": tuple(MORE),
+}
 """Further values of an endpoint that are no settings."""
 
 with without_stubs():
@@ -135,7 +146,7 @@ async def refuse_call(request: Request, error: Exception) -> JSONResponse:
         names = ", ".join(setting.name for setting in all_settings())
         sentence = (
             f"There is no parameter {shortened(unknown[1])}; the parameters are image or files, preset, for a "
-            f"comparison systems, refiners and mask, {names}."
+            f"comparison systems, refiners and mask, {names}, and else {', '.join(MORE)}."
         )
         return JSONResponse(
             {"error": sentence, "parameter": unknown[1][:MOST_SHOWN]}, status_code=422

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from zsas.extras import require
 from zsas.images import ReadImage, read_mask
 from zsas.settings import Settings
 from zsas.ui import export
+from zsas.ui.beside import Beside
 from zsas.ui.engine import Engine
 from zsas.ui.values import WrongValue, shortened
 
@@ -93,12 +95,25 @@ def compare(
     return facts, folder
 
 
-def looker(engine: Engine, preset: str, image: ReadImage) -> Callable[[Settings], Any]:
-    """How an engine looks at an image: each system waits for its turn, so that others come between."""
+def looker(
+    engine: Engine, preset: str, image: ReadImage, beside: Beside | None = None
+) -> Callable[[Settings], Any]:
+    """How an engine looks at an image: each system waits for its turn, so that others come between.
+
+    Args:
+        engine: Looks.
+        preset: Its models.
+        image: What is looked at.
+        beside: Good images and region of the call; good images that a profile remembers are one system's alone.
+    """
 
     def look(settings: Settings) -> Any:
+        part, memory = None, None
+        if beside is not None:
+            part = replace(beside.part, settings=settings, references=None, weights="")
+            memory = replace(beside, part=part).memory(engine, preset)
         encoding = engine.encode_apart(preset, image, settings, "image")
-        return engine.decide(preset, encoding, settings)
+        return engine.decide(preset, encoding, settings, (), memory, part=part)
 
     return look
 

@@ -209,6 +209,17 @@ def area(
     )
 
 
+def outside(inside: NDArray[np.bool_]) -> str:
+    """All but a mask, darkened: what was not looked at."""
+    height, width = inside.shape
+    frame = f"M0 0H{width}V{height}H0Z"
+    line = path_of(inside)
+    return (
+        f'<path class="zs-outside" fill-rule="evenodd" d="{frame}{line}"/>'
+        f'<path class="zs-outside-line" d="{line}"/>'
+    )
+
+
 def is_speck(region: Region, shape: Sequence[int]) -> bool:
     """Whether a region is too small to be a finding of its own."""
     return region.area < SPECK * shape[0] * shape[1]
@@ -223,7 +234,7 @@ def marked_regions(regions: Sequence[Region], shape: Sequence[int]) -> str:
         x0, y0, x1, y1 = region.box
         # Cut out: the rest of a large image would cost more than the region.
         inside = region.mask[y0:y1, x0:x1]
-        css = "zs-mask zs-rejected" if region.rejected else "zs-mask"
+        css = "zs-mask" if region.counts else "zs-mask zs-rejected"
         outlined = area(inside, css, corner=(x0, y0), side=max(shape[:2]))
         pieces.append(f'<g class="zs-region" data-region="{region.id}">{outlined}</g>')
         if region.id <= NUMBERED and not is_speck(region, shape):
@@ -310,4 +321,6 @@ def _layer(layer: Layer, shape: Sequence[int], scaled: bool, level: float) -> st
     assert isinstance(layer, Area)
     if layer.style == "hatch":
         return f'<path class="zs-ring" fill-rule="evenodd" d="{path_of(layer.mask)}"/>'
+    if layer.style == "spot":
+        return outside(layer.mask)
     return area(layer.mask, _AREA_CLASS[layer.style])

@@ -50,16 +50,20 @@ class SegmenterLike(Protocol):
         """The same with what the anomaly map needs; the rest is added to it when it is first needed."""
         ...
 
-    def remember(self, images: Sequence[ReadImage], settings: Settings) -> Any:
+    def remember(self, images: Sequence[ReadImage], settings: Settings, region: Any) -> Any:
         """What good parts look like, to decide others with; seconds on a CPU."""
         ...
 
-    def gather(self, images: Sequence[ReadImage], settings: Settings) -> Any:
+    def gather(self, images: Sequence[ReadImage], settings: Settings, region: Any) -> Any:
         """What is compared of each image of a batch; seconds on a CPU."""
         ...
 
-    def compare_batch(self, cells: Sequence[Any], settings: Settings) -> Any:
+    def compare_batch(self, cells: Sequence[Any], settings: Settings, region: Any) -> Any:
         """The images of a batch compared with each other, to decide each with."""
+        ...
+
+    def weights(self, settings: Settings) -> str:
+        """Fingerprint of the weights that run with some settings."""
         ...
 
     def segment(
@@ -69,6 +73,8 @@ class SegmenterLike(Protocol):
         clicks: Sequence[Click],
         references: Any,
         batch: Any,
+        *,
+        part: Any,
     ) -> Result:
         """The result of an encoded image; milliseconds."""
         ...
@@ -80,6 +86,8 @@ class SegmenterLike(Protocol):
         clicks: Sequence[Click],
         references: Any,
         batch: Any,
+        *,
+        part: Any,
     ) -> Iterator[Stage | Result]:
         """The stages as they are found, and the result at the end; what the encoding lacks is added to it."""
         ...
@@ -247,18 +255,22 @@ class Engine:
         clicks: tuple[Click, ...] = (),
         references: Any = None,
         batch: Any = None,
+        *,
+        part: Any = None,
     ) -> Result:
         """A result from an encoding; milliseconds, and no encoder."""
         self.segmenter(preset)
-        return gpu.decide(preset, encoding, settings, clicks, references, batch)
+        return gpu.decide(preset, encoding, settings, clicks, references, batch, part=part)
 
-    def gather(self, preset: str, image: ReadImage, settings: Settings) -> Any:
+    def gather(self, preset: str, image: ReadImage, settings: Settings, region: Any = None) -> Any:
         """What is compared of an image of a batch, when it is its turn; seconds on a CPU."""
         self.segmenter(preset)
         with self.line.turn("batch"):
-            return gpu.gather(preset, image, settings)
+            return gpu.gather(preset, image, settings, region)
 
-    def compare_batch(self, preset: str, cells: Sequence[Any], settings: Settings) -> Any:
+    def compare_batch(
+        self, preset: str, cells: Sequence[Any], settings: Settings, region: Any = None
+    ) -> Any:
         """The images of a batch compared with each other, when it is its turn.
 
         Raises:
@@ -266,26 +278,36 @@ class Engine:
         """
         segmenter = self.segmenter(preset)
         with self.line.turn("batch"):
-            return segmenter.compare_batch(cells, settings)
+            return segmenter.compare_batch(cells, settings, region)
 
-    def memory(self, preset: str, images: tuple[str, ...], settings: Settings) -> Any | None:
+    def memory(
+        self, preset: str, images: tuple[str, ...], settings: Settings, region: Any = None
+    ) -> Any | None:
         """What some good parts look like, None where it has still to be made; see `remember`."""
-        return self._memories.get((preset, images, settings.encoding_key))
+        return self._memories.get(_memory_slot(preset, images, settings, region))
 
-    def remember(self, preset: str, images: tuple[str, ...], settings: Settings) -> Any:
+    def remember(
+        self, preset: str, images: tuple[str, ...], settings: Settings, region: Any = None
+    ) -> Any:
         """Encode images of good parts, by their keys, when it is their turn.
 
         Raises:
             ZsasError: If one was let go, or the system cannot compare.
         """
         read = [self._image_or_say_so(image) for image in images]
-        self.segmenter(preset)
-        with self.line.turn("image"):
-            found = gpu.remember(preset, read, settings)
+        found = self.remember_apart(preset, read, settings, region)
         while len(self._memories) >= MEMORIES:
             self._memories.pop(next(iter(self._memories)), None)
-        self._memories[preset, images, settings.encoding_key] = found
+        self._memories[_memory_slot(preset, images, settings, region)] = found
         return found
+
+    def remember_apart(
+        self, preset: str, images: Sequence[ReadImage], settings: Settings, region: Any = None
+    ) -> Any:
+        """The same of images that are not kept, for a call that nobody comes back to."""
+        self.segmenter(preset)
+        with self.line.turn("image"):
+            return gpu.remember(preset, images, settings, region)
 
     def stages(
         self,
@@ -295,6 +317,8 @@ class Engine:
         clicks: tuple[Click, ...] = (),
         references: Any = None,
         batch: Any = None,
+        *,
+        part: Any = None,
     ) -> Iterator[str | Stage | Result]:
         """What is ahead in the line while it waits, then the stages as they are found, and the result at the end.
 
@@ -304,7 +328,7 @@ class Engine:
         self.segmenter(preset)
         known = self.known(preset, image, settings)
         if known is not None:
-            yield from gpu.stages(preset, known, settings, clicks, references, batch)
+            yield from gpu.stages(preset, known, settings, clicks, references, batch, part=part)
             return
         pixels = self._image_or_say_so(image)
         with self.line.place("image") as place:
@@ -314,7 +338,8 @@ class Engine:
             # What a ZeroGPU's process adds to an encoding is gone after the call, so there it is whole before.
             encode = gpu.encode if gpu.ZERO else gpu.begin
             encoding = encode(preset, pixels, settings)
-            for step in gpu.stages(preset, encoding, settings, clicks, references, batch):
+            beside = (references, batch)
+            for step in gpu.stages(preset, encoding, settings, clicks, *beside, part=part):
                 if isinstance(step, Result):
                     self._keep(preset, image, settings, encoding)
                 yield step
@@ -331,3 +356,9 @@ class Engine:
         if self.running:
             return self.problem or f"{self.running} is ready."
         return self.problem or f"Loading {self.default}; the page can be used meanwhile."
+
+
+def _memory_slot(
+    preset: str, images: tuple[str, ...], settings: Settings, region: Any
+) -> tuple[Any, ...]:
+    return preset, images, settings.encoding_key, region.key if region else ""

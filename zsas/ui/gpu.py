@@ -63,15 +63,17 @@ def encode(preset: str, image: ReadImage, settings: Settings) -> Any:
 
 
 @_gpu(lambda preset, images, *_: seconds_for("encode", images[0].pixels.shape))
-def remember(preset: str, images: Sequence[ReadImage], settings: Settings) -> Any:
+def remember(
+    preset: str, images: Sequence[ReadImage], settings: Settings, region: Any = None
+) -> Any:
     """`References`: images of good parts, encoded."""
-    return SEGMENTERS[preset].remember(images, settings)
+    return SEGMENTERS[preset].remember(images, settings, region)
 
 
 @_gpu(_for_encode)
-def gather(preset: str, image: ReadImage, settings: Settings) -> Any:
+def gather(preset: str, image: ReadImage, settings: Settings, region: Any = None) -> Any:
     """What is compared of an image of a batch, `Cells`."""
-    (cells,) = SEGMENTERS[preset].gather([image], settings)
+    (cells,) = SEGMENTERS[preset].gather([image], settings, region)
     return cells
 
 
@@ -83,9 +85,12 @@ def decide(
     clicks: Sequence[Any],
     references: Any = None,
     batch: Any = None,
+    *,
+    part: Any = None,
 ) -> Any:
     """A `Result`: everything after the encoders."""
-    return SEGMENTERS[preset].segment(encoding, settings, clicks, references, batch)
+    beside = (references, batch)
+    return SEGMENTERS[preset].segment(encoding, settings, clicks, *beside, part=part)
 
 
 @_gpu(_for_decide)
@@ -96,6 +101,9 @@ def stages(
     clicks: Sequence[Any],
     references: Any = None,
     batch: Any = None,
+    *,
+    part: Any = None,
 ) -> Iterator[Any]:
     """The stages as they are found, then the `Result`."""
-    yield from SEGMENTERS[preset].stages(encoding, settings, clicks, references, batch)
+    beside = (references, batch)
+    yield from SEGMENTERS[preset].stages(encoding, settings, clicks, *beside, part=part)

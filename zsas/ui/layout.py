@@ -20,7 +20,7 @@ DOWNLOADS = (
     ("result.json", "Result, JSON"),
     ("all.zip", "Everything, ZIP"),
 )
-SCRIPTS = ("core", "viewer", "ticks", "findings", "drawer", "share", "many")
+SCRIPTS = ("core", "viewer", "region", "ticks", "findings", "drawer", "share", "many")
 """Behaviour of the page, in the order in which the files are put together."""
 
 

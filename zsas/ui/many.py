@@ -73,6 +73,7 @@ class Many:
         mutual: Whether the images are compared with each other first.
         neighbours: What that gave, once it has been done.
         compared: How many images have been read for it.
+        beside: Region, scale and profile of the part that they show, a `Part`; None for nothing.
         views: What the visitor said about single rows.
     """
 
@@ -87,9 +88,15 @@ class Many:
     mutual: bool = False
     neighbours: Any = None
     compared: int = 0
+    beside: Any = None
     began: float = field(default_factory=time.monotonic)
     views: dict[int, View] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def region(self) -> Any:
+        """Where to look on all of them; None for everywhere."""
+        return self.beside.region if self.beside is not None else None
 
     @classmethod
     def of(cls, files: Sequence[tuple[str, Path]], preset: str, settings: Settings) -> Many:
@@ -140,15 +147,18 @@ class Many:
             encodings = [
                 engine.encode_apart(self.preset, image, self.settings, "batch") for image in images
             ]
-            beside = (memory, self.neighbours)
             return [
-                engine.decide(self.preset, one, self.settings, (), *beside) for one in encodings
+                engine.decide(
+                    *(self.preset, one, self.settings, (), memory, self.neighbours),
+                    part=self.beside,
+                )
+                for one in encodings
             ]
 
         memory = None
         if self.parts:
-            memory = engine.memory(self.preset, self.parts, self.settings)
-            memory = memory or engine.remember(self.preset, self.parts, self.settings)
+            given = (self.preset, self.parts, self.settings, self.region)
+            memory = engine.memory(*given) or engine.remember(*given)
 
         if self.mutual:
             yield from self._compare(engine)
@@ -169,7 +179,9 @@ class Many:
         """Compare the images with each other; those that cannot be read say so in their own row."""
 
         def gather(images: list[ReadImage]) -> list[Any]:
-            return [engine.gather(self.preset, image, self.settings) for image in images]
+            return [
+                engine.gather(self.preset, image, self.settings, self.region) for image in images
+            ]
 
         check_count(len(self.rows))
         cells: list[Any] = []
@@ -184,7 +196,7 @@ class Many:
             yield -1
         if refused and not cells:
             raise ZsasError(refused)
-        self.neighbours = engine.compare_batch(self.preset, cells, self.settings)
+        self.neighbours = engine.compare_batch(self.preset, cells, self.settings, self.region)
 
     def _keep(self, number: int, row: Row, result: Result, draw: Any) -> None:
         """What is needed of a result later, on disk; in memory only what is small."""
@@ -231,7 +243,7 @@ class Many:
             "error": row.error,
             "score": None if result is None else round(result.image_score, 4),
             "person": "" if result is None else result.persons_verdict,
-            "findings": 0 if result is None else sum(not r.rejected for r in result.regions),
+            "findings": 0 if result is None else sum(r.counts for r in result.regions),
             "corrected": said != Corrections(),
         }
 
@@ -321,7 +333,7 @@ class Many:
 
 
 def _line(row: Row, result: Result) -> batch.Line:
-    kept = [region for region in result.regions if not region.rejected]
+    kept = [region for region in result.regions if region.counts]
     return batch.Line(
         row.name,
         result.verdict,
@@ -330,6 +342,8 @@ def _line(row: Row, result: Result) -> batch.Line:
         sum(region.area for region in kept),
         round(row.seconds, 3),
         saved_as=row.saved_as,
+        decided_by=result.decided_by,
+        anomalous_mm2=result.scale.area_mm2(sum(region.area for region in kept)),
     )
 
 

@@ -94,6 +94,22 @@ def _form() -> dict[str, Any]:
             "format": "binary",
             "description": "The image file: PNG, JPEG, TIFF, BMP, WebP and others.",
         },
+        "references": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "maxItems": 16,
+            "description": "Images of good parts of the same kind; the field is repeated for each.",
+        },
+        "region": {
+            "type": "string",
+            "description": "Where to look: JSON, or an image file that is white there; see docs/parts.md.",
+        },
+        "ignore": {"type": "string", "description": "What to leave out of sight, as region."},
+        "part": {
+            "type": "string",
+            "format": "binary",
+            "description": "A part profile; what is named beside it counts more.",
+        },
         "preset": {"enum": ["", *PRESETS], "description": "Which models; what is running without."},
         "files": {
             "type": "string",
@@ -166,7 +182,9 @@ def result_schema() -> dict[str, Any]:
             "id": whole,
             "box": {"type": "array", "items": whole, "description": "x0, y0, x1, y1; exclusive."},
             "area": whole,
+            "area_mm2": {**number, "description": "Where millimetres per pixel are known."},
             "score": number,
+            "ignored": {"type": "boolean", "description": "It is too small to count."},
             "rejected": {"type": "boolean", "description": "A person said that nothing is wrong."},
             "rle": {"type": "object", "description": "COCO's run-length code."},
         },
@@ -193,6 +211,14 @@ def result_schema() -> dict[str, Any]:
             "input": {
                 "type": ["object", "null"],
                 "description": "What was read: format, bits, page of how many pages, and notes.",
+            },
+            "scale": {
+                "type": ["object", "null"],
+                "description": "Millimetres per pixel, and the smallest anomaly that counts.",
+            },
+            "region": {
+                "type": ["object", "null"],
+                "description": "What was looked at: fraction, pixels, shapes; null for the whole image.",
             },
             "regions": {"type": "array", "items": region},
             "settings": {"type": "object"},

@@ -53,6 +53,11 @@ def _endpoints(site: Site) -> None:
         settings = [field(setting) for setting in all_settings()]
         image = UploadedImage(label="image", type="filepath", image_mode=None)
         files = UploadedFiles(label="files", file_count="multiple", type="filepath")
+        more = [
+            UploadedFiles(label="references", file_count="multiple", type="filepath"),
+            Field(label="region"),
+            UploadedFiles(label="part", file_count="single", type="filepath"),
+        ]
         preset = Field(value="", label="preset")
         preset.schema = {"type": "string", "enum": ["", *PRESETS], "default": ""}
         # One call's file only: a component that two calls share would be checked for both.
@@ -71,14 +76,14 @@ def _endpoints(site: Site) -> None:
         several = gr.Button("compare_systems")
     one.click(
         api.make_segment(site.engine),
-        [image, preset, *settings],
+        [image, preset, *settings, *more],
         [answer, mask, score, overlay, everything],
         api_name="segment",
         **TOGETHER,
     )
     many.click(
         api.make_batch(site.engine),
-        [files, preset, *settings],
+        [files, preset, *settings, *more],
         [rows, archive],
         api_name="batch",
         **TOGETHER,

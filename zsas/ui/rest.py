@@ -27,8 +27,8 @@ from zsas.errors import ZsasError
 from zsas.export import save
 from zsas.images import ReadImage, ReadOptions, read_image
 from zsas.models import PRESETS
-from zsas.settings import Settings
 from zsas.ui import export
+from zsas.ui.beside import MOST_REFERENCES, Beside, preset_for, read_beside, read_part
 from zsas.ui.compare import TEXTS, asked_for, compare, looker, truth_of
 from zsas.ui.engine import Engine
 from zsas.ui.openapi import FILES, FILES_OF_COMPARE, ROOT, document, page
@@ -37,6 +37,8 @@ from zsas.ui.values import WrongValue, read_settings, shortened
 MOST_BYTES = 64 * 2**20
 MOST_WAITING = 40
 RETRY_SECONDS = 10
+GIVEN = ("references", "region", "ignore", "part")
+"""Fields beside the image that may be files."""
 
 
 class Refused(Exception):
@@ -59,7 +61,7 @@ class _Asked:
     image: bytes
     name: str
     preset: str
-    settings: Settings
+    beside: Beside
     files: tuple[str, ...]
     links: bool
     reading: ReadOptions
@@ -128,8 +130,14 @@ class Rest:
             data = await images[0].read()
             name = images[0].filename or "image"
             mask = await _mask(form) if several else b""
-            others = _texts(form, ("image", "mask") if several else ("image",))
-        preset = others.pop("preset", "") or self.engine.running or self.engine.default
+            given = {key: await _files_of(form, key) for key in GIVEN}
+            others = _texts(form, ("image", "mask", *GIVEN) if several else ("image", *GIVEN))
+        try:
+            part = read_part(_one(given, "part"))
+        except WrongValue as error:
+            raise Refused(422, str(error), error.parameter) from None
+        usual = preset_for(part, self.engine.running or self.engine.default)
+        preset = others.pop("preset", "") or usual
         if preset not in PRESETS:
             raise Refused(
                 422,
@@ -149,12 +157,19 @@ class Rest:
         try:
             settings = read_settings(others)
             chosen = tuple(asked_for(**named, settings=settings)) if several else ()
+            beside = read_beside(
+                settings,
+                part,
+                [(file, content) for file, content in given["references"] if content],
+                _one(given, "region"),
+                _one(given, "ignore"),
+            )
         except WrongValue as error:
             raise Refused(422, str(error), error.parameter) from None
         if not data:
             raise Refused(422, "The image is empty; send a complete image file.", "image")
         links = form_of == "links"
-        return _Asked(data, name, preset, settings, files, links, reading, mask, chosen)
+        return _Asked(data, name, preset, beside, files, links, reading, mask, chosen)
 
     def _image(self, asked: _Asked) -> ReadImage:
         """The image of a call whose models are loaded."""
@@ -173,9 +188,10 @@ class Rest:
             truth = truth_of(asked.mask, image)
         except ZsasError as error:
             raise Refused(422, str(error), "mask") from None
-        look = looker(self.engine, asked.preset, image)
+        look = looker(self.engine, asked.preset, image, asked.beside)
         try:
-            facts, folder = compare(look, image, asked.chosen, asked.settings, truth, asked.name)
+            its = asked.beside.part.settings
+            facts, folder = compare(look, image, asked.chosen, its, truth, asked.name)
         except ZsasError as error:
             raise Refused(422, str(error)) from None
         return {**facts, **({"files": self._files(folder, asked)} if asked.files else {})}
@@ -184,8 +200,12 @@ class Rest:
         image = self._image(asked)
         try:
             # Not kept: nobody comes back to it, and the images that others look at would have to go.
-            encoding = self.engine.encode_apart(asked.preset, image, asked.settings, "image")
-            result = self.engine.decide(asked.preset, encoding, asked.settings)
+            part = asked.beside.part
+            memory = asked.beside.memory(self.engine, asked.preset)
+            encoding = self.engine.encode_apart(asked.preset, image, part.settings, "image")
+            result = self.engine.decide(
+                asked.preset, encoding, part.settings, (), memory, part=part
+            )
         except ZsasError as error:
             raise Refused(422, str(error)) from None
         answer = {"file": asked.name, **result.to_dict()}
@@ -252,7 +272,7 @@ class _Form:
         parser = MultiPartParser(
             self._request.headers,
             _counted(self._request.stream()),
-            max_files=4,
+            max_files=4 + MOST_REFERENCES,
             max_fields=200,
             max_part_size=64 * 1024,
         )
@@ -305,6 +325,24 @@ def _texts(form: FormData, files: Sequence[str]) -> dict[str, str]:
             raise Refused(422, f"{shortened(name)} is given twice; give it once.", name)
         found[name] = value
     return found
+
+
+async def _files_of(form: FormData, field: str) -> list[tuple[str, bytes]]:
+    """Names and contents of a field that may be files or text."""
+    found = []
+    for value in form.getlist(field):
+        if isinstance(value, UploadFile):
+            found.append((value.filename or field, await value.read()))
+        else:
+            found.append((field, value.encode()))
+    return found
+
+
+def _one(given: dict[str, list[tuple[str, bytes]]], field: str) -> bytes:
+    """The content of a field that is given once at most; empty where it is missing."""
+    if len(given[field]) > 1:
+        raise Refused(422, f"{field} is given {len(given[field])} times; give it once.", field)
+    return given[field][0][1] if given[field] else b""
 
 
 def _whole(name: str, fields: dict[str, str]) -> int:

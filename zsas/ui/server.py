@@ -8,6 +8,7 @@ from typing import Any
 from zsas.errors import ZsasError
 from zsas.extras import require
 from zsas.models import default_preset, preset_named
+from zsas.part import Part
 from zsas.ui import export, rest
 from zsas.ui.calls import HANDLERS, answer_mcp_in_json
 from zsas.ui.engine import Engine
@@ -108,7 +109,8 @@ def launch(
     engine = engine or default_engine()
     export.scratch()  # takes away what a server that was killed has left
     examples = examples or Examples()
-    site = Site(engine, examples)
+    file = os.environ.get("ZSAS_PART")
+    site = Site(engine, examples, Part.load(file) if file else None)
     page = make_page(site)
     if ZERO:  # a ZeroGPU wants the models in memory before its first call
         engine.start_here()

@@ -15,6 +15,7 @@ from zsas.result import Result
 from zsas.ui import export
 from zsas.ui.events.batch import corrected
 from zsas.ui.events.image import result_of
+from zsas.ui.events.profile import profile
 from zsas.ui.events.site import Site
 from zsas.ui.visitor import Visitor
 
@@ -23,6 +24,7 @@ KINDS = {
     ".json": "application/json",
     ".zip": "application/zip",
     ".html": "text/html",
+    ".zsas": "application/zip",
 }
 
 
@@ -56,12 +58,17 @@ def file(site: Site, visitor: Visitor, name: str) -> File | None:
     if result is None:
         return None
     stem = export.stem_of(visitor.view.name)
+    if name == "part.zsas":
+        return File(f"{stem}.zsas", profile(site, visitor).to_bytes())
     if name == "mask.png":
         return File(f"{stem}_{name}", png(result.mask.astype(np.uint8) * 255))
     if name == "score.png":
         return File(f"{stem}_{name}", png(_sixteen_bits(result)))
     if name == "overlay.png":
-        return File(f"{stem}_{name}", png(draw.mask_overlay(result.image, result.mask)))
+        return File(
+            f"{stem}_{name}",
+            png(draw.mask_overlay(result.image, result.mask, inside=result.inside)),
+        )
     if name == "result.json":
         return File(f"{stem}_{name}", json_bytes(result))
     if name == "report.html":

@@ -86,12 +86,19 @@ def score_words(result: Result) -> str:
 
 def found(result: Result) -> str:
     """What was found, without contradicting the verdict."""
-    kept = [region for region in result.regions if not region.rejected]
-    rejected = len(result.regions) - len(kept)
+    kept = [region for region in result.regions if region.counts]
+    rejected = sum(region.rejected for region in result.regions)
+    small = len(result.regions) - len(kept) - rejected
     specks = sum(drawing.is_speck(region, result.mask.shape) for region in kept)
     findings = len(kept) - specks
     parts = [f"{findings} finding{'' if findings == 1 else 's'}"] if findings else []
     parts += [f"{specks} speck{'' if specks == 1 else 's'}"] if specks else []
+    if small:
+        too_small = f"{plural(small, 'region')} smaller than {result.scale.least_words} ignored"
+        parts += [too_small]
+        if not kept:
+            more = f", {rejected} rejected" if rejected else ""
+            return f"Nothing that counts: {too_small}{more}."
     if not parts:
         if rejected:
             return f"No finding left, {rejected} rejected."
@@ -233,6 +240,8 @@ def _finding(result: Result, region: Region) -> str:
     share = percent(region.area, height * width)
     name = f"finding {region.id}"
     detail = f"{x1 - x0} × {y1 - y0} px at {x0}, {y0}; {region.area:,} px"
+    if region.area_mm2 is not None:
+        detail += f", {region.area_mm2:.3g} mm²"
     press = (
         f'<button type="button" class="zs-x" data-do="restore" data-x="{x}" data-y="{y}" '
         f'aria-label="Restore {name}" title="Restore">↺</button>'
@@ -240,17 +249,24 @@ def _finding(result: Result, region: Region) -> str:
         else f'<button type="button" class="zs-x" data-do="reject" data-x="{x}" data-y="{y}" '
         f'aria-label="Reject {name}: nothing is wrong there" title="Nothing is wrong there (Del)">✕</button>'
     )
-    css = "zs-finding zs-out" if region.rejected else "zs-finding"
+    css = "zs-finding" if region.counts else "zs-finding zs-out"
     out = '<span class="zs-sr">rejected</span>' if region.rejected else ""
+    if region.ignored:
+        out = '<span class="zs-sr">ignored: too small to count</span>'
     return (
         f'<li class="{css}" data-region="{region.id}" data-box="{x0},{y0},{x1},{y1}">'
         f'<button type="button" class="zs-show" aria-pressed="false" title="{detail}">'
         f'<b><span class="zs-sr">Show finding </span>{region.id}</b>'
         f'<svg viewBox="{crop}" aria-hidden="true">{drawing.PHOTO}</svg>'
-        f'<span class="zs-size">{share}<span class="zs-sr"> of the photo, heat </span></span>'
+        f'<span class="zs-size">{_size(region, share)}<span class="zs-sr"> of the photo, heat </span></span>'
         f'<span class="zs-heatbar" style="--heat:{heat:.3f};--level:{result.settings.threshold:.3f}"><i></i></span>'
         f"<em>{heat:.2f}</em>{out}</button>{press}</li>"
     )
+
+
+def _size(region: Region, share: str) -> str:
+    """A finding's size in the list: in mm² where that is known."""
+    return share if region.area_mm2 is None else f"{region.area_mm2:.3g} mm²"
 
 
 def percent(part: float, whole: float) -> str:

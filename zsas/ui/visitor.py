@@ -97,6 +97,7 @@ class Visitor:
         settings: As the controls stand.
         preset: Which models run for it.
         parts: Good parts to compare with: keys of their images and names; they outlast the image that is shown.
+        beside: Region, scale and profile of the part that is looked at, a `Part`; None for nothing.
         scaled: Whether colours are stretched to the image.
         batch: Its many images, None before the first.
         turn: Raised by everything that makes work under way unwanted.
@@ -114,6 +115,7 @@ class Visitor:
     view: View = View()
     settings: Settings = field(default_factory=Settings)
     parts: tuple[tuple[str, str], ...] = ()
+    beside: Any = None
     scaled: bool = False
     batch: Any = None
     turn: int = 0

@@ -43,7 +43,8 @@ def viewer(
     heat = "" if values is None else drawing.heat(values, scaled=scaled, level=settings.threshold)
     marks, points, label = "", "", "The photo"
     if result is not None:
-        marks = drawing.marked_regions(result.regions, shape)
+        marks = "" if result.inside is None else drawing.outside(result.inside)
+        marks += drawing.marked_regions(result.regions, shape)
         points = drawing.point_marks(_clicks(result.points), shape)
         label = f"The photo with its result. {result.sentence}"
     elif found:
@@ -103,7 +104,10 @@ def strip(
     """The stages as a strip: one small drawing each, to be shown large; those that are still to come are empty."""
     there = {stage.name: stage for stage in found}
     pieces = []
-    for number, spec in enumerate(system_named(settings.system, settings.refiner).stages, 1):
+    declared = system_named(settings.system, settings.refiner).stages
+    # What a person gave beside the image, good images or a region, has stages that no system declares.
+    specs = (*(stage.spec for stage in found if stage.spec not in declared), *declared)
+    for number, spec in enumerate(specs, 1):
         stage = there.get(spec.name)
         if stage is None or shape is None:
             pieces.append(_empty(number, spec, shape, result is not None))

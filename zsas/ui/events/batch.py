@@ -31,7 +31,7 @@ def begin_batch(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         raise ZsasError("Not all of these are uploaded files; upload them first.")
     files = [(name or Path(path).name, Path(path)) for name, path in given]
     many = Many.of(files, visitor.preset, visitor.settings)
-    many.parts = keys_of(visitor)
+    many.parts, many.beside = keys_of(visitor), visitor.beside
     many.mutual = bool(data.get("mutual"))
     if many.mutual:
         check_count(len(many.rows))
@@ -100,6 +100,7 @@ def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     if (
         view.now != Corrections()
         or many.parts != keys_of(visitor)
+        or many.beside is not visitor.beside
         or not _same(visitor.settings, many.settings)
     ):
         show(site, visitor, view)
@@ -133,7 +134,7 @@ def corrected(site: Site, visitor: Visitor, many: Many) -> dict[int, Result]:
         key = site.engine.keep_image(read_image(path))
         encoding = site.engine.encode(many.preset, key, settings)
         memory = memory_of(site, visitor) if many.parts else None
-        beside = (memory, many.neighbours)
-        result = site.engine.decide(many.preset, encoding, settings, view.now.clicks, *beside)
+        given = (many.preset, encoding, settings, view.now.clicks, memory, many.neighbours)
+        result = site.engine.decide(*given, part=many.beside)
         found[number] = reviewed(result, view.now.review)
     return found

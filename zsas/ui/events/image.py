@@ -9,6 +9,7 @@ from typing import Any
 
 from zsas.errors import ZsasError
 from zsas.models import PRESETS
+from zsas.part import Part
 from zsas.result import Result
 from zsas.review import reviewed
 from zsas.settings import Settings, all_settings
@@ -207,11 +208,11 @@ def result_of(site: Site, visitor: Visitor) -> Result | None:
         return None
     memory = None
     if visitor.parts:
-        memory = site.engine.memory(visitor.preset, keys_of(visitor), settings)
+        memory = known_memory(site, visitor)
         if memory is None:
             return None
-    beside = (memory, neighbours_of(visitor))
-    result = site.engine.decide(visitor.preset, encoding, settings, view.now.clicks, *beside)
+    given = (encoding, settings, view.now.clicks, memory, neighbours_of(visitor))
+    result = site.engine.decide(visitor.preset, *given, part=visitor.beside)
     return reviewed(result, view.now.review)
 
 
@@ -225,16 +226,29 @@ def neighbours_of(visitor: Visitor) -> Any:
     many, settings = visitor.batch, visitor.settings
     if many is None or visitor.view.row < 0 or many.preset != visitor.preset:
         return None
+    if many.region != beside_of(visitor).region:
+        return None
     return many.neighbours if many.settings.encoding_key == settings.encoding_key else None
+
+
+def beside_of(visitor: Visitor) -> Part:
+    """Region, scale and profile of the part that the visitor looks at."""
+    return visitor.beside or Part()
+
+
+def known_memory(site: Site, visitor: Visitor) -> Any:
+    """What the good parts look like, None where it has still to be made."""
+    region = beside_of(visitor).region
+    return site.engine.memory(visitor.preset, keys_of(visitor), visitor.settings, region)
 
 
 def memory_of(site: Site, visitor: Visitor) -> Any:
     """What the good parts look like, encoded where it has to be; None without any."""
     if not visitor.parts:
         return None
-    keys, settings = keys_of(visitor), visitor.settings
-    known = site.engine.memory(visitor.preset, keys, settings)
-    return known or site.engine.remember(visitor.preset, keys, settings)
+    keys, region = keys_of(visitor), beside_of(visitor).region
+    known = known_memory(site, visitor)
+    return known or site.engine.remember(visitor.preset, keys, visitor.settings, region)
 
 
 def decided_at_once(site: Site, visitor: Visitor) -> bool:
@@ -265,8 +279,9 @@ def _needs_encoding(site: Site, visitor: Visitor) -> bool:
 
 def _key_of(visitor: Visitor) -> tuple[Any, ...]:
     """What a run encodes."""
-    settings = visitor.settings
-    return (visitor.preset, visitor.view.image, settings.encoding_key, visitor.parts)
+    settings, region = visitor.settings, beside_of(visitor).region
+    looked_at = region.key if region and visitor.parts else ""
+    return (visitor.preset, visitor.view.image, settings.encoding_key, visitor.parts, looked_at)
 
 
 def run(site: Site, visitor: Visitor) -> None:
@@ -276,7 +291,7 @@ def run(site: Site, visitor: Visitor) -> None:
 
 def steps(site: Site, visitor: Visitor) -> Iterator[Parts]:
     """One screen a stage, then the result; again, if a setting or a correction was changed meanwhile."""
-    view, settings = visitor.view, visitor.settings
+    view, settings, beside = visitor.view, visitor.settings, visitor.beside
     visitor.run_key = _key_of(visitor)
     if not view.image:
         yield screen.empty(visitor)
@@ -293,14 +308,14 @@ def steps(site: Site, visitor: Visitor) -> Iterator[Parts]:
         memory = memory_of(site, visitor)
     found: list[Stage] = []
     of = len(system_named(settings.system, settings.refiner).stages)
-    beside = (memory, neighbours_of(visitor))
-    for step in site.engine.stages(visitor.preset, view.image, settings, view.now.clicks, *beside):
+    given = (view.image, settings, view.now.clicks, memory, neighbours_of(visitor))
+    for step in site.engine.stages(visitor.preset, *given, part=beside):
         if isinstance(step, str):
             yield {"zs-verdict": views.busy(step or "Encoding the photo")}
         elif isinstance(step, Stage):
             found.append(step)
             yield screen.on_the_way(visitor, image.shape, found, of)
-        elif visitor.view is view and visitor.settings is settings:
+        elif visitor.view is view and visitor.settings is settings and visitor.beside is beside:
             yield screen.decided(visitor, reviewed(step, view.now.review))
             return
     result = result_of(site, visitor)

@@ -10,7 +10,7 @@ from typing import Any
 from zsas.errors import ZsasError
 from zsas.review import Review, holds, reviewed
 from zsas.ui import drawing, screen
-from zsas.ui.events.image import decide, keys_of, remember, result_of
+from zsas.ui.events.image import decide, known_memory, remember, result_of
 from zsas.ui.events.site import Site, action
 from zsas.ui.visitor import View, Visitor
 
@@ -55,9 +55,11 @@ def _takes_most(site: Site, visitor: Visitor, view: View) -> bool:
     encoding = site.engine.known(visitor.preset, view.image, visitor.settings)
     if encoding is None or visitor.running:
         return False
-    memory = site.engine.memory(visitor.preset, keys_of(visitor), visitor.settings)
+    memory = known_memory(site, visitor) if visitor.parts else None
     clicks = view.now.clicks
-    result = site.engine.decide(visitor.preset, encoding, visitor.settings, clicks, memory)
+    result = site.engine.decide(
+        *(visitor.preset, encoding, visitor.settings, clicks, memory), part=visitor.beside
+    )
     x, y, _ = clicks[-1]
     return any(
         region.area > MOST * result.mask.size and holds(region, int(x), int(y))
@@ -136,7 +138,8 @@ def preview(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
             encoding,
             settings,
             clicks,
-            site.engine.memory(visitor.preset, keys_of(visitor), settings),
+            known_memory(site, visitor) if visitor.parts else None,
+            part=visitor.beside,
         ),
         view.now.review,
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from zsas.cancellation import Cancelled, until_cancelled
 from zsas.errors import ZsasError
+from zsas.part import Part
 from zsas.ui import views
 from zsas.ui.engine import Engine
 from zsas.ui.examples import Examples
@@ -28,10 +29,17 @@ def _pool() -> ThreadPoolExecutor:
 
 @dataclass(frozen=True)
 class Site:
-    """The page and what stands behind it."""
+    """The page and what stands behind it.
+
+    Attributes:
+        engine: Models, images and encodings.
+        examples: What a visitor may begin with.
+        part: What belongs to the part that every visitor begins with; None for nothing.
+    """
 
     engine: Engine
     examples: Examples
+    part: Part | None = None
     visitors: Visitors = field(default_factory=Visitors)
     pool: ThreadPoolExecutor = field(default_factory=_pool)
 

@@ -15,6 +15,7 @@ from zsas.extras import require
 from zsas.images import read_mask
 from zsas.review import reviewed
 from zsas.ui.cards import Card, cards, reasons
+from zsas.ui.events.image import beside_of
 from zsas.ui.events.site import Parts, Site, action
 from zsas.ui.upload import is_uploaded
 from zsas.ui.visitor import Visitor
@@ -68,6 +69,8 @@ def _steps(site: Site, visitor: Visitor, *, run: bool) -> Iterator[Parts]:
     assert image is not None
     example = site.examples.get(view.example)
     truth = example.truth() if view.truth is None and example is not None else view.truth
+    # Good images of a profile are one system's; its region holds for all.
+    beside = dataclasses.replace(beside_of(visitor), references=None, weights="")
     found = [Card(name, why=why) for name, why in reasons(visitor.preset).items()]
     for number, card in enumerate(found):
         if card.why:
@@ -79,7 +82,7 @@ def _steps(site: Site, visitor: Visitor, *, run: bool) -> Iterator[Parts]:
                 encoding = engine.encode(visitor.preset, view.image, its)
             if encoding is None:
                 continue
-            result = engine.decide(visitor.preset, encoding, its, view.now.clicks)
+            result = engine.decide(visitor.preset, encoding, its, view.now.clicks, part=beside)
         except ZsasError as error:
             found[number] = Card(card.name, why=str(error))
             continue

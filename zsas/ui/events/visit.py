@@ -13,7 +13,8 @@ from zsas.models import PRESETS
 from zsas.settings import Settings
 from zsas.ui import screen, snippets
 from zsas.ui.controls import from_query, names
-from zsas.ui.events.image import close, example_view, show, show_settings
+from zsas.ui.events import profile
+from zsas.ui.events.image import beside_of, close, example_view, show, show_settings
 from zsas.ui.events.site import Site, action, answer
 from zsas.ui.visitor import Corrections, Review, Visitor
 
@@ -44,6 +45,7 @@ def _wake(site: Site, visitor: Visitor) -> None:
     """Draw anew what was let go while the tab was silent, its pictures above all."""
     visitor.forget("zs-")
     show_settings(visitor)
+    visitor.show(profile.shown(beside_of(visitor)))
     if visitor.view.image and site.engine.image(visitor.view.image) is not None:
         show(site, visitor, visitor.view)
     else:
@@ -53,6 +55,10 @@ def _wake(site: Site, visitor: Visitor) -> None:
 def _follow(site: Site, visitor: Visitor, ours: Mapping[str, str]) -> str:
     """Show the view that an address describes; what of it was refused, in words."""
     settings, refused = from_query(ours)
+    if site.part is not None:
+        settings = site.part.chosen(settings)
+        visitor.beside = dataclasses.replace(site.part, settings=Settings())
+        visitor.show(profile.shown(visitor.beside))
     visitor.settings = settings
     preset, key = ours.get("preset", ""), ours.get("example", "")
     if preset in PRESETS:

@@ -58,7 +58,7 @@ async function listen() {
   listening = false;
   if (page.busy) tell("The server does not answer any more. Reload the page once it is back.");
 }
-const CHANGES = new Set(["change", "reset", "click", "reject", "restore", "verdict", "undo", "redo", "preset", "add_parts", "add_this", "drop_part"]);
+const CHANGES = new Set(["change", "reset", "click", "reject", "restore", "verdict", "undo", "redo", "preset", "add_parts", "add_this", "drop_part", "region", "scale", "open_profile", "close_profile"]);
 function take(answer, name = "") {
   if (!answer || answer.gone) { page.token = ""; page.seen = 0; if (name !== "hello") hello(); return; }
   page.busy = answer.busy;

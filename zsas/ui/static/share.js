@@ -19,6 +19,7 @@ app.addEventListener("change", (event) => {
   if (event.target.type !== "file") return;
   if (event.target.id === "zs-parts-file") { takeParts([...event.target.files]); event.target.value = ""; return; }
   if (event.target.id === "zs-truth-file") { takeTruth(event.target.files[0]); return; }
+  if (event.target.id === "zs-profile-file") { takeProfile(event.target.files[0]); event.target.value = ""; return; }
   takeFiles(event.target.files);
   event.target.value = "";
 });

@@ -7,7 +7,7 @@ setup(
     package_dir={"zsas.examples": "examples"},
     package_data={
         "zsas": ["py.typed", "prompts.json", "weights/**/*"],
-        "zsas.examples": ["*"],
+        "zsas.examples": ["*", "capsules/*/*"],
         "zsas.ui": ["static/*"],
     },
 )

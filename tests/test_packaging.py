@@ -106,8 +106,8 @@ def test_the_wheel_holds_all_that_a_user_needs_and_nothing_else(wheel: Path) -> 
         for file in (ROOT / "zsas").rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     } | {
-        f"zsas/examples/{file.name}"
-        for file in (ROOT / "examples").iterdir()
+        f"zsas/examples/{file.relative_to(ROOT / 'examples').as_posix()}"
+        for file in (ROOT / "examples").rglob("*")
         if file.is_file()
     }  # fmt: skip
     inside = {name for name in names if ".dist-info/" not in name}

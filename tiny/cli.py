@@ -82,14 +82,32 @@ def synthesize(
             "tilted objects, rough ground, soft defects on metal. Half of the images are good.",
         ),
     ] = False,
+    one_part: Annotated[
+        bool,
+        typer.Option(
+            "--one-part",
+            metavar="",
+            help="The same part in all images of a family, once aligned and once at any angle: for good images and "
+            "batches.",
+        ),
+    ] = False,
 ) -> None:
     """Write synthetic images in MVTec-AD's layout, for `zsas evaluate folder --root DIR`."""
     from tiny.synthetic import dataset, scene
+    from tiny.synthetic.one_part import PARTS
 
     if proxies:
         print(dataset.write_proxies_once(root, seed=seed, per_category=per_category))
         return
     names = [name.strip() for name in families.split(",") if name.strip()]
+    if one_part:
+        parts = PARTS if names == ["held-out"] else names
+        print(
+            dataset.write_parts_once(
+                root, seed=seed, per_category=per_category, size=size, families=parts
+            )
+        )
+        return
     if names == ["all"]:
         names = list(scene.FAMILIES)
     elif names == ["held-out"]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiny.synthetic import proxies, scene
+from tiny.synthetic import one_part, proxies, scene
 from zsas.errors import ZsasError
 from zsas.files import write_whole
 
@@ -58,6 +58,25 @@ def write_proxies_once(root: str | Path, *, seed: int, per_category: int) -> Pat
     wanted: dict[str, Any] = {"seed": seed, "per_category": per_category}
     return _once(
         root, {"name": "proxies", **wanted}, lambda folder: proxies.write_proxies(folder, **wanted)
+    )
+
+
+def write_parts_once(
+    root: str | Path, *, seed: int, per_category: int, size: int, families: Sequence[str]
+) -> Path:
+    """Write images of one part each unless exactly these are already there; see `one_part.write_parts`.
+
+    Raises:
+        ZsasError: If the folder holds other files.
+    """
+    wanted: dict[str, Any] = {
+        "seed": seed,
+        "per_category": per_category,
+        "size": size,
+        "families": list(families),
+    }
+    return _once(
+        root, {"name": "parts", **wanted}, lambda folder: one_part.write_parts(folder, **wanted)
     )
 
 

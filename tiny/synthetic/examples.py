@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tiny.synthetic.one_part import make_part
 from tiny.synthetic.scene import make_image
 
 SIDE = 448
@@ -36,9 +37,29 @@ WANTED: tuple[tuple[str, str, str, str | None, int], ...] = (
 """(id, title, family, defect type or None, offset of the seed)"""
 
 
+CAPSULES = "capsules"
+CAPSULE_SEED, CAPSULE_SIDE = 6, 320
+GOOD = 4
+BATCH = (False, False, True, False, False, True, False, False)
+"""Whether each image of the small batch has a defect."""
+
+
+def write_capsules(folder: Path) -> None:
+    """Write one and the same capsule: a few good images in `good/`, and a batch in `batch/` with defects in some."""
+    plan = [("good", False)] * GOOD + [("batch", anomalous) for anomalous in BATCH]
+    for number, (where, anomalous) in enumerate(plan):
+        made = make_part(CAPSULE_SEED, number, "capsule", anomalous=anomalous, size=CAPSULE_SIDE)
+        first = 0 if where == "good" else GOOD
+        path = folder / where / f"{number - first + 1}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = cv2.cvtColor(made.image, cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
 def write_examples(folder: Path) -> None:
-    """Write images, masks and `index.toml`."""
+    """Write images, masks, `index.toml`, and a part in several images."""
     folder.mkdir(parents=True, exist_ok=True)
+    write_capsules(folder / CAPSULES)
     entries = []
     for name, title, family, defect_type, offset in WANTED:
         made = make_image(

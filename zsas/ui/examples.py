@@ -23,6 +23,8 @@ FOLDER = next(
     _PACKAGE / "examples",
 )
 """The examples: inside an installed package, beside the package in a clone."""
+EXAMPLE_BATCH = FOLDER / "capsules" / "batch"
+"""A small batch of one part, of our own making."""
 THUMB_SIDE = 168
 LEFT_OUT = (
     "The example photos on the Hugging Face Hub cannot be fetched and are left out; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from zsas.settings import Settings
 from zsas.ui import screen, views
 from zsas.ui.events.image import keys_of, memory_of, remember, show, show_settings
 from zsas.ui.events.site import Parts, Site, action
+from zsas.ui.examples import EXAMPLE_BATCH
 from zsas.ui.many import Many
 from zsas.ui.upload import is_uploaded
 from zsas.ui.visitor import Corrections, View, Visitor
@@ -25,11 +26,11 @@ from zsas.ui.visitor import Corrections, View, Visitor
 
 @action
 def begin_batch(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
-    """Examine many uploads with the present settings: {files: [{name, path}], mutual}."""
-    given = [(str(file.get("name", "")), str(file.get("path", ""))) for file in data["files"]]
-    if not all(is_uploaded(path) for _, path in given):
-        raise ZsasError("Not all of these are uploaded files; upload them first.")
-    files = [(name or Path(path).name, Path(path)) for name, path in given]
+    """Examine many uploads with the present settings: {files: [{name, path}] or example, mutual}."""
+    if data.get("example"):
+        files = [(path.name, path) for path in sorted(EXAMPLE_BATCH.glob("*.jpg"))]
+    else:
+        files = _uploaded(data["files"])
     many = Many.of(files, visitor.preset, visitor.settings)
     many.parts, many.beside = keys_of(visitor), visitor.beside
     many.mutual = bool(data.get("mutual"))
@@ -42,6 +43,18 @@ def begin_batch(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         visitor.forget("row-")
         visitor.show({"batch": many.summary()})
     site.pool.submit(contextvars.copy_context().run, _run, site, visitor, many)
+
+
+def _uploaded(given: Sequence[Mapping[str, Any]]) -> list[tuple[str, Path]]:
+    """Names and paths of uploads: [{name, path}].
+
+    Raises:
+        ZsasError: If one is another file.
+    """
+    named = [(str(file.get("name", "")), str(file.get("path", ""))) for file in given]
+    if not all(is_uploaded(path) for _, path in named):
+        raise ZsasError("Not all of these are uploaded files; upload them first.")
+    return [(name or Path(path).name, Path(path)) for name, path in named]
 
 
 def _run(site: Site, visitor: Visitor, many: Many) -> None:

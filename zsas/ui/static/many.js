@@ -159,6 +159,7 @@ sight().addEventListener("scroll", () => { cancelAnimationFrame(drawing_many); d
 new ResizeObserver(() => drawMany()).observe(sight());
 ACTIONS.stop_batch = () => act("stop_batch");
 ACTIONS.new_batch = () => { many.batch = null; many.rows.clear(); drawMany(); };
+ACTIONS.example_batch = () => { many.rows.clear(); many.batch = null; act("begin_batch", { example: true, files: [], mutual: $("#zs-mutual").checked }); };
 ACTIONS.choose_many = () => $("#zs-upload input[type=file]").click();
 
 async function openRow(number) {

@@ -79,6 +79,21 @@ def _with_weights(name: str, clip: ClipBackbone) -> list[Localizer]:
     if name == "umci":
         made = UmciCard(clip.name, quarters(clip.depth), side, clip.activation, "", ENSEMBLE)
         return [UmciLocalizer(clip, Umci(made, first_weights(made, clip.width, clip.projection)))]
+    if name == "anomalyvfm":
+        from zsas.localizers.anomalyvfm import AnomalyVfm
+        from zsas.localizers.anomalyvfm_net import VfmCard, VfmWeights
+        from zsas.training.towers import fresh
+
+        own = VfmCard(clip.name, 672, clip.activation, "")
+        return [AnomalyVfm(clip, VfmWeights(own, fresh(clip, 64, clip.width)))]
+    if name == "visualad":
+        from zsas.localizers.visualad import VisualAd
+        from zsas.localizers.visualad_net import VisualCard, VisualWeights
+        from zsas.training.towers import fresh_visual
+
+        blocks = quarters(clip.depth)
+        seen = VisualCard(clip.name, blocks, 518, clip.activation, "")
+        return [VisualAd(clip, VisualWeights(seen, fresh_visual(clip, blocks, 37 * 37)))]
     card_ = AdapterCard(
         clip.name, quarters(clip.depth), side, clip.activation, "", "", localizer=name
     )

@@ -195,6 +195,29 @@ def train_sam(
         print(training.export(out / "last.pt", export) if export else out)
 
 
+@train_app.command("tower")
+def train_tower(
+    out: Annotated[Path, typer.Option(help="Folder of the run.", file_okay=False)],
+    system: Annotated[str, typer.Option(help="Whose small weights: anomalyvfm.")] = "anomalyvfm",
+    minutes: Minutes = None,
+    steps: Steps = 6000,
+    seed: Seed = 0,
+    cache: Caches = None,
+    images: ImageCount = 20_000,
+    threads: Threads = 1,
+    fresh: Fresh = False,
+) -> None:
+    """Train the small weights of a system that learns inside the tower, on the bundled CLIP."""
+    from tiny.training import towers
+    from tiny.training.loop import Run
+
+    caches = cache or [Path("runs/cache")]
+    for folder in caches:
+        _filled(folder, images, threads)
+    run = Run(out, minutes, steps, seed, resume=not fresh, threads=threads)
+    print(towers.train(run, system, caches))
+
+
 @train_app.command("full")
 def train_full(
     out: Annotated[Path, typer.Option(help="Folder of all runs.", file_okay=False)] = Path(

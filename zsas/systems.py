@@ -12,11 +12,13 @@ from typing import Any
 from zsas.declare import Setting, SettingsGroup, declared, setting
 from zsas.errors import ZsasError
 from zsas.localizers.anomalyclip import AnomalyClip
+from zsas.localizers.anomalyvfm import AnomalyVfm
 from zsas.localizers.base import Localizer, VerdictSettings
 from zsas.localizers.linear import Linear
 from zsas.localizers.sdp import Sdp
 from zsas.localizers.sdp_plus import SdpPlus
 from zsas.localizers.umci import UmciLocalizer
+from zsas.localizers.visualad import VisualAd
 from zsas.localizers.vv import VV
 from zsas.localizers.winclip import WinClip
 from zsas.models.presets import Role
@@ -105,6 +107,11 @@ _ANOMALYCLIP = {"image_weight": 1.0, "threshold": 0.5, "verdict_threshold": 0.5}
 
 _CLIPSAM = {"threshold": 0.5, "verdict_threshold": 0.5}
 """The rough map is binarised at a half; our reading."""
+_ANOMALYVFM = {"blur": 0.0, "image_weight": 1.0, "threshold": 0.5, "verdict_threshold": 0.5}
+"""No blur beside the mean filter; the image score is the predictor's alone."""
+
+_VISUALAD = {"image_weight": 0.0, "threshold": 0.5, "verdict_threshold": 0.5}
+"""A blur of 4 px at 518, as ours; the image score is the map's highest hundredth."""
 
 SYSTEMS: dict[str, System] = {
     "auto": System(
@@ -118,6 +125,8 @@ SYSTEMS: dict[str, System] = {
     "sdp+": System("SDP+ (CLIP-AD)", (SdpPlus,), NoRefiner, "2311.00453", _SDP),
     "anomalyclip": System("AnomalyCLIP", (AnomalyClip,), NoRefiner, "2310.18961", _ANOMALYCLIP),
     "clipsam": System("ClipSAM, our reading", (UmciLocalizer,), Mmr, "2401.12665", _CLIPSAM),
+    "anomalyvfm": System("AnomalyVFM", (AnomalyVfm,), NoRefiner, "2601.20524", _ANOMALYVFM),
+    "visualad": System("VisualAD", (VisualAd,), NoRefiner, "2603.07952", _VISUALAD),
 }
 
 OWN_REFINER = "own"

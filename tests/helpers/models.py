@@ -24,10 +24,14 @@ from zsas.backbones.sam import Sam
 from zsas.backbones.sam_families import TransformersSam
 from zsas.localizers.adapter import Adapter, AdapterCard
 from zsas.localizers.anomalyclip import AnomalyClip, PromptCard, Prompts
+from zsas.localizers.anomalyvfm import AnomalyVfm
+from zsas.localizers.anomalyvfm_net import VfmCard, VfmWeights
 from zsas.localizers.base import Localizer, Scored, map_stage
 from zsas.localizers.linear import Linear
 from zsas.localizers.sdp_plus import SdpPlus
 from zsas.localizers.umci import Umci, UmciCard, UmciLocalizer, first_weights
+from zsas.localizers.visualad import VisualAd
+from zsas.localizers.visualad_net import VisualCard, VisualWeights
 from zsas.localizers.vv import VV
 from zsas.models import ModelChoice, Models
 from zsas.segmenter import Segmenter
@@ -208,6 +212,50 @@ def small_umci(clip: ClipBackbone, seed: int = 0, **card: object) -> Umci:
     return Umci(made, first_weights(made, clip.width, clip.projection))
 
 
+def small_vfm(clip: ClipBackbone, seed: int = 0, rank: int = 2, **card: object) -> VfmWeights:
+    """Random weights of AnomalyVFM that change every adapted matrix, with a decoder of 16 channels."""
+    from zsas.training.towers import fresh
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tensors = fresh(clip, rank, 16)
+        for name, tensor in tensors.items():
+            if name.endswith("lora_B") or "bias" in name:
+                tensor.normal_(std=0.5)
+    entries: dict[str, object] = {
+        "backbone": clip.name,
+        "resolution": 128,
+        "activation": clip.activation,
+        "trained_on": "nothing",
+        "groups": 2,
+        "views": ((1.0, False), (0.5, True)),
+    }
+    return VfmWeights(VfmCard(**{**entries, **card}), tensors)  # type: ignore[arg-type]
+
+
+def small_visual(
+    clip: ClipBackbone, seed: int = 0, *, attention: bool = True, **card: object
+) -> VisualWeights:
+    """Random weights of VisualAD, with a last norm that is not the backbone's."""
+    from zsas.training.towers import fresh_visual
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tensors = fresh_visual(clip, (2, 4, 6, 8), 64, attention=attention)
+        for name, tensor in tensors.items():
+            if name in ("anomaly_token", "normal_token", "ln_post_weight", "ln_post_bias"):
+                tensor.normal_()
+    entries: dict[str, object] = {
+        "backbone": clip.name,
+        "blocks": (2, 4, 6, 8),
+        "resolution": 128,
+        "activation": clip.activation,
+        "trained_on": "nothing",
+        "views": ((1.0, False), (0.5, True)),
+    }
+    return VisualWeights(VisualCard(**{**entries, **card}), tensors)  # type: ignore[arg-type]
+
+
 def every_system_segmenter() -> Segmenter:
     """Every system of the registry on small models; what needs learned weights has random ones."""
     clip = small_backbone()
@@ -217,6 +265,8 @@ def every_system_segmenter() -> Segmenter:
         SdpPlus(clip, small_adapter(clip, text_ensemble="zsas-9+10x22", localizer="sdp+")),
         AnomalyClip(clip, small_prompts(clip)),
         UmciLocalizer(clip, small_umci(clip)),
+        AnomalyVfm(clip, small_vfm(clip)),
+        VisualAd(clip, small_visual(clip)),
     ]
     return Segmenter(ReadyModels(clip, sam), localizers=learned)
 

@@ -18,10 +18,14 @@ from zsas.errors import ZsasError
 from zsas.evaluation.identity import leakage
 from zsas.localizers.adapter import quarters, read_adapter
 from zsas.localizers.anomalyclip import AnomalyClip, read_prompts
+from zsas.localizers.anomalyvfm import AnomalyVfm
+from zsas.localizers.anomalyvfm_net import read_vfm
 from zsas.localizers.base import Context
 from zsas.localizers.linear import Linear
 from zsas.localizers.sdp_plus import SdpPlus
 from zsas.localizers.umci import UmciCard, UmciLocalizer, read_umci, shapes
+from zsas.localizers.visualad import VisualAd
+from zsas.localizers.visualad_net import read_visual
 from zsas.settings import Settings
 from zsas.training import adapters
 from zsas.training.adapters import Tokens, recipe_for, train
@@ -261,6 +265,18 @@ def test_recipes_are_the_published_ones():
             sum(prod(shape) for shape in shapes(SMALL, 48, 24).values()),
             lambda clip, path: UmciLocalizer(clip, read_umci(path)),
         ),
+        (
+            "anomalyvfm",
+            5e-3,
+            8 * 3 * (2 * 2 * 48 + 48) + 48 * 9 * 16 + 16 * 9 * 16 + 24 * 9 * 8 + 9 * 16 + 67,
+            lambda clip, path: AnomalyVfm(clip, read_vfm(path)),
+        ),
+        (
+            "visualad",
+            5e-3,
+            4 * 48 + 8 * (48 * 48 + 48) + 4 * (20 * 48 + 4 * 48 * 48 + 5 * 48 + 4 * 48 + 5),
+            lambda clip, path: VisualAd(clip, read_visual(path)),
+        ),
     ],
 )
 def test_other_systems_learn_and_their_files_give_what_was_learned(
@@ -269,6 +285,7 @@ def test_other_systems_learn_and_their_files_give_what_was_learned(
     clip = small_backbone()
     changes = {"epochs": 10, "batch": 4, "resolution": 64, "holdout": 0.2, "lr": lr}
     changes |= {"hidden": 12} if system == "clipsam" else {}
+    changes |= {"rank": 2, "channels": 16} if system == "anomalyvfm" else {}
     recipe = recipe_for(system, "parts", **changes)
     learner = LEARNERS[system](clip, recipe)
     assert sum(p.numel() for p in learner.module.parameters()) == learned

@@ -133,23 +133,28 @@ class ClipBackbone:
         """Factor on cosines, 100 for OpenAI's weights."""
         return float(self.model.logit_scale.exp())
 
-    def pixels(self, images: Sequence[NDArray[np.uint8]], size: int | tuple[int, int]) -> Tensor:
+    def pixels(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        size: int | tuple[int, int],
+        *,
+        smooth: bool = True,
+    ) -> Tensor:
         """Images squeezed to the CLIP frame and normalised.
 
         Args:
             images: RGB images, uint8 (H, W, 3), of any sizes.
             size: Side of a square, or height and width, in pixels; rounded down to whole patches.
+            smooth: Resize bicubically, as CLIP was trained; bilinearly without.
 
         Returns:
             (B, 3, height, width) in the tower's number format.
         """
         sides = (size, size) if isinstance(size, int) else size
         height, width = (max(1, side // self.patch) * self.patch for side in sides)
+        method = Image.Resampling.BICUBIC if smooth else Image.Resampling.BILINEAR
         batch = np.stack(
-            [
-                np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
-                for image in images
-            ]
+            [np.asarray(Image.fromarray(image).resize((width, height), method)) for image in images]
         )
         pixels = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).float().div_(255)
         mean = torch.tensor(PIXEL_MEAN, device=self.device).view(1, 3, 1, 1)
@@ -162,17 +167,17 @@ class ClipBackbone:
         """Patches, class token and positions before the first norm: (B, 3, R, R) → (B, 1 + g · g, width).
 
         Args:
-            pixels: From `pixels`.
+            pixels: From `pixels`; (B, 3, H, W) gives H / patch times W / patch patches.
             positions: How the positions are resized to the grid, where it is not the grid of the training.
         """
         embeddings = self.model.vision_model.embeddings
-        grid = pixels.shape[-1] // self.patch
+        grid = (pixels.shape[-2] // self.patch, pixels.shape[-1] // self.patch)
         own = embeddings.image_size // self.patch
-        if positions == "bicubic" or grid == own:
+        if positions == "bicubic" or grid == (own, own):
             return embeddings(pixels, interpolate_pos_encoding=True)
         table = embeddings.position_embedding.weight
         square = table[1:].T.reshape(1, self.width, own, own)
-        resized = F.interpolate(square, size=(grid, grid), mode=positions).flatten(2)
+        resized = F.interpolate(square, size=grid, mode=positions).flatten(2)
         patches = embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
         first = (embeddings.class_embedding + table[0]).expand(len(pixels), 1, -1)
         return torch.cat([first, patches + resized.transpose(1, 2)], dim=1)
@@ -194,8 +199,12 @@ class ClipBackbone:
             tokens: (B, n, width).
             activation: Run the MLP with this activation (`gelu`, `quick_gelu`) instead of the config's.
         """
-        act = ACT2FN[activation or self.activation]
         tokens = tokens + layer.self_attn(layer.layer_norm1(tokens))[0]
+        return self.mlp(layer, tokens, activation)
+
+    def mlp(self, layer: Any, tokens: Tensor, activation: str | None = None) -> Tensor:
+        """The second half of `block`: the MLP with its residual."""
+        act = ACT2FN[activation or self.activation]
         return tokens + layer.mlp.fc2(act(layer.mlp.fc1(layer.layer_norm2(tokens))))
 
     def vv_attention(self, layer: Any, tokens: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 TILES_AT_ONCE = 16
 """Views in one pass of the vision tower."""
+
+Seen = TypeVar("Seen")
 
 EncodeView = Callable[[Sequence[NDArray[np.uint8]], View], tuple["Tensor", "Tensor"]]
 """Windows of images, uint8 RGB, and a view → patch features (B, L, g_h, g_w, D) and image embeddings (B, D)."""
@@ -119,20 +121,13 @@ def encode_tiles(
     plans = [plan_tiles(i.shape[0], i.shape[1], settings, frame, patch, tta, views) for i in images]
     if insides:
         plans = [looked_at(plan, inside) for plan, inside in zip(plans, insides, strict=True)]
-    jobs: dict[tuple[int, View], list[tuple[int, int]]] = {}
-    for i, tiles in enumerate(plans):
-        for j, tile in enumerate(tiles):
-            for k, view in enumerate(tile.views):
-                jobs.setdefault((k, view), []).append((i, j))
-    found: dict[tuple[int, int], dict[int, tuple[Tensor, Tensor]]] = {}
-    for (k, view), places in jobs.items():
-        for start in range(0, len(places), TILES_AT_ONCE):
-            part = places[start : start + TILES_AT_ONCE]
-            windows = [_cut(images[i], plans[i][j].window) for i, j in part]
-            layers, embeddings = encode_view(windows, view)
-            for place, one, embedding in zip(part, layers, embeddings, strict=True):
-                turned = one.flip(2) if view.mirrored else one
-                found.setdefault(place, {})[k] = (turned, embedding)
+
+    def look(windows: Sequence[NDArray[np.uint8]], view: View) -> list[tuple[Tensor, Tensor]]:
+        layers, embeddings = encode_view(windows, view)
+        turned = layers.flip(3) if view.mirrored else layers
+        return list(zip(turned, embeddings, strict=True))
+
+    found = each_view(images, plans, look)
     return [
         PatchFeatures(
             tuple(_joined(tile, found[i, j], patch) for j, tile in enumerate(plans[i])),
@@ -140,6 +135,36 @@ def encode_tiles(
         )
         for i, image in enumerate(images)
     ]
+
+
+def each_view(
+    images: Sequence[NDArray[np.uint8]],
+    plans: Sequence[Sequence[Tile]],
+    look: Callable[[Sequence[NDArray[np.uint8]], View], Sequence[Seen]],
+) -> dict[tuple[int, int], dict[int, Seen]]:
+    """What is seen in every view of every tile; views of one size go through the tower together.
+
+    Args:
+        images: uint8 RGB (H, W, 3), of any sizes.
+        plans: The tiles of each image.
+        look: Windows of images, uint8 RGB, and a view → what is seen in each.
+
+    Returns:
+        By numbers of image and tile, and then of the view.
+    """
+    jobs: dict[tuple[int, View], list[tuple[int, int]]] = {}
+    for i, tiles in enumerate(plans):
+        for j, tile in enumerate(tiles):
+            for k, view in enumerate(tile.views):
+                jobs.setdefault((k, view), []).append((i, j))
+    found: dict[tuple[int, int], dict[int, Seen]] = {}
+    for (k, view), places in jobs.items():
+        for start in range(0, len(places), TILES_AT_ONCE):
+            part = places[start : start + TILES_AT_ONCE]
+            seen = look([_cut(images[i], plans[i][j].window) for i, j in part], view)
+            for place, one in zip(part, seen, strict=True):
+                found.setdefault(place, {})[k] = one
+    return found
 
 
 def _cut(image: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
@@ -151,12 +176,12 @@ def _joined(tile: Tile, views: dict[int, tuple[Tensor, Tensor]], patch: int) -> 
     """Logits are linear in the features: views meet on the first one's grid before the text vectors are applied."""
     ordered = [views[k] for k in range(len(tile.views))]
     grid = (int(ordered[0][0].shape[1]), int(ordered[0][0].shape[2]))
-    layers = torch.stack([_to_grid(one, grid).half() for one, _ in ordered])
+    layers = torch.stack([to_grid(one, grid).half() for one, _ in ordered])
     embedding = F.normalize(torch.stack([one for _, one in ordered]).sum(0), dim=-1)
     return TileFeatures(tile.window, layers, embedding, (grid[0] * patch, grid[1] * patch))
 
 
-def _to_grid(layers: Tensor, grid: tuple[int, int]) -> Tensor:
+def to_grid(layers: Tensor, grid: tuple[int, int]) -> Tensor:
     """Patch features (L, g_h, g_w, D) on another grid, bilinear."""
     if tuple(layers.shape[1:3]) == grid:
         return layers

@@ -9,6 +9,7 @@ learned.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,7 +30,8 @@ from zsas.evaluation.metrics import PixelCounts, Truth, pixel_metrics
 from zsas.fingerprint import digest_of_weights
 from zsas.systems import system_named
 from zsas.training.checkpoint import CurveLog, load_checkpoint, plot_curves, save_checkpoint
-from zsas.training.learners import LEARNERS, Learner, LinearLayers, Losses, Recipe
+from zsas.training.learner import Learner, Losses, Recipe
+from zsas.training.learners import LEARNERS, LinearLayers
 
 VALIDATION = ("validation_loss", "validation_auroc", "validation_ap")
 CARD_FILES = ("README.md", "curve.csv", "curve.png")
@@ -52,6 +54,8 @@ def recipe_for(system: str, data: str, **changes: Any) -> Recipe:
     foreign = next((name for name in given if not hasattr(learner.recipe, name)), None)
     if foreign:
         raise ZsasError(f"A training for {system} has no {foreign}; leave it out.")
+    if "epochs" in given:
+        given = {"steps": 0, **given}
     epochs = learner.epochs.get(data, learner.recipe.epochs)
     return replace(learner.recipe, **{"epochs": epochs, **given})
 
@@ -109,9 +113,7 @@ class Tokens:
         missing = [i for i in index if self._kept is None or not self._done[i]]
         fresh: dict[int, NDArray[np.float16]] = {}
         if missing:
-            pixels = self.clip.pixels(
-                [self.samples[i].load_image() for i in missing], self.learner.side
-            )
+            pixels = self.learner.pixels([self.samples[i].load_image() for i in missing])
             with torch.inference_mode():
                 kept = self.learner.keep(pixels).half().cpu().numpy()
             for i, row in zip(missing, kept, strict=True):
@@ -189,21 +191,22 @@ def train(
     torch.manual_seed(recipe.seed)
     learner = learner_named(system)(clip, recipe)
     batches = _Batches(learner, data, out / "cache", cache_bytes)
-    optimizer = torch.optim.Adam(learner.module.parameters(), lr=recipe.lr, betas=recipe.betas)
+    optimizer = learner.optimizer()
     if going_on:
         learner.module.load_state_dict(state["layers"])
         optimizer.load_state_dict(state["optimizer"])
         epoch = state["epoch"]
     columns = ("epoch", "loss", *learner.terms, *VALIDATION)
     log = CurveLog(out / "curve.csv", columns, resume=going_on)
-    progress(epoch, recipe.epochs)
-    while epoch < recipe.epochs:
+    progress(epoch, batches.epochs)
+    while epoch < batches.epochs:
+        learner.before_epoch(optimizer, epoch, batches.epochs)
         row = batches.learn(optimizer, epoch)
         epoch += 1
         log.write({"epoch": float(epoch), **row} | batches.validate())
         state = {"identity": identity, "layers": learner.module.state_dict(), "epoch": epoch}
         save_checkpoint(checkpoint, {**state, "optimizer": optimizer.state_dict()})
-        progress(epoch, recipe.epochs)
+        progress(epoch, batches.epochs)
     plot_curves(out / "curve.csv", out / "curve.png", x="epoch")
     path = out / learner.file
     card = learner.save(path, data.name, data.categories)
@@ -230,8 +233,16 @@ class _Batches:
         bits = np.unpackbits(self._masks[i], count=side * side)
         return bits.reshape(side, side).astype(np.float32)
 
-    def _batches(self, order: list[int]) -> list[list[int]]:
-        return [order[i : i + self.recipe.batch] for i in range(0, len(order), self.recipe.batch)]
+    @property
+    def epochs(self) -> int:
+        """The recipe's, or as many as its steps need."""
+        if not self.recipe.steps:
+            return self.recipe.epochs
+        return math.ceil(self.recipe.steps / len(self._batches(self.used)))
+
+    def _batches(self, order: list[int], size: int = 0) -> list[list[int]]:
+        size = size or self.recipe.batch
+        return [order[i : i + size] for i in range(0, len(order), size)]
 
     def losses(self, index: list[int]) -> tuple[Losses, Tensor]:
         """Losses of some images, and their masks."""
@@ -246,21 +257,27 @@ class _Batches:
         if self.recipe.shuffle:
             order = np.random.default_rng([self.recipe.seed, epoch]).permutation(order).tolist()
         sums = dict.fromkeys(("loss", *self.learner.terms), 0.0)
-        for index in self._batches(order):
-            losses, _ = self.losses(index)
-            total = losses.total
+        batches, seen = self._batches(order), 0
+        if self.recipe.steps:
+            batches = batches[: self.recipe.steps - epoch * len(batches)]
+        for index in batches:
             optimizer.zero_grad()
-            total.backward()
+            for part in self._batches(index, self.recipe.at_once):
+                losses, _ = self.losses(part)
+                total = losses.total
+                (total * (len(part) / len(index))).backward()
+                for name, value in {"loss": total, **losses.terms}.items():
+                    sums[name] += len(part) * float(value.detach())
+            self.learner.before_step()
             optimizer.step()
-            for name, value in {"loss": total, **losses.terms}.items():
-                sums[name] += len(index) * float(value.detach())
-        return {name: value / len(order) for name, value in sums.items()}
+            seen += len(index)
+        return {name: value / seen for name, value in sums.items()}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Loss and pixel metrics on the images that are not trained on; empty without any."""
         counts, loss = PixelCounts.empty(), 0.0
-        for index in self._batches(self.held):
+        for index in self._batches(self.held, self.recipe.at_once):
             losses, mask = self.losses(index)
             loss += len(index) * float(losses.total)
             for score, truth in zip(

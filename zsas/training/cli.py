@@ -47,26 +47,39 @@ def adapters(
     system: Annotated[
         str,
         typer.Option(
-            help="Whose weights: april-gan (linear layers, which paper and auto use too), sdp+, anomalyclip or clipsam."
+            help="Whose weights: april-gan (linear layers, which paper and auto use too), sdp+, anomalyclip, clipsam, "
+            "anomalyvfm or visualad."
         ),
     ] = "april-gan",
     epochs: Annotated[
         int | None,
         typer.Option(
             help="By default the recipe's: for april-gan 3 on mvtec and 15 on everything else, 5 for sdp+, 15 for "
-            "anomalyclip, 6 for clipsam.",
+            "anomalyclip, 6 for clipsam, 1 on visa and 2 elsewhere for visualad; anomalyvfm counts steps.",
             min=1,
         ),
     ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Steps instead of epochs; 500 for anomalyvfm.", min=1),
+    ] = None,
     batch: Annotated[
-        int | None, typer.Option(help="Images a step; 16 for april-gan, 8 for the others.", min=1)
+        int | None,
+        typer.Option(
+            help="Images a step; 16 for april-gan, 32 for anomalyvfm, 8 for the others.", min=1
+        ),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Adam's step; 1e-3, for sdp+ and clipsam 1e-4.", min=0)
+        float | None,
+        typer.Option(
+            help="Adam's step; 1e-3, for sdp+, clipsam, anomalyvfm and visualad 1e-4.", min=0
+        ),
     ] = None,
     resolution: Annotated[
         int | None,
-        typer.Option(help="Side of the CLIP frame in pixels; 518, for sdp+ 240."),
+        typer.Option(
+            help="Side of the CLIP frame in pixels; 518, for sdp+ 240, for anomalyvfm 672."
+        ),
     ] = None,
     blocks: Annotated[
         str,
@@ -86,6 +99,14 @@ def adapters(
             "--shared/--not-shared",
             help="Whether UMCI's stages share all but their first layer, clipsam alone; they do not.",
         ),
+    ] = None,
+    rank: Annotated[
+        int | None,
+        typer.Option(help="Of anomalyvfm's low-rank changes; 64.", min=1),
+    ] = None,
+    channels: Annotated[
+        int | None,
+        typer.Option(help="Of anomalyvfm's decoder; by default the tower's.", min=8),
     ] = None,
     holdout: Annotated[
         float, typer.Option(help="Share of the images for the validation curve; 0 trains on all.")
@@ -109,7 +130,7 @@ def adapters(
         str | None, typer.Option(help="Upload to this model repository.")
     ] = None,
 ) -> None:
-    """Train what a system learns on a data set, with CLIP frozen: linear layers, prompts, or UMCI.
+    """Train what a system learns on a data set, with CLIP frozen: layers, prompts, UMCI, or small changes of the tower.
 
     Judge them on another data set: train on mvtec to test on visa, and the other way round.
     """
@@ -131,6 +152,9 @@ def adapters(
         system,
         dataset,
         epochs=epochs,
+        steps=steps,
+        rank=rank,
+        channels=channels,
         batch=batch,
         lr=lr,
         resolution=resolution,

@@ -6,7 +6,6 @@ what is being learned.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,53 +20,15 @@ from zsas.errors import ZsasError
 from zsas.localizers import anomalyclip, sdp, umci
 from zsas.localizers.adapter import Adapter, AdapterCard, quarters
 from zsas.settings import Settings
+from zsas.training.learner import Learner, Losses, Recipe
 from zsas.training.losses import dice_loss, focal_loss
+from zsas.training.towers import AdaptedTower, VisualTokens
 
 if TYPE_CHECKING:
     from zsas.backbones.clip import ClipBackbone
 
 APRIL_GAN_EPOCHS = {"mvtec": 3, "visa": 15}
 """Those of APRIL-GAN's training; see docs/method.md for which data set gets which."""
-OTHER_EPOCHS = 15
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What decides a training beside its data; the defaults are the paper's.
-
-    Attributes:
-        epochs: Passes over the images.
-        batch: Images a step.
-        lr: Adam's step.
-        betas: Adam's averages.
-        resolution: Side of the CLIP frame in pixels.
-        blocks: Blocks that get a linear layer, counted from 1; empty takes every quarter of the depth.
-        scale: Factor on the cosines.
-        holdout: Fraction of the images kept for the validation curve only; 0 trains on all, as the paper does.
-        seed: Seed of weights and order.
-        shuffle: Whether the images come in another order in every epoch.
-    """
-
-    epochs: int = OTHER_EPOCHS
-    batch: int = 16
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.5, 0.999)
-    resolution: int = 518
-    blocks: tuple[int, ...] = ()
-    scale: float = 100.0
-    holdout: float = 0.05
-    seed: int = 0
-    shuffle: bool = True
-
-    def __post_init__(self) -> None:
-        for name, low, high in (("epochs", 1, 1000), ("batch", 1, 1024), ("resolution", 32, 2048)):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ZsasError(f"{name} is {value}, but it must be {low} to {high}.")
-        if not 0.0 <= self.holdout <= 0.5:
-            raise ZsasError(
-                f"holdout is {self.holdout}, but it must be a fraction of the images, 0 to 0.5."
-            )
 
 
 @dataclass(frozen=True)
@@ -94,85 +55,6 @@ class UmciRecipe(Recipe):
             raise ZsasError(
                 f"kernels are {self.kernels}, but they must be one or several sides of 1 to 64 patches, as 3,9."
             )
-
-
-@dataclass(frozen=True)
-class Losses:
-    """What a learner says of a batch.
-
-    Attributes:
-        terms: Each weighted as it is added, by name.
-        maps: Anomaly maps in the CLIP frame, fp32 (B, side, side), in [0, 1].
-    """
-
-    terms: Mapping[str, Tensor]
-    maps: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        """The sum of the terms."""
-        return torch.stack(list(self.terms.values())).sum()
-
-
-class Learner(ABC):
-    """What one system learns.
-
-    Class attributes:
-        system: Name of the system, as in `--system`.
-        file: Name of the file that it writes.
-        what: A few words for the model card.
-        paper: Whose recipe it is.
-        terms: Names of its losses.
-        recipe: The published recipe.
-        epochs: Those of the data sets that have others than the recipe's.
-
-    Attributes:
-        module: What is learned.
-        kept: Shape of what is kept of an image.
-    """
-
-    system: ClassVar[str]
-    file: ClassVar[str]
-    what: ClassVar[str]
-    paper: ClassVar[str]
-    terms: ClassVar[tuple[str, ...]]
-    recipe: ClassVar[Recipe]
-    epochs: ClassVar[Mapping[str, int]] = {}
-    module: nn.Module
-    kept: tuple[int, int, int]
-
-    def __init__(self, clip: ClipBackbone, recipe: Recipe) -> None:
-        self.clip = clip
-        self.chosen = recipe
-        self.grid = recipe.resolution // clip.patch
-        self.side = self.grid * clip.patch
-
-    @abstractmethod
-    def keep(self, pixels: Tensor) -> Tensor:
-        """What the frozen towers say of images, (B, *kept).
-
-        Args:
-            pixels: From `ClipBackbone.pixels`.
-        """
-
-    @abstractmethod
-    def losses(self, kept: Tensor, objects: Sequence[str], mask: Tensor) -> Losses:
-        """Losses of a batch.
-
-        Args:
-            kept: fp32 (B, *kept).
-            objects: Name of the object on each image.
-            mask: 1 where anomalous, fp32 (B, side, side).
-        """
-
-    @abstractmethod
-    def save(self, path: Path, trained_on: str, categories: tuple[str, ...]) -> dict[str, Any]:
-        """Write the file; its card, as JSON types."""
-
-    @property
-    def stamp(self) -> dict[str, Any]:
-        """What `keep` depends on beside the model and the images."""
-        return {"shape": self.kept, "resolution": self.side}
 
 
 class LinearLayers(Learner):
@@ -409,7 +291,15 @@ class UmciModule(Learner):
 
 
 LEARNERS: dict[str, type[Learner]] = {
-    one.system: one for one in (LinearLayers, SdpPlusLayers, LearnedPrompts, UmciModule)
+    one.system: one
+    for one in (
+        LinearLayers,
+        SdpPlusLayers,
+        LearnedPrompts,
+        UmciModule,
+        AdaptedTower,
+        VisualTokens,
+    )
 }
 """What can be trained here, by system."""
 

@@ -1,4 +1,4 @@
-"""The two losses of the paper's recipe, on logit margins (anomalous minus normal)."""
+"""The losses of the recipes, on logit margins (anomalous minus normal)."""
 
 from __future__ import annotations
 
@@ -32,3 +32,19 @@ def dice_loss(margin: Tensor, mask: Tensor, smooth: float = 1.0) -> Tensor:
     found, mask = margin.sigmoid().flatten(-2), mask.expand_as(margin).flatten(-2)
     overlap = 2.0 * (found * mask).sum(-1) + smooth
     return (1.0 - overlap / (found.sum(-1) + mask.sum(-1) + smooth)).mean()
+
+
+def alpha_focal_loss(
+    logits: Tensor, truth: Tensor, alpha: float = 0.25, gamma: float = 2.0
+) -> Tensor:
+    """Focal loss of a sigmoid, each anomalous element weighted alpha and each normal one 1 − alpha; of their shape.
+
+    Args:
+        logits: Any shape.
+        truth: 1 where anomalous and 0 elsewhere, of the same shape.
+        alpha: Weight of what is anomalous.
+        gamma: As in `focal_loss`.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    sure = torch.sigmoid(logits) * (2 * truth - 1) + (1 - truth)
+    return (alpha * truth + (1 - alpha) * (1 - truth)) * (1 - sure).pow(gamma) * entropy

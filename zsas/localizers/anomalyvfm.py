@@ -1,0 +1,260 @@
+"""AnomalyVFM (Fučka et al., arXiv 2601.20524) on CLIP: no words; a tower taught on synthetic defects, and a decoder.
+
+Low-rank changes (DoRA) of three matrices in every block adapt the vision tower; a small decoder turns its last patches
+into a mask of twice their grid, and a linear layer its class token into the image score. Nothing depends on the name of
+the object, so an image is encoded once and for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.declare import SettingsGroup, Values, setting
+from zsas.lazy import F, torch
+from zsas.localizers.adapter import made_for_another, warn_of_doubt
+from zsas.localizers.anomalyvfm_net import (
+    VfmWeights,
+    adapted_pass,
+    check_shapes,
+    decoded,
+    fold_tower,
+    predicted,
+    read_vfm,
+)
+from zsas.localizers.base import Context, Localizer, MapSettings, Scored, map_stage, top_mean
+from zsas.localizers.patches import PatchFeatures, TileFeatures, blend, each_view
+from zsas.localizers.tiles import TileSettings, View, ViewSettings, plan_tiles, tiles_wanted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zsas.backbones.clip import ClipBackbone
+    from zsas.models import Models
+
+
+@dataclass(frozen=True)
+class AnomalyVfmSettings(SettingsGroup, key="anomalyvfm", title="AnomalyVFM"):
+    """How the decoder's mask becomes the map."""
+
+    vfm_filter: int = setting(
+        0,
+        "Mean filter",
+        "Side of the mean filter over the decoder's mask, in its cells, of which two lie on a patch; 1 for none.",
+        low=0,
+        high=15,
+        step=1,
+        unit="cells",
+        zero="as the weights were made for",
+    )
+    vfm_filter_on: Literal["probability", "logit"] = setting(
+        "probability", "Filter on", "What is averaged: probabilities, or the logits before them."
+    )
+    vfm_border: Literal["repeat", "zero"] = setting(
+        "repeat",
+        "Outside the mask",
+        "What the filter finds outside: the border's own values, or zeros as in the published code, which darken the "
+        "map at its border.",
+    )
+
+
+def filtered(logits: NDArray[np.float32], side: int, on: str, border: str) -> NDArray[np.float32]:
+    """Probabilities of a mask after the mean filter, float32 of the mask's shape.
+
+    Args:
+        logits: Of the mask.
+        side: Of the filter in cells.
+        on: `probability` or `logit`: what is averaged.
+        border: `repeat` or `zero`: what lies outside.
+    """
+
+    def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        kind = cv2.BORDER_REPLICATE if border == "repeat" else cv2.BORDER_CONSTANT
+        return np.asarray(cv2.blur(values, (side, side), borderType=kind), np.float32)
+
+    def sigmoid(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(1.0 / (1.0 + np.exp(-np.clip(values, -60, 60))), np.float32)
+
+    return sigmoid(mean(logits)) if on == "logit" else mean(sigmoid(logits))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VfmTile(TileFeatures):
+    """A tile with what the decoder said; `layers` are the last patches, L2-normalised, for reference images.
+
+    Attributes:
+        masks: Mask logits of each view, unmirrored, fp32 (2 g_h, 2 g_w) of its own grid.
+        image_logit: Of the image score, the mean over the views.
+    """
+
+    masks: tuple[Tensor, ...]
+    image_logit: float
+
+    def to(self, device: torch.device | str) -> VfmTile:
+        """These features on another device; themselves where they are there already."""
+        if self.layers.device == torch.device(device):
+            return self
+        return replace(
+            self,
+            layers=self.layers.to(device),
+            image=self.image.to(device),
+            masks=tuple(mask.to(device) for mask in self.masks),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the tensors in bytes."""
+        return super().nbytes + sum(mask.nbytes for mask in self.masks)
+
+
+class AnomalyVfm(Localizer):
+    """The adapted tower and its decoder.
+
+    Args:
+        clip: The loaded backbone, whose vision tower is run with the weights' activation.
+        weights: What was learned for it.
+
+    Raises:
+        ZsasError: If it was learned for another backbone.
+    """
+
+    name = "anomalyvfm"
+    title = "adapted tower and decoder, no words"
+    settings = (MapSettings, TileSettings, ViewSettings, AnomalyVfmSettings)
+    weights = True
+    trained_as = "anomalyvfm"
+
+    def __init__(self, clip: ClipBackbone, weights: VfmWeights) -> None:
+        card = weights.card
+        made_for_another(clip, card.backbone)
+        check_shapes(clip, weights.tensors)
+        warn_of_doubt(clip, card.backbone, card.activation)
+        self.clip = clip
+        self.card = card
+        self.held = weights.tensors
+        head = {k: t.to(clip.device) for k, t in weights.tensors.items() if k[:7] != "layers."}
+        self._head: dict[str, Tensor] = head
+        with torch.inference_mode():
+            self._blocks = fold_tower(clip, weights.tensors, card.alpha)
+
+    @classmethod
+    def read(cls, file: Path) -> VfmWeights:
+        """See `Localizer.read`."""
+        return read_vfm(file)
+
+    @classmethod
+    def load(cls, models: Models) -> Self:
+        """See `Localizer.load`."""
+        missing = (
+            "The system anomalyvfm needs trained weights; train some with `zsas train adapters --system "
+            "anomalyvfm`, or name a file with --weights anomalyvfm=FILE."
+        )
+        own = cls.learned(models, missing)  # before the CLIP, which may have to be fetched
+        return cls(models.clip_for(cls), own)
+
+    def resolution(self, values: Values) -> int:
+        """The setting, or else the resolution of the card."""
+        return values.of(MapSettings).resolution or self.card.resolution
+
+    def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[PatchFeatures]:
+        """The adapted tower and the decoder, one pass a view; see `Localizer.encode`."""
+        tiles, views = values.of(TileSettings), values.of(ViewSettings).views
+        frame, patch = self.resolution(values), self.clip.patch
+        plans = [
+            plan_tiles(*image.shape[:2], tiles, frame, patch, self.card.views, views)
+            for image in images
+        ]
+        seen = each_view(images, plans, self._look)
+        return [
+            PatchFeatures(
+                tuple(_joined(tile.window, seen[i, j], patch) for j, tile in enumerate(plans[i])),
+                tiles_wanted(*image.shape[:2], tiles, frame),
+            )
+            for i, image in enumerate(images)
+        ]
+
+    def _look(
+        self, windows: Sequence[NDArray[np.uint8]], view: View
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Of each window the patches (g_h, g_w, D), the class token and the mask logits."""
+        pixels = self.clip.pixels(windows, (view.height, view.width), smooth=False)
+        pixels = pixels.flip(-1) if view.mirrored else pixels
+        grid = (view.height // self.clip.patch, view.width // self.clip.patch)
+        with torch.inference_mode():
+            tokens = adapted_pass(self.clip, pixels, self._blocks, self.card.activation)
+            patches = tokens[:, 1:].unflatten(1, grid)
+            mask, _ = decoded(self._head, patches, self.card.groups)
+            logits = predicted(self._head, tokens[:, 0])
+        if view.mirrored:
+            patches, mask = patches.flip(2), mask.flip(2)
+        return [
+            (patches[i], torch.cat([logits[i, None], tokens[i, 0]]), mask[i].clone())
+            for i in range(len(windows))
+        ]
+
+    def score(self, features: PatchFeatures, values: Values, context: Context) -> Scored:
+        """See `Localizer.score`."""
+        chosen, blur = values.of(AnomalyVfmSettings), values.of(MapSettings).blur
+        side = chosen.vfm_filter or self.card.filter
+        maps = []
+        for tile in features.tiles:
+            assert isinstance(tile, VfmTile)
+            height, width = tile.frame_hw
+            masks = [
+                cv2.resize(
+                    filtered(mask.cpu().numpy(), side, chosen.vfm_filter_on, chosen.vfm_border),
+                    (width, height),
+                    interpolation=cv2.INTER_LINEAR,
+                )
+                for mask in tile.masks
+            ]
+            one = np.mean(masks, axis=0, dtype=np.float32)
+            if blur > 0:
+                one = cv2.GaussianBlur(one, (0, 0), blur * (height * width) ** 0.5 / 518)
+            maps.append(np.clip(one, 0.0, 1.0))
+        windows = [tile.window for tile in features.tiles]
+        anomaly_map = np.clip(blend(maps, windows, *context.image.shape[:2]), 0.0, 1.0)
+        anomaly_map.setflags(write=False)
+        logits = [tile.image_logit for tile in features.tiles if isinstance(tile, VfmTile)]
+        evidence = {
+            "map": max(top_mean(one) for one in maps),
+            "clip": float(torch.sigmoid(torch.tensor(max(logits)))),
+        }
+        how = "An adapted CLIP and a decoder that were taught on synthetic defects (AnomalyVFM)"
+        if features.wanted > len(windows):
+            how += (
+                f", in {len(windows)} tiles where {features.wanted} would show it at its own size"
+            )
+        return Scored(anomaly_map, evidence, (map_stage(anomaly_map, how, windows),))
+
+    def describe(self) -> Mapping[str, Any]:
+        """The weights' card."""
+        return asdict(self.card)
+
+    def tensors(self) -> Sequence[Tensor]:
+        """All that is learned."""
+        return tuple(self.held.values())
+
+
+def _joined(
+    window: tuple[int, int, int, int],
+    views: Mapping[int, tuple[Tensor, Tensor, Tensor]],
+    patch: int,
+) -> VfmTile:
+    """The views of a tile; the first one's patches are kept."""
+    ordered = [views[k] for k in range(len(views))]
+    patches, image, _ = ordered[0]
+    return VfmTile(
+        window=window,
+        layers=F.normalize(patches, dim=-1)[None, None].half(),
+        image=F.normalize(image[1:], dim=-1),
+        frame_hw=(patches.shape[0] * patch, patches.shape[1] * patch),
+        masks=tuple(mask for _, _, mask in ordered),
+        image_logit=float(torch.stack([one[0] for _, one, _ in ordered]).mean()),
+    )

@@ -1,0 +1,299 @@
+"""What AnomalyVFM computes and its file of weights: DoRA on three matrices of a block, decoder, predictor.
+
+Equations: W' = m · (W + α/r · B A) / ‖W + α/r · B A‖ row by row, on queries, values and the output of every block's
+attention; the decoder is two convolutions, nearest ×2, two convolutions, and one 1×1 (arXiv 2601.20524 and its code).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zsas.cancellation import raise_if_cancelled
+from zsas.errors import ZsasError
+from zsas.lazy import F
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from zsas.backbones.clip import ClipBackbone
+
+ADAPTED = ("q_proj", "v_proj", "out_proj")
+"""Matrices of a block's attention that are adapted; keys and the MLP stay as they are."""
+PUBLISHED_BACKBONE, PUBLISHED_SIZE = "openai/clip-vit-large-patch14-336", 672
+"""What the authors' weights for CLIP were made for; their file has no card."""
+
+_KEY = re.compile(
+    r"(?:^|\.)(layers\.\d+\.self_attn\.(?:q_proj|v_proj|out_proj)\.(?:lora_A|lora_B|magnitude)"
+    r"|decoder\.(?:bot|blocks\.0)\.(?:conv|bn)[12]\.(?:weight|bias)|decoder\.final(?:_conf)?\.(?:weight|bias)"
+    r"|predictor\.lin\.(?:weight|bias))$"
+)
+"""Names of what is learned, whatever stands before them; a published file holds the whole backbone beside it."""
+
+
+@dataclass(frozen=True)
+class VfmCard:
+    """What the weights were made for and from.
+
+    Attributes:
+        backbone: Hub id or preset name of the CLIP that they belong to.
+        resolution: Side of the CLIP frame that they are made for, pixels.
+        activation: Activation of the vision tower in training.
+        trained_on: Name of the data set they saw.
+        trained_categories: Categories of it that they saw; empty where they are not known.
+        alpha: Factor on the low-rank change before it is divided by its rank.
+        groups: Groups of the decoder's norms.
+        filter: Side of the mean filter on the mask, in cells.
+        views: Test-time augmentation; see `zsas.localizers.adapter.AdapterCard`.
+    """
+
+    backbone: str
+    resolution: int
+    activation: str
+    trained_on: str
+    trained_categories: tuple[str, ...] = ()
+    alpha: float = 1.0
+    groups: int = 32
+    filter: int = 5
+    views: tuple[tuple[float, bool], ...] = ((1.0, False),)
+
+
+@dataclass(frozen=True)
+class VfmWeights:
+    """What is learned, with its card.
+
+    Attributes:
+        card: What it was made for.
+        tensors: By published name: for each block and matrix `lora_A` (r, D), `lora_B` (D, r) and `magnitude` (D,);
+            the decoder; the predictor.
+    """
+
+    card: VfmCard
+    tensors: Mapping[str, Tensor]
+
+    def save(self, path: Path, dtype: torch.dtype | None = None) -> None:
+        """Write a safetensors file, the card as metadata.
+
+        Args:
+            path: The file.
+            dtype: Number format of the file; the tensors' own without.
+        """
+        from safetensors.torch import save_file
+
+        card = {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in asdict(self.card).items()
+        }
+        save_file(
+            {
+                name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
+                for name, tensor in self.tensors.items()
+            },
+            path,
+            metadata={"localizer": "anomalyvfm", **card},
+        )
+
+
+def read_vfm(path: Path) -> VfmWeights:
+    """Read our safetensors file, or the authors' `model.safetensors` for CLIP, of whose backbone nothing is read.
+
+    Raises:
+        ZsasError: If the file is neither, or lacks a tensor.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ZsasError(f"There is no file {path}; name a .safetensors file of AnomalyVFM.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            names = {found[1]: key for key in file.keys() if (found := _KEY.search(key))}  # noqa: SIM118
+            tensors = {name: file.get_tensor(key).float() for name, key in names.items()}
+        card = _card(metadata)
+    except SafetensorError:
+        raise ZsasError(
+            f"{path.name} cannot be read as safetensors; it is damaged or of another kind."
+        ) from None
+    except (KeyError, TypeError, ValueError) as wrong:
+        raise ZsasError(
+            f"{path.name} holds no weights of AnomalyVFM: its metadata lacks or garbles {wrong}; it needs backbone, "
+            "resolution, activation and trained_on."
+        ) from None
+    missing = _expected(tensors) - tensors.keys()
+    if missing:
+        raise ZsasError(
+            f"{path.name} holds no weights of AnomalyVFM for CLIP: it lacks {min(missing)}, of {len(missing)} tensors; "
+            "expected low-rank changes of every block's q_proj, v_proj and out_proj, decoder and predictor."
+        )
+    return VfmWeights(card, tensors)
+
+
+def _card(metadata: Mapping[str, str]) -> VfmCard:
+    """The card of our file; what is known of the authors' without."""
+    if metadata.get("localizer") != "anomalyvfm":
+        if "backbone" in metadata:
+            raise ValueError(f"localizer, which is {metadata.get('localizer', 'missing')!r}")
+        return VfmCard(PUBLISHED_BACKBONE, PUBLISHED_SIZE, "quick_gelu", "unknown")
+    return VfmCard(
+        backbone=metadata["backbone"],
+        resolution=int(metadata["resolution"]),
+        activation=metadata["activation"],
+        trained_on=metadata["trained_on"],
+        trained_categories=tuple(json.loads(metadata.get("trained_categories", "[]"))),
+        alpha=float(metadata.get("alpha", 1.0)),
+        groups=int(metadata.get("groups", 32)),
+        filter=int(metadata.get("filter", 5)),
+        views=tuple(
+            (float(fraction), bool(mirrored))
+            for fraction, mirrored in json.loads(metadata.get("views", "[[1, false]]"))
+        ),
+    )
+
+
+def depth_of(tensors: Mapping[str, Tensor]) -> int:
+    """How many blocks are adapted."""
+    return 1 + max(
+        (int(name.split(".")[1]) for name in tensors if name[:7] == "layers."), default=0
+    )
+
+
+def _expected(tensors: Mapping[str, Tensor]) -> set[str]:
+    names = {
+        f"layers.{block}.self_attn.{matrix}.{part}"
+        for block in range(depth_of(tensors))
+        for matrix in ADAPTED
+        for part in ("lora_A", "lora_B", "magnitude")
+    }
+    parts = [
+        f"decoder.{b}.{p}{n}" for b in ("bot", "blocks.0") for p in ("conv", "bn") for n in (1, 2)
+    ]
+    parts += ["decoder.final", "predictor.lin"]
+    return names | {f"{part}.{end}" for part in parts for end in ("weight", "bias")}
+
+
+def folded(weight: Tensor, down: Tensor, up: Tensor, magnitude: Tensor, factor: float) -> Tensor:
+    """DoRA: m · (W + f · B A) / ‖W + f · B A‖, row by row, fp32 (D, D).
+
+    Args:
+        weight: W, (D, D).
+        down: A, (r, D).
+        up: B, (D, r).
+        magnitude: m, D numbers; the norms of W's rows where nothing is learned yet.
+        factor: f, alpha over the rank.
+    """
+    changed = weight.float() + factor * (up @ down)
+    length = changed.norm(dim=1, keepdim=True) + 1e-8
+    return magnitude.reshape(-1, 1) * changed / length
+
+
+def plain_weight(linear: Any) -> Tensor:
+    """The matrix of a linear layer of the tower, fp32 (D, D), whatever its number format."""
+    if hasattr(linear, "scale"):  # int8, with a scale for each output channel
+        return linear.weight.float() * linear.scale[:, None]
+    return linear.weight.float()
+
+
+Matrices = tuple["Tensor", "Tensor", "Tensor"]
+
+
+def fold_tower(clip: ClipBackbone, tensors: Mapping[str, Tensor], alpha: float) -> list[Matrices]:
+    """The adapted matrices of every block, in the tower's number format; gradients reach the tensors."""
+    blocks = []
+    for number, layer in enumerate(clip.layers):
+        found = []
+        for matrix in ADAPTED:
+            name = f"layers.{number}.self_attn.{matrix}."
+            down, up, magnitude = (
+                tensors[name + part].to(clip.device) for part in ("lora_A", "lora_B", "magnitude")
+            )
+            weight = plain_weight(getattr(layer.self_attn, matrix))
+            found.append(folded(weight, down, up, magnitude, alpha / len(down)).to(clip.dtype))
+        blocks.append((found[0], found[1], found[2]))
+    return blocks
+
+
+def adapted_block(
+    clip: ClipBackbone, layer: Any, tokens: Tensor, matrices: Matrices, activation: str
+) -> Tensor:
+    """One block of the tower with other matrices for queries, values and the attention's output; (B, n, width)."""
+    raise_if_cancelled()
+    attention, normed = layer.self_attn, layer.layer_norm1(tokens)
+    query, value, out = matrices
+    q, k, v = (
+        one.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+        for one in (
+            F.linear(normed, query, attention.q_proj.bias),
+            attention.k_proj(normed),
+            F.linear(normed, value, attention.v_proj.bias),
+        )
+    )
+    mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    tokens = tokens + F.linear(mixed, out, attention.out_proj.bias)
+    return clip.mlp(layer, tokens, activation)
+
+
+def adapted_pass(
+    clip: ClipBackbone, pixels: Tensor, blocks: Sequence[Matrices], activation: str
+) -> Tensor:
+    """Tokens after the last adapted block, no norm applied, fp32 (B, 1 + g_h · g_w, width).
+
+    Args:
+        clip: The backbone.
+        pixels: (B, 3, H, W).
+        blocks: From `fold_tower`.
+        activation: Of the MLPs.
+    """
+    tokens = clip.pre_norm(clip.embed(pixels))
+    for layer, matrices in zip(clip.layers, blocks, strict=True):
+        tokens = adapted_block(clip, layer, tokens, matrices, activation)
+    return tokens.float()
+
+
+def decoded(
+    tensors: Mapping[str, Tensor], patches: Tensor, groups: int
+) -> tuple[Tensor, Tensor | None]:
+    """Mask logits of twice the grid, and confidence logits where the weights have them, each (B, 2 g_h, 2 g_w).
+
+    Args:
+        tensors: As in `VfmWeights`.
+        patches: (B, g_h, g_w, D).
+        groups: Of the norms.
+    """
+    found = patches.permute(0, 3, 1, 2)
+    for block in ("bot", "blocks.0"):
+        if block == "blocks.0":
+            found = F.interpolate(found, scale_factor=2.0, mode="nearest")
+        for number in (1, 2):
+            conv, norm = (f"decoder.{block}.{part}{number}." for part in ("conv", "bn"))
+            found = F.conv2d(found, tensors[conv + "weight"], tensors[conv + "bias"], padding=1)
+            found = F.relu(
+                F.group_norm(found, groups, tensors[norm + "weight"], tensors[norm + "bias"])
+            )
+
+    def last(name: str) -> Tensor:
+        return F.conv2d(found, tensors[f"{name}.weight"], tensors[f"{name}.bias"])[:, 0]
+
+    confident = "decoder.final_conf.weight" in tensors
+    return last("decoder.final"), last("decoder.final_conf") if confident else None
+
+
+def predicted(tensors: Mapping[str, Tensor], class_token: Tensor) -> Tensor:
+    """Logit of the image score, (B,), from class tokens, (B, D)."""
+    weight, bias = tensors["predictor.lin.weight"], tensors["predictor.lin.bias"]
+    return F.linear(class_token, weight.reshape(1, -1), bias)[:, 0]
+
+
+def check_shapes(clip: ClipBackbone, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights of another tower."""
+    width = tensors["layers.0.self_attn.q_proj.lora_A"].shape[1]
+    depth = depth_of(tensors)
+    if (width, depth) != (clip.width, clip.depth):
+        raise ZsasError(
+            f"The weights of AnomalyVFM are for a tower of {depth} blocks and {width} channels, but {clip.name} has "
+            f"{clip.depth} blocks and {clip.width} channels; use weights that were made for it."
+        )

@@ -115,6 +115,7 @@ REACHES: Mapping[str, Mapping[str, Any]] = {
     "max_tiles": {"max_tiles": 2},
     "views": {"views": "all"},
     "verdict_threshold": {"verdict_threshold": 0.0},
+    "visualad_norm": {"visualad_norm": "pretrained"},
 }
 """Values that make a difference on random weights, where another value of the range may not."""
 

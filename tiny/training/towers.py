@@ -7,7 +7,7 @@ Sizes change from step to step, since the weights are used at several.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tiny.training import loop
 from tiny.training.cache import Batch, DatasetCache, make_batch
 from tiny.training.clip.losses import dense_loss
 from tiny.training.clip.tasks import normalise
+from zsas.backbones.clip import ClipBackbone
 from zsas.errors import ZsasError
 from zsas.models import ModelChoice, Models
 from zsas.training.checkpoint import CurveLog, load_checkpoint, plot_curves, save_checkpoint
@@ -52,7 +53,7 @@ class SmallTower(AdaptedTower):
         return exact_losses(found, image, mask)
 
 
-SMALL: Mapping[str, type[TowerLearner]] = {"anomalyvfm": SmallTower}
+SMALL: Mapping[str, Callable[[ClipBackbone], TowerLearner]] = {"anomalyvfm": SmallTower}
 """What is trained here, by system."""
 
 

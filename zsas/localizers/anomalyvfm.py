@@ -167,14 +167,14 @@ class AnomalyVfm(Localizer):
         tiles, views = values.of(TileSettings), values.of(ViewSettings).views
         frame, patch = self.resolution(values), self.clip.patch
         plans = [
-            plan_tiles(*image.shape[:2], tiles, frame, patch, self.card.views, views)
+            plan_tiles(image.shape[0], image.shape[1], tiles, frame, patch, self.card.views, views)
             for image in images
         ]
         seen = each_view(images, plans, self._look)
         return [
             PatchFeatures(
                 tuple(_joined(tile.window, seen[i, j], patch) for j, tile in enumerate(plans[i])),
-                tiles_wanted(*image.shape[:2], tiles, frame),
+                tiles_wanted(image.shape[0], image.shape[1], tiles, frame),
             )
             for i, image in enumerate(images)
         ]

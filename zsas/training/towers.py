@@ -336,12 +336,12 @@ def fresh_visual(
             name + "out_proj.bias": torch.zeros(width),
             name + "res_scale": torch.tensor([0.01]),
         }
-        for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            tensors[f"{name}{part}.weight"] = nn.init.xavier_uniform_(torch.empty(width, width))
-        for part in ("q_norm", "k_norm"):
+        for matrix in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            tensors[f"{name}{matrix}.weight"] = nn.init.xavier_uniform_(torch.empty(width, width))
+        for norm in ("q_norm", "k_norm"):
             tensors |= {
-                f"{name}{part}.weight": torch.ones(width),
-                f"{name}{part}.bias": torch.zeros(width),
+                f"{name}{norm}.weight": torch.ones(width),
+                f"{name}{norm}.bias": torch.zeros(width),
             }
     return tensors
 

@@ -198,7 +198,9 @@ def train_sam(
 @train_app.command("tower")
 def train_tower(
     out: Annotated[Path, typer.Option(help="Folder of the run.", file_okay=False)],
-    system: Annotated[str, typer.Option(help="Whose small weights: anomalyvfm.")] = "anomalyvfm",
+    system: Annotated[
+        str, typer.Option(help="Whose small weights: anomalyvfm or visualad.")
+    ] = "anomalyvfm",
     minutes: Minutes = None,
     steps: Steps = 6000,
     seed: Seed = 0,

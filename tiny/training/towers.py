@@ -27,13 +27,26 @@ from zsas.errors import ZsasError
 from zsas.models import ModelChoice, Models
 from zsas.training.checkpoint import CurveLog, load_checkpoint, plot_curves, save_checkpoint
 from zsas.training.learner import Losses
-from zsas.training.towers import AdaptedTower, TowerLearner, fresh, parameters_named
+from zsas.training.towers import (
+    AdaptedTower,
+    TowerLearner,
+    VisualTokens,
+    apart_loss,
+    fresh,
+    fresh_visual,
+    parameters_named,
+)
 
 SIZES = ((256, 16, 0.5), (384, 8, 0.35), (512, 5, 0.15))
 """Sides of the frame in pixels, images a step at each, and how often it comes: the sizes of the views."""
 VIEWS = ((1.0, False), (0.75, True), (0.5, True))
 """How the exported weights look at an image: plainly at 512 px, and mirrored at three quarters and half of it."""
 RANK, CHANNELS = 8, 64
+TERMS = ("pixels", "image")
+BLOCKS = (3, 5, 7, 8)
+"""Blocks that VisualAD reads: those of the bundled linear layers."""
+SHARPER = 4.0
+"""Factor on VisualAD's cosines in the losses: from a small pool they learn faster so."""
 
 
 class SmallTower(AdaptedTower):
@@ -53,7 +66,34 @@ class SmallTower(AdaptedTower):
         return exact_losses(found, image, mask)
 
 
-SMALL: Mapping[str, Callable[[ClipBackbone], TowerLearner]] = {"anomalyvfm": SmallTower}
+class SmallVisual(VisualTokens):
+    """VisualAD without the attention, whose table of positions belongs to one size; sharper maps in the losses."""
+
+    attention = False
+
+    def __init__(self, clip: ClipBackbone) -> None:
+        super().__init__(clip, replace(self.recipe, resolution=512))
+        self.card = replace(self.card, blocks=BLOCKS, views=VIEWS)
+        tensors = fresh_visual(clip, BLOCKS, self.grid**2, attention=False)
+        self.module = parameters_named(tensors, clip)
+        self.module.register_buffer("level", torch.tensor([0.0, 1.0]))
+
+    def losses(self, kept: Tensor, objects: Sequence[str], mask: Tensor) -> Losses:
+        """See the module; the angle between the tokens as published."""
+        found, tokens = self.layers(kept)
+        total = found.sum(dim=1)
+        wide = F.interpolate(total[:, None], mask.shape[-2:], mode="bilinear")[:, 0]
+        if torch.is_grad_enabled():
+            self.remember(wide, mask)
+        exact = exact_losses(SHARPER * found, SHARPER * top(total), mask)
+        terms = {**exact.terms, "apart": apart_loss(tokens)}
+        return Losses(terms, exact.maps)
+
+
+SMALL: Mapping[str, Callable[[ClipBackbone], TowerLearner]] = {
+    "anomalyvfm": SmallTower,
+    "visualad": SmallVisual,
+}
 """What is trained here, by system."""
 
 
@@ -61,19 +101,25 @@ def exact_losses(logits: Tensor, image: Tensor, mask: Tensor) -> Losses:
     """Focal and Dice of the small CLIP's training at half of the image's size, and cross-entropy of two image scores.
 
     Args:
-        logits: Of the masks, (B, h, w).
+        logits: Of the masks, (B, h, w), or of each layer, (B, L, h, w).
         image: Of the image scores, (B,); the mean of the highest hundredth of the mask's logits is the other one.
         mask: 1 where anomalous, fp32 (B, R, R).
     """
+    layers = logits if logits.ndim == 4 else logits[:, None]
     half = F.avg_pool2d(mask[:, None], 2)[:, 0]
-    wide = F.interpolate(logits[:, None], half.shape[-2:], mode="bilinear")
+    wide = F.interpolate(layers, half.shape[-2:], mode="bilinear")
     focal, dice = dense_loss(wide, half, torch.ones(len(mask)))
     damaged = mask.flatten(1).amax(1)
-    cells = logits.flatten(1)
-    highest = cells.topk(max(1, cells.shape[1] // 100), 1).values.mean(1)
-    verdicts = [F.binary_cross_entropy_with_logits(one, damaged) for one in (image, highest)]
+    scores = (image, top(layers.mean(dim=1)))
+    verdicts = [F.binary_cross_entropy_with_logits(one, damaged) for one in scores]
     terms = {"pixels": 5.0 * focal + dice, "image": 0.2 * (verdicts[0] + verdicts[1])}
-    return Losses(terms, wide[:, 0].detach().sigmoid())
+    return Losses(terms, wide.detach().mean(dim=1).sigmoid())
+
+
+def top(logits: Tensor) -> Tensor:
+    """Mean of the highest hundredth of (B, h, w), (B,)."""
+    cells = logits.flatten(1)
+    return cells.topk(max(1, cells.shape[1] // 100), 1).values.mean(1)
 
 
 def train(run: loop.Run, system: str, caches: Sequence[Path], lr: float = 1e-3) -> Path:
@@ -97,9 +143,11 @@ def train(run: loop.Run, system: str, caches: Sequence[Path], lr: float = 1e-3) 
     torch.manual_seed(run.seed)
     learner: Any = SMALL[system](Models(ModelChoice("tiny", device="cpu")).clip)
     average = loop.EMA(learner.module, 0.998)
-    low_rank = [p for name, p in learner.module.items() if name.startswith("layers/")]
-    others = [p for name, p in learner.module.items() if not name.startswith("layers/")]
-    groups = [{"params": low_rank, "lr": lr}, {"params": others, "lr": 2 * lr}]
+    decoder = [p for name, p in learner.module.items() if name.startswith(("decoder", "predictor"))]
+    tower = [
+        p for name, p in learner.module.items() if not name.startswith(("decoder", "predictor"))
+    ]
+    groups = [{"params": tower, "lr": lr}, {"params": decoder, "lr": 2 * lr}]
     optimizer = torch.optim.AdamW(groups, lr, (0.9, 0.98), weight_decay=0.01)
     checkpoint, step, budget = run.out / "checkpoint.pt", 0, loop.Budget(run.steps, run.minutes)
     going_on = run.resume and checkpoint.is_file()
@@ -109,9 +157,9 @@ def train(run: loop.Run, system: str, caches: Sequence[Path], lr: float = 1e-3) 
         optimizer.load_state_dict(state["optimizer"])
         average.load_state_dict(state["average"])
         step, budget.seconds_before = int(state["step"]), float(state["seconds"])
-    columns = ("step", "minutes", "loss", *learner.terms, "lr")
+    columns = ("step", "minutes", "loss", *TERMS, "lr")
     log = CurveLog(run.out / "curve.csv", columns, resume=going_on)
-    sums, saved = dict.fromkeys(("loss", *learner.terms), 0.0), budget.seconds
+    sums, saved = dict.fromkeys(("loss", *TERMS), 0.0), budget.seconds
 
     def save() -> None:
         save_checkpoint(
@@ -140,7 +188,8 @@ def train(run: loop.Run, system: str, caches: Sequence[Path], lr: float = 1e-3) 
         average.update(learner.module)
         step += 1
         for name, value in {"loss": losses.total, **losses.terms}.items():
-            sums[name] += float(value.detach()) / run.report_every
+            if name in sums:
+                sums[name] += float(value.detach()) / run.report_every
         if step % run.report_every == 0:
             rate = optimizer.param_groups[0]["lr"]
             log.write({"step": step, "minutes": budget.seconds / 60, "lr": rate, **sums})

@@ -221,14 +221,18 @@ class VisualTokens(TowerLearner):
         found = (patches * visual.differences(tokens)[:, :, None]).sum(dim=-1)
         return found.unflatten(2, grid), looked.tokens
 
+    def remember(self, total: Tensor, mask: Tensor) -> None:
+        """Choose the map's level anew, from the sums of the layers (B, H, W) in a batch and those before."""
+        self._level.remember(total, mask)
+        self.module.level.copy_(torch.tensor(self._level.found()))
+
     def losses(self, kept: Tensor, objects: Sequence[str], mask: Tensor) -> Losses:
         """Cross-entropy of the image score, focal and Dice loss of each layer, and the angle between the tokens."""
         found, tokens = self.layers(kept)
         wide = F.interpolate(found, size=mask.shape[-2:], mode="bilinear")
         total = wide.sum(dim=1)
         if torch.is_grad_enabled():
-            self._level.remember(total, mask)
-            self.module.level.copy_(torch.tensor(self._level.found()))
+            self.remember(total, mask)
         count = math.ceil(0.01 * total[0].numel())
         score = total.flatten(1).topk(count, dim=1).values.mean(dim=1)
         layers = range(wide.shape[1])

@@ -29,8 +29,9 @@ from zsas.localizers.anomalyvfm_net import (
     read_vfm,
 )
 from zsas.localizers.base import Context, Localizer, MapSettings, Scored, map_stage, top_mean
-from zsas.localizers.patches import PatchFeatures, TileFeatures, blend, each_view
-from zsas.localizers.tiles import TileSettings, View, ViewSettings, plan_tiles, tiles_wanted
+from zsas.localizers.patches import PatchFeatures, TileFeatures, blend, each_view, plan_images
+from zsas.localizers.references import ReferenceSettings
+from zsas.localizers.tiles import TileSettings, View, ViewSettings, tiles_wanted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,8 +126,9 @@ class AnomalyVfm(Localizer):
     """
 
     name = "anomalyvfm"
+    tiled = True
     title = "adapted tower and decoder, no words"
-    settings = (MapSettings, TileSettings, ViewSettings, AnomalyVfmSettings)
+    settings = (MapSettings, TileSettings, ViewSettings, AnomalyVfmSettings, ReferenceSettings)
     weights = True
     trained_as = "anomalyvfm"
 
@@ -162,14 +164,16 @@ class AnomalyVfm(Localizer):
         """The setting, or else the resolution of the card."""
         return values.of(MapSettings).resolution or self.card.resolution
 
-    def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[PatchFeatures]:
+    def encode(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        values: Values,
+        insides: Sequence[NDArray[np.bool_] | None] = (),
+    ) -> list[PatchFeatures]:
         """The adapted tower and the decoder, one pass a view; see `Localizer.encode`."""
         tiles, views = values.of(TileSettings), values.of(ViewSettings).views
         frame, patch = self.resolution(values), self.clip.patch
-        plans = [
-            plan_tiles(image.shape[0], image.shape[1], tiles, frame, patch, self.card.views, views)
-            for image in images
-        ]
+        plans = plan_images(images, tiles, frame, patch, self.card.views, views, insides)
         seen = each_view(images, plans, self._look)
         return [
             PatchFeatures(

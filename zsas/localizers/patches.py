@@ -118,9 +118,7 @@ def encode_tiles(
         insides: Of each image the pixels that are looked at, bool (H, W), None for all of them; tiles without any are
             left out.
     """
-    plans = [plan_tiles(i.shape[0], i.shape[1], settings, frame, patch, tta, views) for i in images]
-    if insides:
-        plans = [looked_at(plan, inside) for plan, inside in zip(plans, insides, strict=True)]
+    plans = plan_images(images, settings, frame, patch, tta, views, insides)
 
     def look(windows: Sequence[NDArray[np.uint8]], view: View) -> list[tuple[Tensor, Tensor]]:
         layers, embeddings = encode_view(windows, view)
@@ -135,6 +133,22 @@ def encode_tiles(
         )
         for i, image in enumerate(images)
     ]
+
+
+def plan_images(
+    images: Sequence[NDArray[np.uint8]],
+    settings: TileSettings,
+    frame: int,
+    patch: int,
+    tta: Sequence[tuple[float, bool]],
+    views: Views,
+    insides: Sequence[NDArray[np.bool_] | None] = (),
+) -> list[tuple[Tile, ...]]:
+    """The tiles of each image; see `encode_tiles` for what decides them."""
+    plans = [plan_tiles(i.shape[0], i.shape[1], settings, frame, patch, tta, views) for i in images]
+    if not insides:
+        return plans
+    return [looked_at(plan, inside) for plan, inside in zip(plans, insides, strict=True)]
 
 
 def each_view(

@@ -20,8 +20,16 @@ from zsas.declare import SettingsGroup, Values, setting
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import made_for_another, warn_of_doubt
 from zsas.localizers.base import Context, Localizer, MapSettings, Scored, map_stage
-from zsas.localizers.patches import PatchFeatures, TileFeatures, blend, each_view, to_grid
-from zsas.localizers.tiles import TileSettings, View, ViewSettings, plan_tiles, tiles_wanted
+from zsas.localizers.patches import (
+    PatchFeatures,
+    TileFeatures,
+    blend,
+    each_view,
+    plan_images,
+    to_grid,
+)
+from zsas.localizers.references import ReferenceSettings
+from zsas.localizers.tiles import TileSettings, View, ViewSettings, tiles_wanted
 from zsas.localizers.visualad_net import (
     VisualWeights,
     aimed,
@@ -94,8 +102,9 @@ class VisualAd(Localizer):
     """
 
     name = "visualad"
+    tiled = True
     title = "two learned visual tokens, no words"
-    settings = (MapSettings, TileSettings, ViewSettings, VisualAdSettings)
+    settings = (MapSettings, TileSettings, ViewSettings, VisualAdSettings, ReferenceSettings)
     weights = True
     trained_as = "visualad"
 
@@ -127,16 +136,18 @@ class VisualAd(Localizer):
         """The setting, or else the resolution of the card."""
         return values.of(MapSettings).resolution or self.card.resolution
 
-    def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[PatchFeatures]:
+    def encode(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        values: Values,
+        insides: Sequence[NDArray[np.bool_] | None] = (),
+    ) -> list[PatchFeatures]:
         """The tower with the two tokens, one pass a view; see `Localizer.encode`."""
         tiles, views = values.of(TileSettings), values.of(ViewSettings).views
         chosen = values.of(VisualAdSettings).visualad_norm
         norm = self.card.norm if chosen == "own" else chosen
         frame, patch = self.resolution(values), self.clip.patch
-        plans = [
-            plan_tiles(image.shape[0], image.shape[1], tiles, frame, patch, self.card.views, views)
-            for image in images
-        ]
+        plans = plan_images(images, tiles, frame, patch, self.card.views, views, insides)
         seen = each_view(images, plans, lambda windows, view: self._look(windows, view, norm))
         return [
             PatchFeatures(

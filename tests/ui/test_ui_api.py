@@ -22,6 +22,7 @@ from PIL import Image
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.images import png
 from tests.helpers.page import Served
+from zsas.part import Part
 from zsas.settings import Settings, all_settings
 from zsas.ui import snippets
 from zsas.ui.calls import OTHERS
@@ -107,6 +108,57 @@ def test_compare_gives_a_row_for_each_system_and_a_sheet(
     assert {"compare.json", "table.md", "auto/mask.png"} <= set(names)
 
 
+LEFT = '[{"rectangle": [0, 0, 160, 240]}]'
+
+
+def test_a_region_and_a_profile_go_with_the_call(
+    client: Client, photo_file: Path, tmp_path: Path
+) -> None:
+    image = handle_file(str(photo_file))
+    answer, *_ = client.predict(image=image, preset="tiny", region=LEFT, api_name="/segment")
+    assert answer["region"]["fraction"] == 0.5
+    assert all(region["box"][2] <= 160 for region in answer["regions"])
+    Part(settings=Settings(verdict_threshold=0.3)).save(tmp_path / "plate.zsas")
+    part = handle_file(str(tmp_path / "plate.zsas"))
+    answer, *_ = client.predict(image=image, preset="tiny", part=part, api_name="/segment")
+    assert answer["limit"] == 0.3
+    assert answer["region"] is None
+    rows, _ = client.predict(
+        files=[image], preset="tiny", region=LEFT, part=part, api_name="/batch"
+    )
+    assert rows[0]["verdict"]
+    for wrong, says in (
+        ({"region": "{"}, "no JSON"),
+        ({"part": image}, "damaged"),
+        ({"references": [image]}, "no patch features"),
+        ({"references": [image] * 17}, "at most 16"),
+    ):
+        with pytest.raises(Exception, match=says):
+            client.predict(image=image, preset="tiny", **wrong, api_name="/segment")
+
+
+def test_a_region_and_good_images_are_values_of_the_tool(served: Served, photo_file: Path) -> None:
+    async def talk() -> tuple[Any, Any]:
+        async with (
+            streamablehttp_client(f"{served.url}/gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            image = "data:image/png;base64," + base64.b64encode(photo_file.read_bytes()).decode()
+            given = {"image": image, "preset": "tiny"}
+            return (
+                await session.call_tool("segment", {**given, "region": LEFT}),
+                await session.call_tool("segment", {**given, "references": [image]}),
+            )
+
+    looked, compared = asyncio.run(talk())
+    assert not looked.isError, looked.content
+    assert looked.structuredContent["region"]["fraction"] == 0.5
+    # The stand-in has nothing to compare; that it says so shows that the images have arrived.
+    assert compared.isError
+    assert "no patch features" in compared.content[0].text
+
+
 def test_compare_is_a_tool_with_structured_rows(served: Served, photo_file: Path) -> None:
     async def talk() -> Any:
         async with (
@@ -131,8 +183,10 @@ def test_only_the_three_endpoints_are_offered_and_they_are_described(served: Ser
     assert info["unnamed_endpoints"] == {}
     for name, endpoint in info["named_endpoints"].items():
         names = [parameter["parameter_name"] for parameter in endpoint["parameters"]]
-        own = OTHERS.get(name.strip("/"), ())
-        assert names[1:] == ["preset", *own, *(setting.name for setting in all_settings())]
+        own, settings = OTHERS[name.strip("/")], [setting.name for setting in all_settings()]
+        behind = name != "/compare"
+        expected = [*settings, *own] if behind else [*own, *settings]
+        assert names[1:] == ["preset", *expected]
         assert endpoint["parameters"][1]["parameter_default"] == ""
         assert len(endpoint["description"]) > 40
 

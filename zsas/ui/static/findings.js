@@ -27,6 +27,7 @@ const ACTIONS = {
   set: (button) => act("change", { name: button.dataset.name, value: button.dataset.value }),
   drop_part: (button) => act("drop_part", { key: button.dataset.key }),
   add_this: () => act("add_this"),
+  close_profile: () => act("close_profile"),
   run_systems: () => act("systems", { run: true }),
   stop_systems: () => act("stop_systems"),
   take_system: (button) => { setView("marks"); act("change", { name: "system", value: button.dataset.name }); },

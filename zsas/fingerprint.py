@@ -12,11 +12,11 @@ from zsas.systems import system_named
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zsas.segmenter import Segmenter
+    from zsas.loaded import Loaded
     from zsas.settings import Settings
 
 
-def fingerprint(segmenter: Segmenter, settings: Sequence[Settings], *, sam: bool = True) -> str:
+def fingerprint(segmenter: Loaded, settings: Sequence[Settings], *, sam: bool = True) -> str:
     """Digest of every weight that runs with some settings; see `digest_of_weights`.
 
     Args:
@@ -36,7 +36,7 @@ def fingerprint(segmenter: Segmenter, settings: Sequence[Settings], *, sam: bool
     return digest_of_weights(weights)
 
 
-def clips_of(segmenter: Segmenter, settings: Sequence[Settings]) -> list[Any]:
+def clips_of(segmenter: Loaded, settings: Sequence[Settings]) -> list[Any]:
     """The CLIPs that some settings' localizers run on, each once: a system may bring its own."""
     found = [getattr(segmenter.localizer(one), "clip", None) for one in settings]
     return list({id(clip): clip for clip in found if clip is not None}.values())

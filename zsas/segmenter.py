@@ -6,51 +6,42 @@ settings. A changed setting therefore never runs an encoder.
 
 from __future__ import annotations
 
-import json
-import os
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zsas.backbones.session import SamSession
 from zsas.beside import Beside, remember_images
-from zsas.cache import ByteBudgetCache
 from zsas.declare import declared
-from zsas.encoding import Clock, Encoders, Encoding, versions
+from zsas.encoding import Clock, Encoding, versions
 from zsas.errors import ZsasError
 from zsas.images import ImageSource
 from zsas.lazy import torch
-from zsas.localizers.base import Context, Localizer, Scored
+from zsas.loaded import ENCODING_BYTES, Loaded
+from zsas.localizers.base import Context, Scored
 from zsas.localizers.looking import look_at, score_inside
 from zsas.localizers.mutual import Batch, Cells, cells_of, check_count, compare_batch, weigh
 from zsas.localizers.references import References, compare
-from zsas.models import ModelChoice, Models
 from zsas.prompts import Click, check_clicks
-from zsas.refiners.base import Refined, Refiner, pixel_of, refined_inside
+from zsas.refiners.base import Refined, pixel_of, refined_inside
 from zsas.result import Result, find_regions, sized
 from zsas.scale import Scale
 from zsas.settings import Settings
 from zsas.stages import Stage
-from zsas.systems import localizers as registered_localizers
 from zsas.systems import system_named
 
 if TYPE_CHECKING:
-    from zsas.backbones.clip import ClipBackbone
-    from zsas.backbones.sam import Sam, SamFeatures
-    from zsas.device import Precision
+    from zsas.backbones.sam import SamFeatures
     from zsas.part import Part
     from zsas.region import RegionOfInterest
 
-ENCODING_BYTES = 1_000_000_000
-"""Default budget of the cache of encodings and maps."""
+__all__ = ["ENCODING_BYTES", "Encoding", "Segmenter"]
 
 
-class Segmenter:
+class Segmenter(Loaded):
     """Zero-shot anomaly segmentation: encode an image once, decide often.
 
     Args:
@@ -65,175 +56,6 @@ class Segmenter:
         >>> result.verdict
         'normal'
     """
-
-    def __init__(
-        self,
-        models: Models,
-        *,
-        localizers: Iterable[Localizer] = (),
-        cache_bytes: int = ENCODING_BYTES,
-    ) -> None:
-        self.models = models
-        self._encoders = Encoders(cache_bytes)
-        self._localizers = {localizer.name: localizer for localizer in localizers}
-        self._lock = threading.RLock()
-        self._process = os.getpid()
-        self._weights: dict[str, str] = {}
-        self.models_key = json.dumps(models.choice.to_dict(), sort_keys=True)
-
-    @classmethod
-    def from_preset(
-        cls,
-        preset: str | None = None,
-        *,
-        clip: str | Path | None = None,
-        sam: str | Path | None = None,
-        detector: str | Path | None = None,
-        saliency: str | Path | None = None,
-        features: str | Path | None = None,
-        adapter: str | Path | None = None,
-        weights: Mapping[str, str | Path] | None = None,
-        device: str | None = None,
-        precision: Precision = "auto",
-        cache_bytes: int = ENCODING_BYTES,
-    ) -> Segmenter:
-        """Load a preset, with any of its parts replaced.
-
-        Args:
-            preset: Name of a preset; `paper` where there is a GPU and `tiny` elsewhere if None.
-            clip: Another CLIP: Hub id or folder; an `adapter.safetensors` in the folder is used with it.
-            sam: Another SAM: Hub id, folder, or one of Meta's `.pth` files.
-            detector: Another detector for SAA: Hub id or folder.
-            saliency: Other features for SAA+'s saliency: Hub id, folder, or one of torchvision's `.pth` files.
-            features: Another DINOv2 or ResNet for `point_features`: Hub id or folder.
-            adapter: Linear layers for the CLIP: a safetensors file, an APRIL-GAN `.pth` file, or
-                `april-gan:mvtec` / `april-gan:visa` for the published ones.
-            weights: Files of learned weights by localizer, as {"anomalyclip": "prompts.safetensors"}.
-            device: `cpu`, `cuda`, `mps`; the best there is if None.
-            precision: Number format of the encoders: `auto` (bf16 where the hardware has it), `fp32` or `bf16`.
-            cache_bytes: Budget of the cache.
-
-        Raises:
-            ZsasError: If a model cannot be had or an adapter does not fit.
-        """
-        files = {name: str(file) for name, file in (weights or {}).items()}
-        if adapter:
-            files["linear"] = str(adapter)
-        chosen = {
-            "clip": clip,
-            "sam": sam,
-            "detector": detector,
-            "saliency": saliency,
-            "features": features,
-        }
-        sources = {role: str(source) for role, source in chosen.items() if source}
-        choice = ModelChoice(preset, weights=files, device=device, precision=precision, **sources)
-        return cls.from_choice(choice, cache_bytes=cache_bytes)
-
-    @classmethod
-    def from_choice(
-        cls,
-        choice: ModelChoice,
-        *,
-        settings: Settings | None = None,
-        cache_bytes: int = ENCODING_BYTES,
-    ) -> Segmenter:
-        """Load the models of a choice.
-
-        Args:
-            choice: Which models, and how.
-            settings: Whose system is loaded now; another one is loaded when it is first asked for.
-            cache_bytes: Budget of the cache.
-
-        Raises:
-            ZsasError: If a model cannot be had or weights do not fit.
-        """
-        settings = settings or Settings()
-        readers = {name for name, kind in registered_localizers().items() if kind.weights}
-        unknown = sorted(set(choice.weights) - readers)
-        if unknown:
-            raise ZsasError(
-                f"There is no localizer {unknown[0]!r} with weights; name {', '.join(sorted(readers))}."
-            )
-        models = Models(choice)
-        # What is wrong is said before anything is fetched.
-        models.check()
-        system = system_named(settings.system, refiner=settings.refiner)
-        for kind in system.localizers:
-            kind.check(models)
-        models.fetch_for(system.roles, system.localizers)
-        models.load(*models.roles_here(system.roles, system.localizers))
-        segmenter = cls(models, cache_bytes=cache_bytes)
-        segmenter.localizer(settings)
-        return segmenter
-
-    @property
-    def cache(self) -> ByteBudgetCache[Any]:
-        """What was encoded, and the maps made of it, by content."""
-        return self._encoders.cache
-
-    @property
-    def images_encoded(self) -> dict[str, int]:
-        """How many images each encoder has seen."""
-        return self._encoders.images_encoded
-
-    @property
-    def preset(self) -> str:
-        """Name of the preset, or of the models that replace its parts."""
-        return self.models.choice.name
-
-    @property
-    def clip(self) -> ClipBackbone:
-        """The CLIP of the preset."""
-        return self.models.clip
-
-    @property
-    def sam(self) -> Sam:
-        """SAM."""
-        return self.models.sam
-
-    def localizer(self, settings: Settings) -> Localizer:
-        """The localizer that runs with these settings: the first of the system's that the models can run.
-
-        Raises:
-            ZsasError: If the models lack what the system needs.
-        """
-        candidates = system_named(settings.system).localizers
-        with self._lock:
-            kind = next((k for k in candidates if self._can_run(k)), candidates[-1])
-            if kind.name not in self._localizers:
-                self._localizers[kind.name] = kind.load(self.models)
-            return self._localizers[kind.name]
-
-    def _can_run(self, kind: type[Localizer]) -> bool:
-        return kind.name in self._localizers or kind.available(self.models)
-
-    def refiner(self, settings: Settings) -> Refiner:
-        """The refiner that runs with these settings."""
-        return system_named(settings.system, refiner=settings.refiner).refiner()
-
-    def describe(self, settings: Settings) -> dict[str, Any]:
-        """What runs with these settings, as JSON types."""
-        localizer = self.localizer(settings)
-        note = self.models.choice.precision_note
-        kind = settings.point_features if "point_features" in settings.used() else "sam"
-        return {
-            "preset": self.preset,
-            "localizer": localizer.name,
-            "refiner": self.refiner(settings).name,
-            localizer.name: dict(localizer.describe()),
-            **({"precision": note} if note else {}),
-            **({"point_features": self.models.source_of_features(kind)} if kind != "sam" else {}),
-        }
-
-    def weights(self, settings: Settings) -> str:
-        """Fingerprint of the weights of the localizer that runs with some settings."""
-        name = self.localizer(settings).name
-        if name not in self._weights:
-            from zsas.fingerprint import fingerprint
-
-            self._weights[name] = fingerprint(self, [settings], sam=False)
-        return self._weights[name]
 
     # Encoding: seconds, depends on the image.
 
@@ -284,17 +106,6 @@ class Segmenter:
         self._check_process()
         localizer, made_by = self.localizer(settings), self._made_by(settings)
         return self._encoders.begin(images, localizer, made_by, settings, region)
-
-    def _made_by(self, settings: Settings) -> tuple[Any, ...]:
-        """Models, localizer and the values that need its encoder again."""
-        localizer = self.localizer(settings)
-        values = [
-            getattr(settings, setting.name)
-            for group in localizer.settings
-            for setting in declared(group)
-            if setting.encoding
-        ]
-        return (self.models_key, localizer.name, localizer.resolution(settings), *values)
 
     # Deciding: milliseconds, depends on the settings.
 
@@ -599,10 +410,3 @@ class Segmenter:
             region=beside.region or None,
             scale=beside.scale,
         )
-
-    def _check_process(self) -> None:
-        if os.getpid() != self._process:
-            raise ZsasError(
-                "These models were loaded before the process was forked, and PyTorch's threads do not survive a fork; "
-                "load them in the child, or start it with the method 'spawn'."
-            )

@@ -147,6 +147,15 @@ def test_pairs_are_decided_on_the_same_draws():
     assert other["p_holm"] >= other["p"]
 
 
+def test_single_images_say_nothing():
+    total = totals(2, (0.15, 0.3))
+    bootstrap, rows = bootstrap_of(total, 2)
+    assert bootstrap.intervals(rows) == [{}, {}]
+    assert bootstrap.pairs(["a", "b"], rows) == []
+    same = np.full(9, 0.1 + 0.2)
+    assert intervals._difference(same, same - 0.1, 0.1)["p"] == 1.0
+
+
 def test_holm_never_falls():
     tested = [{"p": 0.04}, {"p": 0.01}, {"p": 0.03}]
     intervals._holm(tested)

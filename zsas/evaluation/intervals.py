@@ -49,6 +49,7 @@ class Bootstrap:
     _categories: list[list[Draws]] = field(default_factory=list)
     _few: list[str] = field(default_factory=list)
     _without: list[str] = field(default_factory=list)
+    _varied: bool = False
 
     def add(self, category: str, totals: Totals, conditions: int) -> None:
         """The draws of one category, the first of which are its images as they are."""
@@ -65,6 +66,7 @@ class Bootstrap:
             [i for i, image in enumerate(totals.images) if image["anomalous"] is kind]
             for kind in (False, True, None)
         ]
+        self._varied |= any(len(group) > 1 for group in groups)
         if any(0 < len(group) < FEW for group in groups):
             self._few.append(category)
         # Seeded by the category's place, so that draws do not depend on which conditions run.
@@ -121,6 +123,8 @@ class Bootstrap:
 
     def _mean(self, condition: int) -> Draws:
         """Draws of the means over categories, over those where a metric is defined."""
+        if not self._varied:  # one image of a kind is always drawn again
+            return {}
         rows = [category[condition] for category in self._categories]
         found = {}
         for metric in rows[0] if rows and not self._without else ():
@@ -233,7 +237,8 @@ def _middle(draws: Floats, lowest: float) -> list[float]:
 def _difference(a: Floats, b: Floats, exact: float) -> dict[str, Any]:
     draws = a - b
     spread = float(draws[1:].std())
-    p = math.erfc(abs(exact) / spread / math.sqrt(2.0)) if spread > 0.0 else float(exact == 0.0)
+    # Draws that do not differ say nothing; below is what rounding leaves.
+    p = math.erfc(abs(exact) / spread / math.sqrt(2.0)) if spread > 1e-9 else 1.0
     low, high = _middle(draws[1:] - draws[0] + exact, -1.0)
     return {"difference": round(exact, 6), "interval": [low, high], "p": p}
 

@@ -35,12 +35,20 @@ def list_systems(
         Column("paper", no_wrap=True),
         Column("models", no_wrap=True),
         "learned weights",
-        *(Column(preset, overflow="fold") for preset in presets),
+        *(Column(preset, no_wrap=True) for preset in presets),
     )
+    # Reasons are long and shared by many cells: each stands once, below the table.
+    numbers: dict[str, int] = {}
     for entry in found:
         states = [entry.presets[preset] for preset in presets]
+        for state in states:
+            if state != catalogue.RUNS:
+                numbers.setdefault(state, len(numbers) + 1)
         table.add_row(
             entry.name, entry.title, entry.paper, ", ".join(entry.roles), ", ".join(entry.weights),
-            *("yes" if state == catalogue.RUNS else state for state in states),
+            *("yes" if state == catalogue.RUNS else f"({numbers[state]})" for state in states),
         )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 160).print(table, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(table, markup=False)
+    for state, number in numbers.items():
+        console.print(f"({number}) {state}", markup=False, highlight=False)

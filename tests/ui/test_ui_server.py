@@ -359,3 +359,11 @@ def test_segmenters_share_the_memory_that_the_environment_gives(
     monkeypatch.setattr(Segmenter, "from_preset", lambda *_, cache_bytes, **__: cache_bytes)
     monkeypatch.setenv("ZSAS_CACHE_MB", "128")
     assert server.load_segmenter("tiny") == 32 * 2**20
+
+
+def test_the_page_is_sent_small_and_pictures_as_they_are(http: httpx.Client) -> None:
+    with http.stream("GET", "/", headers={"Accept-Encoding": "gzip"}) as answer:
+        sent = sum(len(piece) for piece in answer.iter_raw())
+        assert answer.headers["content-encoding"] == "gzip"
+    assert sent < 300_000
+    assert "content-encoding" not in http.get("/", headers={"Accept-Encoding": "identity"}).headers

@@ -36,13 +36,6 @@ NUMBERED = 12
 """Regions beyond these are outlined without a number on the photo."""
 
 
-def data_uri(picture: NDArray[np.uint8], kind: str = "png") -> str:
-    """A picture as `data:` URI; uint8 RGB or grey; kind "png" or "jpeg"."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, 90] if kind == "jpeg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
-    data = cv2.imencode(".jpg" if kind == "jpeg" else ".png", _bgr(picture), options)[1]
-    return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
-
-
 def kept(picture: NDArray[np.uint8]) -> str:
     """Keep a picture for the browser to fetch, and return its address; equal pictures share one."""
     data = cv2.imencode(".png", _bgr(picture), [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
 import threading
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.images import load_image, read_mask
-from zsas.ui.drawing import data_uri, shrink
+from zsas.ui.drawing import jpeg, shrink
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 FOLDER = next(
@@ -95,8 +96,9 @@ class Examples:
         buttons = []
         for example in list(self._all.values()):
             if example.id not in self._thumbs:
-                self._thumbs[example.id] = data_uri(
-                    np.asarray(shrink(example.load(), THUMB_SIDE)), "jpeg"
+                small = jpeg(np.asarray(shrink(example.load(), THUMB_SIDE), np.uint8), 75)
+                self._thumbs[example.id] = (
+                    f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"
                 )
             pressed = str(example.id == chosen).lower()
             note = (

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+
 from zsas.errors import ZsasError
 from zsas.extras import require
 from zsas.models import default_preset, preset_named
@@ -119,6 +122,8 @@ def launch(
         **LAUNCH["app_kwargs"],
         "routes": [*routes(site), *rest.routes(engine)],
         "exception_handlers": HANDLERS,
+        # Gradio sends the page and all answers as they are; pictures are left alone.
+        "middleware": [Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)],
     }
     answer_mcp_in_json()
     wanted = {

@@ -212,7 +212,7 @@ def result_of(site: Site, visitor: Visitor) -> Result | None:
         if memory is None:
             return None
     given = (encoding, settings, view.now.clicks, memory, neighbours_of(visitor))
-    result = site.engine.decide(visitor.preset, *given, part=visitor.beside)
+    result = site.engine.decide(visitor.preset, *given, part=visitor.beside, keep=True)
     return reviewed(result, view.now.review)
 
 

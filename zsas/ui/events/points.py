@@ -10,7 +10,7 @@ from typing import Any
 from zsas.errors import ZsasError
 from zsas.review import Review, holds, reviewed
 from zsas.ui import drawing, screen
-from zsas.ui.events.image import decide, known_memory, remember, result_of
+from zsas.ui.events.image import decide, known_memory, neighbours_of, remember, result_of
 from zsas.ui.events.site import Site, action
 from zsas.ui.visitor import View, Visitor
 
@@ -139,6 +139,7 @@ def preview(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
             settings,
             clicks,
             known_memory(site, visitor) if visitor.parts else None,
+            neighbours_of(visitor),
             part=visitor.beside,
         ),
         view.now.review,

@@ -243,7 +243,7 @@ def test_features_from_elsewhere_are_fetched_and_those_at_hand_are_not_copied(se
 def test_a_system_takes_the_first_localizer_that_can_run(photo):
     segmenter = small_segmenter(linear=False)
     assert segmenter(photo, HOT).models["localizer"] == "vv"
-    with pytest.raises(ZsasError, match="needs trained layers for small-clip"):
+    with pytest.raises(ZsasError, match="needs trained layers for zsas/tiny"):
         segmenter(photo, Settings(system="paper"))
 
 
@@ -310,6 +310,7 @@ ANOTHER = {
     "kernel_shape": "cross", "kernel_size": 151, "reference_size": 100, "prompting": "joint",
     "max_regions": 1, "steps": 1, "min_overlap": 0.0, "fusion": "map", "fusion_weight": 0.9,
     "image_weight": 1.0, "verdict_threshold": 0.0, "unsure_band": 0.0, "unsure_as": "normal",
+    "reference_rotation": 90, "reference_window": 0.1,
 }  # fmt: skip
 
 
@@ -327,8 +328,14 @@ def test_every_setting_reaches_the_result(segmenter, photo, name):
     """Also after a decision with another value of it, which the caches must not give out again."""
     tiled = name in ("tile_overlap", "max_tiles", "views")
     usual = HOTTEST.replace(tiles=96, views="all") if tiled else HOTTEST
-    before = shown(segmenter(photo, usual))
-    after = shown(segmenter(photo, usual.replace(**{name: ANOTHER[name]})))
+
+    def decided(settings):
+        good = None
+        if name.startswith("reference_") and name != "reference_size":
+            good = segmenter.remember([np.roll(photo, n, axis=1) for n in (40, 80)], settings)
+        return shown(segmenter.segment(photo, settings, references=good))
+
+    before, after = decided(usual), decided(usual.replace(**{name: ANOTHER[name]}))
     same = len(before) == len(after) and all(map(np.array_equal, before, after))
     assert not same
 

@@ -40,6 +40,10 @@ class WrittenSam:
         self.reply = reply
         self.asked: list[Prompt] = []
 
+    def features_for_points(self, kind: str) -> tuple[NDArray[np.float32], SamFrame]:
+        assert kind == "sam"
+        return self.valid, self.frame
+
     def decode(self, prompts: Sequence[Prompt]) -> list[Masks]:
         self.asked += prompts
         return [self.reply(prompt) for prompt in prompts]

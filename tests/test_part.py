@@ -22,6 +22,7 @@ from zsas.errors import ZsasError
 from zsas.models import ModelChoice
 from zsas.part import FORMAT, MANIFEST, MEMORY, Part
 from zsas.region import RegionOfInterest
+from zsas.report import Entry, report_html
 from zsas.scale import Scale, parse_smallest
 from zsas.segmenter import Segmenter
 from zsas.settings import Settings
@@ -305,3 +306,40 @@ def test_verdicts_without_scores_are_examined(run: Any, tmp_path: Path) -> None:
     assert said.exit_code == 0, said.output
     assert "2 normal and 1 anomalous parts" in said.output
     assert "missing.png" in said.output
+
+
+def test_watch_and_compare_take_the_profile(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # this process is not ended by it
+    file, camera = tmp_path / "part.zsas", tmp_path / "camera"
+    camera.mkdir()
+    Image.fromarray(plate(9, dent=True)).save(camera / "new.png")
+    look = tmp_path / "look.json"
+    look.write_text(json.dumps(LEFT.to_dict()))
+    made = ("--region", look, "--verdict-threshold", 0.45, "--mm-per-pixel", 0.1, *FLAGS)
+    assert run("part", "create", file, *made).exit_code == 0
+    seen = run("watch", camera, "--out", tmp_path / "out", "--once", "--json", "--part", file)
+    assert seen.exit_code == 0, seen.output
+    assert json.loads(seen.stdout)["limit"] == 0.45
+    facts = json.loads((tmp_path / "out" / "new" / "result.json").read_text())
+    assert facts["region"]["fraction"] == pytest.approx(112 / 128)
+    assert facts["scale"] == {"mm_per_px": 0.1}
+    command = ("compare", camera / "new.png", "--out", tmp_path / "side", "--systems", "april-gan")
+    side = run(*command, "--part", file)
+    assert side.exit_code == 0, side.output
+    facts = json.loads((tmp_path / "side" / "april-gan" / "result.json").read_text())
+    assert facts["region"]["fraction"] == pytest.approx(112 / 128)
+    assert facts["limit"] == 0.45
+
+
+def test_the_report_says_what_was_looked_at_and_how_large_things_are(segmenter: Segmenter) -> None:
+    chosen = Settings(refiner="none", threshold=0.8, threshold_mode="quantile")
+    whole = Part(region=LEFT, scale=Scale(0.1, least_px=30))
+    result = segmenter.segment(two_dents(), chosen, part=whole)
+    text = report_html([Entry.of(result, "lid.png")])
+    assert "87.5 % of it was looked at" in text
+    assert "mm²" in text
+    assert text.count("too small to count") == sum(one.ignored for one in result.regions)
+    again = Entry.stored("lid.png", result.to_dict(), result.image, None)
+    assert again.picture == Entry.of(result, "lid.png").picture

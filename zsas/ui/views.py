@@ -142,6 +142,9 @@ def hints(result: Result) -> list[str]:
     notes = [
         f"{note[:1].upper()}{note[1:]}" for note in (result.input.notes if result.input else ())
     ]
+    if result.inside is not None:
+        seen = percent(float(result.inside.mean()), 1.0)
+        notes.append(f"Only {seen} of the photo is looked at.")
     if result.verdict != "unsure":
         return notes
     other = "try another system" if result.settings.object_name else "name the object"

@@ -96,8 +96,8 @@ class Part:
         """
         if self.weights and self.weights != segmenter.weights(settings):
             raise ZsasError(
-                f"The part profile was made with other models ({self.models.name}) than run now ({segmenter.preset}); "
-                "start with its models, or make it anew with these."
+                f"The part profile was made with other models ({self.models.name}, system {self.settings.system}) than "
+                f"run now ({segmenter.preset}, system {settings.system}); use its models and system, or make it anew."
             )
         if not self.references:
             return self.references

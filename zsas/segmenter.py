@@ -208,7 +208,8 @@ class Segmenter(Loaded):
         if part is not None:
             settings, scale = part.chosen(settings), part.scale
             region = part.region if region is None else region
-            references = part.memory(self, settings) if references is None else references
+            remembered = part.memory(self, settings)
+            references = remembered if references is None else references
         settings = settings or Settings()
         check_clicks(clicks)
         encoding = source if isinstance(source, Encoding) else self.begin(source, settings, region)

@@ -215,6 +215,19 @@ class JsonMcpServer(gradio.mcp.GradioMCPServer):
                 parts.append(self.types.TextContent(type="text", text=text))
         return parts
 
+    def simplify_filedata_schema(self, schema: Any) -> Any:
+        """With lists of files as well, which gradio leaves pointing to a definition that it takes away."""
+        simple, positions = super().simplify_filedata_schema(schema)
+        return _without_pointers(simple), positions
+
+    def convert_strings_to_filedata(self, value: Any, filedata_positions: Any) -> Any:
+        """With lists of files as well."""
+        positions = list(filedata_positions)
+        for path in filedata_positions:
+            if len(path) == 2 and path[1] == "items" and isinstance(value.get(path[0]), list):
+                positions += [[path[0], i] for i in range(len(value[path[0]]))]
+        return super().convert_strings_to_filedata(value, positions)
+
     def create_mcp_server(self) -> Any:
         """With schemas of answers, values read as everywhere, and structured content."""
         server = super().create_mcp_server()
@@ -269,6 +282,16 @@ def _read_arguments(arguments: Mapping[str, Any], endpoint: str) -> dict[str, An
     if first not in kept:
         raise WrongValue(first, f"There is no {first}; send it as a URL or a data URL.")
     return kept | {n: read[n] for n, v in settings.items() if v is not None}
+
+
+def _without_pointers(schema: Any) -> Any:
+    """A schema of files as addresses, without what pointed to their definition."""
+    if isinstance(schema, list):
+        return [_without_pointers(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    dropped = ("$defs", "$ref") if schema.get("type") == "string" else ("$defs",)
+    return {key: _without_pointers(one) for key, one in schema.items() if key not in dropped}
 
 
 def _structured(content: Sequence[Any], endpoint: str) -> dict[str, Any]:

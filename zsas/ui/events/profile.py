@@ -59,14 +59,16 @@ def open_profile(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     part = Part.load(path)
     preset = part.models.preset or visitor.preset
     if part.weights and preset in PRESETS:
-        site.engine.segmenter(preset)
+        segmenter: Any = site.engine.segmenter(preset)
+        part.memory(segmenter, part.settings)  # refuses other weights
         visitor.preset = preset
     with visitor.lock:
         visitor.settings, visitor.parts = part.settings, ()
         visitor.show({"zs-parts": ""})
         show_settings(visitor)
-    # Its settings are the visitor's now, to be changed one by one.
-    _turn_to(site, visitor, replace(part, settings=Settings()))
+    # Its settings are the visitor's now, to be changed one by one; good images alone are bound to its models.
+    weights = part.weights if part.references else ""
+    _turn_to(site, visitor, replace(part, settings=Settings(), weights=weights))
 
 
 @action

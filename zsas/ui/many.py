@@ -23,6 +23,7 @@ from zsas.cancellation import raise_if_cancelled
 from zsas.errors import ZsasError
 from zsas.export import json_bytes, save
 from zsas.images import ReadImage, read_image
+from zsas.limits import Judged, propose
 from zsas.localizers.mutual import check_count
 from zsas.report import LARGE, Entry, report_html
 from zsas.result import Result
@@ -255,6 +256,25 @@ class Many:
         if limit is not None:
             result = replace(result, settings=result.settings.replace(verdict_threshold=limit))
         return reviewed(result, view.now.review) if view is not None else result
+
+    def proposal(self, limit: float) -> dict[str, Any]:
+        """The limit that would have served this lot best, where a person has given a verdict; else nothing.
+
+        Verdicts that nobody corrected count as right; unsure ones are left out.
+        """
+        results = [(row, self.reviewed(i, limit)) for i, row in enumerate(self.rows[: self.done])]
+        judged = [
+            Judged(row.name, one.verdict, one.image_score, bool(one.persons_verdict))
+            for row, one in results
+            if one is not None and one.verdict != "unsure"
+        ]
+        if not any(one.by_person for one in judged):
+            return {}
+        try:
+            found = propose(judged, limit)
+        except ZsasError:  # too few to say anything
+            return {}
+        return {"limit": found.limit, "text": found.sentence}
 
     def summary(self) -> dict[str, Any]:
         """How far it is."""

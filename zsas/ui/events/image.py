@@ -73,6 +73,8 @@ def remember(visitor: Visitor) -> None:
     if view.row >= 0 and visitor.batch is not None:
         visitor.batch.views[view.row] = view
         visitor.show({f"row-{view.row}": visitor.batch.shown(view.row)})
+        limit = visitor.settings.verdict_threshold
+        visitor.show({"proposal": visitor.batch.proposal(limit)})
 
 
 @action

@@ -120,3 +120,14 @@ async function takeProfile(file) {
 for (const id of ["zs-mm", "zs-smallest"]) {
   $(`#${id}`).addEventListener("change", () => act("scale", { mm: $("#zs-mm").value, smallest: $("#zs-smallest").value }));
 }
+// What a person's verdicts on a lot propose as its limit; nothing changes before the button is pressed.
+hooks.proposal = ({ limit, text }) => {
+  const place = $("#zs-proposal"), now = Number(page.settings.values.verdict_threshold);
+  place.hidden = !text || Math.abs(limit - now) < 0.005;
+  place.textContent = text ? `${text} ` : "";
+  if (!text) return;
+  const button = document.createElement("button");
+  Object.assign(button, { type: "button", className: "zs-try", textContent: `Try ${limit.toFixed(2)}` });
+  Object.assign(button.dataset, { do: "set", name: "verdict_threshold", value: limit.toFixed(3) });
+  place.append(button);
+};

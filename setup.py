@@ -6,7 +6,7 @@ setup(
     packages=[*find_packages(include=["zsas", "zsas.*"]), "zsas.examples"],
     package_dir={"zsas.examples": "examples"},
     package_data={
-        "zsas": ["py.typed", "prompts.json", "weights/**/*"],
+        "zsas": ["py.typed", "prompts.json", "refiners/marking.json", "weights/**/*"],
         "zsas.examples": ["*", "capsules/*/*"],
         "zsas.ui": ["static/*"],
     },

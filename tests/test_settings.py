@@ -211,3 +211,22 @@ def test_every_setting_is_a_flag_with_help_and_range() -> None:
             negatives=False,
         )
     ]
+
+
+def test_a_level_alone_is_a_level_for_all_images():
+    """The system finds a level for each image; who names one means it."""
+    assert Settings().threshold_mode == "adaptive"
+    assert Settings(system="paper").threshold_mode == "absolute"
+    assert Settings(threshold=0.4).threshold_mode == "absolute"
+    assert Settings().replace(threshold=0.4).threshold_mode == "absolute"
+    assert Settings(threshold=0.4, threshold_mode="adaptive").threshold_mode == "adaptive"
+
+
+def test_moving_the_level_leaves_the_mode_in_which_it_has_no_effect():
+    adaptive = Settings(threshold_mode="adaptive")
+    assert adaptive.replace(threshold=0.4).threshold_mode == "absolute"
+    assert adaptive.replace(blur=2.0).threshold_mode == "adaptive"
+    assert Settings(threshold_mode="quantile").replace(threshold=0.4).threshold_mode == "quantile"
+    back = Settings(threshold=0.4).replace(threshold_mode="adaptive")
+    assert (back.threshold, back.threshold_mode) == (0.4, "adaptive")
+    assert Settings(threshold=0.4).replace(threshold=None) == Settings()

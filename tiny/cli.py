@@ -332,6 +332,25 @@ def report(
 
 
 @app.command()
+def marking(
+    root: Annotated[
+        list[Path],
+        typer.Option(
+            help="Folder of images with masks in MVTec-AD's layout, as `synthesize` writes them; each counts alike.",
+            exists=True,
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, not the one that the package reads.")
+    ] = None,
+) -> None:
+    """Fit the constants of the adaptive marking level with the bundled model's maps."""
+    from tiny.training.marking import fit_marking
+
+    print(fit_marking(root, out))
+
+
+@app.command()
 def photographs(
     out: Annotated[Path, typer.Option(help="Folder to write to.", file_okay=False)],
     package: Annotated[

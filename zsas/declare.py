@@ -45,6 +45,8 @@ class Setting:
         words: Words that a number may be instead, "off" and "auto".
         zero: What 0 means where 0 lies outside the range proper, "" where it has no meaning of its own.
         floor: Smallest value other than 0 where `zero` is set, and smallest number where there are `words`.
+        overrides: Another setting and the value of it under which this one has no effect: a person who names this
+            one alone means it to have one, so the other then takes its own default, whatever the system's is.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Setting:
     zero: str = ""
     floor: float = 0.0
     words: tuple[str, ...] = ()
+    overrides: tuple[str, str] | None = None
 
     def parse(self, text: str) -> Any:
         """The value that a text means; the text itself where it means none, which `checked` then refuses."""
@@ -151,6 +154,7 @@ def setting(
     zero: str = "",
     floor: float = 0.0,
     words: tuple[str, ...] = (),
+    overrides: tuple[str, str] | None = None,
 ) -> Any:
     """A field of a `SettingsGroup`; see `Setting` for what the arguments mean."""
     return dataclasses.field(
@@ -168,6 +172,7 @@ def setting(
             "zero": zero,
             "floor": floor,
             "words": words,
+            "overrides": overrides,
         },
     )
 

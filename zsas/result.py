@@ -17,7 +17,7 @@ from zsas.frames import pieces_of_mask
 from zsas.prompts import Points
 from zsas.rle import decode, pack_counts
 from zsas.scale import Scale
-from zsas.stages import Stage
+from zsas.stages import Stage, marking_level
 
 if TYPE_CHECKING:
     from zsas.images import ReadInfo
@@ -196,6 +196,11 @@ class Result:
         region = self.stage("region_and_ring")
         marked = region is not None and region.mask is not None and region.mask.any()
         return "no region left in the mask" if marked else "nothing above the marking level"
+
+    @property
+    def marking_level(self) -> float:
+        """The level above which the map was marked, as a value of the map: the setting, or what was found."""
+        return marking_level(self.stages, self.settings.threshold)
 
     def stage(self, name: str) -> Stage | None:
         """The stage of that name, or None if it had nothing to do."""

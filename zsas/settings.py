@@ -49,8 +49,12 @@ class Settings:
             name: known[name].checked(value) for name, value in values.items() if value is not None
         }
         system = systems.system_named(given.get("system", known["system"].default))
+        defaults = dict(system.defaults)
+        for name in given:
+            if overrides := known[name].overrides:
+                defaults.pop(overrides[0], None)
         resolved = {
-            name: given.get(name, system.defaults.get(name, setting.default))
+            name: given.get(name, defaults.get(name, setting.default))
             for name, setting in known.items()
         }
         object.__setattr__(self, "_given", given)
@@ -84,8 +88,17 @@ class Settings:
         return group(**{setting.name: self._values[setting.name] for setting in declared(group)})
 
     def replace(self, **changes: Any) -> Settings:
-        """A copy with some settings changed; an unknown name is a `ZsasError`, None means the default again."""
-        return Settings(**{**self._given, **changes})
+        """A copy with some settings changed; an unknown name is a `ZsasError`, None means the default again.
+
+        A value that would have no effect takes away the value that keeps it from having one (`Setting.overrides`).
+        """
+        given = dict(self._given)
+        for setting in all_settings():
+            if setting.overrides and changes.get(setting.name) is not None:
+                name, without_effect = setting.overrides
+                if given.get(name) == without_effect:
+                    del given[name]
+        return Settings(**{**given, **changes})
 
     def unless_given(self, **values: Any) -> Settings:
         """A copy in which these take the place of defaults; what somebody gave stays."""

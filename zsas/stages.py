@@ -6,7 +6,7 @@ raster drawer (`zsas.draw`) and one page drawer (`zsas.ui.drawing`) know how to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -123,3 +123,8 @@ def area_words(mask: NDArray[np.bool_]) -> str:
     """Pixels of a mask and their fraction of the image: "512 px (1.2 %)"."""
     area = int(np.count_nonzero(mask))
     return f"{area} px ({100 * area / mask.size:.1f} %)"
+
+
+def marking_level(stages: Iterable[Stage], otherwise: float) -> float:
+    """The level above which the map was marked, as a value of the map, from the stage that says it in its data."""
+    return next((float(s.data["level"]) for s in stages if "level" in s.data), otherwise)

@@ -90,8 +90,9 @@ class System:
         return tuple(dict.fromkeys(role for part in self.parts for role in part.roles))
 
 
-_NATIVE = {"tiles": "auto"}
-"""Look at large and long images at their own resolution; the systems of papers keep their papers' square frame."""
+_NATIVE = {"tiles": "auto", "threshold_mode": "adaptive"}
+"""Look at large and long images at their own resolution, and find the marking level in each map; the systems of papers
+keep their papers' square frame and one level."""
 
 _PAPERS_OWN = {"prompting": "joint", "min_overlap": 0.0}
 """Eqs 1 to 12 as printed: all points in one prompt, every mask kept."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from zsas.frames import SamFrame
-from zsas.refiners.base import extreme_region
+from zsas.refiners.marking import extreme_region
 from zsas.refiners.points import (
     PointSettings,
     kernel_size_in_image,

@@ -15,6 +15,7 @@ from zsas.declare import Values
 from zsas.frames import Window, resize_map
 from zsas.lazy import F, torch
 from zsas.localizers.base import Context, MapSettings, Scored, map_stage, top_mean
+from zsas.localizers.detail import detail_factor
 from zsas.localizers.tiles import (
     Tile,
     TileSettings,
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 TILES_AT_ONCE = 16
 """Views in one pass of the vision tower."""
+
+TILE_CORRECTION = 0.4
+"""Part of the logarithm of the number of alike tiles that the highest tile's logit loses; see `of_tiles`."""
 
 Seen = TypeVar("Seen")
 
@@ -77,10 +81,12 @@ class PatchFeatures:
     Attributes:
         tiles: At least one.
         wanted: How many tiles there would be without a limit on their number.
+        enlarged: How many times larger the image is than its detail; it was looked at as if it were that much smaller.
     """
 
     tiles: tuple[TileFeatures, ...]
     wanted: int = 1
+    enlarged: int = 1
 
     def to(self, device: torch.device | str) -> PatchFeatures:
         """These features on another device; themselves where they are there already."""
@@ -118,7 +124,8 @@ def encode_tiles(
         insides: Of each image the pixels that are looked at, bool (H, W), None for all of them; tiles without any are
             left out.
     """
-    plans = plan_images(images, settings, frame, patch, tta, views, insides)
+    factors = enlargements(images, settings)
+    plans = plan_images(images, settings, frame, patch, tta, views, insides, factors)
 
     def look(windows: Sequence[NDArray[np.uint8]], view: View) -> list[tuple[Tensor, Tensor]]:
         layers, embeddings = encode_view(windows, view)
@@ -129,10 +136,19 @@ def encode_tiles(
     return [
         PatchFeatures(
             tuple(_joined(tile, found[i, j], patch) for j, tile in enumerate(plans[i])),
-            tiles_wanted(image.shape[0], image.shape[1], settings, frame),
+            tiles_wanted(image.shape[0] // factor, image.shape[1] // factor, settings, frame),
+            factor,
         )
-        for i, image in enumerate(images)
+        for i, (image, factor) in enumerate(zip(images, factors, strict=True))
     ]
+
+
+def enlargements(images: Sequence[NDArray[np.uint8]], settings: TileSettings) -> list[int]:
+    """How many times larger each image is than its detail, where `auto` decides; 1 elsewhere.
+
+    An enlarged image has no more to show; in tiles its coarse grain would look like nothing that CLIP knows.
+    """
+    return [detail_factor(image) if settings.tiles == "auto" else 1 for image in images]
 
 
 def plan_images(
@@ -143,9 +159,25 @@ def plan_images(
     tta: Sequence[tuple[float, bool]],
     views: Views,
     insides: Sequence[NDArray[np.bool_] | None] = (),
+    factors: Sequence[int] = (),
 ) -> list[tuple[Tile, ...]]:
-    """The tiles of each image; see `encode_tiles` for what decides them."""
-    plans = [plan_tiles(i.shape[0], i.shape[1], settings, frame, patch, tta, views) for i in images]
+    """The tiles of each image; see `encode_tiles` for what decides them, and `enlargements` for the factors."""
+    factors = factors or enlargements(images, settings)
+    plans = [
+        tuple(
+            replace(tile, window=_enlarged(tile.window, factor, image))
+            for tile in plan_tiles(
+                image.shape[0] // factor,
+                image.shape[1] // factor,
+                settings,
+                frame,
+                patch,
+                tta,
+                views,
+            )
+        )
+        for image, factor in zip(images, factors, strict=True)
+    ]
     if not insides:
         return plans
     return [looked_at(plan, inside) for plan, inside in zip(plans, insides, strict=True)]
@@ -179,6 +211,18 @@ def each_view(
             for place, one in zip(part, seen, strict=True):
                 found.setdefault(place, {})[k] = one
     return found
+
+
+def _enlarged(window: Window, factor: int, image: NDArray[np.uint8]) -> Window:
+    """A window of the image made smaller, in the image; at its far borders it reaches the image's."""
+    x0, y0, x1, y1 = window
+    height, width = image.shape[:2]
+    return (
+        x0 * factor,
+        y0 * factor,
+        width if x1 == width // factor else x1 * factor,
+        height if y1 == height // factor else y1 * factor,
+    )
 
 
 def _cut(image: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
@@ -267,6 +311,28 @@ def blend(
     return np.divide(total, weights, out=total, where=weights > 0)
 
 
+def of_tiles(scores: Sequence[float]) -> float:
+    """The score of an image from those of its tiles.
+
+    The highest of n alike scores is higher than each of them (extreme values): its logit loses a part of the logarithm
+    of n. How many tiles are alike is the sum of their odds over the highest odds: tiles that show bare ground around an
+    object do not count.
+
+    Args:
+        scores: At least one, in [0, 1].
+
+    Returns:
+        In [0, 1]; the score itself for one tile.
+    """
+    if len(scores) == 1:
+        return scores[0]
+    odds = np.clip(scores, 1e-6, 1 - 1e-6)
+    odds = odds / (1 - odds)
+    alike = float(odds.sum() / odds.max())
+    lowered = float(odds.max()) * alike**-TILE_CORRECTION
+    return lowered / (1 + lowered)
+
+
 def score_by_text(
     features: PatchFeatures,
     states: Tensor,
@@ -279,8 +345,8 @@ def score_by_text(
 ) -> Scored:
     """Map and image evidence of features that live in the space of the text vectors.
 
-    The image is as anomalous as its most anomalous tile, so that neither the size of the image around a defect nor the
-    number of tiles dilutes it.
+    The image is as anomalous as its most anomalous tile, so that the size of the image around a defect does not dilute
+    it; see `of_tiles` for what the number of tiles takes away from that.
 
     Args:
         features: Of one image.
@@ -298,9 +364,11 @@ def score_by_text(
     anomaly_map = blend(maps, windows, height, width)
     anomaly_map.setflags(write=False)
     evidence = {
-        "map": max(top_mean(one) for one in maps),
-        "clip": max(image_probability(tile.image, states, logit_scale) for tile in features.tiles),
+        "map": of_tiles([top_mean(one) for one in maps]),
+        "clip": of_tiles([image_probability(t.image, states, logit_scale) for t in features.tiles]),
     }
+    if features.enlarged > 1:
+        how += f", at 1/{features.enlarged} of the image's size, since it shows nothing finer"
     if features.wanted > len(windows):
         how += f", in {len(windows)} tiles where {features.wanted} would show it at its own size"
     return Scored(anomaly_map, evidence, (map_stage(anomaly_map, how, windows),))

@@ -35,7 +35,8 @@ class TileSettings(SettingsGroup, key="tiles", title="Native resolution"):
         "off",
         "Tiles",
         "Pixels that one tile covers; off squeezes the whole image into one square; auto decides from the image's size "
-        "and shape, keeps its aspect ratio, and leaves an image whole that is hardly larger than CLIP's frame.",
+        "(that of its detail, if it was enlarged) and shape, keeps its aspect ratio, and leaves an image whole that is "
+        "hardly larger than CLIP's frame.",
         low=0,
         high=8192,
         step=16,

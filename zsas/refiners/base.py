@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zsas.localizers.base import Scored
     from zsas.models import Role
 
-ThresholdMode = Literal["absolute", "relative", "quantile", "otsu"]
+ThresholdMode = Literal["absolute", "adaptive", "relative", "quantile", "otsu"]
 Fusion = Literal["weighted", "mask", "map"]
 
 FUSED = StageSpec(
@@ -41,12 +41,13 @@ class MarkSettings(SettingsGroup, key="mark", title="Marking"):
         step=0.01,
         symbol="S_a",
         front=True,
+        overrides=("threshold_mode", "adaptive"),
     )
     threshold_mode: ThresholdMode = setting(
         "absolute",
         "Marking level is",
-        "The marking level is a value of the map, a fraction of its maximum, a quantile of its pixels, or found by "
-        "Otsu's method (the number then has no effect).",
+        "The marking level is a value of the map, found for each image from its map (adaptive), a fraction of its "
+        "maximum, a quantile of its pixels, or Otsu's; under adaptive and otsu the number has no effect.",
         symbol="S_a",
     )
 
@@ -134,59 +135,12 @@ class Refiner(ABC):
         """
 
 
-def extreme_region(
-    anomaly_map: NDArray[np.float32],
-    level: float,
-    mode: ThresholdMode,
-    inside: NDArray[np.bool_] | None = None,
-) -> NDArray[np.bool_]:
-    """S_a: where Map_a lies above the marking level.
-
-    Args:
-        anomaly_map: Map_a, shape (H, W), in [0, 1].
-        level: In [0, 1], read as `mode` says.
-        mode: The level is a value of the map (absolute), a fraction of its maximum (relative), a quantile of its
-            pixels, or Otsu's.
-        inside: The pixels that are looked at, bool (H, W); None for all of them.
-
-    Returns:
-        S_a, bool (H, W). A map without contrast has no region under `quantile` and `otsu`.
-    """
-    if inside is not None:
-        found = np.zeros(anomaly_map.shape, bool)
-        found[inside] = extreme_region(anomaly_map[inside][None], level, mode)[0]
-        return found
-    if mode == "absolute":
-        return anomaly_map > level if level < 1.0 else anomaly_map >= 1.0
-    high = float(anomaly_map.max())
-    low = float(anomaly_map.min())
-    if mode == "relative":
-        return (anomaly_map >= level * high) & (anomaly_map > 0)
-    if high - low < 1e-6:
-        return np.zeros(anomaly_map.shape, bool)
-    if mode == "quantile":
-        return anomaly_map > np.quantile(anomaly_map, level)
-    grey = np.round((anomaly_map - low) / (high - low) * 255).astype(np.uint8)
-    otsu, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    return grey > otsu
-
-
 def pixel_of(click: Sequence[float], shape: tuple[int, ...]) -> tuple[int, int]:
     """Row and column of a click, moved into the image."""
     return (
         min(max(round(float(click[1])), 0), shape[0] - 1),
         min(max(round(float(click[0])), 0), shape[1] - 1),
     )
-
-
-def level_words(mark: MarkSettings) -> str:
-    """The marking level in words."""
-    return {
-        "absolute": f"{mark.threshold:.2f}",
-        "relative": f"{mark.threshold:.2f} of the map's maximum",
-        "quantile": f"the {mark.threshold:.2f} quantile of the map",
-        "otsu": "Otsu's level",
-    }[mark.threshold_mode]
 
 
 def fuse(
@@ -210,6 +164,12 @@ def fuse(
     return cv2.addWeighted(anomaly_map, 1.0 - weight, soft, weight, 0.0)
 
 
-def fused_stage(score_map: NDArray[np.float32], mask: NDArray[np.bool_], caption: str) -> Stage:
-    """The last stage: the score map in colours with the outlined mask."""
-    return Stage(FUSED, caption, (HeatMap(score_map), Area(mask, "line")))
+def fused_stage(
+    score_map: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    caption: str,
+    level: float | None = None,
+) -> Stage:
+    """The last stage: the score map in colours with the outlined mask; the marking level where no stage has said it."""
+    data = {} if level is None else {"level": round(level, 6)}
+    return Stage(FUSED, caption, (HeatMap(score_map), Area(mask, "line")), data)

@@ -23,11 +23,10 @@ from zsas.refiners.base import (
     MarkSettings,
     Refined,
     Refiner,
-    extreme_region,
     fuse,
-    level_words,
     pixel_of,
 )
+from zsas.refiners.marking import Marked, mark_region
 from zsas.refiners.masks import (
     box_of_window,
     cut_clicks,
@@ -185,14 +184,15 @@ class Cascade(Refiner):
         self, scored: Scored, sam: SamSession, values: Values, clicks: Sequence[Click]
     ) -> Iterator[Stage | Refined]:
         """See `Refiner.refine`. The paper's equations in their order; hence its length."""
-        mark, ppg = values.of(MarkSettings), values.of(PointSettings)
+        marked = mark_region(scored.map, values.of(MarkSettings), scored.inside)
+        ppg = values.of(PointSettings)
         cps = values.of(CascadeSettings)
         # Eq. 1: S_a, the extreme region; R_a = S_a ⊗ Map_a is read where points are taken from it.
-        region = extreme_region(scored.map, mark.threshold, mark.threshold_mode, scored.inside)
+        region = marked.region
         # Eq. 3: N_a = dilate(S_a) − S_a.
         kernel = kernel_size_in_image(ppg.kernel_size, ppg.reference_size, *region.shape)
         ring = within(surrounding_ring(region, ppg.kernel_shape, kernel), scored.inside)
-        yield _region_stage(region, ring, mark, ppg.kernel_shape, kernel, bool(clicks))
+        yield _region_stage(marked, ring, ppg.kernel_shape, kernel, bool(clicks))
 
         # Eqs 2 and 4 to 8: P = Concat(P_h, P_l) of each cascade.
         targets, rest = _targets(scored, region, ring, kernel, sam, ppg, cps, clicks)
@@ -366,23 +366,24 @@ def _fused(
 
 
 def _region_stage(
-    region: NDArray[np.bool_],
-    ring: NDArray[np.bool_],
-    mark: MarkSettings,
-    shape: str,
-    kernel: int,
-    clicked: bool,
+    marked: Marked, ring: NDArray[np.bool_], shape: str, kernel: int, clicked: bool
 ) -> Stage:
+    region = marked.region
     if region.any():
         pieces = cv2.connectedComponents(region.view(np.uint8))[0] - 1
         caption = (
-            f"{area_words(region)} in {counted(pieces, 'piece')} of the map are above {level_words(mark)}; dilated by "
+            f"{area_words(region)} in {counted(pieces, 'piece')} of the map are above {marked.words}; dilated by "
             f"{kernel} px ({shape}), it leaves the hatched ring of {area_words(ring)}."
         )
     else:
         asked = "SAM is asked about your clicks alone" if clicked else "SAM is not asked"
-        caption = f"Nothing of the map is above {level_words(mark)}, so {asked}."
-    data = {"area": int(region.sum()), "ring_area": int(ring.sum()), "kernel_px": kernel}
+        caption = f"Nothing of the map is above {marked.words}, so {asked}."
+    data = {
+        "area": int(region.sum()),
+        "ring_area": int(ring.sum()),
+        "kernel_px": kernel,
+        "level": round(marked.level, 6),
+    }
     return Stage(REGION, caption, (Area(ring, "hatch"), Area(region)), data)
 
 

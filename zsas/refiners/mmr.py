@@ -21,10 +21,9 @@ from zsas.refiners.base import (
     MarkSettings,
     Refined,
     Refiner,
-    extreme_region,
     fused_stage,
-    level_words,
 )
+from zsas.refiners.marking import extreme_region, mark_region
 from zsas.refiners.masks import cut_clicks, mask_in_window, separate_regions, union
 from zsas.stages import Area, Boxes, PointMarks, Stage, StageSpec, area_words, counted
 
@@ -101,7 +100,8 @@ class Mmr(Refiner):
     ) -> Iterator[Stage | Refined]:
         """See `Refiner.refine`; a negative click takes away the piece under it, a positive one adds its own prompt."""
         mark, own = values.of(MarkSettings), values.of(MmrSettings)
-        region = extreme_region(scored.map, mark.threshold, mark.threshold_mode, scored.inside)
+        marked = mark_region(scored.map, mark, scored.inside)
+        region = marked.region
         pieces = [
             piece
             for piece in separate_regions(region, scored.map, own.mmr_most_regions)
@@ -116,20 +116,21 @@ class Mmr(Refiner):
         points = _points(prompts, len(pieces))
         if not prompts:
             caption = (
-                f"No piece of {own.mmr_least_area} px or more is above {level_words(mark)}: SAM is not asked, and "
+                f"No piece of {own.mmr_least_area} px or more is above {marked.words}: SAM is not asked, and "
                 "the score map is Map_a alone."
             )
             mask = cut_clicks(region, clicks)
-            yield Refined(mask, scored.map, fused_stage(scored.map, mask, caption), points)
+            stage = fused_stage(scored.map, mask, caption, level=marked.level)
+            yield Refined(mask, scored.map, stage, points)
             return
         found = [prompt.box for prompt in prompts if prompt.box is not None]
         boxes = np.stack(found) if found else np.zeros((0, 4), np.float32)
         yield Stage(
             PROMPTS,
-            f"{area_words(region)} are above {level_words(mark)}; {counted(len(pieces), 'piece')} of at least "
+            f"{area_words(region)} are above {marked.words}; {counted(len(pieces), 'piece')} of at least "
             f"{own.mmr_least_area} px give a box and {counted(len(points), 'point')} in all.",
             (Area(region, "faint"), Boxes(boxes), PointMarks(points)),
-            {"boxes": boxes.tolist()},
+            {"boxes": boxes.tolist(), "level": round(marked.level, 6)},
         )
         answers = sam.decode(prompts)
         weighted, every = fuse_masks(answers, sam.frame, scored.inside)

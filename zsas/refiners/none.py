@@ -14,10 +14,9 @@ from zsas.refiners.base import (
     MarkSettings,
     Refined,
     Refiner,
-    extreme_region,
     fused_stage,
-    level_words,
 )
+from zsas.refiners.marking import mark_region
 from zsas.refiners.masks import cut_clicks
 from zsas.stages import Stage, area_words
 
@@ -38,11 +37,11 @@ class NoRefiner(Refiner):
         self, scored: Scored, sam: SamSession, values: Values, clicks: Sequence[Click]
     ) -> Iterator[Stage | Refined]:
         """See `Refiner.refine`; a negative click takes away the piece under it, a positive one changes nothing."""
-        mark = values.of(MarkSettings)
-        mask = extreme_region(scored.map, mark.threshold, mark.threshold_mode, scored.inside)
-        mask = cut_clicks(mask, clicks)
-        caption = f"The score map is Map_a alone; {area_words(mask)} lie above {level_words(mark)}."
+        marked = mark_region(scored.map, values.of(MarkSettings), scored.inside)
+        mask = cut_clicks(marked.region, clicks)
+        caption = f"The score map is Map_a alone; {area_words(mask)} lie above {marked.words}."
         xy = np.array([click[:2] for click in clicks], np.float32).reshape(-1, 2)
         labels = np.array([click[2] for click in clicks], np.int64)
         points = Points(xy, labels, ("click",) * len(clicks))
-        yield Refined(mask, scored.map, fused_stage(scored.map, mask, caption), points)
+        stage = fused_stage(scored.map, mask, caption, level=marked.level)
+        yield Refined(mask, scored.map, stage, points)

@@ -157,9 +157,9 @@ def hints(result: Result) -> list[str]:
 def suggested_level(result: Result) -> tuple[float, str] | None:
     """Another marking level that would show more, and why; None where the present one is right."""
     settings = result.settings
-    if settings.threshold_mode != "absolute":
+    if settings.threshold_mode not in ("absolute", "adaptive"):
         return None
-    level, peak = settings.threshold, float(result.anomaly_map.max())
+    level, peak = result.marking_level, float(result.anomaly_map.max())
     if not result.regions:
         if result.verdict == "normal" or peak < 0.1:
             return None
@@ -262,7 +262,7 @@ def _finding(result: Result, region: Region) -> str:
         f'<b><span class="zs-sr">Show finding </span>{region.id}</b>'
         f'<svg viewBox="{crop}" aria-hidden="true">{drawing.PHOTO}</svg>'
         f'<span class="zs-size">{_size(region, share)}<span class="zs-sr"> of the photo, heat </span></span>'
-        f'<span class="zs-heatbar" style="--heat:{heat:.3f};--level:{result.settings.threshold:.3f}"><i></i></span>'
+        f'<span class="zs-heatbar" style="--heat:{heat:.3f};--level:{result.marking_level:.3f}"><i></i></span>'
         f"<em>{heat:.2f}</em>{out}</button>{press}</li>"
     )
 

@@ -9,7 +9,7 @@ from html import escape
 from zsas.prompts import Points
 from zsas.result import Result
 from zsas.settings import Settings
-from zsas.stages import Stage, StageSpec
+from zsas.stages import Stage, StageSpec, marking_level
 from zsas.systems import system_named
 from zsas.ui import drawing
 
@@ -40,7 +40,8 @@ def viewer(
     values = next((stage.heat for stage in reversed(found) if stage.heat is not None), None)
     if result is not None:
         values = result.anomaly_map
-    heat = "" if values is None else drawing.heat(values, scaled=scaled, level=settings.threshold)
+    level = marking_level(found if result is None else result.stages, settings.threshold)
+    heat = "" if values is None else drawing.heat(values, scaled=scaled, level=level)
     marks, points, label = "", "", "The photo"
     if result is not None:
         marks = "" if result.inside is None else drawing.outside(result.inside)
@@ -48,7 +49,7 @@ def viewer(
         points = drawing.point_marks(_clicks(result.points), shape)
         label = f"The photo with its result. {result.sentence}"
     elif found:
-        marks = drawing.layers(found[-1], shape, scaled=scaled, level=settings.threshold)
+        marks = drawing.layers(found[-1], shape, scaled=scaled, level=level)
     parts = [drawing.PHOTO, EMPTY.format(heat=heat, marks=marks, points=points)]
     return drawing.drawing(
         shape, label, parts, 'id="zs-main" tabindex="0" aria-describedby="zs-keys"'
@@ -62,35 +63,43 @@ def _clicks(points: Points) -> Points:
 
 
 def scale(result: Result, *, scaled: bool = False) -> str:
-    """The colour bar under the image, with the marking level as a tick that can be dragged."""
+    """The colour bar under the image, with the marking level as a tick that can be dragged.
+
+    A level that was found for this image is shown as any other; dragging it sets one level for all images.
+    """
     settings = result.settings
     low, high = drawing.scale_of(result.anomaly_map, scaled)
-    fixed = "" if settings.threshold_mode == "absolute" and not scaled else " disabled"
+    level = result.marking_level
+    movable = settings.threshold_mode in ("absolute", "adaptive")
+    fixed = "" if movable and not scaled else " disabled"
     return (
-        f'<div class="zs-bar" data-grey="{drawing.grey(result.anomaly_map)}">{_level(settings, scaled)}'
+        f'<div class="zs-bar" data-grey="{drawing.grey(result.anomaly_map)}">{_level(settings, level, scaled)}'
         f"<span>{low:.2f}</span>"
-        f'<div class="zs-ramp" style="background:{drawing.ramp()};--level:{settings.threshold:.4f}">'
+        f'<div class="zs-ramp" style="background:{drawing.ramp()};--level:{level:.4f}">'
         '<input type="range" class="zs-tick" name="threshold" min="0" max="1" step="0.01" '
-        f'value="{settings.threshold:g}"{fixed} aria-label="Marking level: what is hotter is marked"></div>'
+        f'value="{level:.4g}"{fixed} aria-label="Marking level: what is hotter is marked"></div>'
         f'<span>{high:.2f}</span><output class="zs-at"></output></div>'
     )
 
 
-def _level(settings: Settings, scaled: bool) -> str:
+def _level(settings: Settings, level: float, scaled: bool) -> str:
     """The marking level in words, and the way back where it was changed."""
-    if settings.threshold_mode != "absolute":
-        return f'<span class="zs-level">Level by {escape(settings.threshold_mode)}</span>'
-    usual = Settings(system=settings.system).threshold
+    mode, usual = settings.threshold_mode, Settings(system=settings.system)
+    if mode not in ("absolute", "adaptive"):
+        return f'<span class="zs-level">Level by {escape(mode)}</span>'
+    name, back = "threshold", f"{usual.threshold:g}"
+    if mode != usual.threshold_mode:
+        name, back = "threshold_mode", usual.threshold_mode
+    changed = mode != usual.threshold_mode or settings.threshold != usual.threshold
     undo = (
-        f'<button type="button" class="zs-x" data-do="set" data-name="threshold" data-value="{usual:g}" '
-        f'aria-label="Marking level back to {usual:g}" title="changed; back to {usual:g}">↺</button>'
-        if settings.threshold != usual
+        f'<button type="button" class="zs-x" data-do="set" data-name="{name}" data-value="{back}" '
+        f'aria-label="Marking level back to {back}" title="changed; back to {back}">↺</button>'
+        if changed and mode == "absolute"
         else ""
     )
+    found = ", found for this photo" if mode == "adaptive" else ""
     still = " (colours are stretched)" if scaled else ""
-    return (
-        f'<span class="zs-level">Marking level <b>{settings.threshold:.2f}</b>{undo}{still}</span>'
-    )
+    return f'<span class="zs-level">Marking level <b>{level:.2f}</b>{found}{undo}{still}</span>'
 
 
 def strip(
@@ -103,6 +112,7 @@ def strip(
 ) -> str:
     """The stages as a strip: one small drawing each, to be shown large; those that are still to come are empty."""
     there = {stage.name: stage for stage in found}
+    level = marking_level(found, settings.threshold)
     pieces = []
     declared = system_named(settings.system, settings.refiner).stages
     # What a person gave beside the image, good images or a region, has stages that no system declares.
@@ -112,7 +122,7 @@ def strip(
         if stage is None or shape is None:
             pieces.append(_empty(number, spec, shape, result is not None))
             continue
-        layers = drawing.layers(stage, shape, scaled=scaled, level=settings.threshold)
+        layers = drawing.layers(stage, shape, scaled=scaled, level=level)
         kept = result is not None and spec.name in {p.lower() for p in result.provenance}
         tag = '<span class="zs-kept">kept</span>' if kept else ""
         caption = with_subscripts(stage.caption)

@@ -1,0 +1,200 @@
+"""Eq. 1: which part of the map is the extreme region S_a. One level for all images, or one for each.
+
+The adaptive level is decided by evidence in the map itself: two numbers follow from the ground of the map, a quantile
+of its values. One is the level at which regions are cut, the other the peak that a region must reach to count. Regions
+that lie above the level and nowhere reach the peak are left out: textures and edges of good images lie there. The
+constants were fitted on synthetic images (`python -m tiny marking`) and stand beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.refiners.base import MarkSettings, ThresholdMode
+
+CONSTANTS = Path(__file__).with_name("marking.json")
+SIDE = 192
+"""Longest side of the copy of the map whose statistics decide; they then do not depend on the image's size."""
+_LEVELS = (0.1, 0.6)
+"""Lowest and highest level that is ever taken: above it regions lose their borders."""
+_EDGE = 1e-3
+
+
+@dataclass(frozen=True)
+class Constants:
+    """The adaptive rule: logit of level and of peak are linear in the logit of the map's ground.
+
+    Attributes:
+        level: Constant and slope of the level.
+        peak: Constant and slope of the peak that a region must reach.
+        quantile: Which quantile of the map is its ground.
+    """
+
+    level: tuple[float, float]
+    peak: tuple[float, float]
+    quantile: float = 0.75
+
+
+@cache
+def constants() -> Constants:
+    """Those that were fitted."""
+    stored = json.loads(CONSTANTS.read_text(encoding="utf-8"))
+    level, peak = (tuple(map(float, stored[name])) for name in ("level", "peak"))
+    return Constants((level[0], level[1]), (peak[0], peak[1]), float(stored["quantile"]))
+
+
+@dataclass(frozen=True)
+class Marked:
+    """S_a and how it came about.
+
+    Attributes:
+        region: S_a, bool (H, W).
+        level: The level in units of the map, in [0, 1]; `region` holds nothing that is not above it.
+        words: The level in words, for captions: "0.55".
+    """
+
+    region: NDArray[np.bool_]
+    level: float
+    words: str
+
+
+def mark_region(
+    anomaly_map: NDArray[np.float32],
+    settings: MarkSettings,
+    inside: NDArray[np.bool_] | None = None,
+) -> Marked:
+    """S_a as the settings say.
+
+    Args:
+        anomaly_map: Map_a, float32 (H, W), in [0, 1].
+        settings: Level and mode.
+        inside: The pixels that are looked at, bool (H, W); None for all of them.
+    """
+    number = settings.threshold
+    if settings.threshold_mode == "adaptive":
+        level, peak = adaptive_levels(anomaly_map, inside=inside)
+        words = f"its own level of {level:.2f} with a peak of {peak:.2f} or more"
+        return Marked(with_peaks(anomaly_map, level, peak, inside), level, words)
+    words = {
+        "absolute": f"{number:.2f}",
+        "relative": f"{number:.2f} of the map's maximum",
+        "quantile": f"the {number:.2f} quantile of the map",
+        "otsu": "Otsu's level",
+    }[settings.threshold_mode]
+    region = extreme_region(anomaly_map, number, settings.threshold_mode, inside)
+    level = number
+    if settings.threshold_mode != "absolute":
+        level = float(anomaly_map[region].min()) if region.any() else float(anomaly_map.max())
+    return Marked(region, level, words)
+
+
+def adaptive_levels(
+    anomaly_map: NDArray[np.float32],
+    rule: Constants | None = None,
+    inside: NDArray[np.bool_] | None = None,
+) -> tuple[float, float]:
+    """The level at which regions of this map are cut, and the peak that each must reach, not below it.
+
+    Args:
+        anomaly_map: Map_a, float32 (H, W), in [0, 1].
+        rule: Other constants than those that were fitted.
+        inside: The pixels that are looked at, bool (H, W); None for all of them.
+    """
+    rule = rule or constants()
+    values = reduced(anomaly_map)
+    if inside is not None and inside.any():
+        size = (values.shape[1], values.shape[0])
+        near = cv2.resize(inside.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+        values = values[near] if near.any() else anomaly_map[inside]
+    return levels_of(logit(float(np.quantile(values, rule.quantile))), rule)
+
+
+def levels_of(ground: float, rule: Constants) -> tuple[float, float]:
+    """Level and peak of a map whose ground has this logit."""
+    level = min(max(_sigmoid(rule.level[0] + rule.level[1] * ground), _LEVELS[0]), _LEVELS[1])
+    peak = min(max(_sigmoid(rule.peak[0] + rule.peak[1] * ground), level), 1.0)
+    return level, peak
+
+
+def reduced(anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The map with its longest side at most `SIDE`."""
+    height, width = anomaly_map.shape
+    scale = SIDE / max(height, width)
+    if scale >= 1:
+        return anomaly_map
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(anomaly_map, size, interpolation=cv2.INTER_AREA)
+
+
+def with_peaks(
+    anomaly_map: NDArray[np.float32],
+    level: float,
+    peak: float,
+    inside: NDArray[np.bool_] | None = None,
+) -> NDArray[np.bool_]:
+    """The connected regions (8 neighbours) above a level that reach a peak somewhere, bool (H, W)."""
+    above = anomaly_map > level if inside is None else (anomaly_map > level) & inside
+    if not above.any():
+        return above
+    count, labels = cv2.connectedComponents(above.view(np.uint8), connectivity=8)
+    kept = np.zeros(count, bool)
+    kept[labels[above & (anomaly_map >= peak)]] = True
+    kept[0] = False
+    return kept[labels]
+
+
+def logit(value: float) -> float:
+    """Log odds of a probability, which may be 0 or 1."""
+    value = min(max(value, _EDGE), 1 - _EDGE)
+    return float(np.log(value / (1 - value)))
+
+
+def _sigmoid(value: float) -> float:
+    return float(1 / (1 + np.exp(-value)))
+
+
+def extreme_region(
+    anomaly_map: NDArray[np.float32],
+    level: float,
+    mode: ThresholdMode,
+    inside: NDArray[np.bool_] | None = None,
+) -> NDArray[np.bool_]:
+    """S_a: where Map_a lies above the marking level.
+
+    Args:
+        anomaly_map: Map_a, shape (H, W), in [0, 1].
+        level: In [0, 1], read as `mode` says.
+        mode: The level is a value of the map (absolute), a fraction of its maximum (relative), a quantile of its
+            pixels, Otsu's, or the map's own (adaptive).
+        inside: The pixels that are looked at, bool (H, W); None for all of them.
+
+    Returns:
+        S_a, bool (H, W). A map without contrast has no region under `quantile` and `otsu`.
+    """
+    if mode == "adaptive":
+        levels = adaptive_levels(anomaly_map, inside=inside)
+        return with_peaks(anomaly_map, *levels, inside)
+    if inside is not None:
+        found = np.zeros(anomaly_map.shape, bool)
+        found[inside] = extreme_region(anomaly_map[inside][None], level, mode)[0]
+        return found
+    if mode == "absolute":
+        return anomaly_map > level if level < 1.0 else anomaly_map >= 1.0
+    high = float(anomaly_map.max())
+    low = float(anomaly_map.min())
+    if mode == "relative":
+        return (anomaly_map >= level * high) & (anomaly_map > 0)
+    if high - low < 1e-6:
+        return np.zeros(anomaly_map.shape, bool)
+    if mode == "quantile":
+        return anomaly_map > np.quantile(anomaly_map, level)
+    grey = np.round((anomaly_map - low) / (high - low) * 255).astype(np.uint8)
+    otsu, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return grey > otsu

@@ -228,5 +228,15 @@ def test_moving_the_level_leaves_the_mode_in_which_it_has_no_effect():
     assert adaptive.replace(blur=2.0).threshold_mode == "adaptive"
     assert Settings(threshold_mode="quantile").replace(threshold=0.4).threshold_mode == "quantile"
     back = Settings(threshold=0.4).replace(threshold_mode="adaptive")
-    assert (back.threshold, back.threshold_mode) == (0.4, "adaptive")
+    assert back == Settings()
     assert Settings(threshold=0.4).replace(threshold=None) == Settings()
+
+
+def test_what_follows_from_another_setting_is_not_counted_as_changed():
+    assert Settings().changed() == frozenset()
+    assert Settings(threshold=0.4).changed() == {"threshold"}
+    assert Settings(threshold=0.55).changed() == {"threshold_mode"}
+    assert Settings(threshold=0.4, threshold_mode="quantile").changed() == {
+        "threshold",
+        "threshold_mode",
+    }

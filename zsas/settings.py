@@ -90,14 +90,18 @@ class Settings:
     def replace(self, **changes: Any) -> Settings:
         """A copy with some settings changed; an unknown name is a `ZsasError`, None means the default again.
 
-        A value that would have no effect takes away the value that keeps it from having one (`Setting.overrides`).
+        A value that would have no effect takes away the value that keeps it from having one, and the other way round
+        (`Setting.overrides`).
         """
         given = dict(self._given)
         for setting in all_settings():
-            if setting.overrides and changes.get(setting.name) is not None:
-                name, without_effect = setting.overrides
-                if given.get(name) == without_effect:
-                    del given[name]
+            if not setting.overrides:
+                continue
+            name, without_effect = setting.overrides
+            if changes.get(setting.name) is not None and given.get(name) == without_effect:
+                del given[name]
+            if changes.get(name) == without_effect and setting.name not in changes:
+                given.pop(setting.name, None)
         return Settings(**{**given, **changes})
 
     def unless_given(self, **values: Any) -> Settings:
@@ -122,6 +126,18 @@ class Settings:
     def encoding_key(self) -> tuple[Any, ...]:
         """The values that an encoding depends on; equal keys share one encoding."""
         return tuple(self._values[setting.name] for setting in all_settings() if setting.encoding)
+
+    def changed(self) -> frozenset[str]:
+        """Names of the settings that differ from those of the system, without those that follow from another one."""
+        known = {setting.name: setting for setting in all_settings()}
+        usual = Settings(system=self.system)
+        found = {name for name, value in self._values.items() if value != usual._values[name]}
+        for setting in known.values():
+            if setting.overrides and setting.name in found:
+                other = known[setting.overrides[0]]
+                if self._values[other.name] == other.default:
+                    found.discard(other.name)
+        return frozenset(found)
 
     def used(self) -> frozenset[str]:
         """Names of the settings that the chosen system reads."""

@@ -17,10 +17,10 @@ def names() -> tuple[str, ...]:
 def to_query(settings: Settings, **others: str) -> str:
     """The settings that differ from their system's defaults, and other non-empty pairs, as a query string."""
     pairs = {key: value for key, value in others.items() if value}
-    usual = Settings(system=settings.system)
+    changed = settings.changed() | ({"system"} if settings.system != Settings().system else set())
     for setting in all_settings():
         value = getattr(settings, setting.name)
-        if value != getattr(usual if setting.name != "system" else Settings(), setting.name):
+        if setting.name in changed:
             pairs[setting.name] = (
                 f"{value:g}"
                 if isinstance(value, float)

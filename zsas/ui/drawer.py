@@ -53,9 +53,7 @@ def drawer(settings: Settings) -> str:
 
 def changed(settings: Settings) -> int:
     """How many settings that the system reads are not as it has them."""
-    usual = Settings(system=settings.system)
-    names = (name for name in settings.used() if name not in ELSEWHERE)
-    return sum(getattr(settings, name) != getattr(usual, name) for name in names)
+    return len((settings.changed() & settings.used()) - set(ELSEWHERE))
 
 
 def _row(setting: Setting, settings: Settings, label: str = "", help: str = "") -> str:

@@ -167,7 +167,13 @@ def plan_images(
         tuple(
             replace(tile, window=_enlarged(tile.window, factor, image))
             for tile in plan_tiles(
-                *(side // factor for side in image.shape[:2]), settings, frame, patch, tta, views
+                image.shape[0] // factor,
+                image.shape[1] // factor,
+                settings,
+                frame,
+                patch,
+                tta,
+                views,
             )
         )
         for image, factor in zip(images, factors, strict=True)

@@ -1,4 +1,4 @@
-"""Time and memory of every system's map at full size: `python -m bench.systems [NAME …]`, a table in Markdown.
+"""Time and memory of every system's map at full size: `python -m bench.systems [--rounds N] [NAME …]`, a table.
 
 Random weights, each system in a process of its own, on the CLIP of its paper; the words are encoded before, as they are
 kept. What follows the map (SAM, the cascade) is the same for all and measured by `python -m bench`.
@@ -6,6 +6,7 @@ kept. What follows the map (SAM, the cascade) is the same for all and measured b
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -102,8 +103,8 @@ def _with_weights(name: str, clip: ClipBackbone) -> list[Localizer]:
     return [SdpPlus(clip, adapter) if name == "sdp+" else Linear(clip, adapter)]
 
 
-def measure(name: str) -> dict[str, float]:
-    """Seconds of one image's map and of a plain pass of the same CLIP, and peak memory in MB."""
+def measure(name: str, rounds: int) -> dict[str, float]:
+    """Seconds of one image's map and of a plain pass of the same CLIP, the least of some rounds; peak memory in MB."""
     from zsas.device import keep_freed_memory
 
     keep_freed_memory()
@@ -114,8 +115,7 @@ def measure(name: str) -> dict[str, float]:
     segmenter = Segmenter(_Ready(clip), localizers=learned, cache_bytes=0)
     settings = Settings(system=name, refiner="none")
     image = photo()
-    segmenter(image, settings)
-    loaded = peak_mb()
+    segmenter(photo(64), settings)  # the words are known after that
 
     def timed(work: Callable[[], object]) -> tuple[float, float]:
         started, busy = time.perf_counter(), time.process_time()
@@ -126,20 +126,20 @@ def measure(name: str) -> dict[str, float]:
     # In turn, so that what else runs on the machine meets both.
     pairs = [
         (timed(lambda: segmenter(image, settings)), timed(lambda: clip.forward_vision(pixels)))
-        for _ in range(3)
+        for _ in range(rounds)
     ]
     return {
         "seconds": min(whole[0] for whole, _ in pairs),
         "busy_seconds": min(whole[1] for whole, _ in pairs),
         "pass_busy_seconds": min(one[1] for _, one in pairs),
-        "peak_mb": loaded,
+        "peak_mb": peak_mb(),
     }
 
 
-def run(name: str) -> dict[str, Any]:
+def run(name: str, rounds: int) -> dict[str, Any]:
     """What `measure` gives in a process of its own, or the last line of what it complained of."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.systems", "--one", name],
+        [sys.executable, "-m", "bench.systems", "--rounds", str(rounds), "--one", name],
         capture_output=True,
         text=True,
         check=False,
@@ -167,18 +167,23 @@ def row(name: str, one: dict[str, Any], auto: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """One line of JSON for one name after `--one`; else the table, line by line as it is there."""
-    if sys.argv[1:2] == ["--one"]:
-        print(json.dumps(measure(sys.argv[2])))
+    """One line of JSON for one name with `--one`; else the table, line by line as it is there."""
+    parser = argparse.ArgumentParser(prog="python -m bench.systems", description=__doc__)
+    parser.add_argument("names", nargs="*", help="all systems if none is named")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(measure(given.names[0], given.rounds)))
         return
-    names = sys.argv[1:] or list(SYSTEMS)
+    names = given.names or list(SYSTEMS)
     print(
         "| system | map | against `auto` | plain passes of its CLIP | peak memory | against `auto` |"
     )
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     auto: dict[str, Any] = {}
     for name in dict.fromkeys(["auto", *names]):
-        found = run(name)
+        found = run(name, given.rounds)
         auto = auto or found
         print(row(name, found, auto), flush=True)
 

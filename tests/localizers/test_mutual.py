@@ -226,6 +226,7 @@ def test_a_folder_is_compared_with_itself(tmp_path, monkeypatch) -> None:
     command = ["segment", str(good), "--out", str(out), "--batch-scoring", "--tiles", "off"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 2, done.output  # one cannot be read
+    assert "Comparing 5 images with each other takes about" in done.stderr
     assert '"mutual"' in (out / "3" / "result.json").read_text()
     for i in range(2):
         (good / f"{i}.png").unlink()

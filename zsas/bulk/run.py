@@ -24,7 +24,7 @@ from zsas.images import (
     find_images,
     read_image,
 )
-from zsas.localizers.mutual import check_count
+from zsas.localizers.mutual import check_count, seconds_to_compare
 from zsas.models import ModelChoice, Models
 from zsas.settings import Settings
 from zsas.systems import system_named
@@ -263,6 +263,7 @@ def compare_jobs(
     settings: Settings,
     batch: int = 1,
     region: RegionOfInterest | None = None,
+    expect: Callable[[int, float], None] = lambda images, seconds: None,
 ) -> Batch:
     """Compare the images of some jobs with each other; those that cannot be read are left out.
 
@@ -272,6 +273,7 @@ def compare_jobs(
         settings: Of all images.
         batch: Images encoded together.
         region: Where to look on all of them.
+        expect: Told before they are compared how many images there are, and about how many seconds it takes.
 
     Raises:
         ZsasError: If too few can be read, or the system has no patch features to compare.
@@ -281,6 +283,7 @@ def compare_jobs(
     cells = [one for one in answers if not isinstance(one, str)]
     if not cells and answers:
         raise ZsasError(str(answers[0]))
+    expect(len(cells), seconds_to_compare(cells))
     return segmenter.compare_batch(cells, settings, region)
 
 

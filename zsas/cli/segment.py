@@ -227,9 +227,14 @@ def _rows(
     region = part.region if part is not None else None
     neighbours = None
     if batch_scoring:
-        neighbours = compare_jobs(segmenter, work.jobs, settings, batch, region)
+        neighbours = compare_jobs(segmenter, work.jobs, settings, batch, region, _expect)
     rows = examine(segmenter, work.left, settings, output, batch, memory, neighbours, part)
     yield from work.keep(rows)
+
+
+def _expect(images: int, seconds: float) -> None:
+    words = f"Comparing {images} images with each other takes about {seconds:.0f} s."
+    print(words, file=sys.stderr)
 
 
 def _kept(rows: Iterator[Row], work: Work, entries: list[Entry], out: Path | None) -> Iterator[Row]:

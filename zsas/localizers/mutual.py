@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -205,6 +206,18 @@ def mutual_scores(cells: Sequence[Cells], others: int = OTHERS) -> list[list[NDA
                     found[image].append((2 - 2 * nearest).clamp_min(0).sqrt())
         scores = [lowest_mean(torch.stack(rows)).mean(0).numpy() for rows in found]
     return [_by_tile(one, image) for one, image in zip(scores, cells, strict=True)]
+
+
+def seconds_to_compare(cells: Sequence[Cells], others: int = OTHERS) -> float:
+    """About how long `mutual_scores` is going to take, from one of its products."""
+    if len(cells) < 2:
+        return 0.0
+    began = time.perf_counter()
+    with torch.inference_mode():
+        cosines = cells[0].flat @ cells[-1].flat.transpose(1, 2)
+        cosines.amax(dim=2), cosines.amax(dim=1)
+    pairs = len(cells) * min(len(cells) - 1, others) / 2
+    return pairs * (time.perf_counter() - began)
 
 
 def _by_tile(scores: NDArray[np.float32], cells: Cells) -> list[NDArray[np.float32]]:

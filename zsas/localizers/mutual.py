@@ -38,17 +38,18 @@ CELLS = 1024
 """Cells of one image that are compared at most, whatever the number of its tiles."""
 LEAST, ADVISED, MOST = 5, 8, 500
 """Images of a batch: at least, from which on the result can be relied on, and at most: all cells are in memory."""
-NEIGHBOURS = (1, 2, 3)
-"""Numbers k of the most similar images, the image itself among them, over which image scores are averaged."""
+NEIGHBOURS = (1, 2)
+"""Numbers k of the most similar images, the image itself among them, over which image scores are averaged; the paper's
+third, 3, blurs the scores of small batches where all images of a part look alike to CLIP."""
 TOP_CELLS = 0.005
 """Fraction of a tile's cells, those with the highest scores, whose mean stands for it in the image score."""
-GATE_Z = 2.0
+GATE_Z = 1.0
 """Spreads above the batch's middle at which the gate is half open."""
 LOWERED = 0.5
 """Fraction of the map that a batch can take away at most."""
 LIMIT = 3.0
 """An image whose score lies so many spreads above those of the better half reaches the usual limit."""
-WEIGHT = 0.3
+WEIGHT = 0.5
 """Weight of the batch in the image score; the rest is what is known of the image alone."""
 CALMED = "Where most images of the batch look alike it was lowered."
 _QUARTILES = 1.349

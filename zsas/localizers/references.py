@@ -32,9 +32,9 @@ GATE_Z = 1.0
 """Standard deviations above the references' own level at which the gate is half open."""
 MOST_LOWERED = 0.5
 """Fraction of the map that references can take away at most: they can calm a place, not hide it."""
-WEIGHT = 0.4
+WEIGHT = 0.5
 """Weight of references that agree with each other in the image score; the rest is the zero-shot score."""
-LIMIT = 2.0
+LIMIT = 1.5
 """An image whose score lies so many spreads above the references' own reaches the usual limit."""
 LEAST_SPREAD = 0.5
 """Spread of the logarithms of their own scores that a few references have at least."""

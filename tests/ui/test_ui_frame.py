@@ -52,6 +52,13 @@ def test_a_stage_is_chosen_and_seen_large_without_scrolling(tab: Tab) -> None:
     assert in_sight(page, '[data-stage="box"] svg')
     page.click('[data-stage="box"]')
     expect(page.locator("#zs-layer .zs-box").first).to_be_visible()
+    # What is scrolled to does not come to lie behind the photo.
+    on_top = """(stage) => {
+      stage.scrollIntoView({ block: "center", inline: "center" });
+      const { x, y, width, height } = stage.getBoundingClientRect();
+      return stage.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+    }"""
+    assert page.locator('[data-stage="box"]').evaluate(on_top)
     # What lies below is read beside the photo, which stays.
     page.evaluate("scrollTo(0, 150)")
     assert in_sight(page, "#zs-main")

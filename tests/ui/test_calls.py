@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from typing import Any
 
 import httpx
@@ -17,10 +18,11 @@ from tests.helpers.fake import photo
 from tests.helpers.images import png
 from tests.helpers.page import Served
 from zsas.settings import all_settings
+from zsas.ui.calls import MORE
 
 pytestmark = pytest.mark.browser
 
-NAMES = ["image", "preset", *(setting.name for setting in all_settings())]
+NAMES = ["image", "preset", *(setting.name for setting in all_settings()), *MORE]
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +138,10 @@ def test_no_made_up_call_is_answered_with_500(served: Served) -> None:
     schemathesis = pytest.importorskip("schemathesis")
     from hypothesis import HealthCheck, given, settings
 
-    schema = schemathesis.openapi.from_url(f"{served.url}/gradio_api/openapi.json")
+    text = httpx.get(f"{served.url}/gradio_api/openapi.json", timeout=120).text
+    # Of a list of files gradio writes a type that OpenAPI does not know.
+    document = json.loads(re.sub(r'"type":\s*"filepath"', '"type": "string"', text))
+    schema = schemathesis.openapi.from_dict(document)
     for path in ("/gradio_api/upload", "/gradio_api/call/v2/segment"):
 
         @settings(
@@ -144,7 +149,7 @@ def test_no_made_up_call_is_answered_with_500(served: Served) -> None:
         )
         @given(case=schema[path]["POST"].as_strategy())
         def check(case: Any) -> None:
-            assert case.call(timeout=60).status_code != 500
+            assert case.call(base_url=served.url, timeout=60).status_code != 500
 
         check()
 

@@ -58,6 +58,20 @@ def test_the_map_is_higher_on_defects_than_elsewhere(tiny, images):
     assert roc_auc_score(np.concatenate(truth), np.concatenate(anomaly)) >= MAP_FLOOR
 
 
+def test_the_map_of_anomalyvfm_is_higher_on_defects_than_elsewhere(tiny, images):
+    settings = Settings(system="anomalyvfm", views="one")
+    anomaly, truth = [], []
+    for made in images[:12]:
+        encoding = tiny.encode(made.image, settings)
+        anomaly.append(tiny.anomaly_map(encoding, settings)[::4, ::4].ravel())
+        truth.append(made.mask[::4, ::4].ravel())
+    assert roc_auc_score(np.concatenate(truth), np.concatenate(anomaly)) >= MAP_FLOOR
+
+
+def test_weights_of_systems_are_smaller_than_their_limit():
+    assert (WEIGHTS / "tiny" / "anomalyvfm.safetensors").stat().st_size <= 700_000
+
+
 def test_defective_photos_score_higher_than_sound_ones(tiny, images):
     scores = [tiny(made.image, Settings()).image_score for made in images]
     anomalous = np.array([made.mask.any() for made in images])

@@ -110,7 +110,10 @@ PRESETS: dict[str, Preset] = {
             {"clip": str(WEIGHTS / "tiny" / "clip"), "sam": str(WEIGHTS / "tiny" / "sam")},
             0,
             "our own small models, in the package: at once, anywhere, offline",
-            weights={"linear": WEIGHTS / "tiny" / "clip" / "adapter.safetensors"},
+            weights={
+                "linear": WEIGHTS / "tiny" / "clip" / "adapter.safetensors",
+                "anomalyvfm": WEIGHTS / "tiny" / "anomalyvfm.safetensors",
+            },
             clip_name="zsas/tiny",
             gflop=26,
         ),

@@ -253,7 +253,7 @@ def examine(
         yield (
             Row.failed(job, _named(answer, job))
             if isinstance(answer, str)
-            else _saved(job, answer, output)
+            else saved(job, answer, output)
         )
 
 
@@ -303,7 +303,8 @@ def _named(sentence: str, job: Job) -> str:
     return sentence.replace("The image could", f"{job.image} could", 1)
 
 
-def _saved(job: Job, result: Result, output: Output) -> Row:
+def saved(job: Job, result: Result, output: Output) -> Row:
+    """The row of a result, its files written first; one with an error where they cannot be."""
     try:
         save(result, job.name, output)
     except ZsasError as error:

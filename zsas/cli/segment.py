@@ -139,8 +139,6 @@ def segment(
         raise typer.BadParameter("--engine ray writes files: say where with --out DIR")
     if references and cluster is not None:
         raise typer.BadParameter("--references works in one process: leave --engine ray out")
-    if batch_scoring and cluster is not None:
-        raise typer.BadParameter("--batch-scoring works in one process: leave --engine ray out")
     if out is None and format is FormatName.table:
         raise typer.BadParameter("--format table writes files: say where with --out DIR")
     if not all(images):
@@ -205,6 +203,14 @@ def _rows(
         from zsas.distributed.ray import loader
         from zsas.distributed.segment import segment as far
 
+        if batch_scoring:
+            from zsas.distributed.batch import segment_together
+
+            load_far = loader(choice, settings)
+            yield from work.keep(
+                segment_together(work.jobs, work.left, settings, output, load_far, cluster, part)
+            )
+            return
         yield from work.keep(
             far(work.left, settings, output, loader(choice, settings), cluster, part)
         )

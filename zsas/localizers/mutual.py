@@ -193,8 +193,7 @@ def mutual_scores(cells: Sequence[Cells], others: int = OTHERS) -> list[list[NDA
     """
     count = len(cells)
     found: list[list[Tensor]] = [[] for _ in cells]
-    order = np.random.default_rng(0).permutation(count)
-    reach = min(count // 2, max(1, others // 2))
+    order, reach = _circle(count, others)
     with torch.inference_mode():
         flat = [one.flat for one in cells]
         for step in range(1, reach + 1):
@@ -207,6 +206,31 @@ def mutual_scores(cells: Sequence[Cells], others: int = OTHERS) -> list[list[NDA
                     found[image].append((2 - 2 * nearest).clamp_min(0).sqrt())
         scores = [lowest_mean(torch.stack(rows)).mean(0).numpy() for rows in found]
     return [_by_tile(one, image) for one, image in zip(scores, cells, strict=True)]
+
+
+def _circle(count: int, others: int) -> tuple[NDArray[np.int64], int]:
+    """The images in a circle of random order, and how many neighbours on either side each is compared with."""
+    return np.random.default_rng(0).permutation(count), min(count // 2, max(1, others // 2))
+
+
+def others_of(index: int, count: int, others: int = OTHERS) -> list[int]:
+    """Numbers of the images that one of a batch is compared with in `mutual_scores`."""
+    order, reach = _circle(count, others)
+    at = int(np.flatnonzero(order == index)[0])
+    around = [(at + sign * step) % count for step in range(1, reach + 1) for sign in (1, -1)]
+    return list(dict.fromkeys(int(order[place]) for place in around))
+
+
+def scores_against(cells: Cells, others: Sequence[Cells]) -> list[NDArray[np.float32]]:
+    """`mutual_scores` of one image alone, for workers that take an image each."""
+    with torch.inference_mode():
+        flat = cells.flat
+        rows = [
+            (2 - 2 * (flat @ one.flat.transpose(1, 2)).amax(dim=2)).clamp_min(0).sqrt()
+            for one in others
+        ]
+        scores = lowest_mean(torch.stack(rows)).mean(0).numpy()
+    return _by_tile(scores, cells)
 
 
 def seconds_to_compare(cells: Sequence[Cells], others: int = OTHERS) -> float:
@@ -287,7 +311,11 @@ def check_count(count: int) -> None:
 
 
 def compare_batch(
-    cells: Sequence[Cells], made_by: tuple[object, ...], others: int = OTHERS, region: str = ""
+    cells: Sequence[Cells],
+    made_by: tuple[object, ...],
+    others: int = OTHERS,
+    region: str = "",
+    scores: Sequence[list[NDArray[np.float32]]] | None = None,
 ) -> Batch:
     """Compare the images of a batch with each other.
 
@@ -296,12 +324,13 @@ def compare_batch(
         made_by: See `Batch`.
         others: See `mutual_scores`.
         region: See `Batch`.
+        scores: What `mutual_scores` gives, where others have computed it.
 
     Raises:
         ZsasError: If there are too few.
     """
     check_count(len(cells))
-    scores = mutual_scores(cells, others)
+    scores = scores or mutual_scores(cells, others)
     values = np.concatenate(
         [
             seen(tile, inside)

@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from zsas.errors import ZsasError, reason
+from zsas.localizers.references import own_evidence
 
 if TYPE_CHECKING:
     from zsas.images import ImageSource
+    from zsas.localizers.references import References
     from zsas.region import RegionOfInterest
     from zsas.segmenter import Segmenter
     from zsas.settings import Settings
 
-MOST_LEFT_OUT = 8
-"""Good images that are left out one after the other, at most: their others are remembered anew for each."""
-SPREADS = 3.0
+SPREADS = 2.0
+"""Standard deviations above the mean of good images' scores at which their limit lies: our choice. Three would let more
+anomalies pass than the calibration of the scores, which has a limit of its own, means to.
+"""
 LEAST_SPREAD = 0.02
 """Standard deviation that good images' scores are taken to have at least: a few say little about it."""
 MISS_WEIGHT = 3.0
@@ -91,14 +94,14 @@ def _errors(false_alarms: int, misses: int) -> str:
 
 
 def limit_from_good(scores: Sequence[float]) -> float:
-    """The limit that image scores of good parts ask for: three standard deviations above their mean, above all of them.
+    """The limit that image scores of good parts ask for: two standard deviations above their mean, above all of them.
 
     Args:
         scores: At least two, in [0, 1].
 
     Example:
         >>> limit_from_good([0.30, 0.34, 0.32])
-        0.38
+        0.36
     """
     values = np.asarray(scores, np.float64)
     wanted = values.mean() + SPREADS * max(float(values.std(ddof=1)), LEAST_SPREAD)
@@ -109,29 +112,30 @@ def limit_from_good(scores: Sequence[float]) -> float:
 def limit_from_references(
     segmenter: Segmenter,
     images: Sequence[ImageSource],
+    references: References,
     settings: Settings,
     region: RegionOfInterest | None = None,
 ) -> float | None:
-    """The limit that good images give each other: each is decided with the memory of the others (leave one out).
+    """The limit that good images give each other: each is judged by the others alone (leave one out).
 
     Args:
         segmenter: The models.
-        images: Of good parts; of more than `MOST_LEFT_OUT`, so many spread evenly take part.
+        images: Of good parts, those that are remembered, in their order.
+        references: Their memory, which knows how far each is from the others.
         settings: All settings.
         region: Where to look.
 
     Returns:
-        The limit; None of fewer than three, which say nothing about how much they differ.
+        The limit; None of fewer than three that agree, which say nothing about how much good parts differ.
     """
-    if len(images) < 3:
+    own = own_evidence(references)
+    agreeing = [i for i in range(len(images)) if i not in references.ignored]
+    if len(agreeing) < 3 or len(own) != len(images):
         return None
-    step = max(1.0, len(images) / MOST_LEFT_OUT)
-    chosen = [images[int(i * step)] for i in range(min(len(images), MOST_LEFT_OUT))]
     scores = []
-    for i, image in enumerate(chosen):
-        others = segmenter.remember(chosen[:i] + chosen[i + 1 :], settings, region)
-        encoding = segmenter.begin(image, settings, region)
-        scores.append(segmenter.image_score(encoding, settings, others, region=region))
+    for i in agreeing:
+        encoding = segmenter.begin(images[i], settings, region)
+        scores.append(segmenter.image_score(encoding, settings, region=region, more=own[i]))
     return limit_from_good(scores)
 
 

@@ -6,7 +6,7 @@ settings. A changed setting therefore never runs an encoder.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -174,11 +174,20 @@ class Segmenter(Loaded):
         references: References | None = None,
         *,
         region: RegionOfInterest | None = None,
+        more: Mapping[str, float] | None = None,
     ) -> float:
-        """How anomalous an encoded image is as a whole, in [0, 1], without any refiner."""
+        """How anomalous an encoded image is as a whole, in [0, 1], without any refiner.
+
+        Args:
+            encoding: Of the image.
+            settings: All settings.
+            references: Images of good parts, from `remember`.
+            region: Where to look.
+            more: Evidence that is known already; see `Localizer.image_score`.
+        """
         beside = Beside(references, region=region)
         scored = self._score(encoding, settings, self._session(encoding), beside)
-        return self.localizer(settings).image_score(scored.evidence, settings)
+        return self.localizer(settings).image_score({**scored.evidence, **(more or {})}, settings)
 
     def stages(
         self,

@@ -209,8 +209,7 @@ def _with_models(part: Part, references: Sequence[str], limit_is_named: bool) ->
     if limit_is_named or not found.bank or str(references[0]).endswith(".safetensors"):
         return part
     images, _ = readable(references)
-    agreeing = [image for i, image in enumerate(images) if i not in found.ignored]
-    limit = limit_from_references(segmenter, agreeing, part.settings, part.region)
+    limit = limit_from_references(segmenter, images, found, part.settings, part.region)
     if limit is None:
         return part
     settings = part.settings.replace(verdict_threshold=limit)

@@ -270,6 +270,16 @@ def _log(score: float) -> float:
     return math.log(max(score, _LEAST_SCORE))
 
 
+def own_evidence(references: References) -> list[dict[str, float]]:
+    """What `compare` would say of each reference itself, had it been compared with the others alone (leave one out)."""
+    mean, spread = references.usual
+    weight = WEIGHT * references.trust
+    return [
+        {"reference": calibrated(_log(score), mean, spread, LIMIT), "reference_weight": weight}
+        for score in references.scores
+    ]
+
+
 def calibrated(score: float, usual: float, spread: float, limit: float) -> float:
     """A score in [0, 1] that reaches the usual limit `limit` spreads above the usual score."""
     at_limit = math.log(USUAL_LIMIT / (1 - USUAL_LIMIT))

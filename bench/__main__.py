@@ -15,10 +15,14 @@ import sys
 from importlib.metadata import version
 from typing import Any
 
+from bench import tiles
 from bench.browser import GOALS as PAGE
 from bench.encoders import features, rows
 
-MEASUREMENTS = ("reference", "full", "encoders", "light", "tiny", "several", "synthetic", "page")
+MEASUREMENTS = (
+    *("reference", "full", "encoders", "light"),
+    *("tiny", "several", "tiles", "synthetic", "page"),
+)
 
 
 def measure(name: str) -> dict[str, Any]:
@@ -80,7 +84,7 @@ def main() -> None:
                 share <= 0.01,
             )
         )
-    for line in rows(found):
+    for line in (*rows(found), *tiles.rows(found)):
         print(row(*line))
     if "tiny" in found:
         tiny = found["tiny"]

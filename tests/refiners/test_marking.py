@@ -68,13 +68,13 @@ def test_levels_do_not_depend_on_the_size_of_the_map() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_an_even_map_gives_finite_levels(value: float) -> None:
     level, peak = adaptive_levels(np.full((20, 30), value, np.float32))
-    assert 0.1 <= level <= peak <= 1.0
+    assert 0.55 <= level <= peak <= 1.0
 
 
 def test_the_constants_stand_beside_the_code() -> None:
     assert isinstance(constants(), Constants)
     level, peak = adaptive_levels(np.full((9, 9), 0.2, np.float32), Constants((0.0, 0.0), (2.0, 0)))
-    assert level == pytest.approx(0.5)
+    assert level == pytest.approx(0.55)  # the lowest that is taken
     assert peak == pytest.approx(0.881, abs=1e-3)
 
 
@@ -94,3 +94,12 @@ def test_one_level_for_all_is_the_tick_of_the_page(photo) -> None:
     result = small_segmenter()(photo, Settings(threshold=0.37))
     assert result.marking_level == 0.37
     assert 'value="0.37"' in why.scale(result)
+
+
+def test_nothing_is_marked_that_the_usual_level_for_all_would_leave_out() -> None:
+    rng = np.random.default_rng(0)
+    for ground in (0.05, 0.3, 0.5):
+        found = map_of((24, 24, 0.9), (70, 70, 0.6), ground=ground)
+        found = np.clip(found + rng.normal(0, 0.05, found.shape), 0, 1).astype(np.float32)
+        usual = mark_region(found, MarkSettings()).region
+        assert not (mark_region(found, ADAPTIVE).region & ~usual).any()

@@ -31,19 +31,19 @@ def rule(level: float, peak: float) -> Constants:
 
 def test_figures_are_those_of_the_marked_pixels() -> None:
     bad, good = spot(0.9, 0.1), spot(0.6, 0.1)
-    tables = [table_of(bad, bad > 0.5, "a"), table_of(good, None, "a")]
-    right = figures(tables, rule(0.5001, 0.7))
-    assert right.f1 > 0.9
+    tables = [table_of(bad, bad > 0.575, "a"), table_of(good, None, "a")]
+    right = figures(tables, rule(0.574, 0.7))
+    assert right.f1 > 0.85
     assert (right.good_images, right.good_pixels) == (0, 0)
-    marked = figures(tables, rule(0.5001, 0.5001))
+    marked = figures(tables, rule(0.574, 0.574))
     assert marked.good_images == 1
-    assert marked.good_pixels == pytest.approx((good > 0.5).mean(), rel=0.1)
+    assert marked.good_pixels == pytest.approx((good > 0.575).mean(), rel=0.1)
     assert marked.f1 < right.f1
     assert figures(tables, rule(0.94, 0.94)).f1 == 0
 
 
 def test_the_fit_spares_good_images() -> None:
-    tables = [table_of(spot(0.9, 0.1), spot(0.9, 0.1) > 0.55, "a")]
+    tables = [table_of(spot(0.9, 0.1), spot(0.9, 0.1) > 0.575, "a")]
     tables += [table_of(spot(0.62, 0.1), None, "a")]
     best, (found,) = fit([tables])
     assert found.f1 > 0.9

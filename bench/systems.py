@@ -1,7 +1,8 @@
 """Time and memory of every system's map at full size: `python -m bench.systems [--rounds N] [NAME …]`, a table.
 
 Random weights, each system in a process of its own, on the CLIP of its paper; the words are encoded before, as they are
-kept. What follows the map (SAM, the cascade) is the same for all and measured by `python -m bench`.
+kept. What follows the map (SAM, the cascade) is the same for all and measured by `python -m bench`. SAA and SAA+ ask
+SAM on the way to their map; here a stand-in fills each box (`bench.saa`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench import saa
 from bench.measure import CPU, AnyWords, _full_clip, peak_mb, photo
 from zsas.backbones.clip import ClipBackbone
 from zsas.localizers.base import Localizer
@@ -109,6 +111,8 @@ def measure(name: str, rounds: int) -> dict[str, float]:
     """Seconds of one image's map and of a plain pass of the same CLIP, the least of some rounds; peak memory in MB."""
     from zsas.device import keep_freed_memory
 
+    if "clip" not in SYSTEMS[name].roles:
+        return saa.measure(name)
     keep_freed_memory()
     part = SYSTEMS[name].localizers[-1]
     model = plus_clip() if part.backbone else _full_clip()
@@ -183,14 +187,22 @@ def main() -> None:
         return
     names = given.names or list(SYSTEMS)
     print(
-        "| system | map | against `auto` | plain passes of its CLIP | peak memory | against `auto` |"
+        "| system | map | against `auto` | passes of its CLIP or detector | peak memory | against `auto` |"
     )
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     auto: dict[str, Any] = {}
+    said: list[str] = []
     for name in dict.fromkeys(["auto", *names]):
         found = run(name, given.rounds)
         auto = auto or found
         print(row(name, found, auto), flush=True)
+        if "saliency_busy_seconds" in found:
+            said.append(
+                f"The saliency of `{name}` takes {found['saliency_busy_seconds']:.1f} s of a processor; four objects "
+                f"on half of an image take {found['several_busy_seconds']:.0f} s, with a peak of "
+                f"{found['several_peak_mb']:.0f} MB."
+            )
+    print("", *said, sep="\n")
 
 
 if __name__ == "__main__":

@@ -56,21 +56,23 @@ class Prompt:
         labels: 1 for positive and 0 for negative points, int64 (n,).
         box: XYXY in image pixels, x1 and y1 exclusive, float32 (4,), or None.
         logits: Low-resolution logits of an earlier answer, float32 (h, w) in the decoder's own frame, or None.
+        single: Whether the decoder's one mask for prompts without ambiguity is wanted instead of three.
     """
 
     points: NDArray[np.float32]
     labels: NDArray[np.int64]
     box: NDArray[np.float32] | None = None
     logits: NDArray[np.float32] | None = None
+    single: bool = False
 
 
 @dataclass(frozen=True)
 class Masks:
-    """The decoder's three answers to one prompt.
+    """The decoder's three answers to one prompt, or its single one.
 
     Attributes:
-        logits: Low-resolution logits in the decoder's own frame, float32 (3, h, w); a mask is where they exceed 0.
-        iou: The decoder's own estimate of each mask's IoU, float32 (3,).
+        logits: Low-resolution logits in the decoder's own frame, float32 (3 or 1, h, w); a mask is where they exceed 0.
+        iou: The decoder's own estimate of each mask's IoU, float32 (3,) or (1,).
     """
 
     logits: NDArray[np.float32]

@@ -15,6 +15,7 @@ from zsas.localizers.anomalyclip import AnomalyClip
 from zsas.localizers.anomalyvfm import AnomalyVfm
 from zsas.localizers.base import Localizer, VerdictSettings
 from zsas.localizers.linear import Linear
+from zsas.localizers.saa import Saa, SaaPlus
 from zsas.localizers.sdp import Sdp
 from zsas.localizers.sdp_plus import SdpPlus
 from zsas.localizers.umci import UmciLocalizer
@@ -114,6 +115,17 @@ _ANOMALYVFM = {"blur": 0.0, "image_weight": 1.0, "threshold": 0.5, "verdict_thre
 _VISUALAD = {"image_weight": 0.0, "threshold": 0.5, "verdict_threshold": 0.5}
 """A blur of 4 px at 518, as ours; the image score is the map's highest hundredth."""
 
+_SAA = {
+    "saa_box_level": 0.2,
+    "saa_word_level": 0.2,
+    "threshold": 0.1,
+    "verdict_threshold": 0.15,
+}
+"""The levels of its authors' demonstration; a single mask paints half of its box's score."""
+
+_SAA_PLUS = {"threshold": 0.1, "verdict_threshold": 0.15}
+"""Marked is what a box of the lowest score paints with some saliency in it."""
+
 SYSTEMS: dict[str, System] = {
     "auto": System(
         "The paper's method as tuned here", (Linear, VV), Cascade, "2510.11028", _NATIVE
@@ -128,6 +140,8 @@ SYSTEMS: dict[str, System] = {
     "clipsam": System("ClipSAM, our reading", (UmciLocalizer,), Mmr, "2401.12665", _CLIPSAM),
     "anomalyvfm": System("AnomalyVFM", (AnomalyVfm,), NoRefiner, "2601.20524", _ANOMALYVFM),
     "visualad": System("VisualAD", (VisualAd,), NoRefiner, "2603.07952", _VISUALAD),
+    "saa": System("SAA, our reading", (Saa,), NoRefiner, "2305.10724", _SAA),
+    "saa+": System("SAA+", (SaaPlus,), NoRefiner, "2305.10724", _SAA_PLUS),
 }
 
 OWN_REFINER = "own"

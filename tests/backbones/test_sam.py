@@ -64,6 +64,7 @@ def test_both_backends_give_the_same_answers(size):
         Prompt(points, labels, logits=logits),
         Prompt(points, labels, box=box, logits=logits),
         Prompt(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), box=box),
+        Prompt(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), box=box, single=True),
     ):
         (mine,), (his,) = ours.decode(features, [prompt]), theirs.decode(features_meta, [prompt])
         assert mine.logits.shape == his.logits.shape

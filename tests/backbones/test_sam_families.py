@@ -61,6 +61,10 @@ def test_a_family_is_transformers_own_on_images_that_are_not_square(family, shap
         assert_equal(answer.iou, iou)
     (answer,) = sam.decode(features, [Prompt(*NO_POINTS, box=BOX)])
     assert_equal(answer.logits, theirs(model, family, image, None, None, box=inclusive)[0])
+    (answer,) = sam.decode(features, [Prompt(*NO_POINTS, box=BOX, single=True)])
+    assert answer.iou.shape == (1,)
+    wanted = theirs(model, family, image, None, None, box=inclusive, single=True)
+    assert_equal(answer.logits, wanted[0])
 
 
 @pytest.mark.parametrize("family", BUILDERS)

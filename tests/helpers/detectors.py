@@ -12,6 +12,8 @@ import torch
 from torchvision.models.resnet import Bottleneck, ResNet
 from transformers import BertTokenizer, GroundingDinoConfig, GroundingDinoForObjectDetection
 
+from zsas.backbones.detector import Detector
+
 SMALL_VISION = {
     "model_type": "swin",
     "embed_dim": 8,
@@ -73,6 +75,13 @@ def small_detector_model(seed: int = 0) -> GroundingDinoForObjectDetection:
             head.layers[-1].weight.normal_(0.0, 1.5)
     model.model.decoder.bbox_embed = model.bbox_embed
     return model
+
+
+def small_detector(seed: int = 0) -> Detector:
+    """The small model behind our own class; it looks at images of 96 px."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = small_tokenizer(Path(folder))
+    return Detector(small_detector_model(seed), tokenizer, torch.device("cpu"), sides=(96, 160))
 
 
 def small_resnet(seed: int = 0, width: int = 2) -> ResNet:

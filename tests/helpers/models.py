@@ -18,8 +18,10 @@ from transformers import (
     SamModel,
 )
 
+from tests.helpers.detectors import small_detector, small_resnet
 from zsas.backbones.clip import ClipBackbone
 from zsas.backbones.patch_features import PatchBackbone
+from zsas.backbones.resnet import ResNet, ResNetFeatures
 from zsas.backbones.sam import Sam
 from zsas.backbones.sam_families import TransformersSam
 from zsas.localizers.adapter import Adapter, AdapterCard
@@ -28,6 +30,7 @@ from zsas.localizers.anomalyvfm import AnomalyVfm
 from zsas.localizers.anomalyvfm_net import VfmCard, VfmWeights
 from zsas.localizers.base import Localizer, Scored, map_stage
 from zsas.localizers.linear import Linear
+from zsas.localizers.saa import Saa, SaaPlus
 from zsas.localizers.sdp_plus import SdpPlus
 from zsas.localizers.umci import Umci, UmciCard, UmciLocalizer, first_weights
 from zsas.localizers.visualad import VisualAd
@@ -256,6 +259,13 @@ def small_visual(
     return VisualWeights(VisualCard(**{**entries, **card}), tensors)  # type: ignore[arg-type]
 
 
+def small_saas() -> list[Localizer]:
+    """SAA and SAA+ on a small Grounding DINO and a small ResNet, which look at small squares."""
+    detector = small_detector()
+    saliency = ResNetFeatures(ResNet(small_resnet().state_dict()), CPU)
+    return [Saa(detector), SaaPlus(detector, saliency, sides=(64, 128))]
+
+
 def every_system_segmenter() -> Segmenter:
     """Every system of the registry on small models; what needs learned weights has random ones."""
     clip = small_backbone()
@@ -267,6 +277,7 @@ def every_system_segmenter() -> Segmenter:
         UmciLocalizer(clip, small_umci(clip)),
         AnomalyVfm(clip, small_vfm(clip)),
         VisualAd(clip, small_visual(clip)),
+        *small_saas(),
     ]
     return Segmenter(ReadyModels(clip, sam), localizers=learned)
 

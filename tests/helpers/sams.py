@@ -213,6 +213,7 @@ def theirs(
     labels: NDArray[np.int64] | None,
     box: NDArray[np.float32] | None = None,
     logits: NDArray[np.float32] | None = None,
+    single: bool = False,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """transformers' own processor and model: logits (3, 4 g, 4 g) and IoU (3,).
 
@@ -224,6 +225,7 @@ def theirs(
         labels: (n,).
         box: Corners as pixel centres, (4,).
         logits: (4 g, 4 g).
+        single: One mask for three.
     """
     from transformers import Sam2Processor, Sam3TrackerProcessor, SamHQProcessor, SamProcessor
 
@@ -247,5 +249,5 @@ def theirs(
     if logits is not None:
         tensors["input_masks"] = torch.from_numpy(logits)[None, None]
     with torch.inference_mode():
-        out = model(**tensors, multimask_output=True)
+        out = model(**tensors, multimask_output=not single)
     return out.pred_masks[0, 0].numpy(), out.iou_scores[0, 0].numpy()

@@ -7,15 +7,19 @@ import pytest
 import torch
 import torchvision
 from transformers import GroundingDinoImageProcessorPil
+from typer.testing import CliRunner
 
-from tests.helpers import detectors
-from tests.helpers.hub_cache import go_offline
+from tests.helpers import detectors, hub_repos
+from tests.helpers.hub_cache import CLIP, SAM, go_offline
 from tests.helpers.models import CPU
+from zsas import catalogue
 from zsas.backbones.detector import Detector, resized_hw
 from zsas.backbones.resnet import ResNet, ResNetFeatures
+from zsas.cli import app
 from zsas.errors import ZsasError
 from zsas.models import PRESETS, ModelChoice, Models
 from zsas.segmenter import Segmenter
+from zsas.settings import Settings
 
 DETECTOR, SALIENCY = (PRESETS["base"].further[role].source for role in ("detector", "saliency"))
 
@@ -167,3 +171,26 @@ def test_others_take_their_place_a_folder_or_a_file_of_torchvision(tmp_path, ima
     assert made.models.choice.saliency == str(file)
     with pytest.raises(ZsasError, match="no file for the role saliency"):
         Models(ModelChoice("tiny", saliency=str(tmp_path / "none.pth"))).check()
+
+
+@pytest.mark.slow
+def test_all_that_saa_needs_is_fetched_by_one_command_and_runs_offline(server, monkeypatch, image):
+    server.add(DETECTOR, detectors.detector_repo())
+    server.add(SALIENCY, detectors.saliency_repo())
+    server.add(SAM, hub_repos.sam_repo())
+    told = CliRunner().invoke(app, ["models", "fetch", "base", "--system", "saa+"])
+    assert "What saa+ needs under the preset base is here now." in told.output
+    assert not server.count(f"/{CLIP}/*")  # it reads no CLIP
+    go_offline(monkeypatch)
+    settings = Settings(system="saa+", object_name="bottle")
+    segmenter = Segmenter.from_choice(ModelChoice("base", device="cpu"), settings=settings)
+    result = segmenter(image, settings)
+    assert result.mask.shape == image.shape[:2]
+    assert result.models["saa+"] == {"models": [DETECTOR, SALIENCY]}
+    assert segmenter(image, Settings(system="saa")).mask.shape == image.shape[:2]
+
+
+def test_the_list_of_systems_says_where_a_detector_is_missing():
+    found = {entry.name: entry.presets for entry in catalogue.entries()}
+    assert found["saa"]["tiny"] == "no model for the role detector; --detector names one"
+    assert f"fetches {DETECTOR}, {SALIENCY} when first asked for (965 MB)" in found["saa+"]["base"]

@@ -122,7 +122,7 @@ class Detector:
         found = []
         for image in images:
             height, width = image.shape[:2]
-            size = resized_hw(height, width, *self.sides)
+            size = with_cells(resized_hw(height, width, *self.sides), self.model.config.num_queries)
             channels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
             small = F.interpolate(channels, size, mode="bilinear", antialias=True)
             with torch.inference_mode():
@@ -174,3 +174,20 @@ def resized_hw(
     side = max(1, round(exact))
     other = max(1, int(exact * long / short))
     return (side, other) if height <= width else (other, side)
+
+
+FINEST_STRIDE = 8
+"""Pixels of the resized image per cell of the finest map."""
+
+
+def with_cells(size_hw: tuple[int, int], least: int) -> tuple[int, int]:
+    """A size whose finest map has so many cells: a very long image is stretched, since every query starts at a cell.
+
+    Example:
+        >>> with_cells((800, 800), 900), with_cells((4, 1333), 900)
+        ((800, 800), (48, 1333))
+    """
+    short, long = sorted(size_hw)
+    cells = FINEST_STRIDE * -(-least // max(1, -(-long // FINEST_STRIDE)))
+    stretched = max(short, cells)
+    return (stretched, long) if size_hw[0] <= size_hw[1] else (long, stretched)

@@ -92,12 +92,14 @@ class PromptTensors:
         labels: int64 (B, n), or None.
         boxes: Corners as pixel centres, fp32 (B, 4), or None.
         logits: fp32 (B, 1, 4 g, 4 g), or None.
+        single: Whether one mask a prompt is wanted.
     """
 
     points: Tensor | None
     labels: Tensor | None
     boxes: Tensor | None
     logits: Tensor | None
+    single: bool = False
 
     def __len__(self) -> int:
         return len(self.boxes if self.points is None else self.points)  # type: ignore[arg-type]
@@ -117,7 +119,7 @@ class SamNetwork(Protocol):
         ...
 
     def decoder(self, features: SamFeatures, prompts: PromptTensors) -> tuple[Tensor, Tensor]:
-        """B prompts on one image → logits (B, 3, 4 g, 4 g) and predicted IoU (B, 3)."""
+        """B prompts on one image → logits (B, 3, 4 g, 4 g) and predicted IoU (B, 3); 1 for 3 if single."""
         ...
 
 
@@ -190,7 +192,7 @@ class Sam:
         for i, prompt in enumerate(prompts):
             if not len(prompt.points) and prompt.box is None:
                 raise ZsasError("A prompt for SAM needs at least one point or a box.")
-            shape = (len(prompt.points), prompt.box is None, prompt.logits is None)
+            shape = (len(prompt.points), prompt.box is None, prompt.logits is None, prompt.single)
             groups.setdefault(i if self.device.type == "cpu" else shape, []).append(i)
         return list(groups.values())
 
@@ -212,7 +214,7 @@ class Sam:
             boxes = stacked([frame.points_to_frame(xy).reshape(4) for xy in inclusive])
         if first.logits is not None:
             logits = stacked([p.logits[None] for p in prompts if p.logits is not None])
-        return PromptTensors(points, labels, boxes, logits)
+        return PromptTensors(points, labels, boxes, logits, first.single)
 
 
 def _channels_last(maps: Tensor) -> Tensor:

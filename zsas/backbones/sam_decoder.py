@@ -34,16 +34,19 @@ class MaskDecoder:
         self.model = model
         self.modules = model.mask_decoder
 
-    def __call__(self, embedding: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
-        """Three masks for each prompt.
+    def __call__(
+        self, embedding: Tensor, sparse: Tensor, dense: Tensor, single: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Three masks for each prompt, or the one for prompts without ambiguity.
 
         Args:
             embedding: Image features, fp32 (B, C, g, g), one row a prompt; quickest in channels-last order.
             sparse: Embedded points and boxes, fp32 (B, n, C).
             dense: Embedded logits, fp32 (B, C, g, g).
+            single: Whether one mask is wanted.
 
         Returns:
-            Logits, fp32 (B, 3, 4 g, 4 g), and predicted IoU, fp32 (B, 3).
+            Logits, fp32 (B, 3, 4 g, 4 g), and predicted IoU, fp32 (B, 3); 1 for 3 if single.
         """
         modules, transformer = self.modules, self.modules.transformer
         first = torch.cat([modules.iou_token.weight, modules.mask_tokens.weight])
@@ -76,15 +79,16 @@ class MaskDecoder:
             last, last.q_proj(tokens + point_embedding), *self._projections[-1](image_tokens)
         )
         tokens = transformer.layer_norm_final_attn(tokens + attn_out)
-        return self._masks(image_tokens, tokens, embedding.shape[-1]), modules.iou_prediction_head(
-            tokens[:, 0]
-        )[:, 1:]
+        # The first mask token answers prompts without ambiguity, the last three the others.
+        which = slice(0, 1) if single else slice(1, None)
+        masks = self._masks(image_tokens, tokens, embedding.shape[-1], which)
+        return masks, modules.iou_prediction_head(tokens[:, 0])[:, which]
 
-    def _masks(self, image_tokens: Tensor, tokens: Tensor, grid: int) -> Tensor:
-        """Logits (B, 3, 4 g, 4 g) of the last three mask tokens; the first answers prompts without ambiguity."""
+    def _masks(self, image_tokens: Tensor, tokens: Tensor, grid: int, which: slice) -> Tensor:
+        """Logits (B, n, 4 g, 4 g) of n of the four mask tokens."""
         modules = self.modules
-        mlps = modules.output_hypernetworks_mlps[1:]
-        tokens = tokens[:, 2 : 2 + len(mlps)].unbind(1)
+        mlps = modules.output_hypernetworks_mlps[which]
+        tokens = tokens[:, 1 : 1 + modules.num_mask_tokens][:, which].unbind(1)
         masks = torch.stack([mlp(token) for mlp, token in zip(mlps, tokens, strict=True)], 1)
         norm = modules.upscale_layer_norm
         first, second = self._upscaling

@@ -88,7 +88,7 @@ class TransformersSam:
         """See `SamNetwork.decoder`."""
         sparse, dense = self._embedded(prompts)
         embedding = features.embedding.expand(len(prompts), -1, -1, -1)
-        return self.decode(embedding, sparse[:, 0], dense)
+        return self.decode(embedding, sparse[:, 0], dense, single=prompts.single)
 
     def _embedded(self, prompts: PromptTensors) -> tuple[Tensor, Tensor]:
         """Sparse (B, 1, n, C) and dense (B, C, g, g) embeddings of prompts."""
@@ -110,7 +110,7 @@ class TransformersSam:
             "image_positional_embeddings": positions.expand(count, -1, -1, -1),
             "sparse_prompt_embeddings": sparse,
             "dense_prompt_embeddings": dense,
-            "multimask_output": True,
+            "multimask_output": not prompts.single,
         }
 
 

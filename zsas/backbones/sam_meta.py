@@ -48,7 +48,7 @@ class MetaSam:
             image_pe=self.model.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
-            multimask_output=True,
+            multimask_output=not prompts.single,
         )
 
 

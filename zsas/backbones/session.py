@@ -83,7 +83,7 @@ class SamSession:
 
 
 def _question(prompt: Prompt) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(b"1" if prompt.single else b"3", digest_size=16)
     for array in (prompt.points, prompt.labels, prompt.box, prompt.logits):
         digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
         digest.update(b"|")

@@ -58,12 +58,12 @@ def identity_of_data(
 def describe(segmenter: Segmenter, conditions: Sequence[Condition]) -> dict[str, Any]:
     """Which models run, as they stand in results.json."""
     settings = [condition.settings for condition in conditions]
-    clip = next(iter(clips_of(segmenter, settings)), None) or segmenter.clip
+    clip = next(iter(clips_of(segmenter, settings)), None)  # some systems have none
     facts: dict[str, Any] = {
         "preset": segmenter.preset,
         "precision": segmenter.models.choice.precision_note
-        or str(clip.dtype).removeprefix("torch."),
-        "device": str(clip.device),
+        or (str(clip.dtype).removeprefix("torch.") if clip else "float32"),
+        "device": str(clip.device if clip else segmenter.models.device),
         "weights": fingerprint(segmenter, settings),
     }
     for condition in conditions:

@@ -70,6 +70,7 @@ GOALS = (
     Goal("preview_ms", "pointer at rest to what a click would mark (median)", 250, "ms"),
     Goal("thumbnail_ms", "thumbnail clicked to its photo (median)", 150, "ms"),
     Goal("zoomed_a_second", "frames of zoom and pan in 6000 × 6000", 30, "a second", more=True),
+    Goal("single_seconds", "one image while another visitor's 300 run (median)", 3, "s"),
     Goal("growth_mb", "memory that 100 visits leave behind", 50, "MB"),
 )
 
@@ -182,6 +183,7 @@ def main() -> None:
                 found["thumbnail_ms"] = thumbnails(page, Path(folder))
                 found["zoomed_a_second"] = zoomed(page, url, Path(folder))
             page.close()
+            found["single_seconds"] = beside_a_batch(url)
             found["growth_mb"] = visits(url, pid)
         empty = "import gradio as gr\nwith gr.Blocks() as page: pass\npage.launch(quiet=True)"
         with serving([sys.executable, "-c", empty], free_port()) as (url, _):
@@ -342,8 +344,7 @@ def zoomed(page: Page, url: str, folder: Path) -> float:
 
 def visits(url: str, pid: int) -> float:
     """MB that the server grows by in `VISITS` visits, after `WARM` that fill the caches."""
-    config = httpx.get(f"{url}/config", timeout=60).json()
-    page = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "zs-app")
+    page = page_component(url)
     index = Path("examples/index.toml").read_text().splitlines()
     names = [line.split('"')[1] for line in index if line.startswith("id")]
     before = 0.0
@@ -352,6 +353,57 @@ def visits(url: str, pid: int) -> float:
             before = resident_mb(pid)
         visit(url, page, names[number % len(names)])
     return resident_mb(pid) - before
+
+
+def page_component(url: str) -> int:
+    """The component whose functions the page's script calls."""
+    config = httpx.get(f"{url}/config", timeout=60).json()
+    return next(int(c["id"]) for c in config["components"] if c["props"].get("elem_id") == "zs-app")
+
+
+def beside_a_batch(url: str, count: int = 300, asked: int = 5) -> float:
+    """Median seconds of a visitor's own image while a batch of another one runs."""
+    page = page_component(url)
+
+    def visitor(client: httpx.Client) -> tuple[Callable[..., dict[str, Any]], str]:
+        body = {"component_id": page, "session_hash": secrets.token_hex(6)}
+
+        def call(name: str, data: dict[str, Any]) -> dict[str, Any]:
+            given = {**body, "fn_name": name, "data": data}
+            return client.post("/gradio_api/component_server", json=given).json()
+
+        return call, call("page_hello", {"query": ""})["token"]
+
+    def upload(client: httpx.Client, number: int) -> str:
+        rng = np.random.default_rng(number)
+        image = rng.integers(120, 160, (96, 128, 3)).astype(np.uint8)
+        cv2.circle(
+            image, (int(rng.integers(20, 100)), int(rng.integers(20, 70))), 8, (20, 20, 20), -1
+        )
+        files = {"files": (f"{number}.png", cv2.imencode(".png", image)[1].tobytes())}
+        return str(client.post("/gradio_api/upload", files=files).json()[0])
+
+    taken = []
+    with (
+        httpx.Client(base_url=url, timeout=300) as one,
+        httpx.Client(base_url=url, timeout=300) as other,
+    ):
+        (many, its), (single, own) = visitor(one), visitor(other)
+        files = [{"name": f"{i}.png", "path": upload(one, i)} for i in range(count)]
+        act = {"token": its, "name": "begin_batch", "data": {"files": files}, "seen": 0}
+        many("page_act", act)
+        for number in range(asked):
+            time.sleep(2)
+            many("page_updates", {"token": its, "seen": 0})  # its tab is open
+            path = upload(other, 10_000 + number)
+            started = time.perf_counter()
+            act = {"token": own, "name": "open_upload", "data": {"path": path}, "seen": 0}
+            answer = single("page_act", act)
+            while answer["busy"]:
+                answer = single("page_updates", {"token": own, "seen": answer["news"]})
+            taken.append(time.perf_counter() - started)
+        many("page_act", {"token": its, "name": "stop_batch", "data": {}, "seen": 0})
+    return statistics.median(taken)
 
 
 def visit(url: str, page: int, example: str) -> None:

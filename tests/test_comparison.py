@@ -57,7 +57,7 @@ def test_every_system_gives_a_row_and_shares_encodings(tmp_path):
     assert [row.error for row in rows] == [""] * len(chosen)
     assert all(0 <= row.metrics["pixel_auroc"] <= 1 for row in rows)
     assert segmenter.images_encoded == {
-        "localizer": 9,
+        "localizer": 11,
         "sam": 1,
     }  # auto, paper, april-gan share one
     found = comparison.write(rows, tmp_path, image, truth, "part.png")

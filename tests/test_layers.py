@@ -91,3 +91,13 @@ def test_there_are_no_circles() -> None:
         free = {name for name, others in left.items() if not others & left.keys()}
         assert free, f"a circle among {sorted(left)}"
         left = {name: others for name, others in left.items() if name not in free}
+
+
+def test_a_file_can_be_read_in_one_sitting() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for package in ("zsas", "tiny", "bench")
+        for path in (ROOT / package).rglob("*.py")
+        if (lines := path.read_text(encoding="utf-8").count("\n")) > 450
+    }
+    assert not long

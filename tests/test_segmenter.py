@@ -350,9 +350,10 @@ def test_settings_that_only_decide_never_encode(segmenter, photo):
 
 
 def test_the_image_level_score_is_clips_softmax(segmenter, photo):
-    encoding = segmenter.encode(photo)
+    whole = HOT.replace(tiles="off")  # several tiles would put their scores together
+    encoding = segmenter.encode(photo, whole)
     states = segmenter.clip.state_vectors("", segmenter.localizer(HOT).card.activation)
-    result = segmenter.segment(encoding, HOT.replace(image_weight=1.0))
+    result = segmenter.segment(encoding, whole.replace(image_weight=1.0))
     own = image_probability(encoding.features.tiles[0].image, states, segmenter.clip.logit_scale)
     assert result.image_score == pytest.approx(own)
     assert own != pytest.approx(

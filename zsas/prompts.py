@@ -33,6 +33,17 @@ class Points:
         """No points at all."""
         return cls(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), ())
 
+    def with_clicks(self, clicks: Sequence[Click]) -> Points:
+        """These points with a person's clicks behind them, positive ones first."""
+        ordered = sorted(clicks, key=lambda click: -click[2])
+        xy = np.array([click[:2] for click in ordered], np.float32).reshape(-1, 2)
+        labels = np.array([click[2] for click in ordered], np.int64)
+        return Points(
+            np.concatenate([self.xy, xy]),
+            np.concatenate([self.labels, labels]),
+            self.source + ("click",) * len(ordered),
+        )
+
     def __len__(self) -> int:
         return len(self.labels)
 

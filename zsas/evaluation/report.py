@@ -97,6 +97,7 @@ def mean_row(rows: Sequence[Row]) -> Row:
     return mean
 
 
+# Long because each file of the report stands here once.
 def write_report(
     store: Store,
     dataset: Dataset,
@@ -298,6 +299,7 @@ def draw_curves(path: Path, lines: Mapping[str, Curves], name: str) -> None:
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
+# Long because it is one page, from top to bottom.
 def page(
     results: Mapping[str, Any],
     images: Sequence[Mapping[str, Any]],

@@ -38,6 +38,7 @@ CACHE_BYTES, CACHE_BYTES_PER_IMAGE = 250_000_000, 50_000_000
 """Encodings in memory: all conditions of a batch share them, those at another resolution, too."""
 
 
+# Long because a run's steps stand here in their order: identity, what is kept, measuring, the report.
 def measure_and_report(
     data: Dataset,
     conditions: Sequence[Condition],

@@ -167,6 +167,7 @@ class Far:
         return ZsasError(f"{category} could not be measured{why}.")
 
 
+# Long because of what it takes and gives; the steps stand in their order.
 def measure_shots(
     plan: Plan,
     choice: ModelChoice,

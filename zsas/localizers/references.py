@@ -145,6 +145,7 @@ class References:
         return min(max(2.0 - spread, 0.0), 1.0)
 
 
+# Long because of what it is told; the calibration is one walk.
 def remember(
     features: Sequence[Any],
     copies: Sequence[Any] = (),

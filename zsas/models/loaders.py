@@ -141,6 +141,7 @@ def _model_type(folder: Path) -> str:
         ) from None
 
 
+# Long because each way in which a folder can be wrong has its own sentence.
 def from_folder(
     kind: Any,
     folder: Path,

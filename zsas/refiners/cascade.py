@@ -271,7 +271,7 @@ def _targets(
         clicked = any(label == 1 for *_, label in own)
         targets.append(
             Target(
-                _with_clicks(Points(xy, labels, source), own),
+                Points(xy, labels, source).with_clicks(own),
                 None if clicked else piece,
                 float(scored.map[piece].max()),
                 tuple(own),
@@ -281,20 +281,8 @@ def _targets(
     for click in left:
         if click[2] == 1:
             own = [click, *negative]
-            targets.append(Target(_with_clicks(Points.none(), own), None, 1.0, tuple(own)))
+            targets.append(Target(Points.none().with_clicks(own), None, 1.0, tuple(own)))
     return targets, rest
-
-
-def _with_clicks(points: Points, clicks: Sequence[Click]) -> Points:
-    """Points with a person's clicks behind them, positive ones first."""
-    ordered = sorted(clicks, key=lambda click: -click[2])
-    xy = np.array([click[:2] for click in ordered], np.float32).reshape(-1, 2)
-    labels = np.array([click[2] for click in ordered], np.int64)
-    return Points(
-        np.concatenate([points.xy, xy]),
-        np.concatenate([points.labels, labels]),
-        points.source + ("click",) * len(ordered),
-    )
 
 
 def _ask(

@@ -16,6 +16,7 @@ FILES = ("mask", "score", "overlay")
 FILES_OF_COMPARE = ("sheet",)
 
 
+# Long because it is one document, written down in its order.
 def document() -> dict[str, Any]:
     """The OpenAPI document, version 3.1."""
     error = {"$ref": "#/components/schemas/Error"}

@@ -325,7 +325,7 @@ def test_addresses_are_listed_through_fsspec():
     system.pipe("/bucket/notes.txt", b"")
     (job,) = plan_images(["memory://bucket"], Output(Path("/out"), "table"))
     work = prepare(["memory://bucket"], Output(), SETTINGS, ModelChoice())
-    assert work.scan.sentence == "1 left out: 1 no images (notes.txt)."
+    assert work.scan.sentence == "1 left out: 1 no image (notes.txt)."
     assert job.name == "line/1"
     assert job.stamp
     assert read_job(job).pixels.shape == (4, 4, 3)

@@ -8,6 +8,8 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,12 @@ from zsas.ui import snippets
 from zsas.ui.calls import OTHERS
 
 pytestmark = pytest.mark.browser
+
+
+def in_a_loop(work: Coroutine[Any, Any, Any]) -> Any:
+    """The answer of a coroutine in a thread of its own: Playwright's loop may run in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +159,7 @@ def test_a_region_and_good_images_are_values_of_the_tool(served: Served, photo_f
                 await session.call_tool("segment", {**given, "references": [image]}),
             )
 
-    looked, compared = asyncio.run(talk())
+    looked, compared = in_a_loop(talk())
     assert not looked.isError, looked.content
     assert looked.structuredContent["region"]["fraction"] == 0.5
     # The stand-in has nothing to compare; that it says so shows that the images have arrived.
@@ -170,7 +178,7 @@ def test_compare_is_a_tool_with_structured_rows(served: Served, photo_file: Path
             given = {"image": image, "preset": "tiny", "systems": "auto,april-gan"}
             return await session.call_tool("compare_systems", given)
 
-    answer = asyncio.run(talk())
+    answer = in_a_loop(talk())
     assert not answer.isError, answer.content
     rows = answer.structuredContent["rows"]
     assert [row["name"] for row in rows] == ["auto", "april-gan"]
@@ -207,7 +215,7 @@ def test_a_real_mcp_client_finds_and_calls_the_tool(served: Served, photo_file: 
                 "segment", {"image": image, "preset": "tiny"}, progress_callback=progress
             )
 
-    tools, answer = asyncio.run(talk())
+    tools, answer = in_a_loop(talk())
     assert {tool.name for tool in tools} == {"segment", "segment_batch", "compare_systems"}
     tool = next(tool for tool in tools if tool.name == "segment")
     assert "what is wrong on one photo" in tool.description

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,6 +110,31 @@ def card_as_metadata(card: Any) -> dict[str, str]:
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in asdict(card).items()
     }
+
+
+def save_learned(
+    path: Path,
+    localizer: str,
+    card: Any,
+    tensors: Mapping[str, Tensor],
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a localizer's learned weights as safetensors, its name and card as metadata.
+
+    Args:
+        path: The file.
+        localizer: Whose weights they are.
+        card: A dataclass.
+        tensors: By name.
+        dtype: Number format of the file; the tensors' own without.
+    """
+    from safetensors.torch import save_file
+
+    held = {
+        name: one.detach().to("cpu", dtype or one.dtype).contiguous()
+        for name, one in tensors.items()
+    }
+    save_file(held, path, metadata={"localizer": localizer, **card_as_metadata(card)})
 
 
 @dataclass(frozen=True)

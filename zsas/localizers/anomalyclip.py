@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zsas.declare import Values
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
-from zsas.localizers.adapter import card_as_metadata, made_for_another, warn_of_doubt
+from zsas.localizers.adapter import made_for_another, save_learned, warn_of_doubt
 from zsas.localizers.base import Context, Localizer, MapSettings, Scored
 from zsas.localizers.patches import PatchFeatures, image_probability
 from zsas.localizers.references import ReferenceSettings
@@ -77,15 +77,9 @@ class Prompts:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file under the published names, the card as metadata."""
-        from safetensors.torch import save_file
-
         tensors = {"ctx_pos": self.normal, "ctx_neg": self.anomalous}
         tensors |= {f"compound_prompts_text.{i}": one for i, one in enumerate(self.deep)}
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            path,
-            metadata={"localizer": "anomalyclip", **card_as_metadata(self.card)},
-        )
+        save_learned(path, "anomalyclip", self.card, tensors)
 
 
 def read_prompts(path: Path) -> Prompts:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zsas.cancellation import raise_if_cancelled
 from zsas.errors import ZsasError
 from zsas.lazy import F
+from zsas.localizers.adapter import save_learned
 
 if TYPE_CHECKING:
     import torch
@@ -83,20 +84,7 @@ class VfmWeights:
             path: The file.
             dtype: Number format of the file; the tensors' own without.
         """
-        from safetensors.torch import save_file
-
-        card = {
-            key: value if isinstance(value, str) else json.dumps(value)
-            for key, value in asdict(self.card).items()
-        }
-        save_file(
-            {
-                name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
-                for name, tensor in self.tensors.items()
-            },
-            path,
-            metadata={"localizer": "anomalyvfm", **card},
-        )
+        save_learned(path, "anomalyvfm", self.card, self.tensors, dtype)
 
 
 def read_vfm(path: Path) -> VfmWeights:

@@ -23,8 +23,8 @@ from zsas.declare import Values
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import (
-    card_as_metadata,
     made_for_another,
+    save_learned,
     warn_of_doubt,
     warn_of_sentences,
 )
@@ -77,7 +77,7 @@ class UmciCard:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> UmciCard:
-        """The reverse of `card_as_metadata`."""
+        """The reverse of `zsas.localizers.adapter.card_as_metadata`."""
         return cls(
             backbone=metadata["backbone"],
             blocks=tuple(int(block) for block in json.loads(metadata["blocks"])),
@@ -107,10 +107,7 @@ class Umci:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file, the card as metadata."""
-        from safetensors.torch import save_file
-
-        found = {name: one.detach().cpu().contiguous() for name, one in self.tensors.items()}
-        save_file(found, path, metadata={"localizer": "umci", **card_as_metadata(self.card)})
+        save_learned(path, "umci", self.card, self.tensors)
 
 
 def shapes(card: UmciCard, width: int, projection: int) -> dict[str, tuple[int, ...]]:

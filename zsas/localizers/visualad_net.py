@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
-from zsas.localizers.adapter import quarters
+from zsas.localizers.adapter import quarters, save_learned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,20 +77,7 @@ class VisualWeights:
             path: The file.
             dtype: Number format of the file; the tensors' own without.
         """
-        from safetensors.torch import save_file
-
-        card = {
-            key: value if isinstance(value, str) else json.dumps(value)
-            for key, value in asdict(self.card).items()
-        }
-        save_file(
-            {
-                name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
-                for name, tensor in self.tensors.items()
-            },
-            path,
-            metadata={"localizer": "visualad", **card},
-        )
+        save_learned(path, "visualad", self.card, self.tensors, dtype)
 
 
 def read_visual(path: Path) -> VisualWeights:

@@ -3,7 +3,7 @@
 The adaptive level is decided by evidence in the map itself: two numbers follow from the ground of the map, a quantile
 of its values. One is the level at which regions are cut, the other the peak that a region must reach to count. Regions
 that lie above the level and nowhere reach the peak are left out: textures and edges of good images lie there. The
-constants were fitted on synthetic images (`python -m tiny marking`) and stand beside this file.
+constants were chosen on synthetic images and stand beside this file; docs/results.md says how.
 """
 
 from __future__ import annotations

@@ -110,6 +110,7 @@ REACHES: Mapping[str, Mapping[str, Any]] = {
     "object_name": {"object_name": "metal nut"},
     "resolution": {"resolution": 160},
     "sdp_distance": {"sdp_distance": 0.05, "sdp_text": "dbscan"},
+    "sdp_neighbours": {"sdp_neighbours": 198, "sdp_text": "dbscan"},
     "sdp_text": {"sdp_text": "pca"},
     "tiles": {"tiles": 64},
     "max_tiles": {"max_tiles": 2},

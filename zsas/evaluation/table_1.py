@@ -63,12 +63,12 @@ PUBLISHED: dict[str, Conditions] = {
     "sdp": Conditions(
         "SDP", 240, _NAMED,
         {"mvtec": (88.7, 35.3, 28.5), "visa": (84.1, 16.0, 9.6)},
-        settings={"visa": {"sdp_distance": 1.5}},
+        settings={"visa": {"sdp_distance": 1.5, "sdp_neighbours": 25}},
     ),
     "sdp+": Conditions(
         "SDP+", 240, _NAMED,
         {"mvtec": (91.2, 41.9, 39.4), "visa": (94.8, 26.5, 20.3)},
-        settings={"visa": {"sdp_distance": 1.5, "blur": 4.3}},
+        settings={"visa": {"sdp_distance": 1.5, "sdp_neighbours": 25, "blur": 4.3}},
     ),
     "anomalyclip": Conditions(
         "AnomalyCLIP", 518, _OBJECT,

@@ -52,9 +52,6 @@ TEMPLATES = (*WINCLIP_TEMPLATES, "there is a {} in the picture.", "this is a {} 
 ENSEMBLE = "zsas-9+10x22"
 """Name of these sentences; adapters carry it in their metadata."""
 
-MIN_SENTENCES = 15
-"""Sentences within the distance that make one a core of a cluster."""
-
 STEEPNESS = 25.0
 """What the sum over the quarters is multiplied by before it is squeezed into [0, 1]; see `squeezed`."""
 
@@ -75,6 +72,14 @@ class SdpSettings(SettingsGroup, key="sdp", title="SDP"):
         low=0.05,
         high=2.0,
         step=0.05,
+    )
+    sdp_neighbours: int = setting(
+        15,
+        "Cluster neighbours",
+        "Sentences within that distance, itself among them, that make one the core of a cluster.",
+        low=2,
+        high=198,
+        step=1,
     )
 
 
@@ -160,6 +165,7 @@ class Sdp(Localizer):
                     ),
                     chosen.sdp_text,
                     chosen.sdp_distance,
+                    chosen.sdp_neighbours,
                 )
                 for states in (NORMAL_STATES, ANOMALOUS_STATES)
             ]
@@ -280,7 +286,9 @@ def two_class_map(features: StagedFeatures, states: Tensor) -> Tensor:
     return F.interpolate(total[None, None], size=(side, side), mode="bilinear")[0, 0]
 
 
-def representative(sentences: Tensor, how: TextVector, distance: float = 0.5) -> Tensor:
+def representative(
+    sentences: Tensor, how: TextVector, distance: float = 0.5, minimum: int = 15
+) -> Tensor:
     """One vector for many sentences of a state, fp32 (D,), of any length.
 
     Args:
@@ -288,6 +296,7 @@ def representative(sentences: Tensor, how: TextVector, distance: float = 0.5) ->
         how: `dbscan`, the mean of the largest cluster, of all where there is none; `mean`; or `pca`, the direction
             along which the vectors are longest, turned to the mean's side.
         distance: Of neighbours, for `dbscan`.
+        minimum: Neighbours that make the core of a cluster, for `dbscan`.
     """
     mean = sentences.mean(dim=0)
     if how == "mean":
@@ -295,7 +304,7 @@ def representative(sentences: Tensor, how: TextVector, distance: float = 0.5) ->
     if how == "pca":
         first = torch.linalg.svd(sentences, full_matrices=False).Vh[0]
         return first if float(first @ mean) >= 0 else -first
-    members = largest_cluster(sentences.cpu().numpy(), distance, MIN_SENTENCES)
+    members = largest_cluster(sentences.cpu().numpy(), distance, minimum)
     return sentences[torch.from_numpy(members).to(sentences.device)].mean(dim=0)
 
 

@@ -218,7 +218,7 @@ def test_a_real_mcp_client_finds_and_calls_the_tool(served: Served, photo_file: 
     tools, answer = in_a_loop(talk())
     assert {tool.name for tool in tools} == {"segment", "segment_batch", "compare_systems"}
     tool = next(tool for tool in tools if tool.name == "segment")
-    assert "what is wrong on one photo" in tool.description
+    assert "what is wrong in one image" in tool.description
     schema = tool.inputSchema["properties"]
     for setting in all_settings():
         assert setting.help[:20] in schema[setting.name]["description"]

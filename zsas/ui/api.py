@@ -32,9 +32,9 @@ def make_segment(engine: Engine) -> Callable[..., tuple[Any, ...]]:
         if image is None:
             raise gr.Error("There is no image; send one.", print_exception=False)
         try:
-            photo = engine.keep_image(load_upload(image))
+            key = engine.keep_image(load_upload(image))
             preset, part, memory = _beside(engine, preset, settings, values[-len(MORE) :])
-            encoding = engine.encode(preset, photo, part.settings)
+            encoding = engine.encode(preset, key, part.settings)
             result = engine.decide(preset, encoding, part.settings, (), memory, part=part)
             files = export.save_all(result, Path(image).stem)
         except ZsasError as error:
@@ -47,9 +47,9 @@ def make_segment(engine: Engine) -> Callable[..., tuple[Any, ...]]:
     return _described(
         segment,
         "image",
-        "The photo to examine: PNG, JPEG, TIFF, BMP or WebP.",
-        "Find what is wrong on one photo, and where, without any training pictures.\n\n"
-        "    Looks for scratches, cracks, stains, missing or misplaced parts and other anomalies on a photo of one\n"
+        "The image to examine: PNG, JPEG, TIFF, BMP or WebP.",
+        "Find what is wrong in one image, and where, without any training images.\n\n"
+        "    Looks for scratches, cracks, stains, missing or misplaced parts and other anomalies in an image of one\n"
         "    object or surface. The JSON holds the verdict, an image score from 0 to 1, and each region with its\n"
         "    box (x0, y0, x1, y1 in pixels), area, score and COCO run-length mask.",
         "JSON with verdict, score and regions; mask as PNG; score map as 16-bit PNG; overlay as PNG; a ZIP of "
@@ -74,8 +74,8 @@ def make_batch(engine: Engine) -> Callable[..., tuple[Any, ...]]:
     return _described(
         segment_batch,
         "files",
-        "Photos, or ZIPs of photos; at most 500 in all.",
-        "Examine many photos at once; a file that cannot be read becomes a row that says why.",
+        "Images, or ZIPs of images; at most 500 in all.",
+        "Examine many images at once; a file that cannot be read becomes a row that says why.",
         "One row a file with verdict, score and regions; a ZIP with masks, score maps, overlays, JSON, CSV and "
         "COCO annotations.",
     )
@@ -106,8 +106,8 @@ def make_compare(engine: Engine) -> Callable[..., tuple[Any, ...]]:
     return _described(
         compare_systems,
         "image",
-        "The photo to examine: PNG, JPEG, TIFF, BMP or WebP.",
-        "Run several anomaly segmentation systems on one photo and lay their answers side by side.\n\n"
+        "The image to examine: PNG, JPEG, TIFF, BMP or WebP.",
+        "Run several anomaly segmentation systems on one image and lay their answers side by side.\n\n"
         "    The JSON holds one row for each system and refiner: verdict, image score from 0 to 1, number of regions,\n"
         "    seconds, or why it could not run; the others go on. With a mask also pixel AUROC, F1-max, AP and curves.",
         "JSON with a row for each system; a contact sheet as PNG with each map and mask; a ZIP of everything.",

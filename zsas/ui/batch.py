@@ -1,4 +1,4 @@
-"""Many photos at once: a row for each, bad files included, and everything in one ZIP."""
+"""Many images at once: a row for each, bad files included, and everything in one ZIP."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def _decider(
     engine: Engine, preset: str, settings: Settings, references: Any, part: Any
 ) -> Callable[[list[ReadImage]], list[Result]]:
     def decide(images: list[ReadImage]) -> list[Result]:
-        # Not kept in the engine: nobody comes back to it, and the photos that others look at would have to go.
+        # Not kept in the engine: nobody comes back to it, and the images that others look at would have to go.
         encodings = [engine.encode_apart(preset, image, settings, "batch") for image in images]
         return [
             engine.decide(preset, encoding, settings, (), references, part=part)

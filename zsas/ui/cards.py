@@ -91,7 +91,7 @@ def _card(card: Card, chosen: str, shape: Sequence[int]) -> str:
     marks = drawing.marked_regions(result.regions, shape)
     heat = drawing.heat(result.score_map, level=result.settings.threshold)
     picture = drawing.drawing(
-        shape, f"{card.name}: {result.sentence}", [drawing.PHOTO, heat, marks]
+        shape, f"{card.name}: {result.sentence}", [drawing.IMAGE, heat, marks]
     )
     seconds = views.seconds_words(sum(result.timings.values()))
     measured = [
@@ -114,7 +114,7 @@ def _card(card: Card, chosen: str, shape: Sequence[int]) -> str:
 def _agreement(done: Sequence[Card], shape: Sequence[int]) -> str:
     share = agreement([card.result.mask for card in done if card.result is not None])
     label = f"Agreement: how many of {len(done)} systems mark each place"
-    picture = drawing.drawing(shape, label, [drawing.PHOTO, drawing.heat(share, level=0.25)])
+    picture = drawing.drawing(shape, label, [drawing.IMAGE, drawing.heat(share, level=0.25)])
     return f'<li class="zs-card">{picture}<p><b>Agreement</b> how many systems mark each place</p></li>'
 
 

@@ -1,7 +1,7 @@
 """The image with its marks as SVG: sharp at any size, a few kilobytes, and text for those who cannot see it.
 
-The image itself is sent once, as an `<image>` with the id `zs-photo`; everything else refers to it. Coordinates are
-pixels of the original photo, so that nothing has to be converted.
+The image itself is sent once, as an `<image>` with the id `zs-image`; everything else refers to it. Coordinates are
+pixels of the original image, so that nothing has to be converted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zsas.prompts import Points
 from zsas.result import Region
 from zsas.stages import Area, Boxes, HeatMap, Layer, PointMarks, Stage
 
-PHOTO_SIDE = 1280
+IMAGE_SIDE = 1280
 MAP_SIDE = 320
 TILE = 512
 ROOT = "zsas:/"
@@ -33,7 +33,7 @@ PICTURES: ByteBudgetCache[NDArray[np.uint8]] = ByteBudgetCache(64 * 2**20)
 SPECK = 1e-4
 """Regions of a smaller fraction of the image are listed apart, and not numbered on it."""
 NUMBERED = 12
-"""Regions beyond these are outlined without a number on the photo."""
+"""Regions beyond these are outlined without a number on the image."""
 
 
 def kept(picture: NDArray[np.uint8]) -> str:
@@ -74,8 +74,8 @@ def shrink(picture: NDArray[Any], side: int) -> NDArray[Any]:
 
 
 def base(image: NDArray[np.uint8]) -> bytes:
-    """The image as the page shows it unzoomed, JPEG bytes, longest side at most `PHOTO_SIDE`."""
-    return jpeg(shrink(image, PHOTO_SIDE))
+    """The image as the page shows it unzoomed, JPEG bytes, longest side at most `IMAGE_SIDE`."""
+    return jpeg(shrink(image, IMAGE_SIDE))
 
 
 def jpeg(picture: NDArray[np.uint8], quality: int = 90) -> bytes:
@@ -102,7 +102,7 @@ def holder(key: str, image: NDArray[np.uint8]) -> str:
     step = max(height, width) / 90
     return (
         '<svg class="zs-holder" aria-hidden="true" width="0" height="0"><defs>'
-        f'<image id="zs-photo" href="{ROOT}image/{key}.jpg" width="{width}" height="{height}" '
+        f'<image id="zs-image" href="{ROOT}image/{key}.jpg" width="{width}" height="{height}" '
         'preserveAspectRatio="none"/>'
         f'<pattern id="zs-hatch" width="{step:.1f}" height="{step:.1f}" patternUnits="userSpaceOnUse" '
         f'patternTransform="rotate(45)"><rect width="{step / 2:.1f}" height="{step:.1f}" class="zs-hatch"/>'
@@ -111,12 +111,12 @@ def holder(key: str, image: NDArray[np.uint8]) -> str:
 
 
 def drawing(shape: Sequence[int], label: str, parts: Iterable[str], extra: str = "") -> str:
-    """One drawing on the photo.
+    """One drawing on the image.
 
     Args:
-        shape: (H, W, ...) of the photo.
+        shape: (H, W, ...) of the image.
         label: What is to be seen, for those who cannot see it.
-        parts: Pieces of SVG in pixels of the photo.
+        parts: Pieces of SVG in pixels of the image.
         extra: More attributes of the `<svg>`.
     """
     height, width = shape[:2]
@@ -127,7 +127,7 @@ def drawing(shape: Sequence[int], label: str, parts: Iterable[str], extra: str =
     )
 
 
-PHOTO = '<use href="#zs-photo"/>'
+IMAGE = '<use href="#zs-image"/>'
 
 
 def heat(values: NDArray[np.float32], *, scaled: bool = False, level: float = 0.5) -> str:
@@ -172,9 +172,9 @@ def path_of(mask: NDArray[np.bool_], corner: tuple[int, int] = (0, 0), side: int
     """The border of a mask as SVG path data, through the middles of its border pixels; "" if it is empty.
 
     Args:
-        mask: bool (h, w), a photo's or a cut-out's.
-        corner: x, y of the cut-out in the photo.
-        side: The photo's longest side, which decides how fine the line is; 0 is the mask's own.
+        mask: bool (h, w), an image's or a cut-out's.
+        corner: x, y of the cut-out in the image.
+        side: The image's longest side, which decides how fine the line is; 0 is the mask's own.
     """
     contours, _ = cv2.findContours(
         np.ascontiguousarray(mask, np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=corner

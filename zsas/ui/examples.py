@@ -35,13 +35,13 @@ LEFT_OUT = (
 
 @dataclass(frozen=True)
 class Example:
-    """One photo to try.
+    """One image to try.
 
     Attributes:
         id: Short name, also in URLs.
         title: What is to be seen.
         object_name: For the text prompts.
-        image: File of the photo.
+        image: File of the image.
         mask: File of the ground truth, or None.
         licence: Under which it may be used.
         credit: Whom to name, "" for our own.
@@ -56,7 +56,7 @@ class Example:
     credit: str = ""
 
     def load(self) -> NDArray[np.uint8]:
-        """The photo, uint8 RGB (H, W, 3)."""
+        """The image, uint8 RGB (H, W, 3)."""
         return load_image(self.image)
 
     def truth(self) -> NDArray[np.bool_] | None:
@@ -173,11 +173,11 @@ def _from_hub(entry: dict[str, Any]) -> Example:
             entry["dataset"], categories=[entry["category"]], revision=entry["revision"]
         )
         sample = next(sample for sample in data if sample.defect_type == entry["defect_type"])
-        photo = sample.load_image()
-        truth = sample.load_mask(photo.shape[:2])
+        pixels = sample.load_image()
+        truth = sample.load_mask(pixels.shape[:2])
         if truth is not None:
             Image.fromarray(truth.astype(np.uint8) * 255).save(mask)
-        Image.fromarray(photo).save(image)
+        Image.fromarray(pixels).save(image)
     return Example(
         entry["id"],
         entry["title"],

@@ -26,7 +26,7 @@ def seconds_for(work: str, shape: Sequence[int]) -> int:
 
     Args:
         work: "encode" or "decide".
-        shape: (H, W, ...) of the photo.
+        shape: (H, W, ...) of the image.
     """
     start, per_megapixel = _SECONDS[work]
     return min(LONGEST, round(start + per_megapixel * shape[0] * shape[1] / 1e6 + 0.5))

@@ -318,7 +318,7 @@ class Many:
         return result.image_score
 
     def archive(self, limit: float, corrected: Mapping[int, Result]) -> Path:
-        """Everything in one ZIP: masks, score maps, overlays, JSON, CSV, COCO and the report, in the photos' folders.
+        """Everything in one ZIP: masks, score maps, overlays, JSON, CSV, COCO and the report, in the images' folders.
 
         Args:
             limit: The limit as it stands now.

@@ -43,12 +43,12 @@ from mcp.client.streamable_http import streamablehttp_client
 
 
 async def main():
-    photo = base64.b64encode(open("photo.png", "rb").read()).decode()
+    image = base64.b64encode(open("photo.png", "rb").read()).decode()
     async with streamablehttp_client("{url}/gradio_api/mcp/") as (read, write, _):
         async with ClientSession(read, write) as session:
             await session.initialize()
             answer = await session.call_tool(
-                "segment", {{"image": f"data:image/png;base64,{{photo}}", "preset": "{preset}"{extra}}}
+                "segment", {{"image": f"data:image/png;base64,{{image}}", "preset": "{preset}"{extra}}}
             )
             print(answer.content[0].text)
 

@@ -43,7 +43,7 @@ def is_uploaded(path: str) -> bool:
 
 
 def load_upload(path: str | Path) -> ReadImage:
-    """An uploaded photo, and what was read.
+    """An uploaded image, and what was read.
 
     Raises:
         ZsasError: One sentence, with the file's own name instead of the server's path.

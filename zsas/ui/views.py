@@ -260,7 +260,7 @@ def _finding(result: Result, region: Region) -> str:
         f'<li class="{css}" data-region="{region.id}" data-box="{x0},{y0},{x1},{y1}">'
         f'<button type="button" class="zs-show" aria-pressed="false" title="{detail}">'
         f'<b><span class="zs-sr">Show finding </span>{region.id}</b>'
-        f'<svg viewBox="{crop}" aria-hidden="true">{drawing.PHOTO}</svg>'
+        f'<svg viewBox="{crop}" aria-hidden="true">{drawing.IMAGE}</svg>'
         f'<span class="zs-size">{_size(region, share)}<span class="zs-sr"> of the photo, heat </span></span>'
         f'<span class="zs-heatbar" style="--heat:{heat:.3f};--level:{result.marking_level:.3f}"><i></i></span>'
         f"<em>{heat:.2f}</em>{out}</button>{press}</li>"

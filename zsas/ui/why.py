@@ -50,7 +50,7 @@ def viewer(
         label = f"The photo with its result. {result.sentence}"
     elif found:
         marks = drawing.layers(found[-1], shape, scaled=scaled, level=level)
-    parts = [drawing.PHOTO, EMPTY.format(heat=heat, marks=marks, points=points)]
+    parts = [drawing.IMAGE, EMPTY.format(heat=heat, marks=marks, points=points)]
     return drawing.drawing(
         shape, label, parts, 'id="zs-main" tabindex="0" aria-describedby="zs-keys"'
     )
@@ -128,7 +128,7 @@ def strip(
         caption = with_subscripts(stage.caption)
         pieces.append(
             f'<li><button type="button" class="zs-why" data-stage="{spec.name}" aria-pressed="false" '
-            f'title="Show it large">{drawing.drawing(shape, f"{spec.title}. {stage.caption}", [drawing.PHOTO, layers])}'
+            f'title="Show it large">{drawing.drawing(shape, f"{spec.title}. {stage.caption}", [drawing.IMAGE, layers])}'
             f"<b>{number} {escape(spec.title)} {_symbol(spec)}{tag}</b></button><p>{caption}</p></li>"
         )
     return f'<ol class="zs-strip" tabindex="0" aria-label="Why: the stages, in order">{"".join(pieces)}</ol>'

@@ -25,6 +25,7 @@ RUN TORCH_INDEX=${TORCH_INDEX} python scripts/install.py -c requirements.lock -r
 COPY pyproject.toml setup.py MANIFEST.in README.md CHANGELOG.md LICENSE ./
 COPY zsas zsas
 COPY examples examples
+COPY docs docs
 RUN pip install --no-deps . && python -m compileall -q /usr/local/lib/python3.11/site-packages/zsas
 
 WORKDIR /data

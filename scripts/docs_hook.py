@@ -22,7 +22,7 @@ BESIDE = {
 """Files of the repository's root that the site shows, and as what."""
 
 ORDER = {
-    "Use": "install results parts references settings systems models http line embedding space scale",
+    "Use": "install results parts references settings systems models http line embedding space scale licences",
     "Understand": "method minimal architecture benchmark",
     "Take part": "contributing changelog security training synthetic_images tiny_models training_log",
 }

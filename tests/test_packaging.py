@@ -85,7 +85,7 @@ def test_an_extra_that_is_missing_is_a_sentence_that_says_how_to_install_it(
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel that `pip install .` makes, from a copy of what git would hand out."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("zsas", "examples"):
+    for name in ("zsas", "examples", "docs"):
         shutil.copytree(
             ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.part")
         )
@@ -109,6 +109,9 @@ def test_the_wheel_holds_all_that_a_user_needs_and_nothing_else(wheel: Path) -> 
         f"zsas/examples/{file.relative_to(ROOT / 'examples').as_posix()}"
         for file in (ROOT / "examples").rglob("*")
         if file.is_file()
+    } | {
+        f"zsas/manual/{name}"
+        for name in ["references.png", "page-phone.png", *(f.name for f in (ROOT / "docs").glob("*.md"))]
     }  # fmt: skip
     inside = {name for name in names if ".dist-info/" not in name}
     assert inside == expected

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from zsas.errors import ZsasError
 
 Click = tuple[float, float, int]
-"""A person's point: x, y in image pixels, label 1 for "this is anomalous" and 0 for "this is normal"."""
+"""A person's point: x, y in image pixels, label 1 for "this is anomalous", 0 for "this is normal", or `SPOT`."""
+
+SPOT = 2
+"""Label of a click that means the place alone and not the object it lies on; see `zsas.refiners.spots`."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,11 @@ def check_clicks(clicks: Sequence[Click]) -> None:
     """Refuse a person's points that are none.
 
     Raises:
-        ZsasError: If a click is not (x, y, label) with finite x and y and the label 0 or 1.
+        ZsasError: If a click is not (x, y, label) with finite x and y and the label 0, 1 or `SPOT`.
     """
     for click in clicks:
-        if not np.isfinite(click[:2]).all() or click[2] not in (0, 1):
+        if not np.isfinite(click[:2]).all() or click[2] not in (0, 1, SPOT):
             raise ZsasError(
-                f"A click is {click!r}, but it must be x and y in image pixels and a label, 1 for what is anomalous "
-                "or 0 for what is normal."
+                f"A click is {click!r}, but it must be x and y in image pixels and a label, 1 for what is anomalous, "
+                "0 for what is normal or 2 for a spot alone that is anomalous."
             )

@@ -25,8 +25,9 @@ from zsas.localizers.base import Context, Scored
 from zsas.localizers.looking import look_at, score_inside
 from zsas.localizers.mutual import Batch, Cells, cells_of, check_count, compare_batch, weigh
 from zsas.localizers.references import References, compare
-from zsas.prompts import Click, check_clicks
+from zsas.prompts import SPOT, Click, check_clicks
 from zsas.refiners.base import Refined, pixel_of, refined_inside
+from zsas.refiners.spots import with_spots
 from zsas.result import Result, find_regions, sized
 from zsas.scale import Scale
 from zsas.settings import Settings
@@ -125,7 +126,7 @@ class Segmenter(Loaded):
         Args:
             source: From `encode` or `begin` with the same encoding settings, or an image.
             settings: All settings.
-            clicks: A person's points, (x, y, label) in image pixels, added to the automatic ones.
+            clicks: A person's points, (x, y, label) in image pixels, beside the automatic ones; see `prompts.Click`.
             references: Images of good parts, from `remember`.
             batch: The batch that the image belongs to, from `compare_batch`.
             region: Where to look; what lies outside never counts.
@@ -385,7 +386,9 @@ class Segmenter(Loaded):
         refiner = self.refiner(settings)
         found: list[Stage] = []
         refined: Refined | None = None
-        for step in chain(scored.stages, refiner.refine(scored, session, settings, clicks)):
+        # Spots are the person's alone: no refiner is asked about them.
+        asked = [click for click in clicks if click[2] != SPOT]
+        for step in chain(scored.stages, refiner.refine(scored, session, settings, asked)):
             if isinstance(step, Refined):
                 refined = step
                 break
@@ -394,6 +397,7 @@ class Segmenter(Loaded):
             yield step
             clock.restart()
         assert refined is not None
+        refined = with_spots(refined, clicks, session if "sam" in refiner.roles else None)
         if scored.inside is not None:
             refined = refined_inside(refined, scored.inside)
         regions = find_regions(refined.mask, refined.score_map)

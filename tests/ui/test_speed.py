@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from zsas.models import PRESETS
-from zsas.ui import layout
 from zsas.ui.speed import Speed, product_speed
 
 
@@ -50,11 +49,3 @@ def test_a_machine_that_cannot_be_measured_is_not_waited_for(
 
 def test_this_machine_multiplies() -> None:
     assert product_speed() > 0.1
-
-
-def test_links_are_those_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert layout.links() == ""
-    monkeypatch.setenv("ZSAS_DOCS_URL", 'https://docs.example/"x')
-    monkeypatch.setenv("ZSAS_REPOSITORY_URL", "javascript:alert(1)")
-    assert 'href="https://docs.example/&quot;x"' in layout.links()
-    assert "Repository" not in layout.links()

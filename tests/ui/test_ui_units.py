@@ -37,10 +37,11 @@ from zsas.systems import SYSTEMS
 from zsas.ui import batch, cards, controls, drawer, drawing, export, gpu, screen, views
 from zsas.ui.engine import Engine
 from zsas.ui.events import systems as systems_of_page
-from zsas.ui.events.image import show
+from zsas.ui.events.image import result_of, show
 from zsas.ui.events.site import Site, act
 from zsas.ui.events.visit import hello
 from zsas.ui.examples import Examples
+from zsas.ui.good import GoodPlace
 from zsas.ui.line import Line
 from zsas.ui.visitor import MOST, View, Visitor, Visitors
 
@@ -163,7 +164,7 @@ def test_undo_walks_back_and_redo_forward() -> None:
 
 
 def test_points_of_an_address_are_read_and_nonsense_is_left_out() -> None:
-    assert screen.parse_points("10,20,1;1,2;x,y,z;999,1,1;5,6,0;7,8,2", (240, 320)) == (
+    assert screen.parse_points("10,20,1;1,2;x,y,z;999,1,1;5,6,0;7,8,3", (240, 320)) == (
         (10, 20, 1),
         (5, 6, 0),
     )
@@ -233,6 +234,31 @@ def test_a_click_that_would_mark_most_of_the_photo_is_offered_and_not_taken(
     whole = {"x": 9, "y": 9, "action": "plus", "whole": True}
     act(site, visitor.token, "click", whole, visitor.news)
     assert len(visitor.view.now.clicks) == 1
+
+
+def test_only_a_spot_marks_a_small_piece_and_travels_in_the_address(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zsas.ui.events.points.MOST", 0.0)
+    visitor = opened(site, photo(1))
+    spot = {"x": 9, "y": 9, "action": "spot"}
+    answer = act(site, visitor.token, "click", spot, visitor.news)
+    assert "offer" not in answer["parts"]
+    assert visitor.view.now.clicks == ((9, 9, 2),)
+    result = result_of(site, visitor)
+    assert result is not None
+    assert result.mask[9, 9]
+    assert result.mask[:40, :40].sum() < 0.01 * result.mask.size
+    assert screen.parse_points("9,9,2", (240, 320)) == ((9, 9, 2),)
+
+
+def test_where_no_sam_draws_a_click_marks_the_spot(site: Site) -> None:
+    visitor = opened(site, photo(1))
+    act(site, visitor.token, "change", {"name": "refiner", "value": "none"}, visitor.news)
+    act(site, visitor.token, "click", {"x": 9, "y": 9, "action": "plus"}, visitor.news)
+    result = result_of(site, visitor)
+    assert result is not None
+    assert result.mask[9, 9]
 
 
 def test_pictures_of_silent_tabs_are_let_go_and_drawn_anew(
@@ -787,6 +813,16 @@ def test_specks_are_folded_and_sizes_are_fractions_of_the_photo() -> None:
     assert "1.0 %" in text
     assert views.found(result) == "1 finding and 2 specks."
     assert drawing.marked_regions(result.regions, mask.shape).count("<text") == 1
+
+
+def test_beside_a_finding_stands_the_most_similar_place_of_a_good_part() -> None:
+    result = FakeSegmenter().segment(photo(3))
+    place = GoodPlace("abc", 'rim "7"', (200, 100), (50.0, 25.0))
+    text = views.findings(result, {result.regions[0].id: place})
+    assert "zs-with-good" in text
+    assert text.count("image/abc.jpg") == 2  # in the line, and large
+    assert "rim &quot;7&quot;" in text
+    assert "zs-pair-of" not in views.findings(result)
 
 
 def test_a_region_is_outlined_where_it_is() -> None:

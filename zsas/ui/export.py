@@ -44,13 +44,25 @@ def scratch() -> Path:
         for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
             with contextlib.suppress(OSError):
                 if old.lstat().st_uid == os.getuid():
-                    os.close(_held(old))
-                    shutil.rmtree(old)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    if fcntl is not None:
+                    descriptor = _held(old)
+                    shutil.rmtree(old, ignore_errors=True)
+                    os.close(descriptor)
+    folder = _own_folder()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _own_folder() -> Path:
+    """A new folder, held. A server that starts at the same moment may take it for one left behind; then another."""
+    for _ in range(5):
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        if fcntl is None:
+            break
         with contextlib.suppress(OSError):
             _held(folder)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            if folder.is_dir():
+                break
+    folder.mkdir(exist_ok=True)  # of a file system without locks
     return folder
 
 

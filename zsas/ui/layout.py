@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from html import escape
 from typing import Any
 
 from zsas.refiners.none import NoRefiner
 from zsas.systems import SYSTEMS
-from zsas.ui import snippets
+from zsas.ui import manual, snippets
 from zsas.ui.gradio_internals import gr
 from zsas.ui.speed import Speed
 from zsas.ui.theme import page_html, script
@@ -72,15 +71,10 @@ def system_words(name: str) -> str:
     return f"{name}: {system.title}{year}{' · map only' if system.refiner is NoRefiner else ''}"
 
 
-LINKS = (("ZSAS_DOCS_URL", "Docs"), ("ZSAS_REPOSITORY_URL", "Repository"))
-"""Addresses that whoever runs the page may name in the environment, and how the page calls them."""
-
-
 def links() -> str:
-    """Links of the page's foot that the environment names."""
-    found = ((os.environ.get(name, ""), title) for name, title in LINKS)
-    return "".join(
-        f'<a href="{escape(url)}" target="_blank" rel="noopener">{title}</a>\n  '
-        for url, title in found
-        if url.startswith(("https://", "http://"))
+    """Links of the page's foot; `data-at` is an address from the root of the page itself."""
+    return "\n  ".join(
+        f'<a href="{escape(url)}" target="_blank" rel="noopener"'
+        f"{'' if url.startswith('http') else f' data-at={chr(34)}{escape(url)}{chr(34)}'}>{escape(title)}</a>"
+        for url, title in manual.links()
     )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zsas.prompts import SPOT
 from zsas.result import Result
 from zsas.settings import Settings
 from zsas.stages import Stage
 from zsas.ui import drawing, views, why
 from zsas.ui.controls import to_query
 from zsas.ui.drawer import changed
+from zsas.ui.good import GoodPlace
 from zsas.ui.visitor import MAX_CLICKS, Click, View, Visitor
 
 REACH = 0.035
 """A click this near to one's own point, as a fraction of the longest side, is meant for that point."""
+LABELS = {"minus": 0, "plus": 1, "spot": SPOT}
+"""What a click says, as the label of its point."""
 
 
 def state(visitor: Visitor, shape: Sequence[int] | None, done: bool) -> dict[str, Any]:
@@ -91,8 +95,16 @@ def on_the_way(
     }
 
 
-def decided(visitor: Visitor, result: Result) -> dict[str, Any]:
-    """The screen of a whole result, with the person's corrections in it."""
+def decided(
+    visitor: Visitor, result: Result, good: Mapping[int, GoodPlace] | None = None
+) -> dict[str, Any]:
+    """The screen of a whole result, with the person's corrections in it.
+
+    Args:
+        visitor: Whose screen it is.
+        result: With the person's decisions.
+        good: See `views.findings`.
+    """
     shape, scaled, settings = result.mask.shape, visitor.scaled, result.settings
     stages = result.stages
     return {
@@ -100,7 +112,7 @@ def decided(visitor: Visitor, result: Result) -> dict[str, Any]:
         "zs-viewer": why.viewer(shape, stages, result, settings=settings, scaled=scaled),
         "zs-scale": why.scale(result, scaled=scaled),
         "zs-verdict": views.verdict(result, visitor.view, len(visitor.parts)),
-        "zs-findings": views.findings(result),
+        "zs-findings": views.findings(result, good),
         "zs-strip": why.strip(shape, stages, settings, result=result, scaled=scaled),
         "zs-facts": views.facts(result),
         "state": state(visitor, shape, True),
@@ -115,7 +127,7 @@ def click(view: View, shape: Sequence[int], x: float, y: float, action: str) -> 
         shape: (H, W, ...) of the image.
         x: Image pixels.
         y: Image pixels.
-        action: "plus" or "minus" adds a point, or removes the person's own point that lies under the click.
+        action: "plus", "minus" or "spot" adds a point, or removes the person's own point that lies under the click.
     """
     height, width = shape[:2]
     # Whole pixels, as an address has them, so that a link shows the same.
@@ -128,7 +140,7 @@ def click(view: View, shape: Sequence[int], x: float, y: float, action: str) -> 
     near = min(clicks, key=distance, default=None)
     if near is not None and distance(near) <= (REACH * max(height, width)) ** 2:
         return view.corrected(clicks=tuple(point for point in clicks if point != near))
-    return view.corrected(clicks=(*clicks, (x, y, 0 if action == "minus" else 1)))
+    return view.corrected(clicks=(*clicks, (x, y, LABELS.get(action, 1))))
 
 
 def parse_points(text: str, shape: Sequence[int]) -> tuple[Click, ...]:
@@ -140,7 +152,7 @@ def parse_points(text: str, shape: Sequence[int]) -> tuple[Click, ...]:
             x, y, label = (float(value) for value in piece.split(","))
         except ValueError:
             continue
-        if 0 <= x < width and 0 <= y < height and label in (0, 1):
+        if 0 <= x < width and 0 <= y < height and label in LABELS.values():
             found.append((x, y, int(label)))
     return tuple(found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 
@@ -12,6 +12,8 @@ from zsas.localizers.tiles import TileSettings, tiles_wanted
 from zsas.result import Region, Result
 from zsas.review import place_in
 from zsas.ui import drawing
+from zsas.ui.good import GoodPlace, pair
+from zsas.ui.good import crop as crop_of
 from zsas.ui.visitor import View
 
 ICONS = {"anomalous": "▲", "unsure": "?", "normal": "✓"}
@@ -215,23 +217,30 @@ def _own_verdict(result: Result, view: View) -> str:
     return f'<div class="zs-own" role="group" aria-label="Your own verdict"><span>You say</span>{buttons}</div>'
 
 
-def findings(result: Result) -> str:
-    """The findings as lines with their picture, size and heat; specks are folded."""
+def findings(result: Result, good: Mapping[int, GoodPlace] | None = None) -> str:
+    """The findings as lines with their picture, size and heat; specks are folded.
+
+    Args:
+        result: With the person's decisions.
+        good: For findings, by number, the most similar place of the good parts.
+    """
+    good = good or {}
     if not result.regions:
         return ""
     shape = result.mask.shape
     large = [r for r in result.regions if not drawing.is_speck(r, shape)]
     specks = [r for r in result.regions if drawing.is_speck(r, shape)]
-    rows = "".join(_finding(result, region) for region in large[:60])
+    rows = "".join(_finding(result, region, good.get(region.id)) for region in large[:60])
     more = ""
     if specks:
         words = f"+ {len(specks)} speck{'' if len(specks) == 1 else 's'}"
         inside = "".join(_finding(result, region) for region in specks[:60])
         more = f'<details class="zs-specks"><summary>{words}</summary><ol class="zs-findings">{inside}</ol></details>'
-    return f'<ol class="zs-findings" aria-label="Findings">{rows}</ol>{more}'
+    css = "zs-findings zs-with-good" if good else "zs-findings"
+    return f'<ol class="{css}" aria-label="Findings">{rows}</ol>{more}'
 
 
-def _finding(result: Result, region: Region) -> str:
+def _finding(result: Result, region: Region, good: GoodPlace | None = None) -> str:
     x0, y0, x1, y1 = region.box
     height, width = result.mask.shape
     inside = region.mask[y0:y1, x0:x1]
@@ -253,17 +262,23 @@ def _finding(result: Result, region: Region) -> str:
         f'aria-label="Reject {name}: nothing is wrong there" title="Nothing is wrong there (Del)">✕</button>'
     )
     css = "zs-finding" if region.counts else "zs-finding zs-out"
+    picture = f'<svg viewBox="{crop}" aria-hidden="true">{drawing.IMAGE}</svg>'
+    both, large = picture, ""
+    if good is not None:
+        fraction = side / max(height, width)
+        both += crop_of(good, fraction)
+        large = pair(picture, good, fraction)
+        detail += f"; beside it the most similar place of {good.name}"
     out = '<span class="zs-sr">rejected</span>' if region.rejected else ""
     if region.ignored:
         out = '<span class="zs-sr">ignored: too small to count</span>'
     return (
         f'<li class="{css}" data-region="{region.id}" data-box="{x0},{y0},{x1},{y1}">'
-        f'<button type="button" class="zs-show" aria-pressed="false" title="{detail}">'
+        f'<button type="button" class="zs-show" aria-pressed="false" title="{escape(detail)}">'
         f'<b><span class="zs-sr">Show finding </span>{region.id}</b>'
-        f'<svg viewBox="{crop}" aria-hidden="true">{drawing.IMAGE}</svg>'
-        f'<span class="zs-size">{_size(region, share)}<span class="zs-sr"> of the photo, heat </span></span>'
+        f'{both}<span class="zs-size">{_size(region, share)}<span class="zs-sr"> of the photo, heat </span></span>'
         f'<span class="zs-heatbar" style="--heat:{heat:.3f};--level:{result.marking_level:.3f}"><i></i></span>'
-        f"<em>{heat:.2f}</em>{out}</button>{press}</li>"
+        f"<em>{heat:.2f}</em>{out}</button>{press}{large}</li>"
     )
 
 

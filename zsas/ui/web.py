@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 
 from zsas.errors import ZsasError
-from zsas.ui import drawing, take
+from zsas.ui import drawing, manual, take
 from zsas.ui.events.site import Site
 from zsas.ui.gradio_internals import script_of_component
 
@@ -38,6 +38,8 @@ def routes(site: Site) -> list[Route]:
 
     return [
         Route("/gradio.js", _component),
+        Route("/zsas/docs/", _contents),
+        Route("/zsas/docs/{name}", threaded(_manual)),
         Route("/zsas/image/{key}.jpg", threaded(_image)),
         Route("/zsas/png/{key}.png", threaded(_png)),
         Route("/zsas/tile/{key}/{level:int}/{column:int}/{row:int}.jpg", threaded(_tile)),
@@ -48,6 +50,19 @@ def routes(site: Site) -> list[Route]:
 
 async def _component(_: Request) -> FileResponse:
     return FileResponse(script_of_component(), media_type="text/javascript")
+
+
+def _contents(_: Request) -> Response:
+    return HTMLResponse(manual.contents())
+
+
+def _manual(_: Site, request: Request) -> Response:
+    name = request.path_params["name"]
+    picture = manual.picture(name)
+    if picture is not None:
+        return FileResponse(picture)
+    text = manual.page(name)
+    return GONE if text is None else HTMLResponse(text)
 
 
 def _image(site: Site, request: Request) -> Response:

@@ -19,6 +19,7 @@ from zsas.ui import screen, views
 from zsas.ui.cards import reasons
 from zsas.ui.drawer import drawer
 from zsas.ui.events.site import Parts, Site, action
+from zsas.ui.good import GoodPlace, good_places
 from zsas.ui.upload import is_uploaded, load_upload
 from zsas.ui.visitor import View, Visitor
 
@@ -261,7 +262,7 @@ def decided_at_once(site: Site, visitor: Visitor) -> bool:
         return False
     with visitor.lock:
         if visitor.view is view and visitor.settings is settings:
-            visitor.show(screen.decided(visitor, result))
+            visitor.show(screen.decided(visitor, result, _good(site, visitor, result)))
     return True
 
 
@@ -318,8 +319,18 @@ def steps(site: Site, visitor: Visitor) -> Iterator[Parts]:
             found.append(step)
             yield screen.on_the_way(visitor, image.shape, found, of)
         elif visitor.view is view and visitor.settings is settings and visitor.beside is beside:
-            yield screen.decided(visitor, reviewed(step, view.now.review))
+            result = reviewed(step, view.now.review)
+            yield screen.decided(visitor, result, _good(site, visitor, result))
             return
-    result = result_of(site, visitor)
-    if result is not None:
-        yield screen.decided(visitor, result)
+    last = result_of(site, visitor)
+    if last is not None:
+        yield screen.decided(visitor, last, _good(site, visitor, last))
+
+
+def _good(site: Site, visitor: Visitor, result: Result) -> Mapping[int, GoodPlace]:
+    """For each finding the most similar place of the visitor's good parts; nothing without any."""
+    if not visitor.parts:
+        return {}
+    encoding = site.engine.known(visitor.preset, visitor.view.image, visitor.settings)
+    memory = known_memory(site, visitor)
+    return good_places(site.engine, visitor.parts, encoding, memory, result)

@@ -9,6 +9,7 @@ from typing import Any
 
 from zsas.errors import ZsasError
 from zsas.review import Review, holds, reviewed
+from zsas.systems import system_named
 from zsas.ui import drawing, screen
 from zsas.ui.events.image import decide, known_memory, neighbours_of, remember, result_of
 from zsas.ui.events.site import Site, action
@@ -37,12 +38,22 @@ def _numbers(data: Mapping[str, Any]) -> tuple[float, float]:
 
 @action
 def click(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
-    """Say that a place is wrong or fine: {x, y, action}; {whole: true} where the whole object is meant."""
+    """Say that a place is wrong or fine: {x, y, action}.
+
+    The action is "plus", "minus", or "spot" for the place alone; {whole: true} where the whole object is meant.
+    """
     image = site.engine.image(visitor.view.image)
     if image is None:
         raise ZsasError("This photo is no longer in memory; open it again.")
     x, y = _numbers(data)
-    view = screen.click(visitor.view, image.shape, x, y, str(data.get("action")))
+    what = str(data.get("action"))
+    settings = visitor.settings
+    if (
+        what == "plus"
+        and "sam" not in system_named(settings.system, settings.refiner).refiner.roles
+    ):
+        what = "spot"  # nobody draws an outline there
+    view = screen.click(visitor.view, image.shape, x, y, what)
     adds = len(view.now.clicks) > len(visitor.view.now.clicks) and view.now.clicks[-1][2] == 1
     if adds and not data.get("whole") and _takes_most(site, visitor, view):
         visitor.show({"offer": {"x": x, "y": y, "again": time.monotonic()}})

@@ -38,15 +38,18 @@ const ACTIONS = {
   folder: () => $("#zs-folder").click(),
   camera: () => takePicture(),
 };
-// A click that would mark most of the photo is offered, not taken.
+// A click that would mark most of the photo is offered, not taken; the place alone is the other choice.
 hooks.offer = (at) => {
-  tell("That would mark most of the photo.");
-  const take_it = document.createElement("button");
-  take_it.type = "button";
-  take_it.className = "zs-button";
-  take_it.textContent = "Mark the whole object";
-  take_it.onclick = () => act("click", { x: at.x, y: at.y, action: "plus", whole: true });
-  $("#zs-note").insertBefore(take_it, $("#zs-note").lastChild);
+  tell("This click would mark more than half of the photo. Is the whole object wrong, or only this spot?");
+  const choices = [["Mark the whole object", { action: "plus", whole: true }], ["Only this spot", { action: "spot" }]];
+  for (const [words, data] of choices) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "zs-button";
+    button.textContent = words;
+    button.onclick = () => act("click", { x: at.x, y: at.y, ...data });
+    $("#zs-note").insertBefore(button, $("#zs-note").lastChild);
+  }
 };
 const place = (button) => ({ x: Number(button.dataset.x), y: Number(button.dataset.y) });
 ACTIONS.rerun = () => lost ? act(lost.name, lost.data) : act("rerun");

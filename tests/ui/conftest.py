@@ -18,7 +18,9 @@ from tests.helpers import ROOT
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.page import Served, Tab, new_tab
 from zsas.errors import ZsasError
+from zsas.ui import gpu
 from zsas.ui.engine import Engine
+from zsas.ui.events.site import Site
 from zsas.ui.examples import Examples
 from zsas.ui.server import launch
 
@@ -31,6 +33,17 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    monkeypatch.setattr(gpu, "SEGMENTERS", {})
+    return Engine(lambda preset: FakeSegmenter(preset), "tiny")
+
+
+@pytest.fixture
+def site(engine: Engine, tmp_path: Path) -> Site:
+    return Site(engine, Examples(tmp_path))
 
 
 @pytest.fixture(scope="session")

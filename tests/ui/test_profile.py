@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.results import make_result
-from tests.ui.test_ui_units import engine, opened, settled, site
+from tests.helpers.visits import opened, settled
 from zsas.part import Part
 from zsas.region import RegionOfInterest
 from zsas.review import Review
@@ -23,7 +23,6 @@ from zsas.ui.events.visit import hello
 from zsas.ui.many import Many, Row
 from zsas.ui.visitor import Corrections, View
 
-__all__ = ["engine", "site"]  # fixtures
 LEFT = {"size": [320, 240], "region": [{"rectangle": [0, 0, 160, 240]}]}
 
 

@@ -1,0 +1,127 @@
+"""What is drawn and said: verdicts, hints, findings, outlines."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.helpers.fake import FakeSegmenter, photo
+from tests.helpers.results import make_result
+from tests.helpers.visits import opened
+from zsas import curves
+from zsas.result import find_regions
+from zsas.settings import Settings
+from zsas.ui import cards, drawer, drawing, views
+from zsas.ui.events.site import Site
+from zsas.ui.good import GoodPlace
+from zsas.ui.visitor import View
+
+
+def test_the_border_of_a_mask_is_drawn_in_pixels_of_the_photo() -> None:
+    mask = np.zeros((50, 80), bool)
+    mask[10:21, 30:61] = True
+    numbers = {tuple(map(int, pair)) for pair in re.findall(r"(\d+) (\d+)", drawing.path_of(mask))}
+    assert numbers == {(30, 10), (60, 10), (60, 20), (30, 20)}
+    assert drawing.path_of(np.zeros((5, 5), bool)) == ""
+    assert drawing.path_of(np.eye(5, dtype=bool) & (np.arange(5) == 2)) != ""
+
+
+def test_names_from_outside_cannot_carry_markup() -> None:
+    assert "<script" not in views.sorry("<script>")
+    assert "<img" not in drawer.drawer(Settings(object_name="<img src=x>"))
+
+
+def test_every_picture_has_words_for_those_who_cannot_see_it(site: Site) -> None:
+    visitor = opened(site, photo(1))
+    for part in ("zs-viewer", "zs-strip"):
+        for picture in re.findall(r"<svg[^>]*>", visitor.screen[part]):
+            assert re.search(r'aria-label="[^"]{10,}"', picture)
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("limit", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("marked", [True, False])
+def test_no_settings_give_a_verdict_that_contradicts_itself(
+    threshold: float, limit: float, marked: bool
+) -> None:
+    changes: dict[str, Any] = {} if marked else {"regions": (), "mask": np.zeros((60, 80), bool)}
+    settings = Settings(threshold=threshold, verdict_threshold=limit)
+    result = make_result(image_score=0.5, settings=settings, **changes)
+    text = views.verdict(result, View())
+    if result.verdict == "normal" and marked:
+        assert "Each is too weak for the verdict" in text
+    if result.verdict != "normal" and not marked:
+        assert "Anomalous as a whole, but nothing is marked" in text or result.verdict == "unsure"
+        assert "threshold" not in views.found(result)
+    assert result.verdict.capitalize() in text
+    assert "at or above the limit" in text or "below the limit" in text
+
+
+def test_the_map_that_shows_more_than_is_marked_suggests_a_level() -> None:
+    result = make_result(settings=Settings(threshold=0.7, verdict_threshold=0.5))
+    assert views.suggested_level(result) is not None
+    assert views.suggested_level(make_result(image_score=0.1)) is None
+
+
+def test_against_a_mask_cards_have_figures_and_curves() -> None:
+    result = make_result()
+    found = [cards.Card("auto", result, "", *curves.measure(result, result.mask))]
+    shown = cards.cards([*found, cards.Card("vv")], "auto", result.mask.shape)
+    assert "Against the mask, in %: AUROC" in shown
+    assert shown.count("<svg") == 2  # the drawing, and the curves
+    assert "<svg" not in cards.cards([cards.Card("vv")], "auto", result.mask.shape)
+
+
+@pytest.mark.parametrize(
+    ("size", "settings", "offer"),
+    [
+        (500, {"tiles": "off"}, None),
+        (1500, {"tiles": "off"}, ("tiles", "auto")),
+        (3000, {"tiles": "auto", "max_tiles": 4}, ("max_tiles", "25")),
+        (3000, {"tiles": "auto", "max_tiles": 64}, None),
+    ],
+)
+def test_what_a_large_photo_lost_can_be_looked_at_closer(
+    size: int, settings: dict[str, Any], offer: tuple[str, str] | None
+) -> None:
+    models = {"localizer": "linear", "linear": {"resolution": 512}}
+    found = views.look_closer(
+        make_result(size, size, models=models, settings=Settings(**settings), stages=(), regions=())
+    )
+    assert (found[1:] if found else None) == offer
+
+
+def test_specks_are_folded_and_sizes_are_fractions_of_the_photo() -> None:
+    mask = np.zeros((1000, 1000), bool)
+    mask[100:200, 100:200] = True
+    mask[500:503, 500:503] = mask[700:702, 700:704] = True
+    result = make_result(1000, 1000, mask=mask, regions=find_regions(mask, mask.astype(np.float32)))
+    text = views.findings(result)
+    assert "+ 2 specks" in text
+    assert "1.0 %" in text
+    assert views.found(result) == "1 finding and 2 specks."
+    assert drawing.marked_regions(result.regions, mask.shape).count("<text") == 1
+
+
+def test_beside_a_finding_stands_the_most_similar_place_of_a_good_part() -> None:
+    result = FakeSegmenter().segment(photo(3))
+    place = GoodPlace("abc", 'rim "7"', (200, 100), (50.0, 25.0))
+    text = views.findings(result, {result.regions[0].id: place})
+    assert "zs-with-good" in text
+    assert text.count("image/abc.jpg") == 2  # in the line, and large
+    assert "rim &quot;7&quot;" in text
+    assert "zs-pair-of" not in views.findings(result)
+
+
+def test_a_region_is_outlined_where_it_is() -> None:
+    mask = np.zeros((300, 400), bool)
+    mask[40:90, 350:400] = True  # at the right border
+    mask[200:240, 100:180] = True
+    (first, second) = find_regions(mask, mask.astype(np.float32))
+    text = drawing.marked_regions((first, second), mask.shape)
+    for x0, y0, x1, y1 in (first.box, second.box):
+        assert f"{x0} {y0}L" in text
+        assert f"L{x1 - 1} {y1 - 1}" in text

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 
+import httpx2 as httpx
 import pytest
 
+from tests.helpers import ROOT
+from tests.test_layers import imported
 from zsas.ui import gradio_internals as internals
 from zsas.ui.gradio_internals import gr
 
@@ -17,6 +20,13 @@ def test_no_stub_is_written_beside_a_component() -> None:
     assert inspect.getfile(gr.HTML).endswith(".py")
 
 
+def test_gradio_is_imported_in_one_place_alone() -> None:
+    """Whoever imports it first decides whether it parses and rewrites stubs, which doubles its import."""
+    for path in (ROOT / "zsas").rglob("*.py"):
+        roots = {name.split(".")[0] for name in imported(path)}
+        assert "gradio" not in roots or path.name == "gradio_internals.py", path
+
+
 def test_uploads_have_a_folder_and_can_be_removed() -> None:
     assert internals.upload_folder().is_absolute()
     with gr.Blocks() as blocks:
@@ -26,3 +36,12 @@ def test_uploads_have_a_folder_and_can_be_removed() -> None:
 
 def test_the_script_of_the_web_component_comes_with_gradio() -> None:
     assert internals.script_of_component().stat().st_size > 0
+
+
+def test_blocks_are_built_without_an_app_until_they_are_launched() -> None:
+    with internals.without_apps(), gr.Blocks() as blocks:
+        gr.Textbox()
+    assert blocks.app is None
+    _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    assert httpx.get(address).status_code == 200
+    blocks.close(verbose=False)

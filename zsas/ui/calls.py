@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import gradio.mcp
 from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -20,7 +19,7 @@ from zsas.declare import Setting
 from zsas.errors import ZsasError, reason
 from zsas.settings import Settings, all_settings
 from zsas.ui.compare import answer_schema
-from zsas.ui.gradio_internals import gr, without_stubs
+from zsas.ui.gradio_internals import gr, mcp, without_stubs
 from zsas.ui.openapi import result_schema, schema_of
 from zsas.ui.values import MOST_SHOWN, WrongValue, read_settings, shortened
 
@@ -197,7 +196,7 @@ FILES = {
 }
 
 
-class JsonMcpServer(gradio.mcp.GradioMCPServer):
+class JsonMcpServer(mcp.GradioMCPServer):
     """Gradio's MCP server, whose answers are JSON text and the same as structured content, with a schema."""
 
     async def _execute_tool_without_progress(self, job: Any) -> list[Any]:
@@ -263,7 +262,7 @@ class JsonMcpServer(gradio.mcp.GradioMCPServer):
 
 def answer_mcp_in_json() -> None:
     """Let gradio make its MCP server of our class."""
-    gradio.mcp.GradioMCPServer = JsonMcpServer  # type: ignore[misc]
+    mcp.GradioMCPServer = JsonMcpServer  # type: ignore[misc]
 
 
 def _is_file(output: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import sys
 import threading
@@ -71,7 +70,7 @@ class Examples:
         self._folder = folder
         self._all = {example.id: example for example in _bundled(folder)}
         self._bundled = len(self._all)
-        self._thumbs: dict[str, str] = {}
+        self._thumbs: dict[str, bytes] = {}
         self._fetching: threading.Thread | None = None
 
     def __len__(self) -> int:
@@ -95,11 +94,6 @@ class Examples:
         """The examples as a row of buttons."""
         buttons = []
         for example in list(self._all.values()):
-            if example.id not in self._thumbs:
-                small = jpeg(np.asarray(shrink(example.load(), THUMB_SIDE), np.uint8), 75)
-                self._thumbs[example.id] = (
-                    f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"
-                )
             pressed = str(example.id == chosen).lower()
             note = (
                 f"<small>{escape(example.credit)}, {escape(example.licence)}</small>"
@@ -108,7 +102,7 @@ class Examples:
             )
             buttons.append(
                 f'<li><button type="button" data-example="{escape(example.id)}" aria-pressed="{pressed}">'
-                f'<img src="{self._thumbs[example.id]}" alt="" width="84" height="84" loading="lazy">'
+                f'<img data-at="zsas/example/{escape(example.id)}.jpg" alt="" width="84" height="84" loading="lazy">'
                 f"<span>{escape(example.title)}</span>{note}</button></li>"
             )
         return (
@@ -116,6 +110,14 @@ class Examples:
             if buttons
             else ""
         )
+
+    def thumb(self, key: str) -> bytes | None:
+        """The small picture of an example, JPEG, made when it is first asked for; None where there is none."""
+        example = self._all.get(key)
+        if example is not None and key not in self._thumbs:
+            small = shrink(example.load(), THUMB_SIDE)
+            self._thumbs[key] = jpeg(np.asarray(small, np.uint8), 75)
+        return self._thumbs.get(key)
 
     def fetch_in_background(self) -> None:
         """Look for the examples listed in `hub.toml`; without the Hub nothing changes."""

@@ -32,14 +32,31 @@ def without_stubs() -> Iterator[None]:
 
 with without_stubs():
     import gradio as gr
+    from gradio import mcp
 
 __all__ = [
     "gr",
+    "mcp",
     "remove_uploads",
     "script_of_component",
     "upload_folder",
+    "without_apps",
     "without_stubs",
 ]
+
+
+@contextlib.contextmanager
+def without_apps() -> Iterator[None]:
+    """While inside, Blocks come without an app of their own.
+
+    Gradio makes one at each step of building them, and serves only the one that `launch` makes.
+    """
+    create = gr.routes.App.create_app
+    gr.routes.App.create_app = staticmethod(lambda *_, **__: None)  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        gr.routes.App.create_app = create  # type: ignore[method-assign]
 
 
 def upload_folder() -> Path:

@@ -18,7 +18,7 @@ from zsas.ui.engine import Engine
 from zsas.ui.events.site import Site
 from zsas.ui.examples import Examples
 from zsas.ui.gpu import ZERO
-from zsas.ui.gradio_internals import gr, remove_uploads
+from zsas.ui.gradio_internals import gr, remove_uploads, without_apps
 from zsas.ui.page import build
 from zsas.ui.theme import css, theme
 from zsas.ui.web import routes
@@ -90,7 +90,8 @@ def _cache_bytes() -> int:
 
 def make_page(site: Site) -> gr.Blocks:
     """The page with a bounded queue, not yet launched."""
-    return build(site).queue(max_size=LINE, default_concurrency_limit=4, api_open=False)
+    with without_apps():
+        return build(site).queue(max_size=LINE, default_concurrency_limit=4, api_open=False)
 
 
 def launch(

@@ -44,6 +44,7 @@ def routes(site: Site) -> list[Route]:
         Route("/zsas/png/{key}.png", threaded(_png)),
         Route("/zsas/tile/{key}/{level:int}/{column:int}/{row:int}.jpg", threaded(_tile)),
         Route("/zsas/thumb/{token}/{number:int}.jpg", threaded(_thumb)),
+        Route("/zsas/example/{key}.jpg", threaded(_example)),
         Route("/zsas/get/{token}/{name}", threaded(_get)),
     ]
 
@@ -97,6 +98,14 @@ def _thumb(site: Site, request: Request) -> Response:
     if thumb is None:
         return GONE
     return Response(thumb, media_type="image/jpeg", headers=IMMUTABLE)
+
+
+def _example(site: Site, request: Request) -> Response:
+    thumb = site.examples.thumb(request.path_params["key"])
+    if thumb is None:
+        return GONE
+    headers = {**IMMUTABLE, "Cache-Control": "public, max-age=3600"}
+    return Response(thumb, media_type="image/jpeg", headers=headers)
 
 
 def _get(site: Site, request: Request) -> Response:

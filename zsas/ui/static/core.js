@@ -13,7 +13,7 @@ const memory = {
 };
 const page = { token: elsewhere ? "" : memory.get("zsas"), seen: 0, state: {}, settings: { values: {} }, busy: false };
 const hooks = {};
-$$("[data-at]").forEach((link) => { link.href = root + link.dataset.at; });
+$$("a[data-at]").forEach((link) => { link.href = root + link.dataset.at; });
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // Gradio answers nothing at all where the server cannot be reached or failed.

@@ -100,6 +100,8 @@ $("#zs-examples").addEventListener("keydown", (event) => {
   next.focus();
 });
 hooks["zs-examples"] = () => $$("#zs-examples [data-example]").forEach((button, number) => {
+  const picture = button.querySelector("img");
+  if (!picture.src) picture.src = root + picture.dataset.at;
   button.tabIndex = number ? -1 : 0;
   button.setAttribute("aria-pressed", String(button.dataset.example === page.state.example));
 });

@@ -34,7 +34,7 @@ def lot(folder: Path, count: int, *, mutual: bool = True) -> Many:
 
 
 def shown(stages: dict[int, set[str]]):
-    def draw(number, result):
+    def draw(number, result, good):
         stages[number] = {stage.name for stage in result.stages}
         return {}
 

@@ -28,11 +28,14 @@ from zsas.localizers.mutual import check_count
 from zsas.report import LARGE, Entry, report_html
 from zsas.result import Result
 from zsas.review import reviewed
-from zsas.settings import Settings
-from zsas.ui import batch, drawing, export
+from zsas.settings import Settings, all_settings
+from zsas.ui import batch, drawing, export, views
 from zsas.ui.engine import Engine
+from zsas.ui.good import GoodPlace, good_places
 from zsas.ui.visitor import Corrections, View
 
+Decided = tuple[Result, Mapping[int, GoodPlace]]
+"""A result, and for its findings the most similar places of the good parts."""
 MOST_ROWS = 5000
 THUMB_SIDE = 160
 
@@ -48,6 +51,8 @@ class Row:
         saved_as: What the names of its output files begin with, with its folders.
         result: Without pixels, None where there is none.
         seconds: What it took.
+        settings: Of its own closer look; None where those of the lot hold.
+        closer: Setting, value and number of tiles of a closer look that would show more; None where nothing would.
     """
 
     name: str
@@ -56,6 +61,8 @@ class Row:
     saved_as: str = ""
     result: Result | None = None
     seconds: float = 0.0
+    settings: Settings | None = None
+    closer: tuple[str, str, int] | None = None
 
 
 @dataclass
@@ -70,12 +77,13 @@ class Many:
         done: How many of them are finished.
         running: Whether the run goes on.
         stopped: Whether the visitor stopped it.
-        parts: Keys of the good parts that all are compared with.
+        parts: Keys and names of the good parts that all are compared with.
         mutual: Whether the images are compared with each other first.
         neighbours: What that gave, once it has been done.
         compared: How many images have been read for it.
         beside: Region, scale and profile of the part that they show, a `Part`; None for nothing.
         views: What the visitor said about single rows.
+        looking: Rows that are being looked at closer.
     """
 
     preset: str
@@ -85,13 +93,14 @@ class Many:
     done: int = 0
     running: bool = True
     stopped: bool = False
-    parts: tuple[str, ...] = ()
+    parts: tuple[tuple[str, str], ...] = ()
     mutual: bool = False
     neighbours: Any = None
     compared: int = 0
     beside: Any = None
     began: float = field(default_factory=time.monotonic)
     views: dict[int, View] = field(default_factory=dict)
+    looking: set[int] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -141,25 +150,12 @@ class Many:
 
         Args:
             engine: Encodes.
-            draw: What the page shows of a result, from (number, result, key of the image).
+            draw: What the page shows of a result, from (number, result, places of its findings on good parts).
         """
+        memory = self._memory(engine)
 
-        def decide(images: list[ReadImage]) -> list[Result]:
-            encodings = [
-                engine.encode_apart(self.preset, image, self.settings, "batch") for image in images
-            ]
-            return [
-                engine.decide(
-                    *(self.preset, one, self.settings, (), memory, self.neighbours),
-                    part=self.beside,
-                )
-                for one in encodings
-            ]
-
-        memory = None
-        if self.parts:
-            given = (self.preset, self.parts, self.settings, self.region)
-            memory = engine.memory(*given) or engine.remember(*given)
+        def decide(images: list[ReadImage]) -> list[Decided]:
+            return [self._decide(engine, image, self.settings, memory) for image in images]
 
         if self.mutual:
             yield from self._compare(engine)
@@ -168,13 +164,43 @@ class Many:
             try:
                 if isinstance(answer, str):
                     raise ZsasError(answer.replace("The image could", "It could", 1))
-                self._keep(number, row, answer, draw)
+                self._keep(number, answer, draw)
             except ZsasError as error:
                 row.error = str(error).replace(str(row.path), Path(row.name).name)
             row.seconds, began = time.monotonic() - began, time.monotonic()
             self.done = number + 1
             os.utime(self.folder)  # else a lot that takes more than an hour would look forgotten
             yield number
+
+    def _memory(self, engine: Engine) -> Any:
+        """What the good parts look like, None without any."""
+        if not self.parts:
+            return None
+        given = (self.preset, tuple(key for key, _ in self.parts), self.settings, self.region)
+        return engine.memory(*given) or engine.remember(*given)
+
+    def _decide(self, engine: Engine, image: ReadImage, settings: Settings, memory: Any) -> Decided:
+        encoding = engine.encode_apart(self.preset, image, settings, "batch")
+        given = (self.preset, encoding, settings, (), memory, self.neighbours)
+        result = engine.decide(*given, part=self.beside)
+        return result, good_places(engine, self.parts, encoding, memory, result)
+
+    def look_closer(self, engine: Engine, number: int, draw: Any) -> None:
+        """Look at one row again with as many tiles as show everything; see `views.look_closer`.
+
+        Raises:
+            ZsasError: If it cannot be read any more, or its models cannot be had.
+        """
+        row = self.rows[number]
+        assert row.closer is not None
+        name, value, _ = row.closer
+        known = {setting.name: setting for setting in all_settings()}
+        settings = (row.settings or self.settings).replace(**{name: known[name].parse(value)})
+        began = time.monotonic()
+        decided = self._decide(engine, _read((number, row)), settings, self._memory(engine))
+        row.settings = settings
+        self._keep(number, decided, draw)
+        row.seconds = time.monotonic() - began
 
     def _compare(self, engine: Engine) -> Iterator[int]:
         """Compare the images with each other; those that cannot be read say so in their own row."""
@@ -199,8 +225,9 @@ class Many:
             raise ZsasError(refused)
         self.neighbours = engine.compare_batch(self.preset, cells, self.settings, self.region)
 
-    def _keep(self, number: int, row: Row, result: Result, draw: Any) -> None:
+    def _keep(self, number: int, decided: Decided, draw: Any) -> None:
         """What is needed of a result later, on disk; in memory only what is small."""
+        row, (result, good) = self.rows[number], decided
         kept = self.folder / "rows"
         kept.mkdir(exist_ok=True)
         target = self.folder / "results" / row.saved_as
@@ -208,9 +235,10 @@ class Many:
         thumb = drawing.shrink(export.overlay(result), THUMB_SIDE)
         (kept / f"{number}.jpg").write_bytes(drawing.jpeg(np.asarray(thumb, np.uint8), 82))
         with gzip.open(kept / f"{number}.json.gz", "wt", compresslevel=1, encoding="utf-8") as file:
-            file.write(drawing.inlined(json.dumps(draw(number, result))))
+            file.write(drawing.inlined(json.dumps(draw(number, result, good))))
         with (kept / f"{number}.entry").open("wb") as stream:
             pickle.dump(Entry.of(result, row.name), stream)
+        row.closer = views.look_closer(result)
         row.result = _without_pixels(result)
 
     def drawn(self, number: int) -> dict[str, Any]:
@@ -246,6 +274,9 @@ class Many:
             "person": "" if result is None else result.persons_verdict,
             "findings": 0 if result is None else sum(r.counts for r in result.regions),
             "corrected": said != Corrections(),
+            "closer": "" if row.closer is None else views.closer_words(row.closer[2], row.seconds),
+            "looking": number in self.looking,
+            "closely": row.settings is not None,
         }
 
     def reviewed(self, number: int, limit: float | None = None) -> Result | None:

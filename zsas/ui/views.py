@@ -120,10 +120,15 @@ def _hints(result: Result, view: View, parts: int) -> str:
             f'data-value="{suggestion[0]:.2f}">Try {suggestion[0]:.2f}</button>'
         )
     if closer := look_closer(result):
-        words, name, value = closer
+        name, value, count = closer
+        tiles = result.settings.of(TileSettings)
+        before = 1 if tiles.tiles == "off" else tiles.max_tiles
+        words = closer_words(count, result.timings.get("encode", 0.0) * count / before)
+        does = f'data-do="set" data-name="{name}" data-value="{value}"'
+        if view.row >= 0:
+            does = f'data-do="closer" data-row="{view.row}"'
         lines.append(
-            f'{words} <button type="button" class="zs-try" data-do="set" data-name="{name}" '
-            f'data-value="{value}">Look closer</button>'
+            f'{seen_words(result)} {words}. <button type="button" class="zs-try" {does}>Look closer</button>'
         )
     if parts:
         lines.append(f"Compared with {plural(parts, 'good part')}.")
@@ -176,35 +181,46 @@ def suggested_level(result: Result) -> tuple[float, str] | None:
     return None
 
 
-def look_closer(result: Result) -> tuple[str, str, str] | None:
-    """What a large image lost on its way to the encoder, and the setting that gives it back; None where nothing."""
-    settings, models = result.settings, result.models
-    card = models.get(models.get("localizer", ""), {})
-    frame = card.get("resolution", 0) if isinstance(card, dict) else 0
+def look_closer(result: Result) -> tuple[str, str, int] | None:
+    """The setting and its value that give back what a large image lost, and the number of tiles.
+
+    The encoder sees a large image smaller than it is. None where nothing was lost, or where nobody would wait for it.
+    """
+    settings, frame = result.settings, _frame(result)
     if not frame or "tiles" not in settings.used():
         return None
     height, width = result.mask.shape
     tiles = settings.of(TileSettings)
     if tiles.tiles == "off":
-        longest = max(height, width)
-        if longest <= 2 * frame:
+        if max(height, width) <= 2 * frame:
             return None
         wanted = tiles_wanted(height, width, replace(tiles, tiles="auto"), frame)
-        count = min(tiles.max_tiles, wanted)
-        seconds = result.timings.get("encode", 0.0) * count
-        price = f", about {max(1, round(seconds))} s" if seconds else ""
-        words = (
-            f"Seen at {frame} px of {longest:,}; {plural(count, 'tile')} would show more{price}."
-        )
-        return words, "tiles", "auto"
+        return "tiles", "auto", min(tiles.max_tiles, wanted)
     wanted = tiles_wanted(height, width, tiles, frame)
     if wanted <= tiles.max_tiles or wanted > 256:
         return None
-    return (
-        f"Seen in {tiles.max_tiles} tiles; {wanted} would show every pixel.",
-        "max_tiles",
-        str(wanted),
-    )
+    return "max_tiles", str(wanted), wanted
+
+
+def _frame(result: Result) -> int:
+    """Side in pixels at which the encoder sees an image or a tile; 0 where it is not known."""
+    models = result.models
+    card = models.get(models.get("localizer", ""), {})
+    return int(card.get("resolution", 0)) if isinstance(card, dict) else 0
+
+
+def seen_words(result: Result) -> str:
+    """How much of a large image was seen."""
+    tiles = result.settings.of(TileSettings)
+    if tiles.tiles == "off":
+        return f"Seen at {_frame(result)} px of {max(result.mask.shape):,}."
+    return f"Seen in {plural(tiles.max_tiles, 'tile')}."
+
+
+def closer_words(tiles: int, seconds: float) -> str:
+    """What a closer look is and costs."""
+    price = f", about {max(1, round(seconds))} s" if seconds else ""
+    return f"{plural(tiles, 'tile')} would show more{price}"
 
 
 def _own_verdict(result: Result, view: View) -> str:

@@ -163,7 +163,8 @@ class Visitor:
     @property
     def is_busy(self) -> bool:
         """Whether something runs for it, so that there will be news."""
-        return self.running or (self.batch is not None and self.batch.running)
+        batch = self.batch
+        return self.running or (batch is not None and bool(batch.running or batch.looking))
 
     @property
     def is_gone(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from zsas.result import Result
 from zsas.review import reviewed
 from zsas.settings import Settings
 from zsas.ui import screen, views
-from zsas.ui.events.image import keys_of, memory_of, remember, show, show_settings
+from zsas.ui.events.image import memory_of, remember, show, show_settings
 from zsas.ui.events.site import Parts, Site, action
 from zsas.ui.examples import EXAMPLE_BATCH
+from zsas.ui.good import GoodPlace
 from zsas.ui.many import Many
 from zsas.ui.upload import is_uploaded
 from zsas.ui.visitor import Corrections, View, Visitor
@@ -32,7 +33,7 @@ def begin_batch(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     else:
         files = _uploaded(data["files"])
     many = Many.of(files, visitor.preset, visitor.settings)
-    many.parts, many.beside = keys_of(visitor), visitor.beside
+    many.parts, many.beside = visitor.parts, visitor.beside
     many.mutual = bool(data.get("mutual"))
     if many.mutual:
         check_count(len(many.rows))
@@ -61,12 +62,9 @@ def _run(site: Site, visitor: Visitor, many: Many) -> None:
     def unwanted() -> bool:
         return many.stopped or visitor.is_gone
 
-    def draw(number: int, result: Result) -> Parts:
-        return _drawn(visitor, many, number, result)
-
     try:
         site.engine.segmenter(many.preset)
-        for number in cancellable(many.run(site.engine, draw), unwanted):
+        for number in cancellable(many.run(site.engine, _draw(visitor, many)), unwanted):
             with visitor.lock:
                 if visitor.batch is many:
                     row = {f"row-{number}": many.shown(number)} if number >= 0 else {}
@@ -83,12 +81,52 @@ def _run(site: Site, visitor: Visitor, many: Many) -> None:
             visitor.show({"batch": many.summary()})
 
 
-def _drawn(visitor: Visitor, many: Many, number: int, result: Result) -> Parts:
-    """The screen of a row as it will be opened."""
-    key = digest(result.image)
-    view = View(key, Path(many.rows[number].name).stem, row=number)
-    stand_in = Visitor("", many.preset, view, many.settings)
-    return screen.decided(stand_in, result)
+def _draw(visitor: Visitor, many: Many) -> Callable[[int, Result, Mapping[int, GoodPlace]], Parts]:
+    """What makes the screen of a row as it will be opened."""
+
+    def draw(number: int, result: Result, good: Mapping[int, GoodPlace]) -> Parts:
+        key = digest(result.image)
+        view = View(key, Path(many.rows[number].name).stem, row=number)
+        stand_in = Visitor("", many.preset, view, many.settings, parts=many.parts)
+        return screen.decided(stand_in, result, good)
+
+    return draw
+
+
+@action
+def closer(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """Look at one of the many again, with as many tiles as show everything: {number}."""
+    many, number = visitor.batch, int(data.get("number", -1))
+    if many is None or not 0 <= number < many.done or many.rows[number].closer is None:
+        raise ZsasError("There is nothing to look at closer.")
+    if number in many.looking:
+        return
+    many.looking.add(number)
+    visitor.show({f"row-{number}": many.shown(number)})
+    if visitor.view.row == number:
+        visitor.show(
+            {
+                "zs-verdict": views.waiting(
+                    "Looking closer", "The photo keeps its result until then."
+                )
+            }
+        )
+    site.pool.submit(contextvars.copy_context().run, _look_closer, site, visitor, many, number)
+
+
+def _look_closer(site: Site, visitor: Visitor, many: Many, number: int) -> None:
+    try:
+        many.look_closer(site.engine, number, _draw(visitor, many))
+    except Exception as error:
+        logging.getLogger(__name__).exception("a closer look failed")
+        visitor.show({"failure": str(error) if isinstance(error, ZsasError) else "It failed."})
+    finally:
+        many.looking.discard(number)
+        with visitor.lock:
+            if visitor.batch is many:
+                visitor.show({f"row-{number}": many.shown(number)})
+                if visitor.view.row == number:
+                    open_row(site, visitor, {"number": number})
 
 
 @action
@@ -112,10 +150,11 @@ def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     view = many.views.get(number) or View(key, Path(row.name).stem, row=number)
     if (
         view.now != Corrections()
-        or many.parts != keys_of(visitor)
+        or many.parts != visitor.parts
         or many.beside is not visitor.beside
         or not _same(visitor.settings, many.settings)
     ):
+        _turn_to_tiles(visitor, row.settings or many.settings)
         show(site, visitor, view)
         return
     result = many.reviewed(number, visitor.settings.verdict_threshold)
@@ -124,27 +163,36 @@ def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         visitor.running = False
         remember(visitor)
         visitor.view = view
+        _turn_to_tiles(visitor, row.settings or many.settings)
         show_settings(visitor)
         parts["zs-verdict"] = views.verdict(result, view, len(visitor.parts))
         parts["state"] = screen.state(visitor, image.pixels.shape, True)
         visitor.show(parts)
 
 
+def _turn_to_tiles(visitor: Visitor, settings: Settings) -> None:
+    """The number of tiles is a row's own: what it was looked at with holds while it is shown."""
+    visitor.settings = visitor.settings.replace(tiles=settings.tiles, max_tiles=settings.max_tiles)
+
+
 def _same(one: Settings, other: Settings) -> bool:
-    """Whether two settings differ in nothing but the limit."""
-    return one.replace(verdict_threshold=0.5) == other.replace(verdict_threshold=0.5)
+    """Whether two settings differ in nothing but the limit and the number of tiles, which is a row's own."""
+    alike = {"verdict_threshold": 0.5, "tiles": "auto", "max_tiles": 4}
+    return one.replace(**alike) == other.replace(**alike)
 
 
 def corrected(site: Site, visitor: Visitor, many: Many) -> dict[int, Result]:
     """Whole results of the rows that a person corrected, for the files."""
     found = {}
-    settings = many.settings.replace(verdict_threshold=visitor.settings.verdict_threshold)
+    limit = visitor.settings.verdict_threshold
     for number, view in many.views.items():
         if view.now == Corrections() or many.rows[number].result is None:
             continue
         path = many.rows[number].path
         assert path is not None  # it has a result
         key = site.engine.keep_image(read_image(path))
+        settings = many.rows[number].settings or many.settings
+        settings = settings.replace(verdict_threshold=limit)
         encoding = site.engine.encode(many.preset, key, settings)
         memory = memory_of(site, visitor) if many.parts else None
         given = (many.preset, encoding, settings, view.now.clicks, memory, many.neighbours)

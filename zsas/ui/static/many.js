@@ -109,14 +109,16 @@ function drawCells() {
       html.push(`<div class="zs-cell zs-failed" role="listitem" style="${style}" title="${why}"><span class="zs-thumb">✕</span><b>${name}</b><em>${why}</em></div>`);
       continue;
     }
-    const by = row.person || row.corrected ? " · you" : "";
-    html.push(`<div class="zs-cell ${WORDS[word][2]}" role="listitem" style="${style}"><button type="button" data-row="${row.number}">`
-      + `<img src="${root}zsas/thumb/${page.token}/${row.number}.jpg?${many.batch?.total}" alt="" loading="lazy" decoding="async">`
-      + `<b>${name}</b><em><span class="zs-sr">${WORDS[word][0]}, score </span>${WORDS[word][1]} ${row.score.toFixed(2)}${by}</em></button></div>`);
+    const by = (row.person || row.corrected ? " · you" : "") + (row.closely ? " · closer" : "");
+    const closer = row.looking ? '<span class="zs-closer"><i class="zs-spin" aria-hidden="true"></i><span class="zs-sr">Looking closer</span></span>'
+      : row.closer ? `<button type="button" class="zs-closer" data-do="closer" data-row="${row.number}" title="Look closer: ${row.closer}" aria-label="Look closer at ${name}: ${row.closer}">⌕</button>` : "";
+    html.push(`<div class="zs-cell ${WORDS[word][2]}" role="listitem" style="${style}"><button type="button" data-open-row data-row="${row.number}">`
+      + `<img src="${root}zsas/thumb/${page.token}/${row.number}.jpg?${many.batch?.total}${row.closely ? "c" : ""}" alt="" loading="lazy" decoding="async">`
+      + `<b>${name}</b><em><span class="zs-sr">${WORDS[word][0]}, score </span>${WORDS[word][1]} ${row.score.toFixed(2)}${by}</em></button>${closer}</div>`);
   }
   const now = html.join("");
   if (drawCells.last !== now) { inner.innerHTML = now; drawCells.last = now; }
-  if (held) inner.querySelector(`[data-row="${held}"]`)?.focus({ preventScroll: true });
+  if (held) inner.querySelector(`[data-open-row][data-row="${held}"]`)?.focus({ preventScroll: true });
 }
 const BINS = 50;
 function drawHistogram() {
@@ -151,12 +153,13 @@ hooks.settings = (settings) => { many.limit = undefined; settings_before(setting
 $("#zs-many").addEventListener("click", (event) => {
   const filter = event.target.closest("[data-filter]")?.dataset.filter;
   if (filter) { many.filter = filter; sight().scrollTop = 0; drawMany(); return; }
-  const row = event.target.closest("[data-row]")?.dataset.row;
+  const row = event.target.closest("[data-open-row]")?.dataset.row;
   if (row !== undefined) openRow(Number(row));
 });
 $("#zs-words").addEventListener("input", (event) => { many.words = event.target.value; sight().scrollTop = 0; drawMany(); });
 sight().addEventListener("scroll", () => { cancelAnimationFrame(drawing_many); drawing_many = requestAnimationFrame(drawCells); }, { passive: true });
 new ResizeObserver(() => drawMany()).observe(sight());
+ACTIONS.closer = (button) => act("closer", { number: Number(button.dataset.row) });
 ACTIONS.stop_batch = () => act("stop_batch");
 ACTIONS.new_batch = () => { many.batch = null; many.rows.clear(); drawMany(); };
 ACTIONS.example_batch = () => { many.rows.clear(); many.batch = null; act("begin_batch", { example: true, files: [], mutual: $("#zs-mutual").checked }); };

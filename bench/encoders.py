@@ -51,11 +51,15 @@ def encoders() -> dict[str, Any]:
             found["gflop"] = counter.get_total_flops() / 1e9
         sam.encode([square[:512]])  # what its padding becomes is kept
         whole = seconds(partial(sam.encode, [square]), 2)
-        half = seconds(partial(sam.encode, [square[:512]]), 2)
+        busy, half = (
+            seconds(partial(sam.encode, [image]), 2, time.process_time)
+            for image in (square, square[:512])
+        )
         peak = gemm_peak(precision)
         found[precision] = {
             "square_seconds": whole,
-            "half_seconds": half,
+            "half_of_square": half / busy,
+            "busy_seconds": busy,
             "peak_gflops": peak,
             "share": found["gflop"] / whole / peak,
         }
@@ -108,10 +112,15 @@ def rows(found: dict[str, dict[str, Any]]) -> Iterator[Row]:
             figure = f"{one['share']:.0%} of {one['peak_gflops']:.0f} GFLOP/s, {one['square_seconds']:.1f} s"
             reached = one["share"] >= 0.6
             yield f"SAM ViT-B encoder in {name}, share of the GEMM peak", figure, "≥ 60 %", reached
-        ratio = auto["half_seconds"] / auto["square_seconds"]
-        yield "the same, a 2:1 image against a square one", f"{ratio:.2f}", "≤ 0.92", ratio <= 0.92
-        ratio = int8["square_seconds"] / fp32["square_seconds"]
-        yield "the same, int8 against fp32", f"{ratio:.2f}", "≤ 0.5", ratio <= 0.5
+        ratio = auto["half_of_square"]
+        yield (
+            "the same, a 2:1 image against a square one, processor time",
+            f"{ratio:.2f}",
+            "≤ 0.92",
+            ratio <= 0.92,
+        )
+        ratio = int8["busy_seconds"] / fp32["busy_seconds"]
+        yield "the same, int8 against fp32, processor time", f"{ratio:.2f}", "≤ 0.5", ratio <= 0.5
     if "light" in found and "full" in found:
         one, other = found["light"]["seconds"], found["full"]["seconds"]
         figure = f"{one:.1f} s / {other:.1f} s = {one / other:.3f}"

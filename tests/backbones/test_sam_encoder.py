@@ -59,3 +59,66 @@ def test_padding_is_computed_once_for_each_amount_of_it(monkeypatch):
     sam.encode([wide, wide])
     sam.encode([wide, tall])
     assert sizes == [(1, 4, 16), (1, 12, 16), (2, 4, 16), (2, 16, 16)]
+
+
+def masked(attention, seen):
+    """A global block's attention, written plainly, in which nobody looks at cells that show no image."""
+
+    def forward(hidden_states, output_attentions=False):
+        batch, height, width, _ = hidden_states.shape
+        heads = attention.num_attention_heads
+        qkv = attention.qkv(hidden_states).reshape(batch, height * width, 3, heads, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        grid = query.reshape(batch, heads, height, width, -1)
+        place = torch.arange(height)
+        distance = place[:, None] - place[None, :] + height - 1
+        bias_h = torch.einsum("bnhwc,hkc->bnhwk", grid, attention.rel_pos_h[distance])
+        bias_w = torch.einsum("bnhwc,wkc->bnhwk", grid, attention.rel_pos_w[distance])
+        bias = (bias_h[..., :, None] + bias_w[..., None, :]).reshape(
+            batch, heads, height * width, -1
+        )
+        weights = attention.scale * query @ key.transpose(-1, -2) + bias
+        weights = weights.masked_fill(~seen.flatten(), float("-inf")).softmax(-1)
+        mixed = (weights @ value).transpose(1, 2).reshape(batch, height, width, -1)
+        return attention.proj(mixed), None
+
+    return forward
+
+
+@pytest.mark.parametrize(("shape", "rows", "columns"), [((128, 256), 8, 16), ((256, 64), 16, 4)])
+def test_without_padding_nobody_looks_at_it(shape, rows, columns):
+    """Rows and columns fill whole windows, so that the windowed blocks have nothing to differ by."""
+    model = small_sam()
+    for layer in model.vision_encoder.layers:
+        torch.nn.init.normal_(layer.attn.rel_pos_h)
+        torch.nn.init.normal_(layer.attn.rel_pos_w)
+    assert {layer.window_size for layer in model.vision_encoder.layers} == {0, 4}
+    image = np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)
+    sam = Sam(TransformersSam(model, CPU, "fp32"), CPU)
+    with torch.inference_mode():
+        (found,) = sam.encode([image], padding=False)
+        (known,) = sam.encode([image])
+        seen = torch.zeros(16, 16, dtype=torch.bool)
+        seen[:rows, :columns] = True
+        for layer in model.vision_encoder.layers:
+            if layer.window_size == 0:
+                layer.attn.forward = masked(layer.attn, seen)
+        pixels, _ = sam.pixels(image)
+        wanted = model.vision_encoder(pixels[None]).last_hidden_state
+    # The neck's last convolution looks one cell further.
+    inside = np.s_[:, :, : rows - (rows < 16), : columns - (columns < 16)]
+    torch.testing.assert_close(found.embedding[inside], wanted[inside], atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(found.embedding[inside], known.embedding[inside], atol=1e-3)
+
+
+def test_a_square_image_has_no_padding_to_drop_and_a_batch_gives_the_same():
+    sam = Sam(TransformersSam(small_sam(), CPU, "fp32"), CPU)
+    generator = np.random.default_rng(0)
+    shapes = ((256, 256), (64, 256), (256, 100))
+    images = [generator.integers(0, 255, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    together = sam.encode(images, padding=False)
+    for image, one in zip(images, together, strict=True):
+        (alone,) = sam.encode([image], padding=False)
+        torch.testing.assert_close(one.embedding, alone.embedding, atol=1e-5, rtol=1e-4)
+    (exact,) = sam.encode(images[:1])
+    torch.testing.assert_close(together[0].embedding, exact.embedding, atol=1e-5, rtol=1e-4)

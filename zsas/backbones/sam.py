@@ -113,9 +113,12 @@ class SamNetwork(Protocol):
     input: SamInput
 
     def encoder(
-        self, pixels: Tensor, frames: Sequence[SamFrame]
+        self, pixels: Tensor, frames: Sequence[SamFrame], *, padding: bool = True
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(B, 3, side, side) → features (B, C, g, g) for eq. 4 and the decoder, and what else the decoder reads."""
+        """(B, 3, side, side) → features (B, C, g, g) for eq. 4 and the decoder, and what else the decoder reads.
+
+        Without `padding` a network that can leaves the cells out that show no image, which changes the features a little.
+        """
         ...
 
     def decoder(self, features: SamFeatures, prompts: PromptTensors) -> tuple[Tensor, Tensor]:
@@ -151,12 +154,15 @@ class Sam:
         padded[:, :rows, :columns] = (resized - mean) / std
         return padded.to(self.device), frame
 
-    def encode(self, images: Sequence[NDArray[np.uint8]]) -> list[SamFeatures]:
-        """F = Enc_I(img), eq. 4, for RGB images, uint8 (H, W, 3), of any sizes."""
+    def encode(
+        self, images: Sequence[NDArray[np.uint8]], *, padding: bool = True
+    ) -> list[SamFeatures]:
+        """F = Enc_I(img), eq. 4, for RGB images, uint8 (H, W, 3), of any sizes; see `SamNetwork.encoder`."""
         pairs = [self.pixels(image) for image in images]
         with torch.inference_mode():
             batch = torch.stack([pixels for pixels, _ in pairs])
-            embeddings, details = self.network.encoder(batch, [frame for _, frame in pairs])
+            frames = [frame for _, frame in pairs]
+            embeddings, details = self.network.encoder(batch, frames, padding=padding)
             return [
                 SamFeatures(
                     _channels_last(embeddings[i : i + 1]),

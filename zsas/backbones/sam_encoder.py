@@ -1,12 +1,15 @@
-"""What makes the ViT of SAM and SAM-HQ quicker on a CPU, to the same numbers.
+"""What makes the ViT of SAM and SAM-HQ quicker on a CPU.
 
-Two things, both exact but for rounding:
+Two things are exact but for rounding:
 
 - *Global attention by strips.* The relative positions of a block that looks at the whole image are a bias of
   4096 × 4096 values a head. Here the bias of a few rows is written into a small buffer, the product of queries and keys
   is added to it in place, and softmax and the product with the values follow while it is in the cache.
 - *Windows that are all padding.* Up to the first global block no window knows another, and padding is the same for
   every image. What such windows become is computed once per amount of padding and kept.
+
+A third is not, and only done where it is asked for: *padding dropped.* No block sees the cells that show no image, and what
+an empty square becomes stands in their place behind the neck.
 """
 
 from __future__ import annotations
@@ -77,6 +80,24 @@ def strip_attention(
     return attention.proj(heads.reshape(batch, height, width, -1)), None
 
 
+def offsets(query_size: int, key_size: int, table: Tensor) -> Tensor:
+    """The part of a table of relative positions that cells of a smaller grid need, at the grid's own distances.
+
+    transformers' own function stretches the table to the grid instead, so that neighbours would seem further apart.
+
+    Args:
+        query_size: Rows or columns of the grid.
+        key_size: The same number.
+        table: (2 n - 1, C) with n at least `query_size`, the distance 0 in its middle.
+
+    Returns:
+        (query_size, key_size, C).
+    """
+    place = torch.arange(query_size, device=table.device)
+    other = torch.arange(key_size, device=table.device)
+    return table[place[:, None] - other[None, :] + len(table) // 2]
+
+
 class PaddedEncoder:
     """A `SamVisionEncoder` that leaves out windows which are all padding, up to its first global block.
 
@@ -90,18 +111,25 @@ class PaddedEncoder:
         self.first_global = globals_at[0] if globals_at else 0
         self.window = encoder.layers[0].window_size if self.first_global else 0
         self._padding: dict[tuple[int, int], Tensor] = {}
+        self._empty: tuple[Tensor, Tensor] | None = None
+        for at in globals_at:
+            encoder.layers[at].attn.get_rel_pos = offsets
 
-    def __call__(self, pixels: Tensor, frames: Sequence[SamFrame]) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, pixels: Tensor, frames: Sequence[SamFrame], *, padding: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Features of padded squares.
 
         Args:
             pixels: (B, 3, side, side), 0 where there is padding.
             frames: The geometry of each.
+            padding: Whether the blocks see the padding, as they did when SAM was trained.
 
         Returns:
             The neck's output (B, C', g, g), and the tokens after the first global block (B, g, g, C).
         """
-        encoder = self.encoder
+        if not padding:
+            return self._without_padding(pixels, frames)
         tokens = self._embedded(pixels)
         rows, columns = self._used(frames, tokens.shape[1])
         whole = tokens.shape[1:3]
@@ -109,18 +137,39 @@ class PaddedEncoder:
             used = self._windowed(tokens[:, :rows, :columns].contiguous())
             tokens = torch.empty_like(tokens)
             tokens[:, :rows, :columns] = used
-            padding = self._made_padding(rows, columns, pixels)
+            beyond = self._made_padding(rows, columns, pixels)
             if rows < whole[0]:
-                tokens[:, rows:] = padding
+                tokens[:, rows:] = beyond
             else:
-                tokens[:, :, columns:] = padding
+                tokens[:, :, columns:] = beyond
         else:
             tokens = self._windowed(tokens)
+        return self._beyond_windows(tokens)
+
+    def _without_padding(
+        self, pixels: Tensor, frames: Sequence[SamFrame]
+    ) -> tuple[Tensor, Tensor]:
+        """What `__call__` returns, each image by itself: it must not depend on its company."""
+        tokens = self._embedded(pixels)
+        if self._empty is None:
+            self._empty = self._through(self._embedded(torch.zeros_like(pixels[:1])))
+        whole, first = (part.repeat(len(pixels), 1, 1, 1) for part in self._empty)
+        for i, frame in enumerate(frames):
+            rows, columns = frame.grid_hw
+            seen = self._through(tokens[i : i + 1, :rows, :columns].contiguous())
+            whole[i, :, :rows, :columns], first[i, :rows, :columns] = seen[0][0], seen[1][0]
+        return whole, first
+
+    def _through(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        return self._beyond_windows(self._windowed(tokens))
+
+    def _beyond_windows(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """What `__call__` returns, of tokens before the first global block."""
         first = tokens
-        for number, layer in enumerate(encoder.layers[self.first_global :]):
+        for number, layer in enumerate(self.encoder.layers[self.first_global :]):
             tokens = layer(tokens)
             first = tokens if number == 0 else first
-        return encoder.neck(tokens), first
+        return self.encoder.neck(tokens), first
 
     def _embedded(self, pixels: Tensor) -> Tensor:
         tokens = self.encoder.patch_embed(pixels)

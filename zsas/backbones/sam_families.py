@@ -78,10 +78,10 @@ class TransformersSam:
         return list(self.model.vision_encoder.layers)
 
     def encoder(
-        self, pixels: Tensor, frames: Sequence[SamFrame]
+        self, pixels: Tensor, frames: Sequence[SamFrame], *, padding: bool = True
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """See `SamNetwork.encoder`."""
-        features, _ = self.encode(pixels.to(self.dtype), frames)
+        features, _ = self.encode(pixels.to(self.dtype), frames, padding=padding)
         return features, ()
 
     def decoder(self, features: SamFeatures, prompts: PromptTensors) -> tuple[Tensor, Tensor]:
@@ -121,10 +121,10 @@ class TransformersSamHQ(TransformersSam):
     """
 
     def encoder(
-        self, pixels: Tensor, frames: Sequence[SamFrame]
+        self, pixels: Tensor, frames: Sequence[SamFrame], *, padding: bool = True
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """See `SamNetwork.encoder`."""
-        features, first_global = self.encode(pixels.to(self.dtype), frames)
+        features, first_global = self.encode(pixels.to(self.dtype), frames, padding=padding)
         return features, (first_global,)
 
     def decoder(self, features: SamFeatures, prompts: PromptTensors) -> tuple[Tensor, Tensor]:
@@ -152,9 +152,9 @@ class TransformersSam2(TransformersSam):
         return list(found) if found is not None else [backbone, self.model.vision_encoder.neck]
 
     def encoder(
-        self, pixels: Tensor, frames: Sequence[SamFrame]
+        self, pixels: Tensor, frames: Sequence[SamFrame], *, padding: bool = True
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See `SamNetwork.encoder`."""
+        """See `SamNetwork.encoder`; these families squash an image and know no padding."""
         *finer, embedding = self.model.get_image_embeddings(pixels.to(self.dtype))
         return embedding, tuple(finer)
 

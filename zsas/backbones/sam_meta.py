@@ -30,9 +30,9 @@ class MetaSam:
         self.input = SamInput(side, side // model.prompt_encoder.image_embedding_size[0])
 
     def encoder(
-        self, pixels: Tensor, frames: Sequence[SamFrame]
+        self, pixels: Tensor, frames: Sequence[SamFrame], *, padding: bool = True
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See `SamNetwork.encoder`."""
+        """See `SamNetwork.encoder`; padding always counts here."""
         return self.model.image_encoder(pixels.to(self.dtype)), ()
 
     def decoder(self, features: SamFeatures, prompts: PromptTensors) -> tuple[Tensor, Tensor]:

@@ -117,7 +117,7 @@ class SamNetwork(Protocol):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(B, 3, side, side) → features (B, C, g, g) for eq. 4 and the decoder, and what else the decoder reads.
 
-        Without `padding` a network that can leaves the cells out that show no image, which changes the features a little.
+        Without `padding` a network that can leaves out the cells that show no image, which changes the features.
         """
         ...
 

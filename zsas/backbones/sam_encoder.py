@@ -8,8 +8,8 @@ Two things are exact but for rounding:
 - *Windows that are all padding.* Up to the first global block no window knows another, and padding is the same for
   every image. What such windows become is computed once per amount of padding and kept.
 
-A third is not, and only done where it is asked for: *padding dropped.* No block sees the cells that show no image, and what
-an empty square becomes stands in their place behind the neck.
+A third is not, and only done where it is asked for: *padding dropped.* No block sees the cells that show no image;
+behind the neck stands in their place what an empty square becomes.
 """
 
 from __future__ import annotations
@@ -146,9 +146,7 @@ class PaddedEncoder:
             tokens = self._windowed(tokens)
         return self._beyond_windows(tokens)
 
-    def _without_padding(
-        self, pixels: Tensor, frames: Sequence[SamFrame]
-    ) -> tuple[Tensor, Tensor]:
+    def _without_padding(self, pixels: Tensor, frames: Sequence[SamFrame]) -> tuple[Tensor, Tensor]:
         """What `__call__` returns, each image by itself: it must not depend on its company."""
         tokens = self._embedded(pixels)
         if self._empty is None:

@@ -7,10 +7,10 @@ the object, so an image is encoded once and for all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -28,16 +28,16 @@ from zsas.localizers.anomalyvfm_net import (
     predicted,
     read_vfm,
 )
-from zsas.localizers.base import Context, Localizer, MapSettings, Scored, map_stage, top_mean
-from zsas.localizers.patches import PatchFeatures, TileFeatures, blend, each_view, plan_images
+from zsas.localizers.base import Context, MapSettings, Scored, top_mean
+from zsas.localizers.patches import PatchFeatures, TileFeatures
 from zsas.localizers.references import ReferenceSettings
-from zsas.localizers.tiles import TileSettings, View, ViewSettings, tiles_wanted
+from zsas.localizers.tiles import TileSettings, View, ViewSettings
+from zsas.localizers.tower import SeenView, TowerLocalizer, blurred, scored_tiles
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from zsas.backbones.clip import ClipBackbone
-    from zsas.models import Models
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class VfmTile(TileFeatures):
         return super().nbytes + sum(mask.nbytes for mask in self.masks)
 
 
-class AnomalyVfm(Localizer):
+class AnomalyVfm(TowerLocalizer):
     """The adapted tower and its decoder.
 
     Args:
@@ -126,10 +126,8 @@ class AnomalyVfm(Localizer):
     """
 
     name = "anomalyvfm"
-    tiled = True
     title = "adapted tower and decoder, no words"
     settings = (MapSettings, TileSettings, ViewSettings, AnomalyVfmSettings, ReferenceSettings)
-    weights = True
     trained_as = "anomalyvfm"
 
     def __init__(self, clip: ClipBackbone, weights: VfmWeights) -> None:
@@ -150,42 +148,9 @@ class AnomalyVfm(Localizer):
         """See `Localizer.read`."""
         return read_vfm(file)
 
-    @classmethod
-    def load(cls, models: Models) -> Self:
-        """See `Localizer.load`."""
-        missing = (
-            "The system anomalyvfm needs trained weights; train some with `zsas train adapters --system "
-            "anomalyvfm`, or name a file with --weights anomalyvfm=FILE."
-        )
-        own = cls.learned(models, missing)  # before the CLIP, which may have to be fetched
-        return cls(models.clip_for(cls), own)
-
-    def resolution(self, values: Values) -> int:
-        """The setting, or else the resolution of the card."""
-        return values.of(MapSettings).resolution or self.card.resolution
-
-    def encode(
-        self,
-        images: Sequence[NDArray[np.uint8]],
-        values: Values,
-        insides: Sequence[NDArray[np.bool_] | None] = (),
-    ) -> list[PatchFeatures]:
-        """The adapted tower and the decoder, one pass a view; see `Localizer.encode`."""
-        tiles, views = values.of(TileSettings), values.of(ViewSettings).views
-        frame, patch = self.resolution(values), self.clip.patch
-        plans = plan_images(images, tiles, frame, patch, self.card.views, views, insides)
-        seen = each_view(images, plans, self._look)
-        return [
-            PatchFeatures(
-                tuple(_joined(tile.window, seen[i, j], patch) for j, tile in enumerate(plans[i])),
-                tiles_wanted(image.shape[0], image.shape[1], tiles, frame),
-            )
-            for i, image in enumerate(images)
-        ]
-
-    def _look(
-        self, windows: Sequence[NDArray[np.uint8]], view: View
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def look(
+        self, windows: Sequence[NDArray[np.uint8]], view: View, values: Values
+    ) -> list[SeenView]:
         """Of each window the patches (g_h, g_w, D), the class token and the mask logits."""
         pixels = self.clip.pixels(windows, (view.height, view.width), smooth=False)
         pixels = pixels.flip(-1) if view.mirrored else pixels
@@ -201,6 +166,19 @@ class AnomalyVfm(Localizer):
             (patches[i], torch.cat([logits[i, None], tokens[i, 0]]), mask[i].clone())
             for i in range(len(windows))
         ]
+
+    def joined(self, window: tuple[int, int, int, int], views: Sequence[SeenView]) -> VfmTile:
+        """The views of a tile; the first one's patches are kept."""
+        patches, image, _ = views[0]
+        patch = self.clip.patch
+        return VfmTile(
+            window=window,
+            layers=F.normalize(patches, dim=-1)[None, None].half(),
+            image=F.normalize(image[1:], dim=-1),
+            frame_hw=(patches.shape[0] * patch, patches.shape[1] * patch),
+            masks=tuple(mask for _, _, mask in views),
+            image_logit=float(torch.stack([one[0] for _, one, _ in views]).mean()),
+        )
 
     def score(self, features: PatchFeatures, values: Values, context: Context) -> Scored:
         """See `Localizer.score`."""
@@ -218,47 +196,12 @@ class AnomalyVfm(Localizer):
                 )
                 for mask in tile.masks
             ]
-            one = np.mean(masks, axis=0, dtype=np.float32)
-            if blur > 0:
-                one = cv2.GaussianBlur(one, (0, 0), blur * (height * width) ** 0.5 / 518)
-            maps.append(np.clip(one, 0.0, 1.0))
-        windows = [tile.window for tile in features.tiles]
-        anomaly_map = np.clip(blend(maps, windows, *context.image.shape[:2]), 0.0, 1.0)
-        anomaly_map.setflags(write=False)
+            one = np.asarray(np.mean(masks, axis=0), np.float32)
+            maps.append(np.clip(blurred(one, blur), 0.0, 1.0))
         logits = [tile.image_logit for tile in features.tiles if isinstance(tile, VfmTile)]
         evidence = {
             "map": max(top_mean(one) for one in maps),
             "clip": float(torch.sigmoid(torch.tensor(max(logits)))),
         }
         how = "An adapted CLIP and a decoder that were taught on synthetic defects (AnomalyVFM)"
-        if features.wanted > len(windows):
-            how += (
-                f", in {len(windows)} tiles where {features.wanted} would show it at its own size"
-            )
-        return Scored(anomaly_map, evidence, (map_stage(anomaly_map, how, windows),))
-
-    def describe(self) -> Mapping[str, Any]:
-        """The weights' card."""
-        return asdict(self.card)
-
-    def tensors(self) -> Sequence[Tensor]:
-        """All that is learned."""
-        return tuple(self.held.values())
-
-
-def _joined(
-    window: tuple[int, int, int, int],
-    views: Mapping[int, tuple[Tensor, Tensor, Tensor]],
-    patch: int,
-) -> VfmTile:
-    """The views of a tile; the first one's patches are kept."""
-    ordered = [views[k] for k in range(len(views))]
-    patches, image, _ = ordered[0]
-    return VfmTile(
-        window=window,
-        layers=F.normalize(patches, dim=-1)[None, None].half(),
-        image=F.normalize(image[1:], dim=-1),
-        frame_hw=(patches.shape[0] * patch, patches.shape[1] * patch),
-        masks=tuple(mask for _, _, mask in ordered),
-        image_logit=float(torch.stack([one[0] for _, one, _ in ordered]).mean()),
-    )
+        return scored_tiles(maps, features, evidence, context, how)

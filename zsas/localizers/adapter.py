@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +72,7 @@ class AdapterCard:
         return card_as_metadata(self)
 
     @classmethod
-    def from_metadata(cls, metadata: dict[str, str], path: Path) -> AdapterCard:
+    def from_metadata(cls, metadata: Mapping[str, str], path: Path) -> AdapterCard:
         """The reverse of `to_metadata`.
 
         Raises:
@@ -137,6 +137,47 @@ def save_learned(
     save_file(held, path, metadata={"localizer": localizer, **card_as_metadata(card)})
 
 
+def read_learned(
+    path: Path, expected: str, named: Callable[[str], str] = str
+) -> tuple[Mapping[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a safetensors file of learned weights.
+
+    Args:
+        path: The file.
+        expected: What to do where it is not there, for the end of a sentence.
+        named: A tensor's name here by its name in the file, empty where it is not read; the file's own without.
+
+    Raises:
+        ZsasError: If there is no file, or it is no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    check_there(path, expected)
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = {named(key): key for key in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(key) for name, key in names.items() if name}
+            return file.metadata() or {}, tensors
+    except SafetensorError:
+        raise ZsasError(
+            f"{path.name} cannot be read as safetensors; it is damaged or of another kind."
+        ) from None
+
+
+def check_there(path: Path, expected: str) -> None:
+    """Refuse a file of learned weights that does not exist.
+
+    Args:
+        path: The file.
+        expected: What to do then, for the end of a sentence.
+
+    Raises:
+        ZsasError: If there is none.
+    """
+    if not path.is_file():
+        raise ZsasError(f"There is no file {path}; {expected}.")
+
+
 @dataclass(frozen=True)
 class Adapter:
     """Linear layers with their card.
@@ -166,23 +207,12 @@ def read_adapter(path: Path) -> Adapter:
     Raises:
         ZsasError: If the file is neither, or lacks a layer.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise ZsasError(
-            f"There is no adapter file {path}; name a .safetensors file, or a .pth file of APRIL-GAN or SDP+."
-        )
+    expected = "name a .safetensors file with an adapter, or a .pth file of APRIL-GAN or SDP+"
     if path.suffix == ".pth":
+        check_there(path, expected)
         return _read_published(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            card = AdapterCard.from_metadata(file.metadata() or {}, path)
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except SafetensorError:
-        raise ZsasError(
-            f"{path.name} cannot be read as safetensors; it is damaged or of another kind."
-        ) from None
-    return _adapter(card, tensors, path)
+    metadata, tensors = read_learned(path, expected)
+    return _adapter(AdapterCard.from_metadata(metadata, path), tensors, path)
 
 
 _PUBLISHED: dict[str, dict[str, Any]] = {

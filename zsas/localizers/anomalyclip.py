@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 from zsas.declare import Values
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
-from zsas.localizers.adapter import made_for_another, save_learned, warn_of_doubt
+from zsas.localizers.adapter import (
+    check_there,
+    made_for_another,
+    read_learned,
+    save_learned,
+    warn_of_doubt,
+)
 from zsas.localizers.base import Context, Localizer, MapSettings, Scored
 from zsas.localizers.patches import PatchFeatures, image_probability
 from zsas.localizers.references import ReferenceSettings
@@ -88,20 +94,15 @@ def read_prompts(path: Path) -> Prompts:
     Raises:
         ZsasError: If the file is neither, or lacks a tensor.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise ZsasError(
-            f"There is no file {path}; name a .safetensors file or AnomalyCLIP's epoch_15.pth."
-        )
+    expected = "name a .safetensors file or AnomalyCLIP's epoch_15.pth"
+    check_there(path, expected)
     try:
         if path.suffix in (".pth", ".pt"):
             tensors = torch.load(path, map_location="cpu", weights_only=True)["prompt_learner"]
             card = PromptCard("openai/clip-vit-large-patch14-336", 518, "quick_gelu", "unknown")
         else:
-            with safe_open(path, framework="pt") as file:
-                card = _card(file.metadata() or {})
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            metadata, tensors = read_learned(path, expected)
+            card = _card(metadata)
         count = sum(name.startswith("compound_prompts_text.") for name in tensors)
         width = tensors["ctx_pos"].shape[-1]
         return Prompts(
@@ -113,10 +114,8 @@ def read_prompts(path: Path) -> Prompts:
                 for i in range(count)
             ),
         )
-    except SafetensorError:
-        raise ZsasError(
-            f"{path.name} cannot be read as safetensors; it is damaged or of another kind."
-        ) from None
+    except ZsasError:
+        raise
     except Exception as wrong:  # torch raises half a dozen kinds for damaged or unsafe files
         raise ZsasError(
             f"{path.name} holds no prompts of AnomalyCLIP ({type(wrong).__name__}: {wrong}); expected ctx_pos, ctx_neg "

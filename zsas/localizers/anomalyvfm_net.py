@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from zsas.cancellation import raise_if_cancelled
 from zsas.errors import ZsasError
 from zsas.lazy import F
-from zsas.localizers.adapter import save_learned
+from zsas.localizers.adapter import read_learned, save_learned
 
 if TYPE_CHECKING:
     import torch
@@ -93,20 +93,16 @@ def read_vfm(path: Path) -> VfmWeights:
     Raises:
         ZsasError: If the file is neither, or lacks a tensor.
     """
-    from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        raise ZsasError(f"There is no file {path}; name a .safetensors file of AnomalyVFM.")
+    def named(key: str) -> str:
+        found = _KEY.search(key)
+        return found[1] if found else ""
+
+    expected = "name a .safetensors file of AnomalyVFM"
+    metadata, held = read_learned(path, expected, named)
+    tensors = {name: tensor.float() for name, tensor in held.items()}
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = {found[1]: key for key in file.keys() if (found := _KEY.search(key))}  # noqa: SIM118
-            tensors = {name: file.get_tensor(key).float() for name, key in names.items()}
         card = _card(metadata)
-    except SafetensorError:
-        raise ZsasError(
-            f"{path.name} cannot be read as safetensors; it is damaged or of another kind."
-        ) from None
     except (KeyError, TypeError, ValueError) as wrong:
         raise ZsasError(
             f"{path.name} holds no weights of AnomalyVFM: its metadata lacks or garbles {wrong}; it needs backbone, "

@@ -24,6 +24,7 @@ from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import (
     made_for_another,
+    read_learned,
     save_learned,
     warn_of_doubt,
     warn_of_sentences,
@@ -155,18 +156,7 @@ def read_umci(path: Path) -> Umci:
     Raises:
         ZsasError: If it is another file, or lacks a tensor.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise ZsasError(f"There is no file {path}; {_HOW_TO_TRAIN}.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-    except SafetensorError:
-        raise ZsasError(
-            f"{path.name} cannot be read as safetensors; it is damaged or of another kind."
-        ) from None
+    metadata, tensors = read_learned(path, _HOW_TO_TRAIN)
     made_for = metadata.get("localizer", "linear")
     if made_for != "umci":
         raise ZsasError(
@@ -174,11 +164,12 @@ def read_umci(path: Path) -> Umci:
             f"--weights {made_for}={path.name} and run a system that uses it."
         )
     try:
-        return Umci(UmciCard.from_metadata(metadata), tensors)
+        card = UmciCard.from_metadata(metadata)
     except (KeyError, TypeError, ValueError) as wrong:
         raise ZsasError(
             f"{path.name} is no UMCI of ours: its metadata lacks or garbles {wrong}; {_HOW_TO_TRAIN}."
         ) from None
+    return Umci(card, {name: tensor.float() for name, tensor in tensors.items()})
 
 
 _HOW_TO_TRAIN = (

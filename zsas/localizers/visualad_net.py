@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
-from zsas.localizers.adapter import quarters, save_learned
+from zsas.localizers.adapter import check_there, quarters, read_learned, save_learned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,25 +86,19 @@ def read_visual(path: Path) -> VisualWeights:
     Raises:
         ZsasError: If the file is neither, or lacks a tensor.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise ZsasError(
-            f"There is no file {path}; name a .safetensors file or VisualAD's CLIP.pth."
-        )
+    expected = "name a .safetensors file or VisualAD's CLIP.pth"
+    check_there(path, expected)
     try:
         if path.suffix in (".pth", ".pt"):
             content = torch.load(path, map_location="cpu", weights_only=True)
             tensors = {name: one.float() for name, one in _flat(content).items()}
             card = _published_card(content, path)
         else:
-            with safe_open(path, framework="pt") as file:
-                card = _card(file.metadata() or {})
-                tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-    except SafetensorError:
-        raise ZsasError(
-            f"{path.name} cannot be read as safetensors; it is damaged or of another kind."
-        ) from None
+            metadata, held = read_learned(path, expected)
+            card = _card(metadata)
+            tensors = {name: one.float() for name, one in held.items()}
+    except ZsasError:
+        raise
     except Exception as wrong:  # torch raises half a dozen kinds for damaged or unsafe files
         raise ZsasError(
             f"{path.name} holds no weights of VisualAD ({type(wrong).__name__}: {wrong}); expected two tokens and a "

@@ -118,6 +118,14 @@ Batch = Annotated[
         help="Images encoded together; 16 on a GPU, else 1.", min=1, rich_help_panel=MODELS
     ),
 ]
+DropPadding = Annotated[
+    bool,
+    typer.Option(
+        "--drop-padding",
+        help="SAM's encoder leaves out the padding of images that are not square: quicker, masks differ a little.",
+        rich_help_panel=MODELS,
+    ),
+]
 EngineName = Annotated[
     Engine, typer.Option(help="This process, or a Ray cluster (an extra).", rich_help_panel=SCALE)
 ]
@@ -218,6 +226,7 @@ def _model_flags() -> list[inspect.Parameter]:
         _flag("weights", Weights),
         _flag("adapter", Adapter),
         _flag("device", Device),
+        _flag("drop_padding", DropPadding, False),
     ]
 
 

@@ -67,6 +67,7 @@ class Loaded:
         weights: Mapping[str, str | Path] | None = None,
         device: str | None = None,
         precision: Precision = "auto",
+        drop_padding: bool = False,
         cache_bytes: int = ENCODING_BYTES,
     ) -> Self:
         """Load a preset, with any of its parts replaced.
@@ -82,7 +83,8 @@ class Loaded:
                 `april-gan:mvtec` / `april-gan:visa` for the published ones.
             weights: Files of learned weights by localizer, as {"anomalyclip": "prompts.safetensors"}.
             device: `cpu`, `cuda`, `mps`; the best there is if None.
-            precision: Number format of the encoders: `auto` (bf16 where the hardware has it), `fp32` or `bf16`.
+            precision: Number format of the encoders: `auto` (bf16 where the hardware has it), `fp32`, `bf16` or `int8`.
+            drop_padding: See `ModelChoice`.
             cache_bytes: Budget of the cache.
 
         Raises:
@@ -99,7 +101,14 @@ class Loaded:
             "features": features,
         }
         sources = {role: str(source) for role, source in chosen.items() if source}
-        choice = ModelChoice(preset, weights=files, device=device, precision=precision, **sources)
+        choice = ModelChoice(
+            preset,
+            weights=files,
+            device=device,
+            precision=precision,
+            drop_padding=drop_padding,
+            **sources,
+        )
         return cls.from_choice(choice, cache_bytes=cache_bytes)
 
     @classmethod
@@ -195,6 +204,7 @@ class Loaded:
             "refiner": self.refiner(settings).name,
             localizer.name: dict(localizer.describe()),
             **({"precision": note} if note else {}),
+            **({"drop_padding": True} if self.models.choice.drop_padding else {}),
             **({"point_features": self.models.source_of_features(kind)} if kind != "sam" else {}),
         }
 

@@ -279,9 +279,10 @@ def _text(value: Any, name: str) -> str:
 
 def _models(values: Mapping[str, Any], name: str) -> ModelChoice:
     weights = values.get("weights", {})
-    others = {k: v for k, v in values.items() if k != "weights"}
+    dropped = values.get("drop_padding", False)
+    others = {k: v for k, v in values.items() if k not in ("weights", "drop_padding")}
     if not all(isinstance(v, str) for v in (*others.values(), *weights.values())):
         raise _damaged(name, "its models are no names")
-    if not set(others) <= set(_ROLES):
+    if not set(others) <= set(_ROLES) or not isinstance(dropped, bool):
         raise _damaged(name, "its models are of another kind")
-    return ModelChoice(**others, weights=dict(weights))
+    return ModelChoice(**others, weights=dict(weights), drop_padding=dropped)

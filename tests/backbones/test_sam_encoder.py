@@ -96,7 +96,7 @@ def test_without_padding_nobody_looks_at_it(shape, rows, columns):
     image = np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)
     sam = Sam(TransformersSam(model, CPU, "fp32"), CPU)
     with torch.inference_mode():
-        (found,) = sam.encode([image], padding=False)
+        (found,) = Sam(sam.network, CPU, drop_padding=True).encode([image])
         (known,) = sam.encode([image])
         seen = torch.zeros(16, 16, dtype=torch.bool)
         seen[:rows, :columns] = True
@@ -112,13 +112,14 @@ def test_without_padding_nobody_looks_at_it(shape, rows, columns):
 
 
 def test_a_square_image_has_no_padding_to_drop_and_a_batch_gives_the_same():
-    sam = Sam(TransformersSam(small_sam(), CPU, "fp32"), CPU)
+    network = TransformersSam(small_sam(), CPU, "fp32")
+    sam = Sam(network, CPU, drop_padding=True)
     generator = np.random.default_rng(0)
     shapes = ((256, 256), (64, 256), (256, 100))
     images = [generator.integers(0, 255, (*shape, 3), dtype=np.uint8) for shape in shapes]
-    together = sam.encode(images, padding=False)
+    together = sam.encode(images)
     for image, one in zip(images, together, strict=True):
-        (alone,) = sam.encode([image], padding=False)
+        (alone,) = sam.encode([image])
         torch.testing.assert_close(one.embedding, alone.embedding, atol=1e-5, rtol=1e-4)
-    (exact,) = sam.encode(images[:1])
+    (exact,) = Sam(network, CPU).encode(images[:1])
     torch.testing.assert_close(together[0].embedding, exact.embedding, atol=1e-5, rtol=1e-4)

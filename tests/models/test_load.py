@@ -5,6 +5,7 @@ import logging
 import pickle
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub.utils import are_progress_bars_disabled
@@ -42,6 +43,24 @@ def test_a_local_folder_may_stand_in_for_sam(tmp_path):
     small_sam().save_pretrained(tmp_path / "sam")
     sam = loaders.load_sam(str(tmp_path / "sam"), wanted_for="tiny", device=CPU, precision="fp32")
     assert sam.network.input.side == 256
+
+
+def test_padding_is_dropped_where_that_is_chosen_and_the_result_says_so(tmp_path, photo):
+    wide = np.ascontiguousarray(photo[: photo.shape[0] // 3])
+    exact, dropped = (
+        Segmenter.from_preset("tiny", precision="fp32", drop_padding=drop) for drop in (False, True)
+    )
+    settings = Settings(tiles="off")
+    assert dropped(wide, settings).models["drop_padding"] is True
+    assert "drop_padding" not in exact(wide, settings).models
+    one, other = (s.encode(wide, settings) for s in (exact, dropped))
+    assert not torch.equal(one.sam.embedding, other.sam.embedding)
+    with pytest.raises(ZsasError, match="other models"):
+        exact.segment(other, settings)
+    checkpoint = tmp_path / "sam_vit_h_4b8939.pth"
+    checkpoint.touch()
+    with pytest.raises(ZsasError, match="leave out --drop-padding"):
+        Segmenter.from_preset("tiny", sam=str(checkpoint), drop_padding=True)(wide)
 
 
 @pytest.mark.slow

@@ -132,11 +132,15 @@ class Sam:
     Args:
         network: The network of one family.
         device: Where it runs.
+        drop_padding: Whether cells that show no image are left out where the network can; see `SamNetwork.encoder`.
     """
 
-    def __init__(self, network: SamNetwork, device: torch.device) -> None:
+    def __init__(
+        self, network: SamNetwork, device: torch.device, *, drop_padding: bool = False
+    ) -> None:
         self.network = network
         self.device = device
+        self.drop_padding = drop_padding
 
     def pixels(self, image: NDArray[np.uint8]) -> tuple[Tensor, SamFrame]:
         """An image, uint8 RGB (H, W, 3), in the network's square: fp32 (3, side, side) and its geometry."""
@@ -154,15 +158,13 @@ class Sam:
         padded[:, :rows, :columns] = (resized - mean) / std
         return padded.to(self.device), frame
 
-    def encode(
-        self, images: Sequence[NDArray[np.uint8]], *, padding: bool = True
-    ) -> list[SamFeatures]:
-        """F = Enc_I(img), eq. 4, for RGB images, uint8 (H, W, 3), of any sizes; see `SamNetwork.encoder`."""
+    def encode(self, images: Sequence[NDArray[np.uint8]]) -> list[SamFeatures]:
+        """F = Enc_I(img), eq. 4, for RGB images, uint8 (H, W, 3), of any sizes."""
         pairs = [self.pixels(image) for image in images]
         with torch.inference_mode():
             batch = torch.stack([pixels for pixels, _ in pairs])
             frames = [frame for _, frame in pairs]
-            embeddings, details = self.network.encoder(batch, frames, padding=padding)
+            embeddings, details = self.network.encoder(batch, frames, padding=not self.drop_padding)
             return [
                 SamFeatures(
                     _channels_last(embeddings[i : i + 1]),

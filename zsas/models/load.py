@@ -49,6 +49,8 @@ class ModelChoice:
         detector: Another detector than the preset's, boxes from text: Hub id or folder.
         saliency: Other features for saliency maps: Hub id, folder, or one of torchvision's `.pth` files.
         features: Another DINOv2 or ResNet for `point_features` than the usual one: Hub id or folder.
+        drop_padding: Whether SAM's encoder leaves out the cells that show no image: quicker on images that are not
+            square, with masks that differ a little.
     """
 
     preset: str | None = None
@@ -60,6 +62,7 @@ class ModelChoice:
     detector: str | None = None
     saliency: str | None = None
     features: str | None = None
+    drop_padding: bool = False
 
     @property
     def sources(self) -> dict[Role, str]:
@@ -101,6 +104,7 @@ class ModelChoice:
             "weights": dict(self.weights),
             "device": self.device,
             "precision": self.precision,
+            "drop_padding": self.drop_padding,
         }
         return {name: value for name, value in found.items() if value}
 
@@ -295,7 +299,7 @@ class Models:
         if role == "clip":
             return load_clip(self.source(role), name=self.clip_name, **how)
         if role == "sam":
-            return load_sam(self.source(role), **how)
+            return load_sam(self.source(role), **how, drop_padding=self.choice.drop_padding)
         if role == "detector":
             return load_detector(self.source(role), **how)
         if role == "saliency":

@@ -72,11 +72,18 @@ def _check_pixels(folder: Path) -> None:
         )
 
 
-def load_sam(source: str, *, wanted_for: str, device: torch.device, precision: Precision) -> Any:
+def load_sam(
+    source: str,
+    *,
+    wanted_for: str,
+    device: torch.device,
+    precision: Precision,
+    drop_padding: bool = False,
+) -> Any:
     """SAM from one of Meta's `.pth` files, a folder or the Hub, as `zsas.backbones.sam.Sam`.
 
     Raises:
-        ZsasError: If it cannot be had.
+        ZsasError: If it cannot be had, or cannot leave out padding.
     """
     from zsas.backbones.sam import Sam
 
@@ -84,6 +91,11 @@ def load_sam(source: str, *, wanted_for: str, device: torch.device, precision: P
         checkpoint = Path(os.path.expanduser(source))
         if not checkpoint.is_file():
             raise ZsasError(f"There is no SAM checkpoint {source}.")
+        if drop_padding:
+            raise ZsasError(
+                f"{checkpoint.name} is one of Meta's own files, with which padding cannot be left out; take SAM in "
+                "transformers' format, as facebook/sam-vit-huge, or leave out --drop-padding."
+            )
         from zsas.backbones.sam_meta import MetaSam, load_meta_checkpoint
 
         return Sam(MetaSam(load_meta_checkpoint(checkpoint), device, precision), device)
@@ -94,7 +106,8 @@ def load_sam(source: str, *, wanted_for: str, device: torch.device, precision: P
     kind = sam_class(found)
     key_mapping = FAMILIES[kind.__name__].key_mapping
     model = from_folder(kind, folder, model_type=found, key_mapping=key_mapping)
-    return Sam(network_for(model, device, precision, folder), device)
+    network = network_for(model, device, precision, folder)
+    return Sam(network, device, drop_padding=drop_padding)
 
 
 def load_features(

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -225,18 +226,39 @@ def test_the_examples_of_the_page_join_from_the_hub(data_sets, monkeypatch, tmp_
     assert hazelnut.truth() is not None
 
 
+CLIP_MEAN, HALF = [0.48145466, 0.4578275, 0.40821073], [0.5, 0.5, 0.5]
+
+MAKERS: dict[str, tuple[dict[str, Any], list[float], str]] = {
+    "OpenAI": ({}, CLIP_MEAN, "quick_gelu"),
+    "MetaCLIP, whose config names no activation": ({"hidden_act": None}, CLIP_MEAN, "quick_gelu"),
+    "DFN": ({"hidden_act": "quick_gelu"}, CLIP_MEAN, "quick_gelu"),
+    "LAION and DataComp": ({"hidden_act": "gelu"}, CLIP_MEAN, "gelu"),
+    "LAION's ViT-L/14": (
+        {"hidden_act": "gelu"},
+        HALF,
+        r"pixels with the mean \[0\.5, 0\.5, 0\.5\]",
+    ),
+    "MetaCLIP 2": ({"model_type": "metaclip_2"}, CLIP_MEAN, "metaclip_2"),
+    "SigLIP": ({"model_type": "siglip"}, HALF, "mean"),
+}
+"""What a config says by its maker, the mean of its pixels; the activation it runs with, or what the refusal says."""
+
+
 @pytest.mark.slow
-def test_clips_of_other_makers_run_with_their_activation_or_are_refused(server):
-    """LAION's and DataComp's have GELU; a mean of 0.5, as SigLIP's kind has, is none of CLIP's."""
-    files = hub_repos.clip_repo(safe=True, activation="gelu")
-    mean = [0.48145466, 0.4578275, 0.40821073]
-    server.add(
-        "laion/clip",
-        {**files, "preprocessor_config.json": json.dumps({"image_mean": mean}).encode()},
-    )
-    found = models.Models(models.ModelChoice("base", clip="laion/clip", device="cpu"))
-    assert found.clip.activation == "gelu"
-    half = json.dumps({"image_mean": [0.5, 0.5, 0.5]}).encode()
-    server.add("other/clip", {**files, "preprocessor_config.json": half})
-    with pytest.raises(ZsasError, match=r"pixels with the mean \[0\.5, 0\.5, 0\.5\]"):
-        _ = models.Models(models.ModelChoice("base", clip="other/clip", device="cpu")).clip
+@pytest.mark.parametrize("maker", MAKERS)
+def test_clips_of_other_makers_run_with_their_activation_or_are_refused(server, maker):
+    said, mean, outcome = MAKERS[maker]
+    files = dict(hub_repos.clip_repo(safe=True, activation=said.get("hidden_act") or "quick_gelu"))
+    config = json.loads(files["config.json"])
+    config["model_type"] = said.get("model_type", "clip")
+    if "hidden_act" in said and said["hidden_act"] is None:
+        del config["vision_config"]["hidden_act"], config["text_config"]["hidden_act"]
+    files["config.json"] = json.dumps(config).encode()
+    files["preprocessor_config.json"] = json.dumps({"image_mean": mean}).encode()
+    server.add("maker/clip", files)
+    found = models.Models(models.ModelChoice("base", clip="maker/clip", device="cpu"))
+    if outcome in ("gelu", "quick_gelu"):
+        assert found.clip.activation == outcome
+        return
+    with pytest.raises(ZsasError, match=outcome):
+        _ = found.clip

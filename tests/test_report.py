@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from tests.helpers.models import small_segmenter
 from tests.helpers.results import make_result
 from zsas import export
-from zsas.report import Entry, report_html
+from zsas.report import Entry, _numbered, report_html
 from zsas.review import Review, holds, place_in, reviewed
 from zsas.settings import Settings
 
@@ -126,3 +127,22 @@ def test_of_very_many_images_the_worst_are_shown_large_and_the_table_leads_to_th
     assert re.findall(r'href="#image-(\d)"', text) == ["2", "4"]
     assert all(f"{i}.png" in text for i in range(4))
     assert "The 2 with the highest scores are shown large" in text
+
+
+def test_a_report_names_the_good_images_that_were_compared_with() -> None:
+    result = dataclasses.replace(make_result(), references=(("rim <7>.png", "ab12"), ("", "cd34")))
+    assert result.to_dict()["references"][0] == {"name": "rim <7>.png", "pixels": "ab12"}
+    text = report_html([Entry.of(result, "a.png")])
+    assert "Compared with 2 good images: rim &lt;7&gt;.png <code>ab12</code>" in text
+    assert "without a name <code>cd34</code>" in text
+    assert "Compared with" not in report_html([Entry.of(make_result(), "a.png")])
+
+
+def test_findings_have_their_numbers_on_the_picture_and_rejected_ones_none() -> None:
+    picture = np.full((300, 400, 3), 200, np.uint8)
+    one = {"id": 1, "box": [200, 100, 260, 160]}
+    other = {"id": 2, "box": [500, 300, 560, 360], "rejected": True}
+    drawn = _numbered(picture, [one, other], 0.5)
+    assert drawn[45:50, 92:98].min() < 100  # a dark disc at the corner of the first
+    assert (drawn[120:200, 220:300] == 200).all()
+    assert (picture == 200).all()

@@ -27,6 +27,8 @@ PICTURE_SIDE = 720
 LARGE = 200
 """Of more images than these, only those with the highest scores are shown large; the table has them all."""
 THUMB_SIDE = 96
+NUMBERED = 30
+"""Findings beyond these have no number on the picture."""
 _SIGNS = {"anomalous": "▲ Anomalous", "unsure": "? Unsure", "normal": "✓ Normal"}
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#18181b;background:#fff;max-width:1060px;margin:24px auto;padding:0 20px}
@@ -136,7 +138,7 @@ class Entry:
         return cls(
             name,
             {**{k: v for k, v in facts.items() if k not in left_out}, "regions": regions},
-            _jpeg(marked, PICTURE_SIDE),
+            _jpeg(_numbered(marked, regions, small.shape[1] / mask.shape[1]), PICTURE_SIDE),
             warm,
             _jpeg(marked, THUMB_SIDE),
             pixels=digest(image),
@@ -258,8 +260,49 @@ def _section(entry: Entry, number: int) -> str:
         f'<div class="pair"><figure><img src="{_uri(entry.picture)}" alt="The image with its findings">'
         "<figcaption>Findings</figcaption></figure>"
         f'{_heat(entry)}</div>{table}<p class="soft">'
-        f"{facts['width']} × {facts['height']} px{part}; {digests}</p></section>"
+        f"{facts['width']} × {facts['height']} px{part}; {digests}</p>{_compared(facts)}</section>"
     )
+
+
+def _compared(facts: Mapping[str, Any]) -> str:
+    """The good images that an image was compared with, by name and digest."""
+    references = facts.get("references") or []
+    if not references:
+        return ""
+    named = ", ".join(
+        f"{escape(one['name'] or 'without a name')} <code>{escape(one['pixels'])}</code>"
+        for one in references
+    )
+    count = f"{len(references)} good image{'' if len(references) == 1 else 's'}"
+    return f'<p class="soft">Compared with {count}: {named}.</p>'
+
+
+def _numbered(
+    picture: NDArray[np.uint8], regions: Sequence[Mapping[str, Any]], scale: float
+) -> NDArray[np.uint8]:
+    """A copy with the numbers of the findings at their upper left corners.
+
+    Args:
+        picture: uint8 RGB (h, w, 3).
+        regions: Their facts, boxes in pixels of the whole image.
+        scale: Pixels of the picture for one of the image.
+    """
+    picture = picture.copy()
+    size = max(picture.shape[:2]) / 720
+    radius = max(6, round(11 * size))
+    shown = [one for one in regions if not (one.get("rejected") or one.get("ignored"))]
+    for region in shown[:NUMBERED]:
+        x0, y0, *_ = region["box"]
+        height, width = picture.shape[:2]
+        x = min(max(round(x0 * scale) - radius, radius), max(width - radius, radius))
+        y = min(max(round(y0 * scale) - radius, radius), max(height - radius, radius))
+        cv2.circle(picture, (x, y), radius, (24, 24, 27), -1, cv2.LINE_AA)
+        text, font = str(region["id"]), cv2.FONT_HERSHEY_SIMPLEX
+        large = 0.5 * radius / 11 * (1 if len(text) == 1 else 0.8)
+        (wide, tall), _ = cv2.getTextSize(text, font, large, 1)
+        place = (x - wide // 2, y + tall // 2)
+        cv2.putText(picture, text, place, font, large, (255, 255, 255), 1, cv2.LINE_AA)
+    return picture
 
 
 def _heat(entry: Entry) -> str:

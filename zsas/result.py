@@ -102,6 +102,7 @@ class Result:
             other; None without.
         persons_verdict: The verdict of a person who looked at it (`zsas.review`), "" where nobody did.
         scale: Millimetres per pixel, and the smallest anomaly that counts.
+        references: Good images that it was compared with: names, "" where there is none, and digests of their pixels.
         region: The region of interest that was looked at; None for the whole image. Maps are 0 outside of it.
     """
 
@@ -123,6 +124,7 @@ class Result:
     persons_verdict: Literal["", "normal", "anomalous"] = ""
     region: RegionOfInterest | None = None
     scale: Scale = Scale()
+    references: tuple[tuple[str, str], ...] = ()
 
     @property
     def inside(self) -> NDArray[np.bool_] | None:
@@ -220,6 +222,7 @@ class Result:
             "sentence": self.sentence,
             "image_score": _number(self.image_score),
             "normal_ratio": None if self.normal_ratio is None else _number(self.normal_ratio),
+            "references": [{"name": name, "pixels": key} for name, key in self.references],
             "width": width,
             "height": height,
             "input": self.input.to_dict() if self.input is not None else None,

@@ -423,4 +423,5 @@ class Segmenter(Loaded):
             normal_ratio=scored.evidence.get("normal_ratio"),
             region=beside.region or None,
             scale=beside.scale,
+            references=beside.references.named if beside.references else (),
         )

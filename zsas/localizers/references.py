@@ -126,6 +126,11 @@ class References:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     @property
+    def named(self) -> tuple[tuple[str, str], ...]:
+        """Name, "" where it has none, and digest of each image."""
+        return tuple(zip_longest(self.names, self.keys, fillvalue=""))
+
+    @property
     def usual(self) -> tuple[float, float]:
         """Mean and spread of the logarithms of the scores of the references that count.
 

@@ -61,7 +61,7 @@ def cards(
     done = [card for card in found if card.result is not None]
     bad = sum(card.result.verdict == "anomalous" for card in done if card.result is not None)
     waiting = [card for card in found if card.result is None and not card.why]
-    words = f"{bad} of {views.plural(len(done), 'system')} say anomalous" if done else ""
+    words = f"{bad} of {len(done)} systems say anomalous" if len(done) > 1 else ""
     button = ""
     if running:
         words = words or "Running"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -67,6 +67,13 @@ def good_places(
                 key, name, (width, height), (place.x * width, place.y * height)
             )
     return found
+
+
+def named(result: Result, parts: Sequence[tuple[str, str]]) -> Result:
+    """The result with the names that the good parts have on the page: the engine knows their pixels alone."""
+    names = dict(parts)
+    known = tuple((names.get(key, name), key) for name, key in result.references)
+    return result if known == result.references else replace(result, references=known)
 
 
 def crop(place: GoodPlace, fraction: float) -> str:

@@ -31,7 +31,7 @@ from zsas.review import reviewed
 from zsas.settings import Settings, all_settings
 from zsas.ui import batch, drawing, export, views
 from zsas.ui.engine import Engine
-from zsas.ui.good import GoodPlace, good_places
+from zsas.ui.good import GoodPlace, good_places, named
 from zsas.ui.visitor import Corrections, View
 
 Decided = tuple[Result, Mapping[int, GoodPlace]]
@@ -182,7 +182,7 @@ class Many:
     def _decide(self, engine: Engine, image: ReadImage, settings: Settings, memory: Any) -> Decided:
         encoding = engine.encode_apart(self.preset, image, settings, "batch")
         given = (self.preset, encoding, settings, (), memory, self.neighbours)
-        result = engine.decide(*given, part=self.beside)
+        result = named(engine.decide(*given, part=self.beside), self.parts)
         return result, good_places(engine, self.parts, encoding, memory, result)
 
     def look_closer(self, engine: Engine, number: int, draw: Any) -> None:

@@ -207,6 +207,11 @@ def result_schema() -> dict[str, Any]:
             "limit": number,
             "unsure_band": number,
             "image_score": number,
+            "references": {
+                "type": "array",
+                "description": "Good images that it was compared with: name, and digest of the pixels.",
+                "items": {"type": "object"},
+            },
             "width": whole,
             "height": whole,
             "input": {

@@ -72,10 +72,10 @@ def file(site: Site, visitor: Visitor, name: str) -> File | None:
     if name == "result.json":
         return File(f"{stem}_{name}", json_bytes(result))
     if name == "report.html":
-        entry = Entry.of(result, visitor.view.name, clicks=visitor.view.now.clicks)
+        entry = Entry.of(result, visitor.view.title, clicks=visitor.view.now.clicks)
         return File(f"{stem}_{name}", report_html([entry]).encode())
     if name == "all.zip":
-        entry = Entry.of(result, visitor.view.name, clicks=visitor.view.now.clicks)
+        entry = Entry.of(result, visitor.view.title, clicks=visitor.view.now.clicks)
         files = export.save_all(result, visitor.view.name, {"report.html": report_html([entry])})
         data = files["zip"].read_bytes()
         shutil.rmtree(files["zip"].parent, ignore_errors=True)

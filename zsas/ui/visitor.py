@@ -45,7 +45,8 @@ class View:
 
     Attributes:
         image: Key of the image in `Engine`, "" before the first.
-        name: Name of its file, or id of the example, for the names of downloads.
+        name: Name of its file without the ending, or id of the example, for the names of downloads.
+        file: The whole name of its file, with its folders, for the report; "" where it is the name.
         example: Id of the bundled example, "" for one's own image.
         row: Its number in the visitor's batch, -1 outside it.
         now: Present corrections.
@@ -58,10 +59,16 @@ class View:
     name: str = ""
     example: str = ""
     row: int = -1
+    file: str = ""
     now: Corrections = Corrections()
     past: tuple[Corrections, ...] = ()
     future: tuple[Corrections, ...] = ()
     truth: NDArray[np.bool_] | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def title(self) -> str:
+        """What a report calls it."""
+        return self.file or self.name
 
     def corrected(self, **changes: Any) -> View:
         """This view with other corrections; the present ones are kept for undo."""

@@ -97,7 +97,7 @@ def _level(settings: Settings, level: float, scaled: bool) -> str:
         if changed and mode == "absolute"
         else ""
     )
-    found = " found for this photo" if mode == "adaptive" else ""
+    found = "<span> found for this photo</span>" if mode == "adaptive" else ""
     still = " (colours are stretched)" if scaled else ""
     return f'<span class="zs-level">Marking level <b>{level:.2f}</b>{found}{undo}{still}</span>'
 

@@ -19,7 +19,7 @@ from zsas.ui import screen, views
 from zsas.ui.events.image import memory_of, remember, show, show_settings
 from zsas.ui.events.site import Parts, Site, action
 from zsas.ui.examples import EXAMPLE_BATCH
-from zsas.ui.good import GoodPlace
+from zsas.ui.good import GoodPlace, named
 from zsas.ui.many import Many
 from zsas.ui.upload import is_uploaded
 from zsas.ui.visitor import Corrections, View, Visitor
@@ -147,7 +147,7 @@ def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     assert row.path is not None  # it has a result
     image = read_image(row.path)
     key = site.engine.keep_image(image)
-    view = many.views.get(number) or View(key, Path(row.name).stem, row=number)
+    view = many.views.get(number) or View(key, Path(row.name).stem, row=number, file=row.name)
     if (
         view.now != Corrections()
         or many.parts != visitor.parts
@@ -196,6 +196,6 @@ def corrected(site: Site, visitor: Visitor, many: Many) -> dict[int, Result]:
         encoding = site.engine.encode(many.preset, key, settings)
         memory = memory_of(site, visitor) if many.parts else None
         given = (many.preset, encoding, settings, view.now.clicks, memory, many.neighbours)
-        result = site.engine.decide(*given, part=many.beside)
+        result = named(site.engine.decide(*given, part=many.beside), many.parts)
         found[number] = reviewed(result, view.now.review)
     return found

@@ -19,7 +19,7 @@ from zsas.ui import screen, views
 from zsas.ui.cards import reasons
 from zsas.ui.drawer import drawer
 from zsas.ui.events.site import Parts, Site, action
-from zsas.ui.good import GoodPlace, good_places
+from zsas.ui.good import GoodPlace, good_places, named
 from zsas.ui.upload import is_uploaded, load_upload
 from zsas.ui.visitor import View, Visitor
 
@@ -31,7 +31,7 @@ def open_upload(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     if not is_uploaded(path):
         raise ZsasError("That is not an uploaded file; upload it first, then open it.")
     image = load_upload(path)
-    show(site, visitor, View(site.engine.keep_image(image), Path(path).stem))
+    show(site, visitor, View(site.engine.keep_image(image), Path(path).stem, file=Path(path).name))
 
 
 @action
@@ -50,7 +50,7 @@ def example_view(site: Site, visitor: Visitor, key: str) -> View:
     if example is None:
         raise ZsasError(f"There is no example {key!r}; pick one of the row.")
     visitor.settings = visitor.settings.replace(object_name=example.object_name)
-    return View(site.engine.keep_image(example.load()), key, key)
+    return View(site.engine.keep_image(example.load()), key, key, file=example.image.name)
 
 
 @action
@@ -216,7 +216,7 @@ def result_of(site: Site, visitor: Visitor) -> Result | None:
             return None
     given = (encoding, settings, view.now.clicks, memory, neighbours_of(visitor))
     result = site.engine.decide(visitor.preset, *given, part=visitor.beside, keep=True)
-    return reviewed(result, view.now.review)
+    return reviewed(named(result, visitor.parts), view.now.review)
 
 
 def keys_of(visitor: Visitor) -> tuple[str, ...]:

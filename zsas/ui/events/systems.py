@@ -14,8 +14,9 @@ from zsas.errors import ZsasError, reason
 from zsas.extras import require
 from zsas.images import read_mask
 from zsas.review import reviewed
+from zsas.settings import Settings
 from zsas.ui.cards import Card, cards, reasons
-from zsas.ui.events.image import beside_of
+from zsas.ui.events.image import beside_of, keys_of
 from zsas.ui.events.site import Parts, Site, action
 from zsas.ui.upload import is_uploaded
 from zsas.ui.visitor import Visitor
@@ -82,7 +83,9 @@ def _steps(site: Site, visitor: Visitor, *, run: bool) -> Iterator[Parts]:
                 encoding = engine.encode(visitor.preset, view.image, its)
             if encoding is None:
                 continue
-            result = engine.decide(visitor.preset, encoding, its, view.now.clicks, part=beside)
+            memory = _memory(site, visitor, its, run=run)
+            given = (visitor.preset, encoding, its, view.now.clicks, memory)
+            result = engine.decide(*given, part=beside)
         except ZsasError as error:
             found[number] = Card(card.name, why=str(error))
             continue
@@ -101,3 +104,17 @@ def _steps(site: Site, visitor: Visitor, *, run: bool) -> Iterator[Parts]:
         yield {"zs-systems": cards(found, settings.system, image.shape, running=run)}
     seconds = engine.line.seconds
     yield {"zs-systems": cards(found, settings.system, image.shape, seconds=seconds)}
+
+
+def _memory(site: Site, visitor: Visitor, its: Settings, *, run: bool) -> Any:
+    """What the good parts look like to a system; None without any, and where it cannot compare."""
+    if not visitor.parts:
+        return None
+    given = (visitor.preset, keys_of(visitor), its, beside_of(visitor).region)
+    known = site.engine.memory(*given)
+    if known is not None or not run:
+        return known
+    try:
+        return site.engine.remember(*given)
+    except ZsasError:  # it has nothing to compare
+        return None

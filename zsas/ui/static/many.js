@@ -23,7 +23,10 @@ function keepMode() {
 hooks.mode = (mode) => setMode(mode === "many" && many.rows.size ? "many" : "one");
 
 // Uploads, three at a time.
-async function takeMany(files) {
+async function takeMany(given) {
+  // In the order of their names: a browser hands them out as it finds them.
+  const nameIn = (file) => file.inside || file.webkitRelativePath || file.name;
+  const files = [...given].sort((a, b) => nameIn(a).localeCompare(nameIn(b), undefined, { numeric: true }));
   setMode("many");
   tell("");
   const sent = new Array(files.length), failed = [];
@@ -33,7 +36,7 @@ async function takeMany(files) {
       const number = next++, file = files[number];
       try {
         const { path } = await upload(file);
-        sent[number] = { name: file.inside || file.webkitRelativePath || file.name, path };
+        sent[number] = { name: nameIn(file), path };
       } catch (error) { failed.push(`${file.name} could not be uploaded: ${error.message}`); }
       many.sending = `Sending ${++done} of ${files.length}`;
       drawMany();
@@ -103,16 +106,16 @@ function drawCells() {
   for (let at = first; at < last; at++) {
     const row = many.order[at], word = wordOf(row);
     const style = `width:${wide - 8}px;left:${(at % columns) * wide}px;top:${Math.floor(at / columns) * CELL.height}px`;
-    const name = row.name.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`);
+    const whole = row.name.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`), name = whole.split("/").pop();
     if (row.error) {
       const why = row.error.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`);
-      html.push(`<div class="zs-cell zs-failed" role="listitem" style="${style}" title="${why}"><span class="zs-thumb">✕</span><b>${name}</b><em>${why}</em></div>`);
+      html.push(`<div class="zs-cell zs-failed" role="listitem" style="${style}" title="${whole}: ${why}"><span class="zs-thumb">✕</span><b>${name}</b><em>${why}</em></div>`);
       continue;
     }
     const by = (row.person || row.corrected ? " · you" : "") + (row.closely ? " · closer" : "");
     const closer = row.looking ? '<span class="zs-closer"><i class="zs-spin" aria-hidden="true"></i><span class="zs-sr">Looking closer</span></span>'
       : row.closer ? `<button type="button" class="zs-closer" data-do="closer" data-row="${row.number}" title="Look closer: ${row.closer}" aria-label="Look closer at ${name}: ${row.closer}">⌕</button>` : "";
-    html.push(`<div class="zs-cell ${WORDS[word][2]}" role="listitem" style="${style}"><button type="button" data-open-row data-row="${row.number}">`
+    html.push(`<div class="zs-cell ${WORDS[word][2]}" role="listitem" style="${style}"><button type="button" data-open-row data-row="${row.number}" title="${whole}">`
       + `<img src="${root}zsas/thumb/${page.token}/${row.number}.jpg?${many.batch?.total}${row.closely ? "c" : ""}" alt="" loading="lazy" decoding="async">`
       + `<b>${name}</b><em><span class="zs-sr">${WORDS[word][0]}, score </span>${WORDS[word][1]} ${row.score.toFixed(2)}${by}</em></button>${closer}</div>`);
   }

@@ -131,3 +131,5 @@ hooks.proposal = ({ limit, text }) => {
   Object.assign(button.dataset, { do: "set", name: "verdict_threshold", value: limit.toFixed(3) });
   place.append(button);
 };
+// Where the window is narrow, the verdict is more needed on the first screen than these.
+$("#zs-region-tools").open = window.innerWidth > 640;

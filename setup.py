@@ -8,7 +8,13 @@ setup(
     package_data={
         "zsas": ["py.typed", "prompts.json", "refiners/marking.json", "weights/**/*"],
         "zsas.examples": ["*", "capsules/*/*"],
-        "zsas.manual": ["*.md", "references.png", "page-phone.png"],
+        "zsas.manual": [
+            "*.md",
+            "references.png",
+            "page-phone.png",
+            "page-embed.png",
+            "page-many.png",
+        ],
         "zsas.ui": ["static/*"],
     },
 )

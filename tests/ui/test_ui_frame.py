@@ -392,3 +392,10 @@ def test_axe_finds_no_serious_violation_in_a_frame_or_in_the_report(
         page.set_content(report)
         page.add_script_tag(path=axe)
         assert serious(page, ALL_RULES) == []
+        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        for name in ("", "results.md", "licences.md"):
+            page.goto(f"{served.url}/zsas/docs/{name}")
+            page.set_viewport_size({"width": 375 if name else 820, "height": 820})
+            page.add_script_tag(path=axe)
+            assert serious(page, ALL_RULES) == []
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name

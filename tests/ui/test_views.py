@@ -12,8 +12,10 @@ from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.results import make_result
 from tests.helpers.visits import opened
 from zsas import curves
+from zsas.localizers.references import REFERENCE
 from zsas.result import find_regions
 from zsas.settings import Settings
+from zsas.stages import Stage
 from zsas.ui import cards, drawer, drawing, views
 from zsas.ui.events.site import Site
 from zsas.ui.good import GoodPlace
@@ -125,3 +127,16 @@ def test_a_region_is_outlined_where_it_is() -> None:
     for x0, y0, x1, y1 in (first.box, second.box):
         assert f"{x0} {y0}L" in text
         assert f"L{x1 - 1} {y1 - 1}" in text
+
+
+def test_a_good_part_unlike_the_others_is_named() -> None:
+    stage = Stage(REFERENCE, "Compared.", (), {"ignored": [1]})
+    result = make_result(stages=(stage,), references=(("a", "1"), ("rim7", "2"), ("c", "3")))
+    assert (
+        views.hints(result)[0] == "rim7 differs from the other good parts and counts for nothing."
+    )
+
+
+def test_the_empty_page_says_what_a_photo_will_be_compared_with() -> None:
+    assert "No good parts" in views.welcome()
+    assert "compared with 1 good part;" in views.welcome(1)

@@ -30,7 +30,7 @@ MAP = StageSpec(
     "Anomaly map",
     "Map_a",
     "",
-    "How anomalous each place looks to the localizer, before anything is decided.",
+    "How anomalous each place looks, before anything is decided.",
 )
 
 

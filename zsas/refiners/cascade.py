@@ -71,10 +71,17 @@ POINTS = StageSpec(
 )
 M1 = StageSpec("m1", "First mask", "M1", "9", "SAM draws from the points.", _UNASKED)
 M2 = StageSpec(
-    "m2", "Second mask", "M2", "10", "SAM draws again, from points and its own logits.", _SHORT
+    "m2",
+    "Second mask",
+    "M2",
+    "10",
+    "SAM draws again, from the points and its first answer.",
+    _SHORT,
 )
 BOX = StageSpec("box", "Box", "box", "11", "The tight box around the second mask.", _SHORT)
-M3 = StageSpec("m3", "Third mask", "M3", "12", "SAM draws from points, box and logits.", _SHORT)
+M3 = StageSpec(
+    "m3", "Third mask", "M3", "12", "SAM draws from points, box and its second answer.", _SHORT
+)
 
 
 @dataclass(frozen=True)

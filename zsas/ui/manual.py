@@ -64,7 +64,11 @@ def page(name: str) -> str | None:
     _name_headings(tokens)
     for token in tokens:
         token.children = _reachable(token.children or []) if token.children else token.children
-    return _whole(_begins(text)[0], reader.renderer.render(tokens, reader.options, {}))
+    body = reader.renderer.render(tokens, reader.options, {})
+    # What may be wider than the window is scrolled with the keyboard as well.
+    body = body.replace("<pre>", '<pre tabindex="0">').replace("</table>", "</table></div>")
+    body = body.replace("<table>", '<div class="wide" tabindex="0"><table>')
+    return _whole(_begins(text)[0], body)
 
 
 def picture(name: str) -> Path | None:

@@ -59,7 +59,7 @@ def empty(visitor: Visitor, verdict: str = "") -> dict[str, Any]:
         "zs-holder": "",
         "zs-viewer": "",
         "zs-scale": "",
-        "zs-verdict": verdict or views.welcome(),
+        "zs-verdict": verdict or views.welcome(len(visitor.parts)),
         "zs-findings": "",
         "zs-strip": why.strip(None, (), visitor.settings),
         "zs-facts": "",

@@ -26,12 +26,14 @@ def waiting(text: str, detail: str = "", button: str = "") -> str:
     return f'<div class="zs-verdict zs-waiting"><h2>{escape(text)}</h2>{more}{button}</div>'
 
 
-def welcome() -> str:
-    """The verdict's place before the first image."""
-    return waiting(
-        "Drop a photo, or pick an example",
-        "It is examined at once. No reference pictures and no training are needed.",
+def welcome(parts: int = 0) -> str:
+    """The verdict's place before the first image, with so many good parts to compare with."""
+    needs = (
+        f"It is compared with {plural(parts, 'good part')}; no training is needed."
+        if parts
+        else "It is examined at once. No good parts and no training are needed."
     )
+    return waiting("Drop a photo, or pick an example", needs)
 
 
 def again(text: str, detail: str = "") -> str:
@@ -152,6 +154,12 @@ def hints(result: Result) -> list[str]:
     if result.inside is not None:
         seen = percent(float(result.inside.mean()), 1.0)
         notes.append(f"Only {seen} of the photo is looked at.")
+    stage = result.stage("references")
+    for number in stage.data.get("ignored", ()) if stage is not None else ():
+        name = result.references[number][0] if number < len(result.references) else ""
+        notes.append(
+            f"{name or f'Good part {number + 1}'} differs from the other good parts and counts for nothing."
+        )
     if result.verdict != "unsure":
         return notes
     other = "try another system" if result.settings.object_name else "name the object"

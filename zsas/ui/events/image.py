@@ -185,7 +185,11 @@ def stop(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         visitor.stopped = True
         visitor.running = False
         visitor.show(
-            {"zs-verdict": views.again("Stopped") if visitor.view.image else views.welcome()}
+            {
+                "zs-verdict": views.again("Stopped")
+                if visitor.view.image
+                else views.welcome(len(visitor.parts))
+            }
         )
 
 
@@ -269,7 +273,12 @@ def decided_at_once(site: Site, visitor: Visitor) -> bool:
 def decide(site: Site, visitor: Visitor) -> None:
     """Decide again with what the controls and the person say now; a run under way does so at its end."""
     if not visitor.view.image:
-        visitor.show({"state": screen.state(visitor, None, False)})
+        visitor.show(
+            {
+                "state": screen.state(visitor, None, False),
+                "zs-verdict": views.welcome(len(visitor.parts)),
+            }
+        )
     elif (visitor.running and not _needs_encoding(site, visitor)) or decided_at_once(site, visitor):
         return
     else:

@@ -265,3 +265,24 @@ def test_quick_clicks_all_count(tab: Tab) -> None:
     for number in range(4):
         page.mouse.click(box["x"] + 30 + 60 * number, box["y"] + 30)
     expect(page.locator("#zs-main [data-click]")).to_have_count(4)
+
+
+def test_with_the_keyboard_a_click_that_marks_most_is_answered_where_one_is(
+    tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zsas.ui.events.points.MOST", 0.0)
+    page = tab.result()
+    page.focus("#zs-main")
+    for key in ("ArrowLeft", "ArrowLeft", "Enter"):
+        page.keyboard.press(key)
+    expect(page.locator("#zs-note .zs-button").first).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#zs-note")).to_be_hidden()
+    expect(page.locator("#zs-main")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#zs-note .zs-button").first).to_have_text("Only this spot")
+    findings = page.locator(".zs-finding").count()
+    page.keyboard.press("Enter")
+    expect(page.locator(".zs-finding")).to_have_count(findings + 1)
+    expect(page.locator("#zs-main")).to_be_focused()
+    assert tab.complaints == []

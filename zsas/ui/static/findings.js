@@ -40,17 +40,24 @@ const ACTIONS = {
 };
 // A click that would mark most of the photo is offered, not taken; the place alone is the other choice.
 hooks.offer = (at) => {
-  tell("This click would mark more than half of the photo. Is the whole object wrong, or only this spot?");
-  const choices = [["Mark the whole object", { action: "plus", whole: true }], ["Only this spot", { action: "spot" }]];
+  const with_keys = document.activeElement === main();
+  tell("This click would mark more than half of the photo. Is only this spot wrong, or the whole object?");
+  const choices = [["Only this spot", { action: "spot" }], ["Mark the whole object", { action: "plus", whole: true }]];
   for (const [words, data] of choices) {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "zs-button";
     button.textContent = words;
-    button.onclick = () => act("click", { x: at.x, y: at.y, ...data });
+    button.onclick = () => { act("click", { x: at.x, y: at.y, ...data }); if (with_keys) main().focus(); };
     $("#zs-note").insertBefore(button, $("#zs-note").lastChild);
   }
+  if (with_keys) $("#zs-note .zs-button").focus();
 };
+$("#zs-note").addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  tell("");
+  main()?.focus();
+});
 const place = (button) => ({ x: Number(button.dataset.x), y: Number(button.dataset.y) });
 ACTIONS.rerun = () => lost ? act(lost.name, lost.data) : act("rerun");
 for (const name of ["stop", "undo", "redo", "reset", "close"]) ACTIONS[name] = () => act(name);

@@ -155,6 +155,8 @@ app.addEventListener("click", (event) => {
   if (!button) return;
   stage = stage === button.dataset.stage ? null : button.dataset.stage;
   dress();
+  // In one column the large drawing may be out of sight.
+  if (stage && box.getBoundingClientRect().bottom < 80) box.scrollIntoView({ block: "center" });
 });
 app.addEventListener("change", (event) => {
   if (event.target.name !== "zs-view") return;

@@ -50,6 +50,10 @@ async function takeMany(given) {
   await act("begin_batch", { files: sent.filter(Boolean), mutual: $("#zs-mutual").checked });
   if (failed.length) tell(failed.slice(0, 5).join(" "));
 }
+hooks["zs-parts"] = () => {
+  const count = $$("#zs-parts li").length;
+  $("#zs-many-parts").textContent = count ? `They are compared with your ${count === 1 ? "good part" : `${count} good parts`}.` : "";
+};
 hooks.batch = (batch) => { many.batch = batch; drawMany(); };
 hooks.failure = (text) => tell(text);
 hooks.row = (row) => { many.rows.set(row.number, row); drawMany(); };

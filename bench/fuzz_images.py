@@ -20,10 +20,17 @@ from pathlib import Path
 
 def seeds() -> dict[str, bytes]:
     """A valid file of each kind."""
-    from tests.images import test_extra_formats, test_formats, test_jpeg, test_tiff
+    from tests.images import (
+        test_extra_formats,
+        test_formats,
+        test_jpeg,
+        test_odd_files,
+        test_tiff,
+    )
 
     found = {f"TIFF {row[0]}": row[1] for row in test_tiff.TABLE}
     found |= {row[0]: row[1] for row in test_formats.TABLE}
+    found |= {row[0]: row[1] for row in test_odd_files.TABLE}
     found |= {f"JPEG {name}": data for name, data in test_jpeg.KINDS.items()}
     found |= {f"DICOM {row[0]}": row[1] for row in test_extra_formats.TABLE}
     found["digital negative"] = test_extra_formats.dng()

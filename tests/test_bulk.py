@@ -34,6 +34,16 @@ def grey(path: Path) -> Path:
         (["a.png", "a.png", "a.png"], ["a_2"], ["a", "a_3", "a_4"]),
         (["a.png", "a.jpg", "a.jpg"], [], ["a_png", "a_jpg", "a_jpg_2"]),
         (["a", "a.b.png"], [], ["a", "a.b"]),
+        (
+            ["con.png", "Nul.x.png", "aux/com1.png", "console.png"],
+            [],
+            ["con_", "Nul.x_", "aux_/com1_", "console"],
+        ),
+        (["a .png", "a..png", "a.png"], [], ["a", "a_2", "a_3"]),
+        (['a:b"c\n.png', "a<b>|?*.png", "a\\b.png"], [], ["a_b_c_", "a_b____", "a_b"]),
+        (["e\u0301.png", "\u00e9.png"], [], ["e\u0301", "\u00e9_2"]),  # macOS takes them for one
+        (["a?.png", "a*.png", "a_.png"], [], ["a_", "a__2", "a__3"]),
+        (["/s/a.png"], [], ["/s/a"]),
     ],
 )
 def test_names_never_meet(wanted: list[str], taken: list[str], names: list[str]) -> None:

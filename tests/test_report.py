@@ -14,7 +14,8 @@ import pytest
 from tests.helpers.models import small_segmenter
 from tests.helpers.results import make_result
 from zsas import export
-from zsas.report import Entry, _numbered, report_html
+from zsas.errors import ZsasError
+from zsas.report import Entry, _numbered, report, report_html, write_report
 from zsas.review import Review, holds, place_in, reviewed
 from zsas.settings import Settings
 
@@ -71,6 +72,22 @@ def test_a_stored_result_gives_the_same_entry(tmp_path: Path) -> None:
     assert entry.picture == whole.picture
     assert entry.pixels == whole.pixels
     assert entry.heat
+
+
+def test_a_name_that_is_no_utf_8_is_a_name(tmp_path: Path) -> None:
+    """OpenCV ends the whole process at such a path."""
+    name = "caf\udce9"
+    result = make_result()
+    files = export.save(result, tmp_path / name)
+    entry = Entry.stored(f"{name}.png", result.to_dict(), result.image, files["score"])
+    assert entry.heat
+    assert "caf\\udce9.png" in write_report([entry], tmp_path / "r.html").read_text()
+
+
+def test_a_report_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ZsasError, match="The report cannot be written to"):
+        report(make_result(), tmp_path / "file" / "r.html")
 
 
 @pytest.mark.parametrize(

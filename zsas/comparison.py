@@ -259,7 +259,7 @@ def write(
         "rows": done,
     }
     files = {
-        out / "table.md": table(done, name).encode(),
+        out / "table.md": table(done, name).encode(errors="backslashreplace"),
         out / "compare.json": (json.dumps(facts, indent=1, allow_nan=False) + "\n").encode(),
         out / "sheet.png": export.png(_sheet(panels)),
     }

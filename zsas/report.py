@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas import draw
+from zsas.errors import ZsasError
 from zsas.files import write_whole
 from zsas.images import digest
 from zsas.prompts import Click
@@ -103,7 +104,9 @@ class Entry:
             inside = RegionOfInterest.from_facts(facts["region"]).on(*image.shape[:2])
         heat = None
         if score is not None and score.is_file():
-            found = cv2.imread(str(score), cv2.IMREAD_UNCHANGED)
+            # Not by its path: OpenCV ends the process at a name that is no UTF-8.
+            data = np.frombuffer(score.read_bytes(), np.uint8)
+            found = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
             if found is not None:
                 heat = (found / np.float32(65535)).astype(np.float32)
         return cls._drawn(name, facts, image, mask, heat, inside)
@@ -160,18 +163,35 @@ def report(
         path: The HTML file.
 
     Raises:
-        OSError: If it cannot be written.
+        ZsasError: If it cannot be written.
     """
     if isinstance(results, Result):
         results = [("image", results)]
     pairs = results.items() if isinstance(results, Mapping) else results
-    path = Path(path)
-    write_whole(path, report_html([Entry.of(result, name) for name, result in pairs]).encode())
+    return write_report([Entry.of(result, name) for name, result in pairs], Path(path))
+
+
+def write_report(entries: Sequence[Entry], path: Path) -> Path:
+    """Write the report of some entries.
+
+    Raises:
+        ZsasError: If it cannot be written.
+    """
+    try:
+        write_whole(path, report_html(entries).encode())
+    except OSError as error:
+        raise ZsasError(
+            f"The report cannot be written to {path} ({error.strerror or error}); name another file."
+        ) from None
     return path
 
 
 def report_html(entries: Sequence[Entry]) -> str:
-    """The report as one HTML file that needs nothing from outside."""
+    """The report as one HTML file that needs nothing from outside; names that are no UTF-8 are escaped."""
+    return _html(entries).encode(errors="backslashreplace").decode()
+
+
+def _html(entries: Sequence[Entry]) -> str:
     done = [entry for entry in entries if not entry.error]
     now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     title = "Inspection report" if len(entries) != 1 else f"Inspection report: {entries[0].name}"

@@ -77,7 +77,7 @@ def _compare(found: ReadImage, data: bytes) -> None:
 def second(data: bytes) -> NDArray[np.uint8] | None:
     """Pixels by another library than the one that reads the format here; None where it refuses, or rightly differs.
 
-    They rightly differ in these cases: transparency, more than 8 bits, CMYK, later pages,
+    They rightly differ in these cases: transparency, more or (JPEG 2000) fewer than 8 bits, CMYK, later pages,
     depth by a header's maximum.
     """
     with warnings.catch_warnings():
@@ -91,6 +91,8 @@ def _second(data: bytes) -> NDArray[np.uint8] | None:
     try:
         if name in ("TIFF", "Netpbm"):
             return _by_pillow(data)
+        if name == "JPEG 2000" and data[data.find(b"\xff\x4f\xff\x51") + 42] != 7:
+            return None
         if name in ("PNG", "JPEG", "WebP", "JPEG 2000", "AVIF"):
             decode = {
                 "PNG": imagecodecs.png_decode,

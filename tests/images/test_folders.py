@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.images.builders import RGB, saved
+from zsas.bulk import Output, plan
 from zsas.errors import ZsasError
 from zsas.images import load_image, scan_images
 
@@ -68,3 +70,27 @@ def test_what_is_named_is_kept(name: str, tmp_path: Path) -> None:
     assert scan.images == [tmp_path / name]
     assert scan.sentence == ""
     assert np.array_equal(scan.unreadable, [])
+
+
+def test_what_is_no_file_is_a_sentence_and_never_waited_for(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "good.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "gone.png").symlink_to("missing")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "self").symlink_to(".")
+    os.mkfifo(tmp_path / "pipe.png")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder.png").mkdir()
+    Image.fromarray(RGB).save(tmp_path / "folder.png" / "inner.png")
+    said = {}
+    jobs = plan([str(tmp_path)], Output(tmp_path / "out", "table"))
+    for job in jobs:
+        try:
+            load_image(job.image)
+        except ZsasError as error:
+            said[Path(job.image).name] = str(error)
+    assert len(jobs) == 6
+    assert "leads to no file" in said.pop("gone.png")
+    assert "leads to no file" in said.pop("loop.png")
+    assert sorted(said) == ["pipe.png", "zero.png"]
+    assert all("not a regular file" in each for each in said.values())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import os
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -15,6 +17,7 @@ from zsas.images import SUFFIXES, LeftOut, Scan, is_result, scan_images
 
 Format = Literal["folders", "table"]
 
+_DEVICE = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]", re.I)
 _OWN_FILES = ("result.json", "results.jsonl", "run.json")
 
 
@@ -87,7 +90,8 @@ def unique_names(wanted: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
     """A name for each file, without its suffix, none like another one's whatever the case of letters.
 
     Names that differ only by their suffix get it in the name ("gear_png", "gear_jpg"); a number follows where names are
-    equal even so. Case is ignored because some file systems do not tell Gear from gear.
+    equal even so. Case is ignored because some file systems do not tell Gear from gear; what Windows cannot write is
+    replaced, so that results can be copied anywhere.
 
     Args:
         wanted: Relative paths with suffixes, folders separated by "/".
@@ -99,19 +103,31 @@ def unique_names(wanted: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
     paths = [PurePosixPath(name) for name in wanted]
     suffixes: dict[str, set[str]] = collections.defaultdict(set)
     for path in paths:
-        suffixes[str(path.with_suffix("")).casefold()].add(path.suffix.casefold())
-    used = {name.casefold() for name in taken}
+        suffixes[_same(path.with_suffix(""))].add(path.suffix.casefold())
+    used = {_same(PurePosixPath(name)) for name in taken}
     names = []
     for path in paths:
         stem = path.with_suffix("")
-        if len(suffixes[str(stem).casefold()]) > 1:
+        if len(suffixes[_same(stem)]) > 1:
             stem = path.with_name(path.name.replace(".", "_"))
+        stem = PurePosixPath(*(part if part == "/" else _portable(part) for part in stem.parts))
         name, number = stem, 2
-        while str(name).casefold() in used:
+        while _same(name) in used:
             name, number = stem.with_name(f"{stem.name}_{number}"), number + 1
-        used.add(str(name).casefold())
+        used.add(_same(name))
         names.append(str(name))
     return names
+
+
+def _same(path: PurePosixPath) -> str:
+    """What is equal for names that some file system takes for one: without case, accents in one form."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
+def _portable(part: str) -> str:
+    """A name that Windows can have too: it keeps some for devices, and none ends in a dot or space."""
+    part = re.sub(r'[\x00-\x1f<>:"|?*\\]', "_", part.rstrip(" .")) or "_"
+    return f"{part}_" if _DEVICE.fullmatch(part.partition(".")[0]) else part
 
 
 def plan(
@@ -202,7 +218,7 @@ def _near(source: str, output: Output, scan: Scan) -> Iterator[tuple[str, str, s
 
     def is_ours(path: Path) -> bool:
         written = path.name in _OWN_FILES or is_result(path)
-        return is_folder and (written or any(path.resolve().is_relative_to(o) for o in ours))
+        return is_folder and (written or any(_real(path).is_relative_to(o) for o in ours))
 
     scan.left_out += [each for each in below.left_out if not is_ours(each.path)]
     for path in below.images:
@@ -210,6 +226,11 @@ def _near(source: str, output: Output, scan: Scan) -> Iterator[tuple[str, str, s
             continue
         name = path.relative_to(root).as_posix() if is_folder else path.name
         yield str(path), name, stamp_of(path), is_folder
+
+
+def _real(path: Path) -> Path:
+    """Like `Path.resolve`, which raises at a link to itself."""
+    return Path(os.path.realpath(path))
 
 
 def _own_folders(root: Path, output: Output) -> list[Path]:

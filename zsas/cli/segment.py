@@ -170,10 +170,9 @@ def segment(
             stdout=stdout,
         )
     if report is not None:
-        from zsas.files import write_whole
-        from zsas.report import report_html
+        from zsas.report import write_report
 
-        write_whole(report, report_html(entries).encode())
+        write_report(entries, report)
     if work.scan.left_out:
         print(work.scan.sentence, file=sys.stderr)
     if failed or work.scan.unreadable:

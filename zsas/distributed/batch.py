@@ -6,6 +6,7 @@ What is encoded waits in a folder of the output, which all machines share, and i
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import shutil
 from collections.abc import Iterator, Sequence
@@ -37,7 +38,7 @@ WAITING = ".encodings"
 
 
 def _file(folder: Path, job: Job, kind: str) -> Path:
-    return folder / f"{hashlib.sha256(job.image.encode()).hexdigest()[:20]}.{kind}"
+    return folder / f"{hashlib.sha256(os.fsencode(job.image)).hexdigest()[:20]}.{kind}"
 
 
 def _load(path: Path) -> Any:

@@ -6,13 +6,16 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from zsas.errors import ZsasError, reason
 from zsas.images.formats import HEAD, Format, recognised
 from zsas.images.raster import MAX_BYTES
+
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+:/|data:)", re.I)
 
 
 @runtime_checkable
@@ -80,7 +83,8 @@ def opened(source: object, name: str) -> Iterator[Content]:
         ZsasError: If there is no such file, it is empty, or it cannot be read.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
-        yield Content(name, io.BytesIO(source))
+        whole = source.tobytes() if isinstance(source, memoryview) else source
+        yield Content(name, io.BytesIO(whole))
     elif isinstance(source, (str, Path)):
         with _file(source) as content:
             yield content
@@ -110,6 +114,12 @@ def _file(path: str | Path) -> Iterator[Content]:
                 f"{name or 'The empty path'} is a folder, but an image file was expected."
             )
         if not path.exists():
+            if _ADDRESS.match(name):
+                raise ZsasError(
+                    f"{name[:80]} is an address, but a path was expected; save the file here, then name it."
+                )
+            if path.is_symlink():
+                raise ZsasError(f"{name} is a link that leads to no file; mend the link.")
             raise ZsasError(f"There is no file {name}; check the path.")
         if not path.is_file():
             raise ZsasError(f"{name} is not a regular file, but an image file was expected.")
@@ -147,7 +157,7 @@ def _all_of(stream: object, name: str) -> bytes:
         if seekable:
             where = stream.tell()  # type: ignore[attr-defined]
             stream.seek(0)  # type: ignore[attr-defined]
-        data = stream.read(MAX_BYTES + 1)  # type: ignore[attr-defined]
+        data = _whole(stream)
         if seekable:
             stream.seek(where)  # type: ignore[attr-defined]
     except Exception as error:  # every kind of stream has errors of its own
@@ -161,6 +171,19 @@ def _all_of(stream: object, name: str) -> bytes:
     if not data:
         raise ZsasError(f"{name} is empty; take a complete image file.")
     return data
+
+
+def _whole(stream: Any) -> Any:
+    """All that a stream gives, at most one byte more than is read; pipes and sockets give it in parts."""
+    first = stream.read(MAX_BYTES + 1)
+    if not isinstance(first, bytes):
+        return first
+    parts, length = [first], len(first)
+    while parts[-1] and length <= MAX_BYTES:
+        more = stream.read(MAX_BYTES + 1 - length)
+        parts.append(more or b"")
+        length += len(parts[-1])
+    return b"".join(parts)
 
 
 def unreadable(name: str) -> ZsasError:

@@ -35,10 +35,15 @@ def decode(content: Content, options: ReadOptions) -> Raster:
         height, width = int(data.Rows), int(data.Columns)
         bits = int(data.BitsStored)
         photometric = str(data.PhotometricInterpretation)
+        high = int(data.get("HighBit", bits - 1))
     except (AttributeError, TypeError, ValueError):
+        bits = 0
+    if not bits or "PixelData" not in data:
+        raise not_read(name, "is a DICOM file without an image", "take a file with an image")
+    if high != bits - 1:
         raise not_read(
-            name, "is a DICOM file without an image", "take a file with an image"
-        ) from None
+            name, f"holds {bits}-bit values below bit {high}", "save it with HighBit set"
+        )
     check_size(height, width, options.max_pixels, name)
     if height * width * int(data.get("SamplesPerPixel", 1)) * 8 > 2 * MAX_BYTES:
         raise ZsasError(f"{name} is too large to be decoded; make it smaller.")
@@ -46,10 +51,10 @@ def decode(content: Content, options: ReadOptions) -> Raster:
     check_page(options.page, pages, name)
     page = max(1, options.page)
     values = _pixels(data, page - 1, name)
-    raster = Raster(values, "grey", 2**bits - 1, "DICOM", bits, page=page, pages=pages)
+    raster = Raster(values, "grey", 2 ** min(bits, 16) - 1, "DICOM", bits, page=page, pages=pages)
     raster.lossy = str(data.get("LossyImageCompression", "00")) == "01"
     if photometric in ("MONOCHROME1", "MONOCHROME2"):
-        _set_grey(raster, data, options, photometric)
+        _set_grey(raster, data, options, name)
     elif photometric == "PALETTE COLOR":
         _set_palette(raster, data, name)
     elif values.ndim == 3 and values.shape[2] == 3 and bits in (8, 16):
@@ -93,11 +98,21 @@ def _open(content: Content) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pydicom.dcmread(io.BytesIO(content.read()))
+            data = pydicom.dcmread(io.BytesIO(content.read()), force=True)
+            _set_syntax(data)
+            return data
     except ZsasError:
         raise
     except Exception:  # a foreign file can make a decoder raise anything
         raise damaged(content.name) from None
+
+
+def _set_syntax(data: Any) -> None:
+    """The transfer syntax of a file without a header, by how it was read."""
+    if getattr(data.file_meta, "TransferSyntaxUID", None) is None:
+        implicit, little = data.original_encoding
+        end = "" if implicit else ".1" if little else ".2"
+        data.file_meta.TransferSyntaxUID = f"1.2.840.10008.1.2{end}"
 
 
 def _pixels(data: Any, index: int, name: str) -> NDArray[Any]:
@@ -143,23 +158,27 @@ def _by_imagecodecs(data: Any, index: int) -> NDArray[Any] | None:
     return values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
 
 
-def _set_grey(raster: Raster, data: Any, options: ReadOptions, photometric: str) -> None:
+def _set_grey(raster: Raster, data: Any, options: ReadOptions, name: str) -> None:
     """Rescale, then window or table; else the range that the stored bits can hold."""
     from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
     bits = raster.bits
     signed = bool(int(data.get("PixelRepresentation", 0) or 0))
     low = -(2 ** (bits - 1)) if signed else 0
-    raster.inverted = photometric == "MONOCHROME1"
+    raster.inverted = data.PhotometricInterpretation == "MONOCHROME1"
     has_window = "WindowCenter" in data and "WindowWidth" in data
     has_table = "VOILUTSequence" in data and len(data.VOILUTSequence) > 0
     if options.bits or not (has_window or has_table):
+        if bits > 16:  # as in TIFF: such files hold 16 bits, unless `--bits` says more
+            low = 0
         raster.values = raster.values.astype(np.int64) - low
-        raster.declared = bits != 16
+        raster.declared = bits < 16
         return
     stored = apply_modality_lut(raster.values, data)
     shown = np.asarray(apply_voi_lut(stored, data), np.float64)
     lowest, highest = _shown_range(data, bits, low, has_table)
+    if highest <= lowest:
+        raise not_read(name, "makes one value of all by its rescale slope")
     raster.values = np.clip((shown - lowest) / (highest - lowest), 0, 1)
     raster.white = None
     raster.notes.append("shown through the table of the file" if has_table else _window_text(data))

@@ -25,6 +25,8 @@ class Format:
         pillow: Pillow's names for it; their suffixes are Pillow's.
         suffixes: More suffixes.
         extra: The extra that the reader needs.
+        what: What such a file is, behind its name in a sentence; "" for "is a file of the format ...".
+        instead: What to do with a file that is not read.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Format:
     pillow: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
     extra: str = ""
+    what: str = ""
+    instead: str = "save it as PNG or TIFF"
 
 
 def _starts(*magics: bytes) -> Callable[[bytes], object]:
@@ -67,6 +71,17 @@ def _is_tga(head: bytes) -> bool:
     return known and depth in (1, 8, 15, 16, 24, 32) and not head[17] & 0xC0
 
 
+def _is_bare_dicom(head: bytes) -> bool:
+    """DICOM without preamble: begins with one of the elements that can stand first, of a length that it can have."""
+    group, element = int.from_bytes(head[:2], "little"), int.from_bytes(head[2:4], "little")
+    first = {2: (0,), 8: (0, 1, 5, 8, 0x12, 0x16, 0x18), 0x28: (2, 4)}.get(group, ())
+    if element not in first:
+        return False
+    explicit = head[4:6] in (b"UL", b"CS", b"UI", b"DA", b"US")
+    most = 2 if (group, element) == (0x28, 2) else 256  # the same bytes can begin a TGA
+    return explicit or 0 < int.from_bytes(head[4:8], "little") <= most
+
+
 _TIFF = _starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _RAW_SUFFIXES = (
     *(".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".dng", ".orf", ".rw2"),
@@ -75,7 +90,7 @@ _RAW_SUFFIXES = (
 
 FORMATS = (
     Format("PNG", "pillow", _starts(b"\x89PNG\r\n\x1a\n"), ("PNG",)),
-    Format("JPEG", "jpeg", _starts(b"\xff\xd8\xff"), ("JPEG", "MPO")),
+    Format("JPEG", "jpeg", _starts(b"\xff\xd8\xff"), ("JPEG", "MPO"), (".jls",)),
     Format(
         "camera raw",
         "raw",
@@ -125,7 +140,7 @@ FORMATS = (
     Format(
         "DICOM",
         "dicom",
-        lambda head: head[128:132] == b"DICM",
+        lambda head: head[128:132] == b"DICM" or _is_bare_dicom(head),
         suffixes=(".dcm", ".dicom", ".dic", ".dcn"),
         extra="formats",
     ),
@@ -172,6 +187,65 @@ FORMATS = (
             re.S,
         ),
         suffixes=(".svg",),
+    ),
+    Format("NumPy", "", _starts(b"\x93NUMPY"), instead="load it with numpy, or save it as TIFF"),
+    Format("MATLAB", "", _starts(b"MATLAB 5.0 MAT")),
+    Format("HDF5", "", _starts(b"\x89HDF\r\n\x1a\n")),
+    Format("NIfTI", "", lambda head: head[344:347] in (b"n+1", b"ni1"), suffixes=(".nii",)),
+    Format("GIMP", "", _starts(b"gimp xcf"), suffixes=(".xcf",)),
+    Format("DjVu", "", _starts(b"AT&TFORM"), suffixes=(".djvu",)),
+    Format("Zeiss CZI", "", _starts(b"ZISRAWFILE"), suffixes=(".czi",)),
+    Format("DPX", "", _starts(b"SDPX", b"XPDS"), suffixes=(".dpx",)),
+    Format("Cineon", "", _starts(b"\x80\x2a\x5f\xd7"), suffixes=(".cin",)),
+    Format("JBIG2", "", _starts(b"\x97JB2\r\n\x1a\n"), suffixes=(".jb2", ".jbig2")),
+    Format("FLIF", "", _starts(b"FLIF"), suffixes=(".flif",)),
+    Format("BPG", "", _starts(b"BPG\xfb"), suffixes=(".bpg",)),
+    Format(
+        "MNG", "", _starts(b"\x8aMNG\r\n\x1a\n", b"\x8bJNG\r\n\x1a\n"), suffixes=(".mng", ".jng")
+    ),
+    Format("KTX", "", _starts(b"\xabKTX ")),
+    Format(
+        "Windows metafile",
+        "",
+        lambda head: head.startswith(b"\xd7\xcd\xc6\x9a") or head[40:44] == b" EMF",
+        suffixes=(".wmf", ".emf"),
+    ),
+    Format("XPM", "", _starts(b"/* XPM */", b"#define "), suffixes=(".xpm", ".xbm")),
+    Format(
+        "archive",
+        "",
+        _starts(
+            b"PK\3\4",
+            b"\x1f\x8b",
+            b"7z\xbc\xaf\x27\x1c",
+            b"Rar!",
+            b"\xfd7zXZ",
+            b"BZh",
+            b"\x28\xb5\x2f\xfd",
+        ),
+        what="is an archive or packed",
+        instead="unpack it first",
+    ),
+    Format(
+        "HTML",
+        "",
+        lambda head: re.match(rb"(\xef\xbb\xbf)?\s*<(!DOCTYPE html|html)\b", head, re.I),
+        what="is a web page, perhaps an error that a server sent in place of an image",
+        instead="fetch the image again",
+    ),
+    Format(
+        "Git LFS",
+        "",
+        _starts(b"version https://git-lfs"),
+        what="is only the pointer of Git LFS to a file",
+        instead="fetch the file with: git lfs pull",
+    ),
+    Format(
+        "zeros",
+        "",
+        lambda head: len(head) == HEAD and not any(head),
+        what="begins with nothing but zeros, like a file that was never written to its end",
+        instead="copy it again",
     ),
     Format(
         "film",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from zsas.images.content import Content
 from zsas.images.raster import Raster, ReadOptions, check_page, check_size, damaged, not_read
 
 _END = b"\xff\xd9"
+_LS = 55
 _FILL = np.random.default_rng(0).integers(1, 255, 2048, np.uint8).tobytes()
 """What a decoder reads in place of what is missing, if anything is; no byte of it begins a marker."""
 
@@ -29,7 +31,7 @@ class Frame:
         end: Where the data of the last scan end; the end mark stands there, if there is one.
         ended: Whether there is an end mark.
         process: Lowest four bits of the start-of-frame marker: 0 and 1 sequential, 2 progressive, 3 lossless,
-            from 9 arithmetic.
+            from 9 arithmetic; 55 is JPEG-LS.
         bits: Bits of a sample.
         height: Rows.
         width: Columns.
@@ -38,6 +40,7 @@ class Frame:
         adobe: Whether there is Adobe's marker.
         sampling: For each component its horizontal and vertical sampling factor.
         interval: Units between restart markers; 0 for none.
+        near: By how much values of JPEG-LS may be wrong.
         orderly: Whether each scan has had all of its restart markers, in order.
     """
 
@@ -52,6 +55,7 @@ class Frame:
     adobe: bool = False
     sampling: dict[int, tuple[int, int]] = field(default_factory=dict)
     interval: int = 0
+    near: int = 0
     orderly: bool = True
 
 
@@ -71,7 +75,11 @@ def decode(content: Content, options: ReadOptions) -> Raster:
         # Pillow says which it is: no image at all, or one whose header is cut off.
         pillow.header(data, ("JPEG",), options.max_pixels, name).close()
         raise damaged(name)
+    if not frame.height:
+        raise not_read(name, "is a JPEG that says its height at its end (DNL)")
     check_size(frame.height, frame.width, options.max_pixels, name)
+    if frame.process == _LS:
+        return _by_charls(data, frame, name)
     if not frame.ended and _has_scans(data[frame.end :]):
         raise damaged(name)
     whole = data[: frame.end] + _END
@@ -111,11 +119,16 @@ def markers(data: bytes) -> Frame:
             break
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(body) >= 6:
             _start_of_frame(frame, marker & 0x0F, body)
+        if marker == 0xF7 and len(body) >= 6:
+            _start_of_frame(frame, _LS, body)
         if marker == 0xDD and len(body) >= 2:
             frame.interval = int.from_bytes(body[:2], "big")
         if marker == 0xEE and body[:5] == b"Adobe":
             frame.adobe = True
         at += 2 + length
+        if marker == 0xDA and frame.process == _LS:
+            frame.end, frame.near = len(data), body[-3] if len(body) > 3 else 0
+            return frame
         if marker == 0xDA:
             at, restarts = _scan_end(data, at)
             frame.end = at
@@ -266,6 +279,31 @@ def _deep(whole: bytes, frame: Frame, name: str) -> Raster:
         "JPEG",
         frame.bits,
         declared=frame.bits < 16,
+    )
+
+
+def _by_charls(data: bytes, frame: Frame, name: str) -> Raster:
+    """JPEG-LS of 2 to 16 bits, as x-ray detectors write it."""
+    require("images")
+    import imagecodecs
+
+    values: Any = None
+    for end in (b"", _END):  # all of the pixels may be there without the end mark
+        with contextlib.suppress(Exception):  # a foreign file can make a decoder raise anything
+            values = imagecodecs.jpegls_decode(data + end)
+            break
+    if values is None:
+        raise damaged(name)
+    if values.ndim == 3 and values.shape[2] != 3:
+        raise not_read(name, f"is a JPEG-LS of {values.shape[2]} colours")
+    return Raster(
+        values,
+        "grey" if values.ndim == 2 else "rgb",
+        2**frame.bits - 1,
+        "JPEG-LS",
+        frame.bits,
+        declared=frame.bits < 16,
+        lossy=frame.near > 0,
     )
 
 

@@ -31,14 +31,32 @@ def decode(content: Content, options: ReadOptions) -> Raster:
     depths = data[start + 42 : start + 42 + 3 * components : 3]
     if any(each & 0x80 for each in depths):
         raise not_read(name, "holds signed values", "save it with values from 0")
-    bits = max(each & 0x7F for each in depths) + 1 if depths else 8
-    raster = _deep(data, bits, name) if bits > 8 else _usual(data, options.max_pixels, name)
+    if len(set(depths)) > 1:
+        raise not_read(name, "has channels of different depths")
+    bits = (depths[0] & 0x7F) + 1 if depths else 8
+    # Pillow fills up values of fewer bits with zeros, so that white is not white.
+    raster = _usual(data, options.max_pixels, name) if bits == 8 else _deep(data, bits, name)
+    _set_alpha(raster, data[:start])
     coding = data.find(b"\xff\x52", start)
     raster.format, raster.lossy = (
         "JPEG 2000",
         coding > 0 and data[coding + 13 : coding + 14] != b"\1",
     )
     return raster
+
+
+def _set_alpha(raster: Raster, boxes: bytes) -> None:
+    """Keep as alpha what the channel definition box calls opacity alone (ISO/IEC 15444-1, I.5.3.6)."""
+    if raster.alpha is None:
+        return
+    at = boxes.rfind(b"cdef")
+    number = int.from_bytes(boxes[at + 4 : at + 6], "big") if at >= 0 else 0
+    entries = boxes[at + 6 : at + 6 + 6 * number]
+    kinds = {int.from_bytes(entries[i + 2 : i + 4], "big") for i in range(0, len(entries), 6)}
+    if not kinds & {1, 2}:
+        raster.alpha = None
+        raster.notes.append("a channel that is neither colour nor alpha passed over")
+    raster.premultiplied = 2 in kinds
 
 
 def count(content: Content) -> int:
@@ -60,6 +78,8 @@ def _deep(data: bytes, bits: int, name: str) -> Raster:
     except Exception:  # a foreign file can make a decoder raise anything
         raise damaged(name) from None
     alpha = None
+    if values.ndim == 3 and values.shape[2] == 4 and b"colr\1\0\0\0\0\0\x0c" in data[:4096]:
+        raise not_read(name, f"is CMYK of {bits} bits")
     if values.ndim == 3 and values.shape[2] in (2, 4):
         values, alpha = values[..., :-1], values[..., -1]
     if values.ndim == 3 and values.shape[2] == 1:

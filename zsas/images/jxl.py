@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from zsas.extras import require
 from zsas.images.content import Content, unreadable
 from zsas.images.raster import Raster, ReadOptions, check_page, check_size, damaged, not_read
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the header says; `lossy` is whether the codec may change values, False only where that is sure."""
+
+    height: int
+    width: int
+    lossy: bool
+    bits: int
 
 
 def decode(content: Content, options: ReadOptions) -> Raster:
@@ -21,8 +31,8 @@ def decode(content: Content, options: ReadOptions) -> Raster:
     import imagecodecs
 
     name, data = content.name, content.read()
-    height, width, lossy = _header(_codestream(data), name)
-    check_size(height, width, options.max_pixels, name)
+    header = _header(_codestream(data), name)
+    check_size(header.height, header.width, options.max_pixels, name)
     try:
         values: Any = imagecodecs.jpegxl_decode(data)
     except Exception:  # a foreign file can make a decoder raise anything
@@ -39,17 +49,19 @@ def decode(content: Content, options: ReadOptions) -> Raster:
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] != 3):
         raise not_read(name, f"has the shape {values.shape}")
     kind = values.dtype
-    white = {"u1": 255, "u2": 65535}.get(kind.str[1:])
+    # libjxl gives the values of the file, not stretched to the bits of their type.
+    bits = min(header.bits, 8 * kind.itemsize)
+    white = 2**bits - 1 if kind.kind == "u" else None
     return Raster(
         values,
         "grey" if values.ndim == 2 else "rgb",
         white,
         "JPEG XL",
-        8 * kind.itemsize,
-        declared=kind != np.uint16,
+        bits,
+        declared=bits != 16,
         alpha=alpha,
         alpha_white=white or 1,
-        lossy=lossy,
+        lossy=header.lossy,
         pages=pages,
         page=max(1, options.page),
     )
@@ -66,7 +78,8 @@ def size_of(data: bytes) -> tuple[int, int]:
     Raises:
         ZsasError: If there is none.
     """
-    return _header(_codestream(data), "")[:2]
+    header = _header(_codestream(data), "")
+    return header.height, header.width
 
 
 def _frames(values: Any) -> int:
@@ -93,44 +106,83 @@ def _codestream(data: bytes) -> bytes:
     return b""
 
 
-def _header(stream: bytes, name: str) -> tuple[int, int, bool]:
-    """Height, width, and whether the codec may change values (ISO/IEC 18181-1, SizeHeader and ImageMetadata)."""
+def _header(stream: bytes, name: str) -> _Header:
+    """ISO/IEC 18181-1, SizeHeader and ImageMetadata."""
     if len(stream) < 4:
         raise unreadable(name)
-    bits, at = int.from_bytes(stream[2:], "little"), 0
-
-    def take(count: int) -> int:
-        nonlocal at
-        value = bits >> at & ((1 << count) - 1)
-        at += count
-        return value
-
-    def length(small: bool) -> int:
-        return 8 * (take(5) + 1) if small else take((9, 13, 18, 30)[take(2)]) + 1
-
-    small = bool(take(1))
-    height = length(small)
-    ratio = take(3)
-    if ratio:
-        over, under = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
-        width = height * over // under
-    else:
-        width = length(small)
-    return height, width, _may_be_lossy(take)
-
-
-def _may_be_lossy(take: Any) -> bool:
-    """False only where the metadata are short enough to be sure that no XYB is used."""
-    if take(1):  # all by default, XYB among it
-        return True
-    if take(1):  # orientation, animation and more
-        return True
+    take = _Bits(stream[2:])
+    height, width = _size(take)
+    if take(1):  # all by default: 8 bits, and XYB, which is lossy
+        return _Header(height, width, True, 8)
+    lossy = False
+    if take(1):  # orientation, true size, preview, animation
+        lossy = True
+        take(3)
+        if take(1):
+            _size(take)
+        if take(1):
+            _preview(take)
+        if take(1):
+            _animation(take)
     if take(1):  # float samples
-        return True
-    if take(2) == 3:  # bits of a sample: 8, 10, 12 or else
-        take(6)
+        return _Header(height, width, True, take.choice(32, 16, 24, (1, 6)))
+    bits = take.choice(8, 10, 12, (1, 6))
     take(1)  # modular with 16 bits
     extra = take(2)
     if extra > 1 or (extra == 1 and not take(1)):  # more than one plain alpha channel
-        return True
-    return bool(take(1))
+        return _Header(height, width, True, bits)
+    return _Header(height, width, lossy or bool(take(1)), bits)
+
+
+class _Bits:
+    """Bits of a stream, the lowest of each byte first."""
+
+    def __init__(self, data: bytes) -> None:
+        self._bits, self._at = int.from_bytes(data, "little"), 0
+
+    def __call__(self, count: int) -> int:
+        value = self._bits >> self._at & ((1 << count) - 1)
+        self._at += count
+        return value
+
+    def choice(self, *choices: int | tuple[int, int]) -> int:
+        """One of four numbers; (n, k) is n more than the next k bits."""
+        chosen = choices[self(2)]
+        return chosen if isinstance(chosen, int) else chosen[0] + self(chosen[1])
+
+
+def _size(take: _Bits) -> tuple[int, int]:
+    """Height and width by a SizeHeader."""
+    small = take(1)
+
+    def length() -> int:
+        return 8 * (take(5) + 1) if small else take.choice((1, 9), (1, 13), (1, 18), (1, 30))
+
+    height = length()
+    return height, _width(take, height, length)
+
+
+def _width(take: _Bits, height: int, length: Callable[[], int]) -> int:
+    ratio = take(3)
+    if not ratio:
+        return length()
+    over, under = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
+    return height * over // under
+
+
+def _preview(take: _Bits) -> None:
+    eighths = take(1)
+
+    def length() -> int:
+        if eighths:
+            return 8 * take.choice(16, 32, (1, 5), (33, 9))
+        return take.choice((1, 6), (65, 8), (321, 10), (1345, 12))
+
+    _width(take, length(), length)
+
+
+def _animation(take: _Bits) -> None:
+    take.choice(100, 1000, (1, 10), (1, 30))  # ticks in a second
+    take.choice(1, 1001, (1, 8), (1, 10))
+    take.choice(0, (0, 3), (0, 16), (0, 32))  # loops
+    take(1)  # time codes

@@ -73,26 +73,28 @@ def read_image(source: ImageSource, options: ReadOptions | None = None) -> ReadI
     if isinstance(source, ReadImage):
         return source
     options = options or ReadOptions()
-    large = _large_tiff(source, options)
-    if large is not None:
-        return large
-    name, raster = decode(source, options, "The image")
-    return _shown(raster, options, name)
+    if isinstance(source, (np.ndarray, Image.Image)):
+        name, raster = decode(source, options, "The image")
+        return _shown(raster, options, name)
+    with opened(
+        source, "The image"
+    ) as content:  # once: a stream or a far file may give it once only
+        large = _large_tiff(content, options)
+        return large or _shown(_decoded(content, options), options, content.name)
 
 
-def _large_tiff(source: ImageSource, options: ReadOptions) -> ReadImage | None:
+def _large_tiff(content: Content, options: ReadOptions) -> ReadImage | None:
     """A TIFF that is too large to be read at once, reduced; None for all else."""
-    if isinstance(source, (np.ndarray, Image.Image)) or options.reduce_up_to <= options.max_pixels:
+    if content.format is None or content.format.name != "TIFF":
+        return None
+    if options.reduce_up_to <= options.max_pixels:
         return None
     from zsas.images import large
 
-    with opened(source, "The image") as content:
-        if content.format is None or content.format.name != "TIFF":
-            return None
-        found = large.read_reduced(content, options)
-        if found is None:
-            return None
-        return replace(found, info=replace(found.info, sha256=content.sha256()))
+    found = large.read_reduced(content, options)
+    if found is None:
+        return None
+    return replace(found, info=replace(found.info, sha256=content.sha256()))
 
 
 def _shown(raster: Raster, options: ReadOptions, name: str) -> ReadImage:
@@ -189,11 +191,16 @@ def _reader(content: Content) -> Any:
     if found is None:
         raise unreadable(content.name)
     if not found.reader:
-        raise not_read(content.name, f"is a file of the format {found.name}")
+        raise not_read(
+            content.name, found.what or f"is a file of the format {found.name}", found.instead
+        )
     return importlib.import_module(f"zsas.images.{found.reader}")
 
 
 def _from_array(array: NDArray[Any], options: ReadOptions, name: str) -> Raster:
+    array = np.asarray(array)  # a matrix keeps two axes whatever is done to it
+    if array.dtype.kind in "uif" and not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ZsasError(
             f"{name} has the shape {array.shape}, but (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) "

@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from zsas.errors import ZsasError, reason
-from zsas.extras import require
+from zsas.images import bitmap, png
 from zsas.images.content import Content, unreadable
 from zsas.images.raster import (
     MAX_PIXELS,
@@ -24,8 +22,7 @@ from zsas.images.raster import (
     not_read,
 )
 
-_MOST_PACKED = 4_000_000
-"""Bytes of a bitmap in run lengths, which Pillow decodes step by step."""
+_ORIENTATION = 0x0112
 
 
 def decode(content: Content, options: ReadOptions) -> Raster:
@@ -41,22 +38,31 @@ def decode(content: Content, options: ReadOptions) -> Raster:
         check_size(*webp_size(data, content.name), options.max_pixels, content.name)
     two = 0
     if found.pillow in (("BMP",), ("DIB",)):
-        _check_bitmap(data, content.name)
-        two = _two_colours(data)
+        bitmap.check_bmp(data, content.name)
+        two = bitmap.two_colours(data)
+    whole = data
     if two:
         data = data[:two] + b"\xfe" + data[two + 1 :]
+    elif found.name == "PNG":
+        data = png.prepared(data, content.name)
+    elif found.name == "TGA":
+        data = bitmap.prepared_tga(data, content.name)
     with header(data, found.pillow, options.max_pixels, content.name) as image:
         pages = _frames(image, data)
         check_page(options.page, pages, content.name)
         if options.page > 1:
             _seek(image, options.page - 1, content.name)
         image = decoded(image, content.name)
+        if found.name == "PNG":
+            png.set_key(data, image)
+            if options.page < 2:
+                png.check_rows(data, image, content.name)
         if found.name == "PNG" and data[24] == 16 and data[25] != 0 and options.page < 2:
-            raster = _deep_png(data, image, content.name)
+            raster = png.deep(data, image, content.name).turned(_orientation(image))
         else:
             raster = raster_of(image, content.name)
     if found.name == "TGA":
-        _tga_alpha(raster, data)
+        bitmap.set_tga_alpha(raster, whole)
     if two and raster.palette is not None:
         raster.palette[1] = 255
     raster.format = found.name
@@ -201,7 +207,13 @@ def _orientation(image: Image.Image) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return int(image.getexif().get(0x0112, 1))
+            found = int(image.getexif().get(_ORIENTATION, 1))
+            if "xmp" in image.info or "XML:com.adobe.xmp" in image.info:
+                # Pillow also believes XMP, which browsers do not, and which editors leave behind.
+                exif = Image.Exif()
+                exif.load(image.info.get("exif", b""))
+                found = int(exif.get(_ORIENTATION, 1))
+            return found
     except Exception:  # unreadable EXIF says nothing about the rotation
         return 1
 
@@ -226,74 +238,6 @@ def _of_decoder(error: Exception, name: str, otherwise: ZsasError) -> ZsasError:
     ):
         return not_read(name, f"is of a kind ({reason(error)})")
     return otherwise
-
-
-def _deep_png(data: bytes, image: Image.Image, name: str) -> Raster:
-    """Colour of 16 bits, of which Pillow keeps 8; Pillow has found the file whole before."""
-    require("images")
-    import imagecodecs
-
-    try:
-        values: NDArray[Any] = imagecodecs.png_decode(data)
-    except Exception:  # a foreign file can make a decoder raise anything
-        raise damaged(name) from None
-    alpha = None
-    if values.ndim == 3 and values.shape[2] in (2, 4):
-        values, alpha = values[..., :-1], values[..., -1]
-    key = image.info.get("transparency")
-    if alpha is None and isinstance(key, tuple) and len(key) == 3:
-        alpha = np.where((values == np.array(key)).all(axis=2), 0, 65535)
-    if values.ndim == 3 and values.shape[2] == 1:
-        values = values[..., 0]
-    colour: Any = "grey" if values.ndim == 2 else "rgb"
-    return Raster(
-        values, colour, 65535, "", bits=16, declared=False, alpha=alpha, alpha_white=65535
-    ).turned(_orientation(image))
-
-
-def _check_bitmap(data: bytes, name: str) -> None:
-    """Refuse a bitmap whose palette is too long, or whose pixels begin before its header and palette end."""
-    size, bits, packing = (int.from_bytes(data[at : at + 2], "little") for at in (14, 28, 30))
-    if packing in (1, 2) and len(data) > _MOST_PACKED:
-        raise not_read(name, "is a bitmap in run lengths of more than 4 MB", "save it as PNG")
-    if data[:2] != b"BM" or size < 40:
-        return
-    colours = (int.from_bytes(data[46:50], "little") or 2**bits) if bits <= 8 else 0
-    begin = int.from_bytes(data[10:14], "little")
-    if (bits <= 8 and colours > 2**bits) or begin < 14 + size + 4 * colours:
-        raise damaged(name)
-
-
-def _two_colours(data: bytes) -> int:
-    """Where the white of a palette of black and white begins, in a bitmap of 4 or 8 bits; 0 where there is none.
-
-    Pillow takes such an image for one of 1 bit and scrambles it, unless the white is not quite white.
-    """
-    start = 14 if data[:2] == b"BM" else 0
-    size, bits = (int.from_bytes(data[at : at + 2], "little") for at in (start, start + 14))
-    colours = int.from_bytes(data[start + 32 : start + 36], "little")
-    masks = 12 if size == 40 and data[start + 16 : start + 17] == b"\3" else 0
-    entries = start + size + masks
-    if size < 40 or bits not in (4, 8) or colours != 2:
-        return 0
-    is_grey = data[entries : entries + 3] + data[entries + 4 : entries + 7] == b"\0\0\0\xff\xff\xff"
-    return entries + 4 if is_grey else 0
-
-
-def _tga_alpha(raster: Raster, data: bytes) -> None:
-    """Drop or re-read what a TGA's header or extension area says is no alpha."""
-    if raster.alpha is None:
-        return
-    declared = data[17] & 0x0F
-    kind = 3
-    if data[-18:] == b"TRUEVISION-XFILE.\0":
-        extension = int.from_bytes(data[-26:-22], "little")
-        if extension and extension + 494 < len(data):
-            kind = data[extension + 494]
-    if not declared or kind in (0, 1, 2):
-        raster.alpha = None
-    elif kind == 4:
-        raster.premultiplied = True
 
 
 def webp_size(data: bytes, name: str) -> tuple[int, int]:

@@ -105,9 +105,9 @@ def to_uint8(array: NDArray[Any], white: int | None, name: str) -> NDArray[np.ui
     Raises:
         ZsasError: If values are out of range, or no numbers.
     """
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
     if white is None:
-        if array.dtype == np.bool_:
-            return array.astype(np.uint8) * np.uint8(255)
         if array.dtype == np.uint8:
             return array
         if array.dtype == np.uint16:

@@ -24,7 +24,7 @@ from zsas.images.raster import (
     not_read,
     size_text,
 )
-from zsas.images.tiff_colour import each_of, tiff_raster
+from zsas.images.tiff_colour import each_of, photometric_of, tiff_raster
 from zsas.images.tiff_pages import full_images, orientation_of
 from zsas.images.tiff_segments import check_fax, check_segments
 
@@ -232,7 +232,8 @@ def _file(content: Content) -> Iterator[Any]:
 def _of_reader(error: Exception, name: str) -> ZsasError:
     words = str(error).lower()
     if isinstance(error, NotImplementedError) or re.search(
-        r"not support|unsupported|requires|not implemented|not available|do not match", words
+        r"not support|unsupported|requires|not implemented|not available|do not match|not a known",
+        words,
     ):
         return not_read(name, f"is a TIFF of a kind ({reason(error)})")
     return damaged(name)
@@ -282,7 +283,7 @@ def _check(page: Any, size: int, name: str) -> None:
     """Refuse before decoding: out of the file, contradicting itself, or of a kind that is not read."""
     if page.imagedepth > 1 or page.tiledepth > 1:
         raise not_read(name, "is a volume of several layers in one page")
-    photometric = int(page.photometric)
+    photometric = photometric_of(page, name)
     if photometric in _KINDS:
         raise not_read(name, _KINDS[photometric], "save it as RGB or grey")
     if photometric not in (0, 1, 2, 3, 5, 6):

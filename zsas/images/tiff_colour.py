@@ -18,12 +18,14 @@ _LOSSY = {6, 7, 33003, 33004, 33005, 33007, 34712, 34892, 50001, 50002, 52546}
 
 def tiff_raster(page: Any, values: NDArray[Any], bits_asked: int, name: str) -> Raster:
     """The values of a page with what its tags say of them: colours, bits, alpha."""
-    photometric = int(page.photometric)
+    photometric = photometric_of(page, name)
     bits = int(page.bitspersample)
     colours = {2: 3, 5: 4, 6: 3}.get(photometric, 1)
     samples = 1 if values.ndim == 2 else values.shape[2]
     raster = Raster(values, "grey", None, "TIFF", bits, signed=page.sampleformat == 2)
     raster.lossy = int(page.compression) in _LOSSY
+    if photometric != page.photometric:
+        raster.notes.append("does not say what its values mean; taken for RGB")
     _check_colours(page, photometric, samples, colours, name)
     if samples > colours:
         _set_extra(raster, page, values, colours, name)
@@ -46,6 +48,21 @@ def tiff_raster(page: Any, values: NDArray[Any], bits_asked: int, name: str) -> 
     elif photometric == 6:
         raster.colour, raster.values = "rgb", _ycbcr_to_rgb(page, values, name)
     return raster
+
+
+def photometric_of(page: Any, name: str) -> int:
+    """PhotometricInterpretation; three values and more are RGB where it is missing.
+
+    Raises:
+        ZsasError: If it is missing for grey: tifffile would take 0 for white, others refuse it or take it for black.
+    """
+    if 262 in page.tags or page.compression in (2, 3, 4, 6, 7):
+        return int(page.photometric)
+    if page.samplesperpixel < 3:
+        raise not_read(
+            name, "does not say whether 0 is black or white (its photometric tag is missing)"
+        )
+    return 2
 
 
 def _check_colours(page: Any, photometric: int, samples: int, colours: int, name: str) -> None:

@@ -79,8 +79,10 @@ def _by_colour(raster: Raster) -> NDArray[np.bool_] | None:
     palette = raster.palette
     assert palette is not None
     used = np.flatnonzero(np.bincount(raster.values.ravel(), minlength=len(palette)))
-    if used[-1] >= len(palette) or len(np.unique(palette[used], axis=0)) < len(used):
+    if used[-1] >= len(palette):
         return None
+    if len(used) > 1 and len(np.unique(palette[used], axis=0)) == 1:
+        return None  # the colours tell nothing apart, as where a palette was left empty
     # One colour alone does not say what the others mean; where there are more, the palette may be padded with black.
     for colours in (palette[used], palette) if len(used) > 1 else (palette,):
         levels = colours.max(axis=1)

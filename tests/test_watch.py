@@ -34,6 +34,7 @@ class Line:
         self.folder, self.out = root / "camera", root / "out"
         self.folder.mkdir()
         self.examined = 0
+        self.log: AuditLog | None = None
 
     def examine(self, read: Any) -> Any:
         self.examined += 1
@@ -42,9 +43,13 @@ class Line:
             raise RuntimeError("out of memory")
         return normal_result() if pixels.mean() < 50 else make_result(*pixels.shape[:2])
 
-    def watcher(self, timing: Timing = QUICK) -> Watcher:
-        log = AuditLog(self.out / "audit.jsonl")
-        return Watcher(self.folder, self.examine, Settings(), Output(self.out), log, timing)
+    def watcher(self, timing: Timing = QUICK, **more: Any) -> Watcher:
+        if self.log is not None:
+            self.log.close()
+        self.log = AuditLog(self.out / "audit.jsonl")
+        return Watcher(
+            self.folder, self.examine, Settings(), Output(self.out), self.log, timing, **more
+        )
 
     def once(self) -> list[Part]:
         return list(self.watcher().run(once=True))
@@ -226,6 +231,171 @@ def test_a_log_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ZsasError, match="cannot be written"):
         AuditLog(tmp_path / "file" / "audit.jsonl")
+
+
+def test_a_log_that_is_taken_away_is_begun_again(line: Line) -> None:
+    image(line.folder / "a.png")
+    image(line.folder / "b.png", 210)
+    os.utime(line.folder / "a.png", (1, 1))
+    parts = line.watcher().run(once=True)
+    next(parts)
+    (line.out / "audit.jsonl").rename(line.out / "audit.1.jsonl")  # as log rotation does
+    assert [part.file for part in parts] == ["b.png"]
+    assert [each["file"] for each in line.lines()] == ["b.png"]
+
+
+def test_two_watchers_do_not_write_to_one_log(line: Line) -> None:
+    first = AuditLog(line.out / "audit.jsonl")
+    with pytest.raises(ZsasError, match="Another process writes to the log"):
+        AuditLog(line.out / "audit.jsonl")
+    first.close()
+    AuditLog(line.out / "audit.jsonl").close()
+
+
+def test_a_full_disk_ends_the_log_with_a_sentence(tmp_path: Path) -> None:
+    log = AuditLog(Path("/dev/full"))
+    with pytest.raises(ZsasError, match="No space left on device"):
+        log.append(Part("a.png", "", "1-1"))
+    log.close()
+
+
+def test_what_is_no_file_is_left_alone(line: Line) -> None:
+    os.mkfifo(line.folder / "pipe.png")
+    (line.folder / "folder.png").mkdir()
+    (line.folder / "loop.png").symlink_to("loop.png")
+    (line.folder / "zero.png").symlink_to("/dev/zero")
+    image(line.folder / "folder.png" / "a.png")
+    assert [part.file for part in line.once()] == ["folder.png/a.png"]
+
+
+def test_a_file_that_may_not_be_read_is_nok(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    image(line.folder / "a.png")
+
+    def refused(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    (part,) = line.once()
+    assert (part.word, part.digest) == ("NOK", "")
+    assert part.error.startswith("a.png cannot be read (Permission denied)")
+
+
+def test_another_file_as_old_and_as_large_is_another_part(line: Line) -> None:
+    """A camera without a clock that overwrites one bitmap."""
+    path = image(line.folder / "latest.bmp")
+    os.utime(path, (1, 1))
+    line.once()
+    image(line.folder.parent / "new.bmp", 10)
+    os.utime(line.folder.parent / "new.bmp", (1, 1))
+    (line.folder.parent / "new.bmp").replace(path)
+    (part,) = line.once()
+    assert (part.file, part.word) == ("latest.bmp", "OK")
+
+
+def test_a_large_file_is_read_where_it_lies(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zsas.watch.MOST_BYTES", 100)
+    image(line.folder / "a.png")
+    (line.folder / "b.png").write_bytes(b"no image" * 100)
+    parts = {part.file: part for part in line.once()}
+    assert len(parts["a.png"].digest) == 64
+    assert parts["a.png"].verdict
+    assert parts["b.png"].error.startswith("b.png is not an image")
+
+
+def test_a_drive_that_is_gone_for_a_while_is_waited_for(line: Line) -> None:
+    said: list[str] = []
+    image(line.folder / "a.png")
+    (line.folder / "copy.png").write_bytes((line.folder / "a.png").read_bytes())
+    watcher = line.watcher(complain=said.append)
+    away = line.folder.with_name("away")
+    looks = 0
+
+    def stop() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 10:
+            line.folder.rename(away)
+        if looks == 20:
+            away.rename(line.folder)
+            image(line.folder / "b.png", 210)
+        return looks > 200
+
+    parts = [part.file for part in watcher.run(stop)]
+    assert sorted(parts) == ["a.png", "b.png", "copy.png"]
+    assert [sentence.split(" ")[3:6] for sentence in said] == [
+        ["cannot", "be", "listed"],
+        ["is", "back."],
+    ]
+    line.folder.rename(away)
+    with pytest.raises(ZsasError, match="cannot be listed"):  # not there at the start
+        line.once()
+
+
+def test_a_long_log_shares_its_settings(line: Line) -> None:
+    image(line.folder / "a.png")
+    image(line.folder / "b.png", 210)
+    line.once()
+    assert line.log is not None
+    first, second = line.log.history()
+    assert first.settings is second.settings
+    assert first.settings
+
+
+def watch_command(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "camera").mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "zsas", "watch", str(tmp_path / "camera")]
+    command += ["--out", str(tmp_path / "out"), "--preset", "tiny", "--once", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("", "needs a command"),
+        ('tell "part', "No closing quotation"),
+        ("no-such-program --now", "no program no-such-program"),
+    ],
+)
+def test_a_command_that_cannot_be_run_is_said_before_anything(
+    tmp_path: Path, command: str, words: str
+) -> None:
+    done = watch_command(tmp_path, "--run", command)
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.replace("│", " ").split())
+
+
+@pytest.mark.slow
+def test_who_cannot_be_told_is_said_and_the_next_part_goes_on(tmp_path: Path) -> None:
+    """The program fails, the address redirects, and a name is no UTF-8."""
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(302)
+            self.send_header("location", "/login")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    image(tmp_path / "camera" / "a.png")
+    image(tmp_path / "camera" / "caf\udce9.png", 210)
+    done = watch_command(
+        tmp_path, "--run", "false", "--post", f"http://127.0.0.1:{server.server_port}"
+    )
+    server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("false ended with exit code 1") == 2
+    assert done.stderr.count("answered with status 302") == 2
+    done = watch_command(tmp_path, "--post", "http://127.0.0.1:9")
+    assert done.returncode == 0
+    image(tmp_path / "camera" / "c.png", 220)
+    done = watch_command(tmp_path, "--post", "http://127.0.0.1:9")
+    assert "could not be told of c.png (ConnectError)" in done.stderr
 
 
 @pytest.mark.slow

@@ -10,16 +10,17 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
-import json
 import os
 import signal
+import stat
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from zsas.audit import AuditLog, Part
 from zsas.bulk import Output, save, unique_names
 from zsas.errors import ZsasError, reason
 from zsas.images import SUFFIXES, ReadImage, ReadOptions, is_result, read_image
@@ -30,11 +31,17 @@ try:
 except ImportError:  # Windows has no leases
     fcntl = None  # type: ignore[assignment]
 
+__all__ = ["AuditLog", "Part", "Timing", "Watcher", "is_being_written"]
+
 if TYPE_CHECKING:
     from zsas.result import Result
 
 MOST_DIGESTS = 100_000
 """How many images are remembered by content, to know a copy of one."""
+
+
+MOST_BYTES = 200_000_000
+"""Bytes of a file that is read at once; a larger one is read where it lies."""
 
 
 @dataclass(frozen=True)
@@ -56,107 +63,10 @@ class Timing:
 class _Seen:
     """A file that waits: its stamp, when that was first seen, and since when nobody was seen to write it."""
 
-    stamp: tuple[int, int]
+    stamp: tuple[int, ...]
     first: float
     since: float
     tries: int = 0
-
-
-@dataclass(frozen=True)
-class Part:
-    """What became of one file; a line of the audit log.
-
-    Attributes:
-        file: Path below the watched folder.
-        digest: SHA-256 of its bytes.
-        stamp: Size and time, by which a restart knows it.
-        name: What its results are called; "" where there are none.
-        verdict: "normal", "unsure" or "anomalous"; "" where it failed.
-        ok: What the verdict means for a machine: `unsure_as` says what unsure counts as.
-        score, limit: Image score and the threshold of the verdict; None where it failed.
-        settings, models, versions: What the result depends on.
-        time: When it was decided, ISO 8601 in UTC.
-        latency: Seconds since the file was last written, or seen for the first time where that was later.
-        error: Why it failed, or why its results could not be written, in a sentence.
-        copy_of: The file with the same bytes that was examined before.
-    """
-
-    file: str
-    digest: str
-    stamp: str
-    name: str = ""
-    verdict: str = ""
-    ok: bool = False
-    score: float | None = None
-    limit: float | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    models: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    time: str = ""
-    latency: float = 0.0
-    error: str = ""
-    copy_of: str = ""
-
-    @property
-    def word(self) -> str:
-        """OK for a normal part; NOK for an anomalous one, and for one that could not be examined."""
-        return "OK" if self.ok else "NOK"
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types, with `word`, without what is empty."""
-        values = {name: value for name, value in vars(self).items() if value not in ("", None, {})}
-        return {"word": self.word, **values}
-
-
-class AuditLog:
-    """One line of JSON a part, on the disk before anybody is told.
-
-    Args:
-        path: Made if missing, gone on with if not.
-
-    Raises:
-        ZsasError: If it cannot be read or written.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.parts: list[Part] = []
-        """What was there at the start."""
-        names = set(Part.__dataclass_fields__)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            data = path.read_bytes() if path.is_file() else b""
-            self._stream = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            if data and not data.endswith(b"\n"):  # a kill or a full disk has cut the last line
-                os.write(self._stream, b"\n")
-        except OSError as error:
-            raise ZsasError(
-                f"The log {path} cannot be written ({error.strerror}); name another one with --log."
-            ) from None
-        for line in data.splitlines():
-            with contextlib.suppress(ValueError, TypeError):
-                values = json.loads(line)
-                self.parts.append(Part(**{k: v for k, v in values.items() if k in names}))
-
-    def append(self, part: Part) -> None:
-        """Write one line and wait until the disk has it.
-
-        Raises:
-            ZsasError: If it cannot be written: a line without its record must not go on.
-        """
-        line = json.dumps(part.to_dict()).encode() + b"\n"
-        try:
-            if os.write(self._stream, line) < len(line):
-                raise OSError(0, "only a part of the line was written")
-            os.fsync(self._stream)
-        except OSError as error:
-            raise ZsasError(
-                f"The log {self.path} cannot be written ({error.strerror}); make room, then start again."
-            ) from None
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._stream)
 
 
 class Watcher:
@@ -170,6 +80,7 @@ class Watcher:
         log: Which files were examined, and where lines go.
         timing: When a file is complete.
         reading: How files are read.
+        complain: Told in a sentence where the folder cannot be listed for a while, and when it can again.
     """
 
     def __init__(
@@ -181,19 +92,21 @@ class Watcher:
         log: AuditLog,
         timing: Timing | None = None,
         reading: ReadOptions | None = None,
+        complain: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self.folder, self.settings, self.output, self.log = folder, settings, output, log
         self._examine = examine
         self._timing = timing or Timing()
         self._reading = reading or ReadOptions()
-        self._own = output.folder.resolve() if output.folder is not None else None
+        self._complain = complain
+        self._own = os.path.realpath(output.folder) if output.folder is not None else None
         self._done: dict[str, str] = {}
         self._waiting: dict[str, _Seen] = {}
+        self._lost = False
         self._names: set[str] = set()
         self._digests: OrderedDict[str, Part] = OrderedDict()
-        for part in log.parts:
+        for part in log.history():
             self._remember(part)
-        log.parts = []
 
     def run(self, stop: Callable[[], bool] = lambda: False, once: bool = False) -> Iterator[Part]:
         """Parts in the order in which their files are complete, each written to the log before it is handed out.
@@ -203,11 +116,12 @@ class Watcher:
             once: End when every file that is there has been examined.
 
         Raises:
-            ZsasError: If the folder cannot be listed or the log cannot be written.
+            ZsasError: If the folder cannot be listed at the start, or the log cannot be written.
         """
+        found: dict[str, _Seen] | None = None
         while not stop():
             began = time.monotonic()
-            found = self._look()
+            found = self._found(found)
             spent = time.monotonic() - began
             for path, seen in sorted(found.items(), key=lambda item: item[1].stamp[1]):
                 if stop():
@@ -221,19 +135,37 @@ class Watcher:
                 return
             time.sleep(max(self._timing.poll, spent))  # of very many files a look takes long itself
 
+    def _found(self, former: dict[str, _Seen] | None) -> dict[str, _Seen]:
+        """Files that wait; none while a folder that could be listed before cannot, as a network drive that is gone.
+
+        Raises:
+            ZsasError: If the folder cannot be listed at the first look.
+        """
+        try:
+            found = self._look()
+        except ZsasError as error:
+            if former is None:
+                raise
+            if not self._lost:
+                self._complain(f"{error} It is looked at again until it is back.")
+            self._lost = True
+            return {}
+        if self._lost:
+            self._complain(f"The folder {self.folder} is back.")
+        self._lost = False
+        return found
+
     def _look(self) -> dict[str, _Seen]:
         """Files that wait, with what is new since the last look; those that are gone are forgotten."""
-        there: dict[str, tuple[int, int]] = {}
+        there: dict[str, tuple[int, ...]] = {}
         for path in self._files():
             with contextlib.suppress(OSError):  # taken away in between
                 facts = path.stat()
-                there[path.relative_to(self.folder).as_posix()] = (
-                    facts.st_size,
-                    facts.st_mtime_ns,
-                )
-        for known in (self._done, self._waiting):
-            for name in [name for name in known if name not in there]:
-                del known[name]  # type: ignore[attr-defined]
+                if stat.S_ISREG(facts.st_mode):  # reading a pipe would wait for ever
+                    there[path.relative_to(self.folder).as_posix()] = _stamp(facts)
+        self._waiting = {name: seen for name, seen in self._waiting.items() if name in there}
+        if len(self._done) > MOST_DIGESTS:  # until then a drive that comes back is known
+            self._done = {name: stamp for name, stamp in self._done.items() if name in there}
         for name, stamp in there.items():
             if self._done.get(name) == _text(stamp):
                 continue
@@ -254,7 +186,7 @@ class Watcher:
             folders[:] = [
                 name
                 for name in folders
-                if not name.startswith(".") and Path(folder, name).resolve() != self._own
+                if not name.startswith(".") and os.path.realpath(Path(folder, name)) != self._own
             ]
             for name in files:
                 path = Path(folder, name)
@@ -269,13 +201,21 @@ class Watcher:
         if not self._is_complete(path, seen, age):
             return None
         try:
-            data = path.read_bytes()
+            data = path.read_bytes() if seen.stamp[0] <= MOST_BYTES else b""
+            digest = hashlib.sha256(data).hexdigest() if data else _digest(path)
             after = path.stat()
-        except OSError:
-            return None  # gone, or not to be read yet
-        if (after.st_size, after.st_mtime_ns) != seen.stamp:
+        except FileNotFoundError:
             return None
-        part = Part(name, hashlib.sha256(data).hexdigest(), _text(seen.stamp))
+        except OSError as error:
+            if age < self._timing.patience:
+                return None  # not to be read yet
+            why = (
+                f"{name} cannot be read ({error.strerror}); give the watcher permission to read it."
+            )
+            return self._timed(Part(name, "", _text(seen.stamp), error=why), seen)
+        if _stamp(after) != seen.stamp:
+            return None
+        part = Part(name, digest, _text(seen.stamp))
         former = self._digests.get(part.digest)
         if former is not None and former.file == name:
             self._finish(part)  # touched, or written again as it was
@@ -285,9 +225,13 @@ class Watcher:
                 former, file=name, stamp=part.stamp, copy_of=former.copy_of or former.file
             )
         else:
-            part = self._decided(part, data)
+            part = self._decided(part, data or path)
             if part.error and not part.verdict and age < self._timing.patience:
                 return None  # its end may be missing still
+        return self._timed(part, seen)
+
+    def _timed(self, part: Part, seen: _Seen) -> Part:
+        """A part with the time of its decision, and how long it took."""
         waited = min(time.time() - seen.stamp[1] / 1e9, time.monotonic() - seen.first)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         return replace(part, time=now, latency=round(max(0.0, waited), 3))
@@ -308,13 +252,14 @@ class Watcher:
         seen.tries = 1
         return True
 
-    def _decided(self, part: Part, data: bytes) -> Part:
-        if not data:
+    def _decided(self, part: Part, source: bytes | Path) -> Part:
+        if part.stamp.startswith("0-"):
             return replace(part, error=f"{part.file} is empty; write the complete image file.")
         try:
-            result = self._examine(read_image(data, self._reading))
+            result = self._examine(read_image(source, self._reading))
         except ZsasError as error:
-            return replace(part, error=str(error).replace("The image", part.file, 1))
+            sentence = str(error).replace(str(self.folder / part.file), part.file, 1)
+            return replace(part, error=sentence.replace("The image", part.file, 1))
         except Exception as error:  # one image must not stop the rest
             why = f"{type(error).__name__}: {reason(error)}"
             return replace(part, error=f"{part.file} could not be segmented ({why}).")
@@ -351,8 +296,18 @@ class Watcher:
         self._waiting.pop(part.file, None)
 
 
-def _text(stamp: tuple[int, int]) -> str:
-    return f"{stamp[0]}-{stamp[1]}"
+def _stamp(facts: os.stat_result) -> tuple[int, ...]:
+    """Size, time of writing, and what else changes where another file takes the place of one as old and as large."""
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
+
+
+def _text(stamp: tuple[int, ...]) -> str:
+    return "-".join(map(str, stamp))
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_being_written(path: Path) -> bool | None:

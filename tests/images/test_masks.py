@@ -59,7 +59,7 @@ MASKS: list[tuple[str, bytes]] = [
         )
     ),
     ("black twice", saved(paletted(np.where(MARKED, 2, np.arange(W) % 2), [0, 0, 0, *BLACK_AND_WHITE]), "PNG")),
-    ("white twice, first", saved(paletted(np.where(MARKED, np.arange(W) % 2, 2), [255, 255, 255, *WHITE_FIRST]), "PNG")),
+    ("white twice", saved(paletted(np.where(MARKED, np.arange(W) % 2, 2), [255, 255, 255, *WHITE_FIRST]), "PNG")),
     ("labels in an empty palette", saved(paletted(MARKED, [0, 0, 0, 0, 0, 0]), "PNG")),
     ("quantised", saved(Image.fromarray(WHITE).convert("RGB").quantize(2), "PNG")),
     ("adaptive", saved(Image.fromarray(WHITE).convert("P", palette=Image.Palette.ADAPTIVE), "PNG")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import signal
 import statistics
 import subprocess
@@ -93,6 +94,8 @@ def watch(
 
     if not folder.is_dir():
         raise ZsasError(f"There is no folder {folder} to watch; make it first.")
+    if run is not None:
+        _program(run)
     if post is not None and not post.startswith(("http://", "https://")):
         raise typer.BadParameter("--post needs an address that begins with http:// or https://")
     beside = opened(part, settings, choice, region, ignore)
@@ -117,6 +120,7 @@ def watch(
         audit,
         Timing(settle=settle),
         ReadOptions(bits=bits),
+        complain,
     )
     ended: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -171,8 +175,25 @@ def _tellers(run: str | None, post: str | None) -> list[Callable[[Path, Part], N
     return tellers
 
 
+def _program(command: str) -> list[str]:
+    """The words of a command whose program is there.
+
+    Raises:
+        typer.BadParameter: See above.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise typer.BadParameter(f"--run {command!r} cannot be read ({error})") from None
+    if not words:
+        raise typer.BadParameter("--run needs a command")
+    if shutil.which(words[0]) is None:
+        raise typer.BadParameter(f"there is no program {words[0]} to run")
+    return words
+
+
 def _call(command: str, folder: Path, part: Part) -> None:
-    words = [*shlex.split(command), part.word, str(folder / part.file)]
+    words = [*_program(command), part.word, str(folder / part.file)]
     try:
         done = subprocess.run(words, timeout=TELL_SECONDS, check=False, stdout=sys.stderr)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
@@ -186,9 +207,14 @@ def _post(url: str, part: Part) -> None:
     import httpx2 as httpx
 
     try:
-        answer = httpx.post(url, json=part.to_dict(), timeout=TELL_SECONDS)
+        answer = httpx.post(
+            url,
+            content=part.to_line(),
+            headers={"content-type": "application/json"},
+            timeout=TELL_SECONDS,
+        )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         complain(f"{url} could not be told of {part.file} ({type(error).__name__}).")
         return
-    if answer.is_error:
+    if not answer.is_success:
         complain(f"{url} answered with status {answer.status_code} for {part.file}.")

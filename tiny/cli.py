@@ -51,6 +51,7 @@ Fresh = Annotated[
     bool,
     typer.Option("--fresh", metavar="", help="Start anew instead of from the last checkpoint."),
 ]
+BUNDLED_CLIP = Path("zsas/weights/tiny/clip")
 Start = Annotated[
     Path | None,
     typer.Option(help="Checkpoint, or folder of an exported model, to go on from."),
@@ -91,13 +92,27 @@ def synthesize(
             "batches.",
         ),
     ] = False,
+    photographs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of `python -m tiny photographs`: the proxies' surfaces are its photographs that no training "
+            "uses.",
+            file_okay=False,
+        ),
+    ] = None,
 ) -> None:
     """Write synthetic images in MVTec-AD's layout, for `zsas evaluate folder --root DIR`."""
     from tiny.synthetic import dataset, scene
     from tiny.synthetic.one_part import PARTS
 
+    if photographs and not proxies:
+        raise ZsasError("--photographs gives proxies their surfaces: add --proxies.")
     if proxies:
-        print(dataset.write_proxies_once(root, seed=seed, per_category=per_category))
+        print(
+            dataset.write_proxies_once(
+                root, seed=seed, per_category=per_category, photographs=photographs
+            )
+        )
         return
     names = [name.strip() for name in families.split(",") if name.strip()]
     if one_part:
@@ -218,6 +233,36 @@ def train_tower(
         _filled(folder, images, threads)
     run = Run(out, minutes, steps, seed, resume=not fresh, threads=threads)
     print(towers.train(run, system, caches))
+
+
+@train_app.command("layers")
+def train_layers(
+    out: Annotated[Path, typer.Option(help="Folder of the run.", file_okay=False)],
+    start: Annotated[
+        Path, typer.Option(help="Folder of an exported model, which stays.", file_okay=False)
+    ] = BUNDLED_CLIP,
+    steps: Steps = 1500,
+    seed: Seed = 0,
+    cache: Caches = None,
+    images: ImageCount = 20_000,
+    threads: Threads = 1,
+    fresh: Fresh = False,
+    keep: Annotated[
+        float, typer.Option(help="Part of the earlier layers in the written ones.", min=0, max=0.99)
+    ] = 0.0,
+    crops: Annotated[
+        float, typer.Option(help="Factor on the number of crops that are kept.", min=0.001)
+    ] = 1.0,
+) -> None:
+    """Fit the linear layers of a small CLIP anew; both towers stay as they are."""
+    from tiny.training import layers
+    from tiny.training.loop import Run
+
+    caches = cache or [Path("runs/cache")]
+    for folder in caches:
+        _filled(folder, images, threads)
+    run = Run(out, None, steps, seed, resume=not fresh, threads=threads)
+    print(layers.train(run, start, caches, layers.scaled(crops), keep=keep))
 
 
 @train_app.command("full")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tiny.synthetic import one_part, proxies, scene
+from tiny.synthetic.real_surfaces import split, surfaces_in
 from zsas.errors import ZsasError
 from zsas.files import write_whole
 
@@ -49,15 +50,28 @@ def write_once(
     )
 
 
-def write_proxies_once(root: str | Path, *, seed: int, per_category: int) -> Path:
+def write_proxies_once(
+    root: str | Path, *, seed: int, per_category: int, photographs: str | Path | None = None
+) -> Path:
     """Write proxies of photographs unless exactly these are already there; see `proxies.write_proxies`.
+
+    Args:
+        root: Folder of the data set.
+        seed: Seed of the images.
+        per_category: Test images of each kind.
+        photographs: Folder of `python -m tiny photographs`: its surfaces that no training uses become the ground.
 
     Raises:
         ZsasError: If the folder holds other files.
     """
     wanted: dict[str, Any] = {"seed": seed, "per_category": per_category}
+    note: dict[str, Any] = {"name": "proxies", **wanted}
+    real: list[Path] = []
+    if photographs is not None:
+        real = split(surfaces_in(Path(photographs)))[1]
+        note["photographs"] = [file.name for file in real]
     return _once(
-        root, {"name": "proxies", **wanted}, lambda folder: proxies.write_proxies(folder, **wanted)
+        root, note, lambda folder: proxies.write_proxies(folder, **wanted, photographs=real)
     )
 
 

@@ -2,7 +2,8 @@
 
 Four kinds, drawn from the same surfaces and defects as everything else here but framed differently: long narrow parts
 with hairline cracks, small damage on large images of single objects, rough ground with thin cracks, and small
-grey metal surfaces with soft defects. No training uses them.
+grey metal surfaces with soft defects. No training uses them. With photographs of surfaces (`real_surfaces`) the ground
+is real, and only shape and defect are drawn.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from tiny.synthetic.defects.common import (
 )
 from tiny.synthetic.defects.painting import as_defect
 from tiny.synthetic.objects import OBJECTS
+from tiny.synthetic.real_surfaces import real_surface
 from tiny.synthetic.surface import Surface
 from tiny.synthetic.textures import TEXTURES
 from zsas.errors import ZsasError
@@ -61,6 +63,25 @@ class Proxy:
 
 Drawing = tuple[Surface, Array, Mask, str, bool]
 """Surface, its picture with the defect, mask, defect type, whether the photograph is grey."""
+
+
+Photographs = Sequence[Path]
+"""Files of real surfaces; none: surfaces are drawn."""
+
+
+def ground_of(
+    rng: Rng,
+    size: int,
+    photographs: Photographs,
+    families: Sequence[str],
+    chances: Sequence[float] | None = None,
+    words: Sequence[str] = (),
+) -> Surface:
+    """A drawn surface of one of the families, or a window of a photograph, of one named by a word if there is any."""
+    if not photographs:
+        return TEXTURES[str(rng.choice(list(families), p=chances))](rng, size)
+    named = [file for file in photographs if any(word in file.stem for word in words)]
+    return real_surface(rng, size, named or photographs)
 
 
 def hairline(rng: Rng, surface: Surface, widths: tuple[float, float], length: float) -> Any:
@@ -126,22 +147,25 @@ def _with_normals(rng: Rng, surface: Surface, names: Sequence[str], most: int) -
     return surface
 
 
+_PLAIN = ("metal", "concrete", "plaster", "wall", "panel", "trim", "wood", "ice", "floor", "dirt")
+"""Words in names of photographs that show one material without large figures."""
+_ROUGH = ("concrete", "plaster", "rock", "stone", "dirt", "desert", "paving", "wall", "floor")
+_METAL = ("metal", "trim", "panel", "pipe", "door", "concrete", "plaster", "ice")
+
 LONG_HEIGHT, LONG_WIDTH = 1400, 500
 
 
-def long_part(rng: Rng, anomalous: bool) -> Drawing:
+def long_part(rng: Rng, anomalous: bool, photographs: Photographs = ()) -> Drawing:
     """A long narrow part between bright edges, matt and dark, with grooves; hairline cracks."""
     size = LONG_HEIGHT
     paint, mar = rng.spawn(2)
-    family = str(
-        paint.choice(["moulded_plastic", "cast_metal", "rubber", "ground_metal", "plaster"])
-    )
-    surface = TEXTURES[family](paint, size)
+    families = ["moulded_plastic", "cast_metal", "rubber", "ground_metal", "plaster"]
+    surface = ground_of(paint, size, photographs, families, None, _PLAIN)
     rgb = np.asarray(cv2.merge([luma(surface.rgb)] * 3), np.float32)
     rgb = rgb * np.float32(paint.uniform(0.3, 0.6) / max(0.05, float(rgb.mean())))
-    # What a blown-up texture lacks: the surface's own detail at a few pixels.
-    fine = noise.fractal(paint, size, log_uniform(paint, 4, 14), 3, 0.7)
-    rgb = noise.times(rgb, 1 + np.float32(log_uniform(paint, 0.02, 0.08)) * fine)
+    if not photographs:  # what a blown-up texture lacks: the surface's own detail at a few pixels
+        fine = noise.fractal(paint, size, log_uniform(paint, 4, 14), 3, 0.7)
+        rgb = noise.times(rgb, 1 + np.float32(log_uniform(paint, 0.02, 0.08)) * fine)
     left = (size - LONG_WIDTH) // 2
     x = np.arange(size, dtype=np.float32)[None] - left
     y = np.arange(size, dtype=np.float32)[:, None]
@@ -173,11 +197,21 @@ _TILTED = ("screw", "bolt_head", "key", "winged_nut", "tablet", "capsule", "brac
 _SMALL_DAMAGE = ("scratch", "broken", "dent", "hole", "crack", "contamination", "stain", "bent")
 
 
-def tilted_object(rng: Rng, anomalous: bool) -> Drawing:
+def _textured(rng: Rng, surface: Surface, photographs: Photographs) -> Surface:
+    """An object of drawn shape and light whose material has the grain of a photograph."""
+    real = luma(real_surface(rng, surface.size, photographs).rgb)
+    grain = real / np.maximum(0.05, blur(real, surface.size / 12))
+    grain = np.clip(grain, 0.4, 1.8) ** np.float32(rng.uniform(0.3, 1.0))
+    return replace(surface, rgb=np.clip(noise.times(surface.rgb, grain.astype(np.float32)), 0, 1))
+
+
+def tilted_object(rng: Rng, anomalous: bool, photographs: Photographs = ()) -> Drawing:
     """One object at any angle on a plain ground, sharp and large; the damage is under 100 px."""
     size = OBJECT_SIZE
     paint, mar = rng.spawn(2)
     surface = OBJECTS[str(paint.choice(_TILTED))](paint, size)
+    if photographs:
+        surface = _textured(paint, surface, photographs)
     ys, xs = np.nonzero(surface.region)
     reach = max(float(np.ptp(ys)), float(np.ptp(xs)), 1.0)
     matrix = turning(
@@ -217,14 +251,12 @@ def tilted_object(rng: Rng, anomalous: bool) -> Drawing:
 GROUND_WIDTH, GROUND_HEIGHT = 480, 320
 
 
-def rough_ground(rng: Rng, anomalous: bool) -> Drawing:
+def rough_ground(rng: Rng, anomalous: bool, photographs: Photographs = ()) -> Drawing:
     """Concrete, asphalt, plaster or stone outdoors; long thin cracks."""
     size = GROUND_WIDTH
     paint, mar = rng.spawn(2)
-    family = str(
-        paint.choice(["asphalt", "concrete", "plaster", "granite"], p=[0.4, 0.35, 0.15, 0.1])
-    )
-    surface = TEXTURES[family](paint, size)
+    families = ["asphalt", "concrete", "plaster", "granite"]
+    surface = ground_of(paint, size, photographs, families, [0.4, 0.35, 0.15, 0.1], _ROUGH)
     dirt = 1 + np.float32(paint.uniform(0.02, 0.1)) * noise.fractal(paint, size, 90, 3)
     rgb = np.clip(noise.times(surface.rgb, dirt), 0, 1).astype(np.float32)
     surface = _with_normals(
@@ -244,12 +276,12 @@ METAL_SIZE = 200
 _SOFT = ("uneven", "stain", "roughness", "corrosion", "pinholes", "scratch")
 
 
-def soft_metal(rng: Rng, anomalous: bool) -> Drawing:
+def soft_metal(rng: Rng, anomalous: bool, photographs: Photographs = ()) -> Drawing:
     """A small grey picture of rolled or cast metal; wide soft defects of low contrast."""
     size = METAL_SIZE
     paint, mar = rng.spawn(2)
-    family = str(paint.choice(["rolled_steel", "cast_metal", "ground_metal", "shaded_plate"]))
-    surface = TEXTURES[family](paint, size)
+    families = ["rolled_steel", "cast_metal", "ground_metal", "shaded_plate"]
+    surface = ground_of(paint, size, photographs, families, None, _METAL)
     grey = np.asarray(cv2.merge([luma(surface.rgb)] * 3), np.float32)
     surface = replace(surface, rgb=grey)
     if not anomalous:
@@ -266,7 +298,7 @@ def soft_metal(rng: Rng, anomalous: bool) -> Drawing:
 
 @dataclass(frozen=True)
 class _Kind:
-    draw: Callable[[Rng, bool], Drawing]
+    draw: Callable[[Rng, bool, Photographs], Drawing]
     width: int
     height: int
 
@@ -279,13 +311,14 @@ PROXIES: dict[str, _Kind] = {
 }
 
 
-def make_proxy(seed: int, kind: str, *, anomalous: bool) -> Proxy:
+def make_proxy(seed: int, kind: str, *, anomalous: bool, photographs: Photographs = ()) -> Proxy:
     """Make one image of a kind; the same arguments always give the same image.
 
     Args:
         seed: Not negative.
         kind: One of `PROXIES`.
         anomalous: Whether it gets a defect; the same seed without one shows the same surface.
+        photographs: Real surfaces, from `real_surfaces.surfaces_in`.
 
     Raises:
         ZsasError: If there is no such kind.
@@ -294,7 +327,9 @@ def make_proxy(seed: int, kind: str, *, anomalous: bool) -> Proxy:
         raise ZsasError(f"There is no proxy {kind!r}; choose from {', '.join(PROXIES)}.")
     chosen = PROXIES[kind]
     name = zlib.crc32(kind.encode())
-    _, rgb, mask, defect_type, grey = chosen.draw(np.random.default_rng([seed, name]), anomalous)
+    _, rgb, mask, defect_type, grey = chosen.draw(
+        np.random.default_rng([seed, name]), anomalous, photographs
+    )
     image = photograph(
         np.random.default_rng([seed, name, 1]),
         np.ascontiguousarray(rgb, np.float32),
@@ -307,7 +342,12 @@ def make_proxy(seed: int, kind: str, *, anomalous: bool) -> Proxy:
 
 
 def write_proxies(
-    root: str | Path, *, seed: int, per_category: int, kinds: Sequence[str] = ()
+    root: str | Path,
+    *,
+    seed: int,
+    per_category: int,
+    kinds: Sequence[str] = (),
+    photographs: Photographs = (),
 ) -> Path:
     """Write proxies in MVTec-AD's layout, half of the test images of each kind good.
 
@@ -316,6 +356,7 @@ def write_proxies(
         seed: Seed of the set.
         per_category: Test images of each kind; there are a quarter as many good training images.
         kinds: Which; empty takes all.
+        photographs: Real surfaces, if the ground shall be real.
     """
     root = Path(root)
     for kind in kinds or PROXIES:
@@ -324,7 +365,12 @@ def write_proxies(
         plan = ["train"] * max(1, per_category // 4) + ["test"] * good
         plan += ["anomalous"] * (per_category - good)
         for index, role in enumerate(plan):
-            made = make_proxy(seed * 10_000 + index, kind, anomalous=role == "anomalous")
+            made = make_proxy(
+                seed * 10_000 + index,
+                kind,
+                anomalous=role == "anomalous",
+                photographs=photographs,
+            )
             split = "train" if role == "train" else "test"
             folder = root / kind / split / made.defect_type
             number = counts.get(f"{split}/{made.defect_type}", 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -43,13 +45,31 @@ def surfaces_in(folder: Path) -> list[Path]:
     return files
 
 
-def real_surface(rng: Rng, size: int, files: list[Path]) -> Surface:
+def split(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Photographs to train on, and every fourth, kept aside to judge on.
+
+    Files whose names differ by a last letter or number alone, as `concrete2a` and `concrete2b`, stay together: they
+    show one surface.
+    """
+    groups: dict[str, list[Path]] = {}
+    for file in sorted(files):
+        groups.setdefault(re.sub(r"(?<=\d)[a-z]?(-\d+)?$", "", file.stem), []).append(file)
+    sides: tuple[list[Path], list[Path]] = ([], [])
+    for number, group in enumerate(groups.values()):
+        sides[number % 4 == 3].extend(group)
+    return sides
+
+
+def real_surface(rng: Rng, size: int, files: Sequence[Path]) -> Surface:
     """A random window of a random photograph, turned and mirrored; all of it is surface, without parts.
 
-    Windows are at least half as large as the result, so that no photograph is blown up more than twice.
+    Windows are at least half as large as the result, so that no photograph is blown up more than twice; a smaller
+    photograph is repeated, as textures are made to be.
     """
     file = files[int(rng.integers(len(files)))]
     image = _read(file)
+    short = [max(0, size // 2 - extent) for extent in image.shape[:2]]
+    image = np.pad(image, ((0, short[0]), (0, short[1]), (0, 0)), "wrap")
     least = min(image.shape[:2])
     side = int(rng.uniform(min(least, max(size // 2, least // 3)), least)) if least > 1 else least
     y, x = (int(rng.integers(0, extent - side + 1)) for extent in image.shape[:2])

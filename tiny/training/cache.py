@@ -219,11 +219,11 @@ class _Chunk:
 
 def _fill_chunk(chunk: _Chunk) -> list[tuple[str, str, tuple[str, ...]]]:
     """Draw the images of a chunk and store them."""
-    from tiny.synthetic.real_surfaces import FAMILY, real_surface, surfaces_in
+    from tiny.synthetic.real_surfaces import FAMILY, real_surface, split, surfaces_in
     from tiny.synthetic.scene import TRAIN_DEFECT_TYPES, TRAIN_FAMILIES, make_image
 
     size = chunk.size
-    files = surfaces_in(chunk.photographs) if chunk.photographs else []
+    files = split(surfaces_in(chunk.photographs))[0] if chunk.photographs else []
     arrays = {
         name: np.memmap(
             chunk.folder / f"{name}.u", dtype, "r+", shape=(chunk.count, size, size, *tail)
@@ -286,19 +286,19 @@ def fill(
         seed: Seed of the cache.
         workers: Processes that make images.
         photographs: Folder that `python -m tiny photographs` wrote: a fraction of the images has one of its photographs
-            as surface, with the generator's defects.
+            as surface, with the generator's defects; every fourth is kept aside to judge on.
         photograph_fraction: How many.
 
     Raises:
         ZsasError: There is no such photograph, or the folder has a cache of another size or seed.
     """
-    from tiny.synthetic.real_surfaces import surfaces_in
+    from tiny.synthetic.real_surfaces import split, surfaces_in
     from tiny.synthetic.scene import DEFECT_TYPES
 
     folder.mkdir(parents=True, exist_ok=True)
     about = {"count": count, "size": size, "seed": seed, "defect_types": list(DEFECT_TYPES)}
     if photographs is not None:
-        names = [file.name for file in surfaces_in(photographs)]
+        names = [file.name for file in split(surfaces_in(photographs))[0]]
         about |= {"photographs": names, "photograph_fraction": photograph_fraction}
     note = folder / "cache.json"
     if note.is_file() and json.loads(note.read_text()) != about:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -52,6 +54,34 @@ def test_proxies_are_written_in_a_layout_that_is_read(tmp_path):
         assert sorted(sample.anomalous for sample in data.of(category)) == [False, True]
     with pytest.raises(ZsasError, match="other parameters"):
         write_proxies_once(root, seed=2, per_category=2)
+
+
+@pytest.mark.parametrize("kind", ["rough_ground", "soft_metal"])
+def test_a_proxy_can_lie_on_a_photograph(kind, tmp_path):
+    """The ground is the photograph's, so that nothing of its two greys in between is to be seen but the defect."""
+    board = np.kron(np.indices((16, 16)).sum(0) % 2, np.ones((32, 32))) * 160 + 40
+    file = tmp_path / "metal_concrete.png"
+    cv2.imwrite(str(file), np.uint8(board))
+    real = make_proxy(3, kind, anomalous=True, photographs=[file])
+    good = make_proxy(3, kind, anomalous=False, photographs=[file])
+    assert real.mask.any()
+    assert real.image.shape == make_proxy(3, kind, anomalous=True).image.shape
+    grey = cv2.GaussianBlur(good.image[..., 1], (0, 0), 3)
+    dark, bright = np.quantile(grey, (0.2, 0.8))
+    assert bright > 1.5 * dark
+
+
+def test_proxies_on_photographs_take_those_that_no_training_uses(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "tiny.synthetic.proxies.write_proxies", lambda root, **options: given.append(options)
+    )
+    listed = [{"file": f"training/s{i}0.png", "use": "training"} for i in range(8)]
+    (tmp_path / "manifest.json").write_text(json.dumps(listed))
+    write_proxies_once(tmp_path / "set", seed=1, per_category=2, photographs=tmp_path)
+    assert [file.name for file in given[0]["photographs"]] == ["s30.png", "s70.png"]
+    with pytest.raises(ZsasError, match="other parameters"):
+        write_proxies_once(tmp_path / "set", seed=1, per_category=2)
 
 
 def test_a_kind_that_does_not_exist_is_a_sentence():

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tiny.synthetic.real_surfaces import FAMILY, real_surface, surfaces_in
+from tiny.synthetic.real_surfaces import FAMILY, real_surface, split, surfaces_in
 from tiny.synthetic.scene import draft
 from tiny.training.cache import CHUNK, fill
 from zsas.errors import ZsasError
@@ -43,6 +43,33 @@ def test_only_photographs_for_training_become_surfaces(photographs: Path) -> Non
     assert red > 0.7 > 0.3 > blue
     again = real_surface(np.random.default_rng(1), 96, files)
     assert np.array_equal(surface.rgb, again.rgb)
+
+
+def test_every_fourth_surface_is_kept_aside_with_all_its_pictures() -> None:
+    names = [
+        "brick1",
+        "brick2",
+        "brick2a",
+        "brick2b",
+        "metal",
+        "plaster3c",
+        "plaster3c-3",
+        "wood07",
+    ]
+    files = [Path(f"{name}.png") for name in names]
+    training, aside = split(files)
+    assert [file.stem for file in aside] == ["plaster3c-3", "plaster3c"]
+    assert sorted(training + aside) == sorted(files)
+    assert split(files[::-1]) == (training, aside)
+
+
+def test_a_small_photograph_is_repeated_and_not_blown_up(tmp_path: Path) -> None:
+    grain = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "small.png"), grain)
+    surface = real_surface(np.random.default_rng(2), 256, [tmp_path / "small.png"])
+    shifted = np.roll(surface.rgb, -64, axis=1)[:, :192]
+    assert np.abs(surface.rgb[:, :192] - shifted).mean() < 0.02  # one period is 64 px: twice 32
+    assert surface.rgb.std() > 0.1
 
 
 def test_a_defect_is_painted_on_the_photograph(photographs: Path) -> None:

@@ -63,10 +63,6 @@ def test_an_enlarged_good_image_scores_no_higher(name: str, times: int, how: int
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    reason="seams, and objects that tiles cut, look anomalous to the bundled CLIP; see docs/results.md",
-)
 @pytest.mark.parametrize("side", [2, 4])
 @pytest.mark.parametrize("name", GOOD)
 def test_a_mosaic_of_a_good_image_scores_no_higher(name: str, side: int) -> None:

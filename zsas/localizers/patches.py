@@ -16,6 +16,7 @@ from zsas.frames import Window, resize_map
 from zsas.lazy import F, torch
 from zsas.localizers.base import Context, MapSettings, Scored, map_stage, top_mean
 from zsas.localizers.detail import detail_factor
+from zsas.localizers.pictures import pictures_of
 from zsas.localizers.tiles import (
     Tile,
     TileSettings,
@@ -82,11 +83,13 @@ class PatchFeatures:
         tiles: At least one.
         wanted: How many tiles there would be without a limit on their number.
         enlarged: How many times larger the image is than its detail; it was looked at as if it were that much smaller.
+        pictures: How many pictures the image is put together from; each was looked at by itself.
     """
 
     tiles: tuple[TileFeatures, ...]
     wanted: int = 1
     enlarged: int = 1
+    pictures: int = 1
 
     def to(self, device: torch.device | str) -> PatchFeatures:
         """These features on another device; themselves where they are there already."""
@@ -125,7 +128,8 @@ def encode_tiles(
             left out.
     """
     factors = enlargements(images, settings)
-    plans = plan_images(images, settings, frame, patch, tta, views, insides, factors)
+    pictures = mosaics(images, settings)
+    plans = plan_images(images, settings, frame, patch, tta, views, insides, factors, pictures)
 
     def look(windows: Sequence[NDArray[np.uint8]], view: View) -> list[tuple[Tensor, Tensor]]:
         layers, embeddings = encode_view(windows, view)
@@ -136,10 +140,14 @@ def encode_tiles(
     return [
         PatchFeatures(
             tuple(_joined(tile, found[i, j], patch) for j, tile in enumerate(plans[i])),
-            tiles_wanted(image.shape[0] // factor, image.shape[1] // factor, settings, frame),
+            sum(
+                tiles_wanted((y1 - y0) // factor, (x1 - x0) // factor, settings, frame)
+                for x0, y0, x1, y1 in windows
+            ),
             factor,
+            len(windows),
         )
-        for i, (image, factor) in enumerate(zip(images, factors, strict=True))
+        for i, (factor, windows) in enumerate(zip(factors, pictures, strict=True))
     ]
 
 
@@ -151,6 +159,18 @@ def enlargements(images: Sequence[NDArray[np.uint8]], settings: TileSettings) ->
     return [detail_factor(image) if settings.tiles == "auto" else 1 for image in images]
 
 
+def mosaics(
+    images: Sequence[NDArray[np.uint8]], settings: TileSettings
+) -> list[tuple[Window, ...]]:
+    """The pictures that each image is put together from, where `auto` decides and tiles suffice for them."""
+    found = []
+    for image in images:
+        pictures = pictures_of(image) if settings.tiles == "auto" else ()
+        whole = (0, 0, image.shape[1], image.shape[0])
+        found.append(pictures if 1 < len(pictures) <= settings.max_tiles else (whole,))
+    return found
+
+
 def plan_images(
     images: Sequence[NDArray[np.uint8]],
     settings: TileSettings,
@@ -160,24 +180,23 @@ def plan_images(
     views: Views,
     insides: Sequence[NDArray[np.bool_] | None] = (),
     factors: Sequence[int] = (),
+    pictures: Sequence[Sequence[Window]] = (),
 ) -> list[tuple[Tile, ...]]:
-    """The tiles of each image; see `encode_tiles` for what decides them, and `enlargements` for the factors."""
+    """The tiles of each image; see `encode_tiles` for what decides them, `enlargements` and `mosaics` for the last."""
     factors = factors or enlargements(images, settings)
-    plans = [
-        tuple(
-            replace(tile, window=_enlarged(tile.window, factor, image))
-            for tile in plan_tiles(
-                image.shape[0] // factor,
-                image.shape[1] // factor,
-                settings,
-                frame,
-                patch,
-                tta,
-                views,
-            )
-        )
-        for image, factor in zip(images, factors, strict=True)
-    ]
+    plans = []
+    for factor, windows in zip(factors, pictures or mosaics(images, settings), strict=True):
+        each = replace(settings, max_tiles=max(1, settings.max_tiles // len(windows)))
+        seen = "one" if views == "auto" and len(windows) > 1 else views
+        plan: list[Tile] = []
+        for window in windows:
+            x0, y0, x1, y1 = window
+            height, width = (y1 - y0) // factor, (x1 - x0) // factor
+            plan += [
+                replace(tile, window=_enlarged(tile.window, factor, window))
+                for tile in plan_tiles(height, width, each, frame, patch, tta, seen)
+            ]
+        plans.append(tuple(plan))
     if not insides:
         return plans
     return [looked_at(plan, inside) for plan, inside in zip(plans, insides, strict=True)]
@@ -213,15 +232,15 @@ def each_view(
     return found
 
 
-def _enlarged(window: Window, factor: int, image: NDArray[np.uint8]) -> Window:
-    """A window of the image made smaller, in the image; at its far borders it reaches the image's."""
+def _enlarged(window: Window, factor: int, picture: Window) -> Window:
+    """A window of a picture made smaller, in the image; at its far borders it reaches the picture's."""
     x0, y0, x1, y1 = window
-    height, width = image.shape[:2]
+    left, top, right, bottom = picture
     return (
-        x0 * factor,
-        y0 * factor,
-        width if x1 == width // factor else x1 * factor,
-        height if y1 == height // factor else y1 * factor,
+        left + x0 * factor,
+        top + y0 * factor,
+        right if x1 == (right - left) // factor else left + x1 * factor,
+        bottom if y1 == (bottom - top) // factor else top + y1 * factor,
     )
 
 
@@ -369,6 +388,8 @@ def score_by_text(
     }
     if features.enlarged > 1:
         how += f", at 1/{features.enlarged} of the image's size, since it shows nothing finer"
+    if features.pictures > 1:
+        how += f", in each of the {features.pictures} pictures that the image is put together from"
     if features.wanted > len(windows):
         how += f", in {len(windows)} tiles where {features.wanted} would show it at its own size"
     return Scored(anomaly_map, evidence, (map_stage(anomaly_map, how, windows),))

@@ -22,11 +22,13 @@ from zsas.images import ImageSource
 from zsas.lazy import torch
 from zsas.loaded import ENCODING_BYTES, Loaded
 from zsas.localizers.base import Context, Scored
+from zsas.localizers.edges import EdgeSettings, draw_edges
 from zsas.localizers.looking import look_at, score_inside
 from zsas.localizers.mutual import Batch, Cells, cells_of, check_count, compare_batch, weigh
 from zsas.localizers.references import References, compare
 from zsas.prompts import SPOT, Click, check_clicks
 from zsas.refiners.base import Refined, pixel_of, refined_inside
+from zsas.refiners.crops import CropSettings, close_windows
 from zsas.refiners.spots import with_spots
 from zsas.result import Result, find_regions, sized
 from zsas.scale import Scale
@@ -96,6 +98,12 @@ class Segmenter(Loaded):
         encodings = self._begin(images, settings, region)
         if encodings and "sam" in system_named(settings.system, refiner=settings.refiner).roles:
             self._encoders.add_sam(encodings, lambda: self.sam)
+        if CropSettings in self.refiner(settings).settings and settings.sam_crops != "off":
+            beside = Beside(region=region or None)
+            for one in encodings:
+                scored = self._score(one, settings, self._session(one), beside)
+                for window in close_windows(scored.map, settings.of(CropSettings), scored.inside):
+                    self._encoders.crop(one, window, lambda: self.sam)
         return encodings
 
     def _begin(
@@ -239,6 +247,9 @@ class Segmenter(Loaded):
             others=lambda kind: self._encoders.others(
                 encoding, kind, lambda: self.models.patch_features(kind)
             ),
+            crops=lambda window: self._encoders.crop(encoding, window, lambda: self.sam).to(
+                self.sam.device
+            ),
         )
 
     def remember(
@@ -365,7 +376,11 @@ class Segmenter(Loaded):
                 scored = compare(scored, features, references, encoding.key)
             if batch:
                 scored = weigh(scored, features, batch, encoding.key)
-            return scored if inside is None else score_inside(scored, features, inside)
+            seen = scored if inside is None else score_inside(scored, features, inside)
+            if EdgeSettings not in localizer.settings:
+                return seen
+            edges = settings.of(EdgeSettings)
+            return draw_edges(seen, scored.map, encoding.image, features, edges)
 
         slot = ("map", encoding.key, *made_by, *values, *beside.key)
         return self.cache.get_or_make(slot, make)

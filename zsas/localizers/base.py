@@ -131,12 +131,14 @@ class Scored:
         evidence: Opinions on the image as a whole, by name, for `Localizer.image_score`.
         stages: The localizer's stages; the anomaly map is the last one.
         inside: The pixels that are looked at, bool (H, W), read-only; None for all of them. The map is 0 elsewhere.
+        patch: Pixels of the image that one patch of the backbone covers, on a side; 0 where it has none.
     """
 
     map: NDArray[np.float32]
     evidence: Mapping[str, float]
     stages: tuple[Stage, ...]
     inside: NDArray[np.bool_] | None = None
+    patch: float = 0.0
 
     @property
     def nbytes(self) -> int:

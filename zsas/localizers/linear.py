@@ -14,6 +14,7 @@ from zsas.declare import Values
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import Adapter, check_fit, read_adapter
 from zsas.localizers.base import Context, Localizer, MapSettings, ObjectSettings, Scored
+from zsas.localizers.edges import EdgeSettings
 from zsas.localizers.patches import PatchFeatures, encode_tiles, score_by_text
 from zsas.localizers.references import ReferenceSettings
 from zsas.localizers.tiles import TileSettings, View, ViewSettings
@@ -41,7 +42,14 @@ class Linear(Localizer):
     name = "linear"
     tiled = True
     title = "trained linear layers"
-    settings = (ObjectSettings, MapSettings, TileSettings, ViewSettings, ReferenceSettings)
+    settings = (
+        ObjectSettings,
+        MapSettings,
+        TileSettings,
+        ViewSettings,
+        ReferenceSettings,
+        EdgeSettings,
+    )
     weights = True
     trained_as = "april-gan"
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from zsas.declare import Values
 from zsas.lazy import F
 from zsas.localizers.base import Context, Localizer, MapSettings, ObjectSettings, Scored
+from zsas.localizers.edges import EdgeSettings
 from zsas.localizers.patches import PatchFeatures, encode_tiles, score_by_text
 from zsas.localizers.references import ReferenceSettings
 from zsas.localizers.tiles import TileSettings, View
@@ -31,7 +32,7 @@ class VV(Localizer):
     name = "vv"
     tiled = True
     title = "V-V attention, no training"
-    settings = (ObjectSettings, MapSettings, TileSettings, ReferenceSettings)
+    settings = (ObjectSettings, MapSettings, TileSettings, ReferenceSettings, EdgeSettings)
 
     def __init__(self, clip: ClipBackbone) -> None:
         self.clip = clip

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.refiners.base import MarkSettings, ThresholdMode
+from zsas.refiners.extent import to_half_height
 
 CONSTANTS = Path(__file__).with_name("marking.json")
 SIDE = 192
@@ -57,7 +58,8 @@ class Marked:
 
     Attributes:
         region: S_a, bool (H, W).
-        level: The level in units of the map, in [0, 1]; `region` holds nothing that is not above it.
+        level: The level in units of the map, in [0, 1]: every part of `region` reaches it, and where each region ends
+            at a height of its own (adaptive), a part may lie below.
         words: The level in words, for captions: "0.55".
     """
 
@@ -70,6 +72,7 @@ def mark_region(
     anomaly_map: NDArray[np.float32],
     settings: MarkSettings,
     inside: NDArray[np.bool_] | None = None,
+    patch: float = 0.0,
 ) -> Marked:
     """S_a as the settings say.
 
@@ -77,12 +80,16 @@ def mark_region(
         anomaly_map: Map_a, float32 (H, W), in [0, 1].
         settings: Level and mode.
         inside: The pixels that are looked at, bool (H, W); None for all of them.
+        patch: Pixels of the image that one patch of the backbone covers, on a side; 0 where it has none.
     """
     number = settings.threshold
     if settings.threshold_mode == "adaptive":
         level, peak = adaptive_levels(anomaly_map, inside=inside)
         words = f"its own level of {level:.2f} with a peak of {peak:.2f} or more"
-        return Marked(with_peaks(anomaly_map, level, peak, inside), level, words)
+        region = with_peaks(anomaly_map, level, peak, inside)
+        if patch >= 1:
+            region = to_half_height(anomaly_map, region, round(patch), inside)
+        return Marked(region, level, words)
     words = {
         "absolute": f"{number:.2f}",
         "relative": f"{number:.2f} of the map's maximum",

@@ -100,7 +100,7 @@ class Mmr(Refiner):
     ) -> Iterator[Stage | Refined]:
         """See `Refiner.refine`; a negative click takes away the piece under it, a positive one adds its own prompt."""
         mark, own = values.of(MarkSettings), values.of(MmrSettings)
-        marked = mark_region(scored.map, mark, scored.inside)
+        marked = mark_region(scored.map, mark, scored.inside, scored.patch)
         region = marked.region
         pieces = [
             piece

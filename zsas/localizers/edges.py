@@ -1,0 +1,144 @@
+"""The map follows the edges of the image: what one patch says is drawn with the image's own contours.
+
+CLIP says one value for each patch, 16 pixels wide or more, so a map ends half a patch beside what it is about, and a
+hairline is as wide as a patch. Around each pixel the map is fitted as a linear function of the colour (the guided
+filter of He, Sun and Tang, 2013), and the mean of the fits that cover a pixel is its value: where the image has an edge
+the map has one, and where it has none the map is only smoothed a little. No other image and no weights are needed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.declare import SettingsGroup, setting
+from zsas.localizers.base import MAP, Scored
+from zsas.localizers.patches import PatchFeatures
+from zsas.stages import HeatMap, Stage
+
+SMOOTH = 1e-4
+"""What is added to the variance of each colour in [0, 1]: differences of less than 2.5 grey levels count as noise."""
+STRIP = 2_000_000
+"""Pixels that are fitted at once, so that a large image takes little memory."""
+_Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EdgeSettings(SettingsGroup, key="edges", title="Edges"):
+    """Whether the map is drawn with the contours of the image."""
+
+    edge_radius: float = setting(
+        0.0,
+        "Map follows edges within",
+        "How far from a patch the map may be drawn along the image's own edges, in patches of CLIP; 0 leaves it as "
+        "smooth as the patches make it.",
+        low=0.0,
+        high=4.0,
+        step=0.05,
+        unit="patches",
+    )
+
+
+def patch_side(features: Any) -> float:
+    """How many pixels of the image one patch covers, 0 where the features are no patches."""
+    if not isinstance(features, PatchFeatures):
+        return 0.0
+    tile = features.tiles[0]
+    x0, y0, x1, y1 = tile.window
+    rows, columns = tile.layers.shape[2:4]
+    return math.sqrt((y1 - y0) / rows * (x1 - x0) / columns)
+
+
+def draw_edges(
+    scored: Scored,
+    before: _Floats,
+    image: NDArray[np.uint8],
+    features: Any,
+    settings: EdgeSettings,
+) -> Scored:
+    """What was scored, its map drawn along the image's edges; evidence stays as it is.
+
+    Args:
+        scored: Of the image.
+        before: Its map as it was before pixels outside a region of interest became 0, float32 (H, W).
+        image: uint8 RGB (H, W, 3).
+        features: What it was made from.
+        settings: How far.
+    """
+    side = patch_side(features)
+    scored = replace(scored, patch=side)
+    radius = round(settings.edge_radius * side)
+    if radius < 1:
+        return scored
+    drawn = along_edges(before, image, radius)
+    if scored.inside is not None:
+        drawn *= scored.inside
+    drawn.setflags(write=False)
+    stages = tuple(_drawn(one, drawn) if one.spec == MAP else one for one in scored.stages)
+    return replace(scored, map=drawn, stages=stages)
+
+
+def along_edges(values: _Floats, image: NDArray[np.uint8], radius: int) -> _Floats:
+    """A map drawn along the edges of an image.
+
+    Args:
+        values: float32 (H, W), in [0, 1].
+        image: uint8 RGB (H, W, 3).
+        radius: Of the square in which the map is fitted, pixels, at least 1.
+
+    Returns:
+        float32 (H, W), in [0, 1].
+    """
+    height, width = values.shape
+    rows = max(4 * radius, STRIP // width)
+    found = np.empty_like(values)
+    for top in range(0, height, rows):
+        low, high = max(0, top - 2 * radius), min(height, top + rows + 2 * radius)
+        part = _fitted(values[low:high], image[low:high], radius)
+        found[top : top + rows] = part[top - low : top - low + rows]
+    return np.clip(found, 0.0, 1.0, out=found)
+
+
+def _fitted(values: _Floats, image: NDArray[np.uint8], radius: int) -> _Floats:
+    """The guided filter of a map by three colours; the 3 × 3 system of each pixel is solved by Cramer's rule."""
+
+    def mean(x: _Floats) -> _Floats:
+        return cv2.blur(x, (2 * radius + 1, 2 * radius + 1))
+
+    colours = [np.float32(1 / 255) * channel for channel in cv2.split(image)]
+    means = [mean(one) for one in colours]
+    mean_value = mean(values)
+    with_value = [mean(c * values) - m * mean_value for c, m in zip(colours, means, strict=True)]
+
+    def shared(i: int, j: int) -> _Floats:
+        product = mean(colours[i] * colours[j]) - means[i] * means[j]
+        return product + np.float32(SMOOTH) if i == j else product
+
+    rr, gg, bb, rg, rb, gb = (shared(*p) for p in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)))
+    inverse = (
+        (gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb),
+        (gb * rb - rg * bb, rr * bb - rb * rb, rb * rg - rr * gb),
+        (rg * gb - gg * rb, rb * rg - rr * gb, rr * gg - rg * rg),
+    )
+    determinant = rr * inverse[0][0] + rg * inverse[0][1] + rb * inverse[0][2]
+    slopes = [
+        sum(i * w for i, w in zip(row, with_value, strict=True)) / determinant for row in inverse
+    ]
+    constant = mean_value - sum(s * m for s, m in zip(slopes, means, strict=True))
+    fitted = mean(constant)
+    for slope, colour in zip(slopes, colours, strict=True):
+        fitted += mean(slope) * colour
+    return fitted
+
+
+def _drawn(stage: Stage, drawn: _Floats) -> Stage:
+    """The stage of the map, with the map that follows edges."""
+    layers = tuple(HeatMap(drawn) if isinstance(x, HeatMap) else x for x in stage.layers)
+    data = {**stage.data, "peak": round(float(drawn.max()), 6)}
+    caption = f"{stage.caption} It is drawn along the edges of the image."
+    return replace(stage, caption=caption, layers=layers, data=data)

@@ -101,3 +101,24 @@ def test_the_reference_side_scales_lengths_and_zero_means_own_pixels():
 def test_a_map_is_resized_between_the_centres_of_its_pixels():
     ramp = np.array([[0.0, 1.0]], np.float32)
     np.testing.assert_allclose(resize_map(ramp, 1, 4), [[0, 0.25, 0.75, 1]], atol=1e-6)
+
+
+def test_a_crop_keeps_the_coordinates_of_the_whole_image():
+    alone = SamFrame(100, 120, side=256, stride=16)
+    crop = SamFrame(100, 120, side=256, stride=16, left=300, top=50)
+    at = np.array([[10.0, 20.0], [70.5, 3.0]], np.float32)
+    np.testing.assert_allclose(
+        crop.points_to_frame(at + np.array([300, 50], np.float32)), alone.points_to_frame(at)
+    )
+    logits = np.random.default_rng(1).normal(size=(64, 64)).astype(np.float32)
+    np.testing.assert_array_equal(crop.grid_to_photo(logits), alone.grid_to_photo(logits))
+    x0, y0, x1, y1 = alone.window_of_cells(logits > 1.5)
+    assert crop.window_of_cells(logits > 1.5) == (x0 + 300, y0 + 50, x1 + 300, y1 + 50)
+    np.testing.assert_array_equal(
+        crop.grid_to_photo(logits, (310, 60, 350, 90)),
+        alone.grid_to_photo(logits, (10, 10, 50, 40)),
+    )
+    photo = np.zeros((400, 500), bool)
+    photo[60:90, 310:350] = True
+    part = photo[50:150, 300:420]
+    np.testing.assert_array_equal(crop.mask_to_grid(photo), alone.mask_to_grid(part))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from zsas import __version__
 from zsas.cache import ByteBudgetCache
+from zsas.frames import Window
 from zsas.images import ImageSource, ReadInfo, digest, read_image
 from zsas.lazy import torch
 from zsas.localizers.base import Features, Localizer
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from zsas.backbones.patch_features import PatchBackbone, PatchGrid
     from zsas.backbones.sam import Sam, SamFeatures
     from zsas.region import RegionOfInterest
+
+
+MOST_CROPS = 32
+"""Windows of one image whose features are kept beside it; the oldest make room."""
 
 
 @dataclass
@@ -38,6 +43,7 @@ class Encoding:
         made_by: Models, localizer and encoding settings that made it; it is refused where others are asked for.
         sam: SAM's features, F of eq. 4; None until a refiner, or `Segmenter.encode`, asks for them.
         others: Features of other backbones for eq. 4 by their kind, as far as a refiner has asked for them.
+        crops: SAM's features of windows of the image, as far as a refiner has asked for them.
         timings: Seconds of each encoder, 0 where it came from the cache.
         input: What was read: format, page, bits, notes.
     """
@@ -48,6 +54,7 @@ class Encoding:
     made_by: tuple[Any, ...]
     sam: SamFeatures | None = None
     others: dict[str, PatchGrid] = field(default_factory=dict)
+    crops: dict[Window, SamFeatures] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     input: ReadInfo | None = None
 
@@ -56,12 +63,14 @@ class Encoding:
         """Memory of image and features in bytes."""
         sam = self.sam.nbytes if self.sam is not None else 0
         others = sum(one.nbytes for one in self.others.values())
-        return self.image.nbytes + self.features.nbytes + sam + others
+        crops = sum(one.nbytes for one in self.crops.values())
+        return self.image.nbytes + self.features.nbytes + sam + others + crops
 
     def to(self, device: torch.device | str) -> Encoding:
         """This encoding with its features on another device: "cpu" to send it to another process."""
         sam = self.sam.to(device) if self.sam is not None else None
-        return replace(self, features=self.features.to(device), sam=sam)
+        crops = {window: one.to(device) for window, one in self.crops.items()}
+        return replace(self, features=self.features.to(device), sam=sam, crops=crops)
 
 
 class Encoders:
@@ -140,6 +149,24 @@ class Encoders:
         for encoding, features in zip(waiting, found, strict=True):
             encoding.sam = features
             encoding.timings["sam"] = seconds / len(waiting)
+
+    def crop(self, encoding: Encoding, window: Window, sam: Callable[[], Sam]) -> SamFeatures:
+        """SAM's features of a window of the image, kept in the encoding; SAM is loaded where they are missing."""
+        if window not in encoding.crops:
+            x0, y0, x1, y1 = window
+            part = np.ascontiguousarray(encoding.image[y0:y1, x0:x1])
+            (found,), seconds = self._encoded(
+                "sam_crops",
+                [part],
+                [("sam", encoding.key, window)],
+                lambda missing: sam().encode(missing),
+            )
+            while len(encoding.crops) >= MOST_CROPS:
+                del encoding.crops[next(iter(encoding.crops))]
+            frame = replace(found.frame, left=x0, top=y0)
+            encoding.crops[window] = replace(found, frame=frame)
+            encoding.timings["sam_crops"] = encoding.timings.get("sam_crops", 0.0) + seconds
+        return encoding.crops[window]
 
     def others(
         self, encoding: Encoding, kind: str, backbone: Callable[[], PatchBackbone]

@@ -41,14 +41,16 @@ Fit = Literal["pad", "squash"]
 
 @dataclass(frozen=True)
 class SamFrame:
-    """The geometry of one image in SAM.
+    """The geometry of one image in SAM, or of a crop of it: photo coordinates are those of the whole image.
 
     Attributes:
-        height: Image height in pixels.
-        width: Image width in pixels.
+        height: Of the image or crop, in pixels.
+        width: Of the image or crop, in pixels.
         side: Side of SAM's square input in pixels (1024 for most published models).
         stride: SAM-frame pixels per feature cell (16 for most).
         fit: How the image is put into the square.
+        left: Column of the image where the crop begins.
+        top: Row of the image where the crop begins.
     """
 
     height: int
@@ -56,6 +58,13 @@ class SamFrame:
     side: int = 1024
     stride: int = 16
     fit: Fit = "pad"
+    left: int = 0
+    top: int = 0
+
+    @property
+    def window(self) -> Window:
+        """The part of the photo that SAM sees."""
+        return self.left, self.top, self.left + self.width, self.top + self.height
 
     @property
     def resized_hw(self) -> tuple[int, int]:
@@ -74,10 +83,12 @@ class SamFrame:
     def points_to_frame(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Photo points of shape (..., 2) as SAM-frame points (x, y); boxes too, reshaped to (..., 2, 2)."""
         rows, columns = self.resized_hw
-        return (xy * np.array([columns / self.width, rows / self.height])).astype(np.float32)
+        seen = xy - np.array([self.left, self.top]) if self.left or self.top else xy
+        return (seen * np.array([columns / self.width, rows / self.height])).astype(np.float32)
 
     def mask_to_grid(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Share of each valid feature cell that a photo mask covers: (H, W) bool → `grid_hw` in [0, 1]."""
+        mask = mask[self.top : self.top + self.height, self.left : self.left + self.width]
         rows, columns = self.resized_hw
         grid_rows, grid_columns = self.grid_hw
         cell = self.stride / columns * self.width, self.stride / rows * self.height
@@ -103,7 +114,7 @@ class SamFrame:
 
         Args:
             values: Grid of the whole square, shape (n, n), or of its valid feature cells, shape `grid_hw`.
-            window: Part of the photo wanted; all of it if None.
+            window: Part of the photo wanted; all that SAM sees if None.
 
         Returns:
             Values of the photo's pixels, or the window's, float32.
@@ -114,12 +125,12 @@ class SamFrame:
             columns / self.width * cells_per_pixel,
             rows / self.height * cells_per_pixel,
         )
-        x0, y0, x1, y1 = window or (0, 0, self.width, self.height)
+        x0, y0, x1, y1 = window or self.window
         # Photo pixel (x, y) reads the grid at ((x + 0.5) * step - 0.5), the rule of aligned pixel areas.
         to_grid = np.array(
             [
-                [step_x, 0.0, (x0 + 0.5) * step_x - 0.5],
-                [0.0, step_y, (y0 + 0.5) * step_y - 0.5],
+                [step_x, 0.0, (x0 - self.left + 0.5) * step_x - 0.5],
+                [0.0, step_y, (y0 - self.top + 0.5) * step_y - 0.5],
             ]
         )
         return cv2.warpAffine(
@@ -144,7 +155,9 @@ class SamFrame:
         y0 = max(0, math.floor((rows[0] - 1) / step_y))
         x1 = min(self.width, math.ceil((columns[-1] + 2) / step_x))
         y1 = min(self.height, math.ceil((rows[-1] + 2) / step_y))
-        return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+        if x0 >= x1 or y0 >= y1:
+            return None
+        return x0 + self.left, y0 + self.top, x1 + self.left, y1 + self.top
 
     def _cells_per_pixel(self, shape: tuple[int, ...]) -> float:
         """Grid cells per SAM-frame pixel, for a valid feature grid or any grid of the square."""

@@ -36,18 +36,20 @@ def test_the_piece_with_the_highest_pixel_comes_first():
 
 def test_a_soft_mask_is_probability_times_confidence_and_the_maximum_where_masks_overlap():
     one, two = answer((4, 4, 8, 8)).logits[0], answer((10, 10, 14, 14)).logits[0]
-    soft = soft_mask([(one, 0.3), (two, 0.9)], FRAME)
+    soft = soft_mask([(one, 0.3, FRAME), (two, 0.9, FRAME)], 64, 64)
     assert soft[24, 24] == np.float32(0.3 / (1 + np.exp(-8)))
     assert 0.89 < soft[48, 48] < 0.9
     assert soft[0, 0] == 0
     beside = answer((5, 5, 9, 9)).logits[0]
-    assert soft_mask([(one, 0.8), (beside, 0.7)], FRAME).max() == pytest.approx(0.8, abs=1e-3)
+    assert soft_mask([(one, 0.8, FRAME), (beside, 0.7, FRAME)], 64, 64).max() == pytest.approx(
+        0.8, abs=1e-3
+    )
 
 
 def test_doubtful_logits_count_in_a_soft_mask():
     faint = answer((4, 4, 8, 8)).logits[0]
     faint[faint < 0] = -3
-    soft = soft_mask([(faint, 1.0)], FRAME)
+    soft = soft_mask([(faint, 1.0, FRAME)], 64, 64)
     assert soft[60, 60] == pytest.approx(1 / (1 + np.exp(3)), abs=1e-3)
 
 

@@ -14,7 +14,7 @@ from zsas.prompts import Masks, Prompt
 if TYPE_CHECKING:
     from zsas.backbones.patch_features import PatchGrid
     from zsas.backbones.sam import Sam, SamFeatures
-    from zsas.frames import SamFrame
+    from zsas.frames import SamFrame, Window
 
 
 class SamSession:
@@ -25,6 +25,7 @@ class SamSession:
         features: Gives the image's features; called once, on first use.
         remember: Keep every answer: conditions of an evaluation often ask the same question.
         others: Gives the features of another backbone by its kind, "dinov2" or "resnet", for eq. 4.
+        crops: Gives SAM's features of a window of the image; their frame says where it lies.
     """
 
     def __init__(
@@ -34,11 +35,14 @@ class SamSession:
         *,
         remember: bool = False,
         others: Callable[[str], PatchGrid] | None = None,
+        crops: Callable[[Window], SamFeatures] | None = None,
     ) -> None:
         self._sam = sam
         self._make = features
         self._features: SamFeatures | None = None
         self._others = others
+        self._crops = crops
+        self._cropped: dict[Window, SamSession] = {}
         self._answers: dict[bytes, Masks] | None = {} if remember else None
 
     @property
@@ -57,6 +61,19 @@ class SamSession:
     def valid(self) -> NDArray[np.float32]:
         """F of eq. 4: the cells that show image rather than padding, float32 (C, *frame.grid_hw)."""
         return self.features.valid
+
+    def crop(self, window: Window) -> SamSession:
+        """SAM on a window of the image, encoded by itself; coordinates stay those of the whole image."""
+        if window not in self._cropped:
+            crops = self._crops
+            assert crops is not None
+            self._cropped[window] = SamSession(
+                self._sam,
+                lambda: crops(window),
+                remember=self._answers is not None,
+                others=self._others,
+            )
+        return self._cropped[window]
 
     def features_for_points(self, kind: str) -> tuple[NDArray[np.float32], SamFrame]:
         """F of eq. 4, float32 (C, *frame.grid_hw), and the frame that it lies in.

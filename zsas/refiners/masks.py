@@ -120,7 +120,7 @@ def pieces_of_clicks(mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArra
 
 
 def soft_mask(
-    masks: Sequence[tuple[NDArray[np.float32], float]], frame: SamFrame
+    masks: Sequence[tuple[NDArray[np.float32], float, SamFrame]], height: int, width: int
 ) -> NDArray[np.float32]:
     """SAM's masks of several regions as one map.
 
@@ -128,14 +128,16 @@ def soft_mask(
     masks overlap.
 
     Args:
-        masks: Low-resolution logits, and the confidence in them, in [0, 1].
-        frame: The image's geometry.
+        masks: Low-resolution logits, the confidence in them, in [0, 1], and the geometry of the image or crop that
+            they lie in.
+        height: Of the image, pixels.
+        width: Of the image, pixels.
 
     Returns:
         float32 (H, W) in [0, 1].
     """
-    merged = np.zeros((frame.height, frame.width), np.float32)
-    for logits, confidence in masks:
+    merged = np.zeros((height, width), np.float32)
+    for logits, confidence, frame in masks:
         window = frame.window_of_cells(logits > -_SOFT_EDGE)
         if window is None:
             continue

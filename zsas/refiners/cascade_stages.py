@@ -1,0 +1,225 @@
+"""The cascade's stages: what they are called, the steps and targets they are made of, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.frames import SamFrame, Window
+from zsas.prompts import Click, Points
+from zsas.refiners.base import FusionSettings
+from zsas.refiners.crops import box_of
+from zsas.refiners.marking import Marked
+from zsas.refiners.masks import box_of_window, overlap, union
+from zsas.stages import Area, Boxes, Layer, PointMarks, Stage, StageSpec, area_words, counted
+
+Shape = tuple[int, ...]
+"""Height and width of the image."""
+
+REGION = StageSpec(
+    "region_and_ring",
+    "Region and ring",
+    "S_a, N_a",
+    "1, 3",
+    "What is above the marking level, and the ring around it.",
+)
+_UNASKED = "Not needed: nothing of the map is above the marking level, so SAM is not asked."
+_SHORT = "Left out: SAM is not asked, or the cascade stops before."
+
+POINTS = StageSpec(
+    "points",
+    "Points",
+    "P_h, P_l",
+    "2, 4 to 8",
+    "The highest pixels of the region, and the ring's most different ones.",
+    _UNASKED,
+)
+M1 = StageSpec("m1", "First mask", "M1", "9", "SAM draws from the points.", _UNASKED)
+M2 = StageSpec(
+    "m2",
+    "Second mask",
+    "M2",
+    "10",
+    "SAM draws again, from the points and its first answer.",
+    _SHORT,
+)
+BOX = StageSpec("box", "Box", "box", "11", "The tight box around the second mask.", _SHORT)
+M3 = StageSpec(
+    "m3", "Third mask", "M3", "12", "SAM draws from points, box and its second answer.", _SHORT
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The mask of one decoder call with the highest predicted IoU.
+
+    Attributes:
+        name: `M1`, `M2` or `M3`.
+        logits: Its low-resolution logits, float32, in the decoder's own frame.
+        iou: Its predicted IoU.
+        window: The part of the image that the mask can touch, None if the mask is empty.
+        mask: The mask inside `window`, bool, None if it is empty.
+    """
+
+    name: str
+    logits: NDArray[np.float32]
+    iou: float
+    window: Window | None
+    mask: NDArray[np.bool_] | None
+
+    @property
+    def box(self) -> NDArray[np.float32] | None:
+        """Eq. 11: the tight box of the mask, XYXY in image pixels, x1 and y1 exclusive; None if it is empty."""
+        if self.window is None or self.mask is None:
+            return None
+        return box_of_window(self.window, self.mask)
+
+
+@dataclass
+class Target:
+    """One cascade: its region (None where a person asked for it), its points P of eq. 8, and its steps so far.
+
+    Where SAM looks at the region closer, `crop` is the window of the image that it sees, and `frame` its geometry.
+    """
+
+    points: Points
+    region: NDArray[np.bool_] | None
+    peak: float
+    frame: SamFrame
+    clicks: tuple[Click, ...] = ()
+    crop: Window | None = None
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def kept(self) -> Step | None:
+        """The last step whose mask is not empty: an empty M3 does not undo M2."""
+        return next((step for step in reversed(self.steps) if step.mask is not None), None)
+
+    def overlap(self, step: Step | None) -> float:
+        """Fraction of a step's mask that lies inside the region, in [0, 1]; 1 where a person asked for it."""
+        if self.region is None:
+            return 1.0
+        if step is None or step.window is None or step.mask is None:
+            return 0.0
+        return overlap(step.window, step.mask, self.region)
+
+    def confidence(self, step: Step) -> float:
+        """Mask confidence in [0, 1]: peak of Map_a in the region × predicted IoU × overlap; 1 for a clicked region."""
+        if self.region is None:
+            return 1.0
+        return self.peak * min(max(step.iou, 0.0), 1.0) * self.overlap(step)
+
+
+# What the stages say.
+
+
+def region_stage(
+    marked: Marked, ring: NDArray[np.bool_], shape: str, kernel: int, clicked: bool
+) -> Stage:
+    """Eqs 1 and 3: what is above the marking level, and the ring around it."""
+    region = marked.region
+    if region.any():
+        pieces = cv2.connectedComponents(region.view(np.uint8))[0] - 1
+        caption = (
+            f"{area_words(region)} in {counted(pieces, 'piece')} of the map are above {marked.words}; dilated by "
+            f"{kernel} px ({shape}), it leaves the hatched ring of {area_words(ring)}."
+        )
+    else:
+        asked = "SAM is asked about your clicks alone" if clicked else "SAM is not asked"
+        caption = f"Nothing of the map is above {marked.words}, so {asked}."
+    data = {
+        "area": int(region.sum()),
+        "ring_area": int(ring.sum()),
+        "kernel_px": kernel,
+        "level": round(marked.level, 6),
+    }
+    return Stage(REGION, caption, (Area(ring, "hatch"), Area(region)), data)
+
+
+def points_stage(
+    region: NDArray[np.bool_], points: Points, whose: str, targets: Sequence[Target]
+) -> Stage:
+    """Eqs 2 and 4 to 8: the points, and the frames of the regions that SAM looks at closer."""
+    clicks = points.source.count("click")
+    caption = (
+        f"{counted(points.source.count('map'), 'positive point')} (+) where the map is highest in the region, "
+        f"{counted(points.source.count('ring'), 'negative point')} (−) where {whose} features in the ring differ most "
+        "from it"
+    )
+    caption += f"; {counted(clicks, 'click')} of yours in squares." if clicks else "."
+    layers: tuple[Layer, ...] = (Area(region, "line"), PointMarks(points))
+    close = [target for target in targets if target.crop is not None]
+    if not close:
+        return Stage(POINTS, caption, layers)
+    windows = sorted({target.crop for target in close if target.crop is not None})
+    caption += f" SAM looks at {counted(len(close), 'region')} closer, in {counted(len(windows), 'frame')}."
+    data = {
+        "crops": [
+            {"window": list(t.crop), "region": list(box_of(t.region))}
+            for t in close
+            if t.crop is not None and t.region is not None
+        ]
+    }
+    return Stage(POINTS, caption, (*layers, Boxes(np.array(windows, np.float32))), data)
+
+
+def mask_stage(
+    spec: StageSpec, targets: Sequence[Target], shape: Shape, points: Points, asked: str
+) -> Stage:
+    """One step of all cascades as one: union of the masks, mean of the predicted IoU."""
+    steps = [target.steps[-1] for target in targets]
+    mask = np.zeros(shape, bool)
+    for step in steps:
+        union(mask, step.window, step.mask)
+    prompts = asked.format(points=counted(sum(len(t.points) for t in targets), "point"))
+    if len(steps) > 1:
+        prompts += f", in {len(steps)} regions"
+    iou = float(np.mean([step.iou for step in steps]))
+    caption = f"SAM draws {area_words(mask)} from {prompts}, with a predicted IoU of {iou:.2f}."
+    data = {"area": int(mask.sum()), "predicted_iou": round(iou, 6), "prompts": prompts}
+    return Stage(spec, caption, (Area(mask), PointMarks(points)), data)
+
+
+def box_stage(targets: Sequence[Target], shape: Shape, boxes: list[NDArray[np.float32]]) -> Stage:
+    """Eq. 11: the boxes around the second masks."""
+    mask = np.zeros(shape, bool)
+    for target in targets:
+        union(mask, target.steps[-1].window, target.steps[-1].mask)
+    sizes = [f"{x1 - x0:.0f} × {y1 - y0:.0f} px" for x0, y0, x1, y1 in boxes[:3]]
+    more = f" and {len(boxes) - 3} more" if len(boxes) > 3 else ""
+    count = counted(len(boxes), "tight box", "tight boxes")
+    caption = f"{count} around M2: {', '.join(sizes)}{more}."
+    data = {"boxes": [[float(value) for value in box] for box in boxes]}
+    return Stage(BOX, caption, (Area(mask, "faint"), Boxes(np.stack(boxes))), data)
+
+
+def fusion_caption(fusion: FusionSettings, made_of: tuple[str, ...], asked: bool) -> str:
+    """How the score map was made, and what the final mask is made of."""
+    weight = fusion.fusion_weight
+    names = ", ".join(name for name in made_of if name != "region")
+    mask = f"SAM's mask ({names or 'not kept' if asked else 'not asked for'})"
+    how = {
+        "weighted": f"{weight:.2f} × {mask}, weighted by its confidence, + {1 - weight:.2f} × Map_a",
+        "mask": f"{mask} alone, weighted by its confidence",
+        "map": "Map_a alone",
+    }[fusion.fusion]
+    instead = ""
+    if "region" in made_of:
+        instead = " In the final mask a region stands for itself where SAM's mask leaks out of it."
+    return f"The score map is {how}.{instead}"
+
+
+def all_points(targets: Sequence[Target]) -> Points:
+    """The points of all cascades, each place once: a negative click may reach several."""
+    if not targets:
+        return Points.none()
+    xy = np.concatenate([t.points.xy for t in targets])
+    labels = np.concatenate([t.points.labels for t in targets])
+    source = [word for t in targets for word in t.points.source]
+    _, first = np.unique(np.column_stack([xy, labels]), axis=0, return_index=True)
+    first.sort()
+    return Points(xy[first], labels[first], tuple(source[i] for i in first))

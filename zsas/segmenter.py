@@ -99,10 +99,10 @@ class Segmenter(Loaded):
         if encodings and "sam" in system_named(settings.system, refiner=settings.refiner).roles:
             self._encoders.add_sam(encodings, lambda: self.sam)
         if CropSettings in self.refiner(settings).settings and settings.sam_crops != "off":
-            beside = Beside(region=region or None)
+            beside, crops = Beside(region=region or None), settings.of(CropSettings)
             for one in encodings:
                 scored = self._score(one, settings, self._session(one), beside)
-                for window in close_windows(scored.map, settings.of(CropSettings), scored.inside):
+                for window in close_windows(scored, crops, self.sam.side):
                     self._encoders.crop(one, window, lambda: self.sam)
         return encodings
 

@@ -91,9 +91,14 @@ class System:
         return tuple(dict.fromkeys(role for part in self.parts for role in part.roles))
 
 
-_NATIVE = {"tiles": "auto", "edge_radius": 0.75, "threshold_mode": "adaptive"}
-"""Look at large and long images at their own resolution, draw the map along the image's edges, and find the marking
-level in each map; the systems of papers keep their papers' square frame, a map without edges, and one level."""
+_NATIVE = {
+    "tiles": "auto",
+    "edge_radius": 0.75,
+    "threshold_mode": "adaptive",
+    "sam_crops": "auto",
+}
+"""Look at large and long images at their own resolution, SAM too; draw the map along the image's edges, and find the
+marking level in each map. The systems of papers keep their papers' square frame, a map without edges, and one level."""
 
 _PAPERS_OWN = {"prompting": "joint", "min_overlap": 0.0}
 """Eqs 1 to 12 as printed: all points in one prompt, every mask kept."""

@@ -103,6 +103,7 @@ class FakeSam:
     """Draws the dark piece under each positive point, and a disc around it; no disc around a negative one."""
 
     device = "cpu"
+    side = 1024
 
     def encode(self, images: Sequence[NDArray[np.uint8]]) -> list[DarkFeatures]:
         return [self._features(image) for image in images]

@@ -33,7 +33,7 @@ def answer(*squares: Square | None, iou: tuple[float, ...] = (0.9, 0.1, 0.1)) ->
 class WrittenSam:
     """Stands for a `SamSession`: answers each prompt by a function, and remembers the prompts."""
 
-    frame = FRAME
+    frame, side = FRAME, FRAME.side
     valid = np.random.default_rng(0).normal(size=(4, 4, 4)).astype(np.float32)
 
     def __init__(self, reply: Callable[[Prompt], Masks]) -> None:

@@ -33,7 +33,7 @@ class ClosingSam:
     """Stands for a `SamSession`: draws the cell of the logit grid under each positive point, and is asked for crops."""
 
     def __init__(self, frame: SamFrame) -> None:
-        self.frame = frame
+        self.frame, self.side = frame, frame.side
         self.asked: list[Prompt] = []
         self.crops: dict[Window, ClosingSam] = {}
 
@@ -70,32 +70,45 @@ def refine(
     return {one.name: one for one in found if isinstance(one, Stage)}, refined, sam
 
 
+def windows_of(
+    heat: NDArray[np.float32], settings: CropSettings, inside: NDArray[np.bool_] | None = None
+) -> list[Window]:
+    return close_windows(Scored(heat, {}, (), inside), settings, 256)
+
+
 SMALL = (600, 100, 620, 110)
 LONG = (100, 20, 160, 380)
 
 
 def test_a_small_region_has_a_window_that_holds_it_and_a_large_one_has_none():
-    (window,) = close_windows(spots(SMALL), AUTO)
+    (window,) = windows_of(spots(SMALL), AUTO)
     x0, y0, x1, y1 = window
     assert 0 <= x0 < 600 < 620 < x1 <= WIDTH
     assert 0 <= y0 < 100 < 110 < y1 <= HEIGHT
     assert x1 - x0 == y1 - y0 <= WIDTH / 2
-    assert close_windows(spots(LONG), AUTO) == []
-    assert close_windows(spots(SMALL), CropSettings(sam_crops="off")) == []
-    assert close_windows(spots(), AUTO) == []
+    assert windows_of(spots(LONG), AUTO) == []
+    assert windows_of(spots(SMALL), CropSettings(sam_crops="off")) == []
+    assert windows_of(spots(), AUTO) == []
+
+
+def test_auto_looks_closer_only_where_sam_makes_the_image_smaller_and_a_number_everywhere() -> None:
+    scored = Scored(spots(SMALL), {}, ())
+    assert close_windows(scored, AUTO, WIDTH - 1)
+    assert close_windows(scored, AUTO, WIDTH) == []
+    assert close_windows(scored, CropSettings(sam_crops=1), WIDTH)
 
 
 def test_windows_are_as_many_as_were_asked_for_the_highest_first():
     heat = spots(SMALL, (20, 20, 30, 30), (300, 300, 310, 310))
     heat[300:310, 300:310] = 0.99
-    one = close_windows(heat, CropSettings(sam_crops=1))
+    one = windows_of(heat, CropSettings(sam_crops=1))
     assert len(one) == 1
-    assert one[0] == closest(close_windows(heat, AUTO), (300, 300, 310, 310))
-    assert len(close_windows(heat, AUTO)) == 3
+    assert one[0] == closest(windows_of(heat, AUTO), (300, 300, 310, 310))
+    assert len(windows_of(heat, AUTO)) == 3
 
 
 def test_regions_beside_each_other_share_a_window():
-    assert len(close_windows(spots(SMALL, (600, 120, 620, 130)), AUTO)) == 1
+    assert len(windows_of(spots(SMALL, (600, 120, 620, 130)), AUTO)) == 1
 
 
 @pytest.mark.parametrize("box", [(0, 0, 3, 3), (797, 397, 800, 400), (0, 397, 3, 400)])
@@ -110,7 +123,7 @@ def test_windows_stay_inside_the_image(box):
 def test_only_pixels_that_are_looked_at_have_windows():
     inside = np.zeros((HEIGHT, WIDTH), bool)
     inside[:, :300] = True
-    assert close_windows(spots(SMALL), AUTO, inside) == []
+    assert windows_of(spots(SMALL), AUTO, inside) == []
 
 
 def test_sam_is_asked_about_a_small_region_in_its_window_and_the_mask_lies_where_the_region_is():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 
 from zsas.datasets.load import load_dataset
 from zsas.files import write_whole
+from zsas.frames import pieces_of_mask
+from zsas.localizers.edges import patch_side
+from zsas.refiners.extent import to_half_height
 from zsas.refiners.marking import CONSTANTS, Constants, levels_of, logit, reduced
 from zsas.segmenter import Segmenter
 from zsas.settings import Settings
@@ -27,8 +31,8 @@ LEVELS = (0.45, 0.475, 0.5, 0.525, 0.55, 0.575, 0.6)
 PEAKS = (0.5, 0.55, 0.6, 0.625, 0.65, 0.675, 0.7, 0.75)
 PIXEL_PRICE, IMAGE_PRICE = 6.0, 0.05
 """What marked pixels and marked images among good ones cost, as fractions, in units of F1."""
-STEPS = np.round(np.arange(0.10, 0.951, 0.025), 3)
-"""Levels at which regions are cut once, before the grid is searched."""
+STEPS = np.round(np.arange(0.45, 0.651, 0.025), 3)
+"""Levels at which regions are cut once, before the grid is searched: those that the rule may take, and some more."""
 _MOST = 40
 
 
@@ -42,7 +46,8 @@ class MapTable:
         weight: Image pixels for each pixel of the reduced map.
         pixels: Of the reduced map.
         true: Anomalous pixels of the reduced map.
-        peaks, areas, hits: Highest value, pixels and anomalous pixels of each region, (steps, regions), 0 where none.
+        peaks, areas, hits: Highest value, pixels and anomalous pixels of each region as it is marked, at half of its
+            height, (steps, regions), 0 where none.
     """
 
     category: str
@@ -56,7 +61,10 @@ class MapTable:
 
 
 def table_of(
-    anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_] | None, category: str
+    anomaly_map: NDArray[np.float32],
+    mask: NDArray[np.bool_] | None,
+    category: str,
+    patch: float = 0.0,
 ) -> MapTable:
     """Regions of a map at every level, with what of each is anomalous.
 
@@ -64,6 +72,7 @@ def table_of(
         anomaly_map: float32 (H, W), in [0, 1].
         mask: Truth, bool (H, W); None for a good image.
         category: Images of one category are counted together.
+        patch: Pixels of the image that one patch covers, on a side; 0 where it has none.
     """
     small = reduced(anomaly_map)
     truth = np.zeros(small.shape, np.float32)
@@ -71,18 +80,21 @@ def table_of(
         size = (small.shape[1], small.shape[0])
         truth = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     peaks, areas, hits = (np.zeros((len(STEPS) + 1, _MOST)) for _ in range(3))
-    values = small.ravel()
-    order = np.argsort(values, kind="stable")
+    reach = round(patch * math.sqrt(small.size / anomaly_map.size))
     for row, level in enumerate(STEPS):
-        above = (small > level).astype(np.uint8)
-        count, labels = cv2.connectedComponents(above, connectivity=8)
-        flat = labels.ravel()
-        highest = np.zeros(count)
-        highest[flat[order]] = values[order]  # the last that is written is the highest
-        best = np.argsort(-highest[1:], kind="stable")[:_MOST] + 1
-        peaks[row, : len(best)] = highest[best]
-        areas[row, : len(best)] = np.bincount(flat, minlength=count)[best]
-        hits[row, : len(best)] = np.bincount(flat, truth.ravel(), minlength=count)[best]
+        above = small > level
+        found = []
+        for (x0, y0, x1, y1), piece in pieces_of_mask(above):
+            alone = np.zeros_like(above)
+            alone[y0:y1, x0:x1] = piece
+            peak = float(small[alone].max())
+            whole = to_half_height(small, alone, reach) if reach else alone
+            found.append((peak, float(whole.sum()), float(truth[whole].sum())))
+        found = sorted(found, reverse=True)[:_MOST]
+        if found:
+            peaks[row, : len(found)], areas[row, : len(found)], hits[row, : len(found)] = zip(
+                *found, strict=True
+            )
     ground = logit(float(np.quantile(small, QUANTILE)))
     weight = anomaly_map.size / small.size
     return MapTable(category, ground, weight, small.size, float(truth.sum()), peaks, areas, hits)
@@ -149,7 +161,7 @@ def tables_of(root: Path, segmenter: Segmenter, settings: Settings) -> list[MapT
         encoding = segmenter.begin(image, settings)
         found = segmenter.anomaly_map(encoding, settings)
         mask = sample.load_mask((image.shape[0], image.shape[1])) if sample.anomalous else None
-        tables.append(table_of(found, mask, sample.category))
+        tables.append(table_of(found, mask, sample.category, patch_side(encoding.features)))
     return tables
 
 

@@ -142,6 +142,11 @@ class Sam:
         self.device = device
         self.drop_padding = drop_padding
 
+    @property
+    def side(self) -> int:
+        """Side of its square in pixels: larger images are made smaller."""
+        return self.network.input.side
+
     def pixels(self, image: NDArray[np.uint8]) -> tuple[Tensor, SamFrame]:
         """An image, uint8 RGB (H, W, 3), in the network's square: fp32 (3, side, side) and its geometry."""
         wanted = self.network.input

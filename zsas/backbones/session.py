@@ -53,6 +53,11 @@ class SamSession:
         return self._features
 
     @property
+    def side(self) -> int:
+        """Side of SAM's square in pixels; no image is encoded for it."""
+        return self._sam().side
+
+    @property
     def frame(self) -> SamFrame:
         """The image's geometry in SAM."""
         return self.features.frame

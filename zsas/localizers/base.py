@@ -132,6 +132,7 @@ class Scored:
         stages: The localizer's stages; the anomaly map is the last one.
         inside: The pixels that are looked at, bool (H, W), read-only; None for all of them. The map is 0 elsewhere.
         patch: Pixels of the image that one patch of the backbone covers, on a side; 0 where it has none.
+        smooth: The map before it was drawn along the image's edges, of the same form; None where it was not.
     """
 
     map: NDArray[np.float32]
@@ -139,13 +140,15 @@ class Scored:
     stages: tuple[Stage, ...]
     inside: NDArray[np.bool_] | None = None
     patch: float = 0.0
+    smooth: NDArray[np.float32] | None = None
 
     @property
     def nbytes(self) -> int:
         """Memory of the maps in bytes."""
         layers = {id(x): x for stage in self.stages for x in stage.layers}
         extra = [x.values.nbytes for x in layers.values() if isinstance(x, HeatMap)]
-        return max(self.map.nbytes, sum(extra))
+        smooth = 0 if self.smooth is None else self.smooth.nbytes
+        return max(self.map.nbytes, sum(extra)) + smooth
 
 
 @dataclass(frozen=True)

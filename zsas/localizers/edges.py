@@ -80,7 +80,7 @@ def draw_edges(
         drawn *= scored.inside
     drawn.setflags(write=False)
     stages = tuple(_drawn(one, drawn) if one.spec == MAP else one for one in scored.stages)
-    return replace(scored, map=drawn, stages=stages)
+    return replace(scored, map=drawn, stages=stages, smooth=scored.map)
 
 
 def along_edges(values: _Floats, image: NDArray[np.uint8], radius: int) -> _Floats:
@@ -110,7 +110,7 @@ def _fitted(values: _Floats, image: NDArray[np.uint8], radius: int) -> _Floats:
     def mean(x: _Floats) -> _Floats:
         return cv2.blur(x, (2 * radius + 1, 2 * radius + 1))
 
-    colours = [np.float32(1 / 255) * channel for channel in cv2.split(image)]
+    colours = [channel.astype(np.float32) / np.float32(255) for channel in cv2.split(image)]
     means = [mean(one) for one in colours]
     mean_value = mean(values)
     with_value = [mean(c * values) - m * mean_value for c, m in zip(colours, means, strict=True)]
@@ -126,14 +126,13 @@ def _fitted(values: _Floats, image: NDArray[np.uint8], radius: int) -> _Floats:
         (rg * gb - gg * rb, rb * rg - rr * gb, rr * gg - rg * rg),
     )
     determinant = rr * inverse[0][0] + rg * inverse[0][1] + rb * inverse[0][2]
-    slopes = [
-        sum(i * w for i, w in zip(row, with_value, strict=True)) / determinant for row in inverse
-    ]
-    constant = mean_value - sum(s * m for s, m in zip(slopes, means, strict=True))
-    fitted = mean(constant)
-    for slope, colour in zip(slopes, colours, strict=True):
+    constant, fitted = mean_value, np.zeros_like(values)
+    for row, colour, mean_colour in zip(inverse, colours, means, strict=True):
+        slope = row[0] * with_value[0] + row[1] * with_value[1] + row[2] * with_value[2]
+        slope /= determinant
+        constant = constant - slope * mean_colour
         fitted += mean(slope) * colour
-    return fitted
+    return fitted + mean(constant)
 
 
 def _drawn(stage: Stage, drawn: _Floats) -> Stage:

@@ -42,7 +42,7 @@ from zsas.refiners.cascade_stages import (
     region_stage,
 )
 from zsas.refiners.crops import CropSettings, box_of, close_windows, closest, lies_in
-from zsas.refiners.marking import mark_region
+from zsas.refiners.marking import mark_scored
 from zsas.refiners.masks import (
     cut_clicks,
     mask_in_window,
@@ -117,7 +117,7 @@ class Cascade(Refiner):
         self, scored: Scored, sam: SamSession, values: Values, clicks: Sequence[Click]
     ) -> Iterator[Stage | Refined]:
         """See `Refiner.refine`. The paper's equations in their order; hence its length."""
-        marked = mark_region(scored.map, values.of(MarkSettings), scored.inside, scored.patch)
+        marked = mark_scored(scored, values.of(MarkSettings))
         ppg = values.of(PointSettings)
         cps = values.of(CascadeSettings)
         # Eq. 1: S_a, the extreme region; R_a = S_a ⊗ Map_a is read where points are taken from it.
@@ -130,7 +130,7 @@ class Cascade(Refiner):
         # Eqs 2 and 4 to 8: P = Concat(P_h, P_l) of each cascade.
         windows = []
         if cps.prompting == "per_region" and region.any():
-            windows = close_windows(scored.map, values.of(CropSettings), scored.inside)
+            windows = close_windows(scored, values.of(CropSettings), sam.side)
         targets, rest = _targets(scored, region, ring, kernel, sam, ppg, cps, clicks, windows)
         points = all_points(targets)
         if targets:

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, setting
 from zsas.frames import Window, pieces_of_mask, window_of_mask
-from zsas.refiners.marking import adaptive_levels, with_peaks
+from zsas.refiners.base import MarkSettings
+from zsas.refiners.marking import mark_scored
+
+if TYPE_CHECKING:
+    from zsas.localizers.base import Scored
 
 AUTO = 4
 """Windows at most where the number is `auto`."""
@@ -37,8 +42,8 @@ class CropSettings(SettingsGroup, key="crops", title="SAM close up"):
     sam_crops: int | str = setting(
         "off",
         "Close-ups for SAM",
-        "In how many windows around small regions SAM encodes the image again, closer: off, auto (up to 4), or a "
-        "number at most. A window costs as much time as the whole image.",
+        "In how many windows around small regions SAM encodes the image again, closer: off, a number at most, or auto: "
+        "up to 4 where the image is larger than SAM's square. A window costs as much time as the whole image.",
         low=0,
         high=16,
         step=1,
@@ -48,22 +53,21 @@ class CropSettings(SettingsGroup, key="crops", title="SAM close up"):
     )
 
 
-def close_windows(
-    anomaly_map: NDArray[np.float32],
-    settings: CropSettings,
-    inside: NDArray[np.bool_] | None = None,
-) -> list[Window]:
+def close_windows(scored: Scored, settings: CropSettings, side: int) -> list[Window]:
     """The windows that SAM encodes by themselves, from the map alone: around its small regions, the highest first.
 
     Args:
-        anomaly_map: Map_a, float32 (H, W), in [0, 1].
+        scored: What the localizer made of the image.
         settings: How many at most.
-        inside: The pixels that are looked at, bool (H, W); None for all of them.
+        side: Of SAM's square, pixels.
     """
     if settings.sam_crops == "off":
         return []
+    if settings.sam_crops == "auto" and max(scored.map.shape) <= side:
+        return []
     most = AUTO if settings.sam_crops == "auto" else int(settings.sam_crops)
-    region = with_peaks(anomaly_map, *adaptive_levels(anomaly_map, inside=inside), inside)
+    anomaly_map = scored.map
+    region = mark_scored(scored, MarkSettings(threshold_mode="adaptive")).region
     ranked = []
     for (x0, y0, x1, y1), piece in pieces_of_mask(region):
         peak = float(anomaly_map[y0:y1, x0:x1][piece].max())

@@ -6,12 +6,15 @@ measured at half its height; a map is the blurred picture of an anomaly.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from zsas.frames import pieces_of_mask
 
+Slices = tuple[slice, slice]
 HEIGHT = 0.45
 """Where a region ends, as a part of the rise from the ground around it to its peak. Chosen on synthetic images."""
 
@@ -33,21 +36,30 @@ def to_half_height(
         inside: The pixels that are looked at, bool (H, W); None for all of them.
     """
     found = np.zeros_like(region)
+    for window, piece in extents(anomaly_map, region, reach, inside):
+        found[window] |= piece
+    return found
+
+
+def extents(
+    anomaly_map: NDArray[np.float32],
+    region: NDArray[np.bool_],
+    reach: int,
+    inside: NDArray[np.bool_] | None = None,
+) -> Iterator[tuple[Slices, NDArray[np.bool_]]]:
+    """Each connected region of `to_half_height` by itself, in reading order: where it lies, and its mask there."""
     height, width = region.shape
     for (x0, y0, x1, y1), piece in pieces_of_mask(region):
-        margins = min(x0, reach), min(y0, reach), min(width - x1, reach), min(height - y1, reach)
-        left, top, right, bottom = margins
+        left, top, right, bottom = (min(room, reach) for room in (x0, y0, width - x1, height - y1))
         window = np.s_[y0 - top : y1 + bottom, x0 - left : x1 + right]
         whole = np.pad(piece, ((top, bottom), (left, right)))
-        distance = cv2.distanceTransform((~whole).view(np.uint8), cv2.DIST_L2, 3)
-        near = distance <= reach
+        near = cv2.distanceTransform((~whole).view(np.uint8), cv2.DIST_L2, 3) <= reach
         if inside is not None:
             near &= inside[window]
         values = anomaly_map[window]
         around = values[near & ~whole]
-        if not around.size:
-            found[window] |= whole
-            continue
-        ground, peak = float(np.median(around)), float(values[whole].max())
-        found[window] |= near & (values > ground + HEIGHT * (peak - ground))
-    return found
+        if around.size:
+            ground, peak = float(np.median(around)), float(values[whole].max())
+            yield window, near & (values > ground + HEIGHT * (peak - ground))
+        else:
+            yield window, whole

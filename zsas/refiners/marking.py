@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,6 +20,9 @@ from numpy.typing import NDArray
 
 from zsas.refiners.base import MarkSettings, ThresholdMode
 from zsas.refiners.extent import to_half_height
+
+if TYPE_CHECKING:
+    from zsas.localizers.base import Scored
 
 CONSTANTS = Path(__file__).with_name("marking.json")
 SIDE = 192
@@ -68,11 +72,17 @@ class Marked:
     words: str
 
 
+def mark_scored(scored: Scored, settings: MarkSettings) -> Marked:
+    """S_a of what a localizer has scored; see `mark_region`."""
+    return mark_region(scored.map, settings, scored.inside, scored.patch, scored.smooth)
+
+
 def mark_region(
     anomaly_map: NDArray[np.float32],
     settings: MarkSettings,
     inside: NDArray[np.bool_] | None = None,
     patch: float = 0.0,
+    smooth: NDArray[np.float32] | None = None,
 ) -> Marked:
     """S_a as the settings say.
 
@@ -81,12 +91,15 @@ def mark_region(
         settings: Level and mode.
         inside: The pixels that are looked at, bool (H, W); None for all of them.
         patch: Pixels of the image that one patch of the backbone covers, on a side; 0 where it has none.
+        smooth: The map before it was drawn along edges: under `adaptive` it says which regions there are, since a thin
+            line's peak is lower in the drawn one, and Map_a how far each reaches.
     """
     number = settings.threshold
     if settings.threshold_mode == "adaptive":
-        level, peak = adaptive_levels(anomaly_map, inside=inside)
+        found = anomaly_map if smooth is None else smooth
+        level, peak = adaptive_levels(found, inside=inside)
         words = f"its own level of {level:.2f} with a peak of {peak:.2f} or more"
-        region = with_peaks(anomaly_map, level, peak, inside)
+        region = with_peaks(found, level, peak, inside)
         if patch >= 1:
             region = to_half_height(anomaly_map, region, round(patch), inside)
         return Marked(region, level, words)

@@ -23,7 +23,7 @@ from zsas.refiners.base import (
     Refiner,
     fused_stage,
 )
-from zsas.refiners.marking import extreme_region, mark_region
+from zsas.refiners.marking import extreme_region, mark_scored
 from zsas.refiners.masks import cut_clicks, mask_in_window, separate_regions, union
 from zsas.stages import Area, Boxes, PointMarks, Stage, StageSpec, area_words, counted
 
@@ -100,7 +100,7 @@ class Mmr(Refiner):
     ) -> Iterator[Stage | Refined]:
         """See `Refiner.refine`; a negative click takes away the piece under it, a positive one adds its own prompt."""
         mark, own = values.of(MarkSettings), values.of(MmrSettings)
-        marked = mark_region(scored.map, mark, scored.inside, scored.patch)
+        marked = mark_scored(scored, mark)
         region = marked.region
         pieces = [
             piece

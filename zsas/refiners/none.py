@@ -16,7 +16,7 @@ from zsas.refiners.base import (
     Refiner,
     fused_stage,
 )
-from zsas.refiners.marking import mark_region
+from zsas.refiners.marking import mark_scored
 from zsas.refiners.masks import cut_clicks
 from zsas.stages import Stage, area_words
 
@@ -37,7 +37,7 @@ class NoRefiner(Refiner):
         self, scored: Scored, sam: SamSession, values: Values, clicks: Sequence[Click]
     ) -> Iterator[Stage | Refined]:
         """See `Refiner.refine`; a negative click takes away the piece under it, a positive one changes nothing."""
-        marked = mark_region(scored.map, values.of(MarkSettings), scored.inside, scored.patch)
+        marked = mark_scored(scored, values.of(MarkSettings))
         mask = cut_clicks(marked.region, clicks)
         caption = f"The score map is Map_a alone; {area_words(mask)} lie above {marked.words}."
         xy = np.array([click[:2] for click in clicks], np.float32).reshape(-1, 2)

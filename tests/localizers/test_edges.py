@@ -49,7 +49,7 @@ def test_an_edge_far_from_anything_anomalous_stays_normal() -> None:
     image, line, heat = scratched()
     image[:, 140:] = 20
     drawn = along_edges(np.where(line, heat, np.float32(0.1)), image, 8)
-    assert abs(drawn[:60, 130:150] - 0.1).max() < 0.02
+    assert abs(drawn[:48, 130:150] - 0.1).max() < 0.01
 
 
 @pytest.mark.parametrize("level", [0.0, 0.3, 1.0])
@@ -57,8 +57,8 @@ def test_a_flat_map_and_a_flat_image_change_nothing(level: float) -> None:
     image, _, heat = scratched()
     flat = np.full((SIDE, SIDE), level, np.float32)
     np.testing.assert_allclose(along_edges(flat, image, 9), level, atol=2e-3)
-    plain = along_edges(heat, np.full_like(image, 90), 2)
-    np.testing.assert_allclose(plain, cv2.blur(cv2.blur(heat, (5, 5)), (5, 5)), atol=1e-4)
+    plain = along_edges(heat, np.full_like(image, 90), 1)
+    np.testing.assert_allclose(plain, cv2.blur(cv2.blur(heat, (3, 3)), (3, 3)), atol=1e-4)
 
 
 def test_strips_of_a_large_image_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:

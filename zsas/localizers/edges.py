@@ -23,8 +23,10 @@ from zsas.stages import HeatMap, Stage
 
 SMOOTH = 1e-4
 """What is added to the variance of each colour in [0, 1]: differences of less than 2.5 grey levels count as noise."""
+REDUCED = 4
+"""How many times smaller the copy is that the fits are made on."""
 STRIP = 2_000_000
-"""Pixels that are fitted at once, so that a large image takes little memory."""
+"""Pixels that are drawn at once, so that a large image takes little memory."""
 _Floats = NDArray[np.float32]
 
 
@@ -86,6 +88,9 @@ def draw_edges(
 def along_edges(values: _Floats, image: NDArray[np.uint8], radius: int) -> _Floats:
     """A map drawn along the edges of an image.
 
+    The fits are made on a copy a quarter as large, which costs a tenth and was a little better on synthetic images
+    (He and Sun's fast guided filter, 2015); they are applied to the image's own pixels.
+
     Args:
         values: float32 (H, W), in [0, 1].
         image: uint8 RGB (H, W, 3).
@@ -95,17 +100,33 @@ def along_edges(values: _Floats, image: NDArray[np.uint8], radius: int) -> _Floa
         float32 (H, W), in [0, 1].
     """
     height, width = values.shape
-    rows = max(4 * radius, STRIP // width)
+    times = max(1, min(REDUCED, radius, height, width))
+    size = (width // times, height // times)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
+    fits = _fits(coarse, small, max(1, round(radius / times)))
     found = np.empty_like(values)
+    rows = max(1, STRIP // width)
+    step_x, step_y = size[0] / width, size[1] / height
     for top in range(0, height, rows):
-        low, high = max(0, top - 2 * radius), min(height, top + rows + 2 * radius)
-        part = _fitted(values[low:high], image[low:high], radius)
-        found[top : top + rows] = part[top - low : top - low + rows]
+        part = image[top : top + rows].astype(np.float32) / np.float32(255)
+        # Pixel (x, y) reads the fits at ((x + 0.5) * step - 0.5), the rule of aligned pixel areas.
+        to_fits = np.array(
+            [[step_x, 0.0, 0.5 * step_x - 0.5], [0.0, step_y, (top + 0.5) * step_y - 0.5]]
+        )
+        here = cv2.warpAffine(
+            fits,
+            to_fits,
+            (width, part.shape[0]),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        found[top : top + rows] = np.einsum("hwc,hwc->hw", here[..., :3], part) + here[..., 3]
     return np.clip(found, 0.0, 1.0, out=found)
 
 
-def _fitted(values: _Floats, image: NDArray[np.uint8], radius: int) -> _Floats:
-    """The guided filter of a map by three colours; the 3 × 3 system of each pixel is solved by Cramer's rule."""
+def _fits(values: _Floats, image: NDArray[np.uint8], radius: int) -> _Floats:
+    """The guided filter's mean fits by three colours: slopes and constant, (H, W, 4); Cramer's rule solves each."""
 
     def mean(x: _Floats) -> _Floats:
         return cv2.blur(x, (2 * radius + 1, 2 * radius + 1))
@@ -126,13 +147,13 @@ def _fitted(values: _Floats, image: NDArray[np.uint8], radius: int) -> _Floats:
         (rg * gb - gg * rb, rb * rg - rr * gb, rr * gg - rg * rg),
     )
     determinant = rr * inverse[0][0] + rg * inverse[0][1] + rb * inverse[0][2]
-    constant, fitted = mean_value, np.zeros_like(values)
-    for row, colour, mean_colour in zip(inverse, colours, means, strict=True):
+    fits, constant = [], mean_value
+    for row, mean_colour in zip(inverse, means, strict=True):
         slope = row[0] * with_value[0] + row[1] * with_value[1] + row[2] * with_value[2]
         slope /= determinant
         constant = constant - slope * mean_colour
-        fitted += mean(slope) * colour
-    return fitted + mean(constant)
+        fits.append(slope)
+    return mean(np.dstack([*fits, constant]))
 
 
 def _drawn(stage: Stage, drawn: _Floats) -> Stage:

@@ -377,7 +377,7 @@ def test_conditions_that_share_an_encoding_put_each_question_once(segmenter, pho
 
 
 @pytest.mark.parametrize(
-    "click", [(float("nan"), 5, 1), (5, float("inf"), 0), (5, 5, 2), (5, 5, -1)]
+    "click", [(float("nan"), 5, 1), (5, float("inf"), 0), (5, 5, 3), (5, 5, -1)]
 )
 def test_a_click_that_makes_no_sense_is_one_sentence(segmenter, photo, click):
     with pytest.raises(ZsasError, match="x and y in image pixels and a label"):

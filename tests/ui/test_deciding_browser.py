@@ -286,3 +286,11 @@ def test_with_the_keyboard_a_click_that_marks_most_is_answered_where_one_is(
     expect(page.locator(".zs-finding")).to_have_count(findings + 1)
     expect(page.locator("#zs-main")).to_be_focused()
     assert tab.complaints == []
+
+
+def test_the_finding_under_the_pointer_is_lit_in_the_photo(tab: Tab) -> None:
+    page = tab.result("?example=two-spots")
+    page.locator(".zs-finding .zs-show").nth(1).hover()
+    expect(page.locator("#zs-main .zs-lit")).to_have_attribute("data-region", "2")
+    page.mouse.move(5, 5)
+    expect(page.locator("#zs-main .zs-lit")).to_have_count(0)

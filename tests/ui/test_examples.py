@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 import tomllib
 from pathlib import Path
 
+import httpx2 as httpx
 from PIL import Image
 
 from tests.helpers import ROOT
+from tests.helpers.page import Served
 from zsas.images import load_image, read_mask
 from zsas.ui.examples import Examples
 
@@ -65,3 +68,11 @@ def test_the_front_matter_of_the_readme_is_valid() -> None:
         assert re.fullmatch(r"[\w.-]+/[\w.-]+( [\w.,*/-]+)?( [0-9a-f]{40})?", line)
     assert front["emoji"]
     assert Image.open(ROOT / "docs" / "page.png").width >= 1200
+
+
+def test_the_examples_pictures_come_from_the_server_when_they_are_shown(served: Served) -> None:
+    assert 'data-at="zsas/example/one-spot.jpg"' in served.examples.html()
+    answer = httpx.get(f"{served.url}/zsas/example/one-spot.jpg")
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert max(Image.open(io.BytesIO(answer.content)).size) <= 168
+    assert httpx.get(f"{served.url}/zsas/example/none.jpg").status_code == 404

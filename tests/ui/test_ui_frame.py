@@ -234,6 +234,9 @@ def test_an_embedding_page_gives_the_frame_the_height_it_asks_for(
             assert place is not None
             assert place["y"] >= frame["y"]
             assert place["y"] + place["height"] <= frame["y"] + frame["height"], part
+        whole = inner.locator("#zs-frame-foot a").first.get_attribute("href") or ""
+        assert parse_qs(urlsplit(whole).query)["example"] == ["one-spot"]
+        assert "embed" not in whole
         outer.page.set_viewport_size({"width": 400, "height": 800})
         outer.page.wait_for_function("document.querySelector('iframe').clientHeight > 820")
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zsas.errors import ZsasError
+from zsas.prompts import SPOT
 from zsas.review import Review, holds, reviewed
 from zsas.systems import system_named
 from zsas.ui import drawing, screen
@@ -47,18 +48,20 @@ def click(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         raise ZsasError("This photo is no longer in memory; open it again.")
     x, y = _numbers(data)
     what = str(data.get("action"))
-    settings = visitor.settings
-    if (
-        what == "plus"
-        and "sam" not in system_named(settings.system, settings.refiner).refiner.roles
-    ):
-        what = "spot"  # nobody draws an outline there
+    if what == "plus" and not _outlines(visitor):
+        what = "spot"
     view = screen.click(visitor.view, image.shape, x, y, what)
     adds = len(view.now.clicks) > len(visitor.view.now.clicks) and view.now.clicks[-1][2] == 1
     if adds and not data.get("whole") and _takes_most(site, visitor, view):
         visitor.show({"offer": {"x": x, "y": y, "again": time.monotonic()}})
         return
     _turn_to(site, visitor, view)
+
+
+def _outlines(visitor: Visitor) -> bool:
+    """Whether the system draws an outline around a click; where it asks no SAM, a click means the spot."""
+    settings = visitor.settings
+    return "sam" in system_named(settings.system, settings.refiner).refiner.roles
 
 
 def _takes_most(site: Site, visitor: Visitor, view: View) -> bool:
@@ -142,7 +145,7 @@ def preview(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     if encoding is None or visitor.running:
         return
     x, y = _numbers(data)
-    clicks = (*view.now.clicks, (x, y, 1))
+    clicks = (*view.now.clicks, (x, y, 1 if _outlines(visitor) else SPOT))
     result = reviewed(
         site.engine.decide(
             visitor.preset,

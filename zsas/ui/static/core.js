@@ -170,6 +170,9 @@ hooks.state = (state) => {
     else window.history.replaceState(kept, "", url);
   }
   hooks.walk?.(state);
+  const whole = address(state.query);
+  whole.searchParams.delete("embed");
+  $("#zs-frame-foot a").href = whole.href;
   report();
 };
 window.addEventListener("popstate", async (event) => {

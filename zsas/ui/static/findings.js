@@ -19,6 +19,12 @@ $("#zs-findings").addEventListener("dblclick", (event) => {
   if (row) zoomOn(row.dataset.box.split(",").map(Number));
 });
 hooks["zs-findings"] = showAlone;
+// The one under the pointer, or that has the focus, is lit in the photo.
+function light(event) {
+  const region = event.type === "pointerleave" ? null : event.target.closest(".zs-finding")?.dataset.region ?? null;
+  main()?.querySelectorAll(".zs-region").forEach((group) => group.classList.toggle("zs-lit", group.dataset.region === region));
+}
+for (const kind of ["pointerover", "pointerleave", "focusin"]) $("#zs-findings").addEventListener(kind, light);
 
 const ACTIONS = {
   reject: (button) => { alone = null; act("reject", place(button)); },

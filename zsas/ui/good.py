@@ -13,7 +13,7 @@ from zsas.review import place_in
 from zsas.ui.drawing import ROOT, is_speck
 from zsas.ui.engine import Engine
 
-MOST = 24
+MOST = 12
 """Findings beyond these get no place: nobody reads so far."""
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from scripts import check_annotations
 from tests.helpers.results import make_result, normal_result
 from zsas.annotations import Annotations, brush_code
 
@@ -33,6 +34,22 @@ def test_no_two_images_are_called_the_same(annotations: Annotations) -> None:
         "a.png",
     ]
     assert [image["path"] for image in images] == NAMES
+
+
+def test_names_that_differ_by_their_suffix_or_accents_differ_otherwise_too() -> None:
+    """datumaro and CVAT leave the suffix away, some file systems tell neither case nor forms of accents apart."""
+    found = Annotations()
+    for name in ("a.jpg", "a.png", "A.bmp", "\u00e9.png", "e\u0301.png", "a_2.png"):
+        found.add(name, normal_result(), "saved")
+    names = [image["file_name"] for image in found.coco()["images"]]
+    assert names == ["a.jpg", "a_2.png", "A_3.bmp", "\u00e9.png", "e\u0301_2.png", "a_2_2.png"]
+
+
+@pytest.mark.parametrize("name", ["coco.json", "label_studio.json", "masks.json"])
+def test_what_other_tools_have_read_is_what_is_written(name: str) -> None:
+    """`scripts/check_annotations.py` has datumaro, FiftyOne and others read these files; docs/http.md says which."""
+    golden = json.loads((check_annotations.GOLDEN / name).read_text(encoding="utf-8"))
+    assert json.loads(json.dumps(check_annotations.made()[name])) == golden
 
 
 def test_pycocotools_reads_the_exact_masks(annotations: Annotations, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import unicodedata
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,8 +21,8 @@ LABEL = "anomaly"
 class Annotations:
     """Images with their regions, each region an annotation with its exact mask.
 
-    An image is called by the last part of its name; where another one is called so, a number is put in, since the tools
-    tell images apart by that part alone.
+    An image is called by the last part of its name; where another one is called so, be it with another suffix, a number
+    is put in, since the tools tell images apart by that part alone (datumaro and CVAT without the suffix).
     """
 
     def __init__(self) -> None:
@@ -86,10 +87,16 @@ class Annotations:
 
     def _unique(self, name: str) -> str:
         path, number = PurePosixPath(name), 2
-        while name.casefold() in self._names:
-            name, number = f"{path.stem}_{number}{path.suffix}", number + 1
-        self._names.add(name.casefold())
-        return name
+        stem = path.stem
+        while _same(stem) in self._names:
+            stem, number = f"{path.stem}_{number}", number + 1
+        self._names.add(_same(stem))
+        return f"{stem}{path.suffix}"
+
+
+def _same(name: str) -> str:
+    """What is equal for names that some file system takes for one."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _task(file_name: str, result: Result) -> dict[str, Any]:

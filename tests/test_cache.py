@@ -38,3 +38,11 @@ def test_what_is_larger_than_the_budget_is_not_kept_and_drops_nothing() -> None:
     assert cache.get("b") is None
     assert cache.nbytes == 5
     assert cache.get_or_make("b", lambda: Block(11)) == Block(11)
+
+
+def test_small_values_that_nobody_comes_back_to_do_not_fill_the_budget() -> None:
+    cache: ByteBudgetCache[Block] = ByteBudgetCache(1000, max_values=2)
+    for key in "abc":
+        cache.put(key, Block(3))
+    assert [cache.get(key) is not None for key in "abc"] == [False, True, True]
+    assert cache.nbytes == 6

@@ -25,10 +25,11 @@ class ByteBudgetCache(Generic[Value]):
 
     Args:
         max_bytes: The budget. A value larger than all of it is not kept.
+        max_values: Most values, so that small ones that nobody comes back to do not fill the budget; None for any number.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
+    def __init__(self, max_bytes: int, max_values: int | None = None) -> None:
+        self.max_bytes, self.max_values = max_bytes, max_values
         self._values: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
         self._held = 0
         self._lock = threading.Lock()
@@ -57,6 +58,8 @@ class ByteBudgetCache(Generic[Value]):
                 self._held -= self._values.popitem(last=False)[1][1]
             self._values[key] = value, size
             self._held += size
+            while self.max_values is not None and len(self._values) > self.max_values:
+                self._held -= self._values.popitem(last=False)[1][1]
 
     def get_or_make(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """The value of a key, made and kept if it is missing."""

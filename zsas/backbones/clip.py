@@ -37,6 +37,8 @@ Positions = Literal["bicubic", "bilinear"]
 _SENTENCES_AT_ONCE = 128
 _PASSES_BYTES = 64_000_000
 """Passes of the vision tower kept for the next system on the same image: two at full size."""
+_PASSES = 32
+"""And at most so many: those of one image, tiles and views, or of a few."""
 _STATES_BYTES = 2_000_000
 """Text vectors kept: those of some 250 objects at full size."""
 
@@ -95,7 +97,7 @@ class ClipBackbone:
         self.tokenizer = tokenizer
         self.sentences_encoded = 0
         self.passes = 0
-        self._passes: ByteBudgetCache[VisionOutput] = ByteBudgetCache(_PASSES_BYTES)
+        self._passes: ByteBudgetCache[VisionOutput] = ByteBudgetCache(_PASSES_BYTES, _PASSES)
         self._states: ByteBudgetCache[Tensor] = ByteBudgetCache(_STATES_BYTES)
 
     @property

@@ -25,7 +25,7 @@ class ByteBudgetCache(Generic[Value]):
 
     Args:
         max_bytes: The budget. A value larger than all of it is not kept.
-        max_values: Most values, so that small ones that nobody comes back to do not fill the budget; None for any number.
+        max_values: Most values, so that small ones that nobody asks for again leave room; None for any number.
     """
 
     def __init__(self, max_bytes: int, max_values: int | None = None) -> None:

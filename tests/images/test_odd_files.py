@@ -376,9 +376,18 @@ def test_what_is_not_read_is_a_sentence_and_no_damage(data: bytes, words: str) -
         png(GREY[:40], interlaced=True),
         png(few(1)[:9], 1),
         imagecodecs.jpegls_encode(GREY)[:300],
+        imagecodecs.jpegls_encode(RGB)[:60],
         tga(1, 8, b"", RAMP[:-1] + b"", of=24)[: 18 + 5 + 700],
     ],
-    ids=["rows", "one row of colour", "interlaced", "1 bit", "JPEG-LS", "colour map"],
+    ids=[
+        "rows",
+        "one row of colour",
+        "interlaced",
+        "1 bit",
+        "JPEG-LS",
+        "JPEG-LS, few bytes",
+        "colour map",
+    ],
 )
 def test_missing_pixels_are_refused(data: bytes) -> None:
     with pytest.raises(ZsasError, match="cut off or damaged"):

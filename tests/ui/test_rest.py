@@ -179,6 +179,14 @@ def test_what_is_no_form_is_refused(address: str) -> None:
     assert "it has 2" in httpx.post(url, files=twice).json()["error"]
 
 
+def test_an_image_without_a_file_name_is_said(address: str) -> None:
+    """A part without one is text for every reader of forms; PLCs forget it."""
+    for content, status in ((IMAGE[:1000], 422), (bytes(100_000), 400)):
+        answer = httpx.post(f"{address}/segment", files={"image": (None, content)}, timeout=60)
+        assert answer.status_code == status
+        assert answer.json()["error"].endswith("with a file name.")
+
+
 def test_a_preset_that_cannot_be_had_is_said_with_a_time_to_come_back(address: str) -> None:
     answer = post(address, preset="paper")
     assert answer.status_code == 503

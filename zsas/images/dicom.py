@@ -138,11 +138,13 @@ def _by_imagecodecs(data: Any, index: int) -> NDArray[Any] | None:
     import imagecodecs
     from pydicom.encaps import get_frame
 
+    from zsas.images.jpeg import charls
+
     decoders = {
         "1.2.840.10008.1.2.4.57": imagecodecs.ljpeg_decode,
         "1.2.840.10008.1.2.4.70": imagecodecs.ljpeg_decode,
-        "1.2.840.10008.1.2.4.80": imagecodecs.jpegls_decode,
-        "1.2.840.10008.1.2.4.81": imagecodecs.jpegls_decode,
+        "1.2.840.10008.1.2.4.80": charls,
+        "1.2.840.10008.1.2.4.81": charls,
     }
     decoder = decoders.get(str(data.file_meta.TransferSyntaxUID))
     if decoder is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -127,7 +126,7 @@ def markers(data: bytes) -> Frame:
             frame.adobe = True
         at += 2 + length
         if marker == 0xDA and frame.process == _LS:
-            frame.end, frame.near = len(data), body[-3] if len(body) > 3 else 0
+            frame.end, frame.near = at, body[-3] if len(body) > 3 else 0
             return frame
         if marker == 0xDA:
             at, restarts = _scan_end(data, at)
@@ -284,16 +283,10 @@ def _deep(whole: bytes, frame: Frame, name: str) -> Raster:
 
 def _by_charls(data: bytes, frame: Frame, name: str) -> Raster:
     """JPEG-LS of 2 to 16 bits, as x-ray detectors write it."""
-    require("images")
-    import imagecodecs
-
-    values: Any = None
-    for end in (b"", _END):  # all of the pixels may be there without the end mark
-        with contextlib.suppress(Exception):  # a foreign file can make a decoder raise anything
-            values = imagecodecs.jpegls_decode(data + end)
-            break
-    if values is None:
-        raise damaged(name)
+    try:
+        values = charls(data, frame.end)
+    except Exception:  # a foreign file can make a decoder raise anything
+        raise damaged(name) from None
     if values.ndim == 3 and values.shape[2] != 3:
         raise not_read(name, f"is a JPEG-LS of {values.shape[2]} colours")
     return Raster(
@@ -305,6 +298,15 @@ def _by_charls(data: bytes, frame: Frame, name: str) -> Raster:
         declared=frame.bits < 16,
         lossy=frame.near > 0,
     )
+
+
+def charls(data: bytes, begin: int = 0) -> Any:
+    """The values of a JPEG-LS whose coded data begin at `begin`; raises what imagecodecs raises."""
+    require("images")
+    import imagecodecs
+
+    # Without an end mark all of the pixels may be there; where they are not, CharLS looks for them for seconds.
+    return imagecodecs.jpegls_decode(data if _END in data[begin:] else data + _END)
 
 
 def _count(data: bytes, name: str) -> int:

@@ -124,7 +124,13 @@ class Rest:
                 raise Refused(
                     422,
                     'The form needs one file in its field "image"'
-                    + ("." if len(images) < 2 else f", but it has {len(images)}."),
+                    + (
+                        f", but it has {len(images)}."
+                        if len(images) > 1
+                        else ", but that is text; send it with a file name."
+                        if images
+                        else "."
+                    ),
                     "image",
                 )
             data = await images[0].read()
@@ -279,6 +285,10 @@ class _Form:
         try:
             self._form = await parser.parse()
         except MultiPartException as error:
+            if "exceeded maximum size" in error.message:
+                raise Refused(
+                    400, "A field of text has more than 64 kB; send an image with a file name."
+                ) from None
             raise Refused(400, f"The form cannot be read: {error.message}") from None
         except (ValueError, LookupError, AssertionError):
             raise Refused(400, "The form cannot be read: it is no whole multipart form.") from None

@@ -140,7 +140,7 @@ def _by_imagecodecs(data: Any, index: int) -> NDArray[Any] | None:
 
     from zsas.images.jpeg import charls
 
-    decoders = {
+    decoders: dict[str, Any] = {
         "1.2.840.10008.1.2.4.57": imagecodecs.ljpeg_decode,
         "1.2.840.10008.1.2.4.70": imagecodecs.ljpeg_decode,
         "1.2.840.10008.1.2.4.80": charls,

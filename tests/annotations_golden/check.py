@@ -1,11 +1,11 @@
-"""Whether other tools read our annotations: `python scripts/check_annotations.py pycocotools|supervision|datumaro|...`.
+"""Whether other tools read our annotations: `python tests/annotations_golden/check.py pycocotools|supervision|datumaro|...`.
 
 Runs with the tool alone, in an environment of its own (tools ask for versions that exclude each other):
 
     python -m venv /tmp/tool && /tmp/tool/bin/pip install datumaro pillow
-    /tmp/tool/bin/python scripts/check_annotations.py datumaro
+    /tmp/tool/bin/python tests/annotations_golden/check.py datumaro
 
-The files are those of tests/annotations_golden, which `--make` writes and tests/test_annotations.py holds to what the
+The files are those beside this one, which `--make` writes and tests/test_annotations.py holds to what the
 code writes today; `masks.json` has each region's pixels, row by row.
 """
 
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-GOLDEN = Path(__file__).parents[1] / "tests" / "annotations_golden"
+GOLDEN = Path(__file__).parent
 NAMES = ("line1/0001.jpg", "line2/0001.jpg", "0001.png", "größe ☃.png", "ok.png", "b/Ok.PNG")
 
 

@@ -47,7 +47,7 @@ def test_names_that_differ_by_their_suffix_or_accents_differ_otherwise_too() -> 
 
 @pytest.mark.parametrize("name", ["coco.json", "label_studio.json", "masks.json"])
 def test_what_other_tools_have_read_is_what_is_written(name: str) -> None:
-    """`tests/annotations_golden/check.py` has datumaro, FiftyOne and others read these files; docs/http.md says which."""
+    """`tests/annotations_golden/check.py` has other tools read these files; docs/http.md says which."""
     golden = json.loads((check_annotations.GOLDEN / name).read_text(encoding="utf-8"))
     assert json.loads(json.dumps(check_annotations.made()[name])) == golden
 

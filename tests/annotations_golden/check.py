@@ -1,4 +1,4 @@
-"""Whether other tools read our annotations: `python tests/annotations_golden/check.py pycocotools|supervision|datumaro|...`.
+"""Whether other tools read our annotations: `python tests/annotations_golden/check.py datumaro`, or another tool.
 
 Runs with the tool alone, in an environment of its own (tools ask for versions that exclude each other):
 

@@ -168,6 +168,23 @@ class Visitor:
         return lambda: self.stopped or self.turn != turn or self.is_gone
 
     @property
+    def batch_is_old(self) -> bool:
+        """Whether the rows of the batch belong to other settings, models, good parts or region than stand now.
+
+        The limit decides anew by itself, and the number of tiles is a row's own.
+        """
+        many = self.batch
+        if many is None:
+            return False
+        same: dict[str, Any] = {"verdict_threshold": 0.5, "tiles": "auto", "max_tiles": 4}
+        return bool(
+            many.preset != self.preset
+            or many.parts != self.parts
+            or many.beside is not self.beside
+            or many.settings.replace(**same) != self.settings.replace(**same)
+        )
+
+    @property
     def is_busy(self) -> bool:
         """Whether something runs for it, so that there will be news."""
         batch = self.batch

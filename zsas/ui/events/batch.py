@@ -20,7 +20,7 @@ from zsas.ui.events.image import memory_of, remember, show, show_settings
 from zsas.ui.events.site import Parts, Site, action
 from zsas.ui.examples import EXAMPLE_BATCH
 from zsas.ui.good import GoodPlace, named
-from zsas.ui.many import Many
+from zsas.ui.many import Many, Row
 from zsas.ui.upload import is_uploaded
 from zsas.ui.visitor import Corrections, View, Visitor
 
@@ -37,6 +37,24 @@ def begin_batch(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     many.mutual = bool(data.get("mutual"))
     if many.mutual:
         check_count(len(many.rows))
+    _start(site, visitor, many)
+
+
+@action
+def again_batch(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """Examine the same images again, with what stands now; what a person said about them stays."""
+    old = visitor.batch
+    if old is None:
+        raise ZsasError("There are no photos to look at again; choose some.")
+    if old.running or old.looking:
+        raise ZsasError("These photos are still being looked at; stop that first.")
+    rows = [Row(r.name, r.path, r.error if r.path is None else "", r.saved_as) for r in old.rows]
+    many = Many(visitor.preset, visitor.settings, old.folder, rows, views=old.views)
+    many.parts, many.beside, many.mutual = visitor.parts, visitor.beside, old.mutual
+    _start(site, visitor, many)
+
+
+def _start(site: Site, visitor: Visitor, many: Many) -> None:
     with visitor.lock:
         if visitor.batch is not None:
             visitor.batch.stopped = True
@@ -148,12 +166,7 @@ def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     image = read_image(row.path)
     key = site.engine.keep_image(image)
     view = many.views.get(number) or View(key, Path(row.name).stem, row=number, file=row.name)
-    if (
-        view.now != Corrections()
-        or many.parts != visitor.parts
-        or many.beside is not visitor.beside
-        or not _same(visitor.settings, many.settings)
-    ):
+    if view.now != Corrections() or visitor.batch_is_old:
         _turn_to_tiles(visitor, row.settings or many.settings)
         show(site, visitor, view)
         return
@@ -173,12 +186,6 @@ def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
 def _turn_to_tiles(visitor: Visitor, settings: Settings) -> None:
     """The number of tiles is a row's own: what it was looked at with holds while it is shown."""
     visitor.settings = visitor.settings.replace(tiles=settings.tiles, max_tiles=settings.max_tiles)
-
-
-def _same(one: Settings, other: Settings) -> bool:
-    """Whether two settings differ in nothing but the limit and the number of tiles, which is a row's own."""
-    alike = {"verdict_threshold": 0.5, "tiles": "auto", "max_tiles": 4}
-    return one.replace(**alike) == other.replace(**alike)
 
 
 def corrected(site: Site, visitor: Visitor, many: Many) -> dict[int, Result]:

@@ -119,6 +119,8 @@ def act(site: Site, token: str, name: str, data: Mapping[str, Any], seen: int) -
     except Exception:
         logging.getLogger(__name__).exception("the action %s failed", name)
         problem = "Something failed on the server, and its log says what."
+    if visitor.batch is not None:
+        visitor.show({"batch-old": visitor.batch_is_old})
     return answer(visitor, seen, problem)
 
 

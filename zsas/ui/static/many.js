@@ -54,6 +54,7 @@ hooks["zs-parts"] = () => {
   const count = $$("#zs-parts li").length;
   $("#zs-many-parts").textContent = count ? `They are compared with your ${count === 1 ? "good part" : `${count} good parts`}.` : "";
 };
+hooks["batch-old"] = (old) => { many.old = old; drawMany(); };
 hooks.batch = (batch) => { many.batch = batch; drawMany(); };
 hooks.failure = (text) => tell(text);
 hooks.row = (row) => { many.rows.set(row.number, row); drawMany(); };
@@ -85,6 +86,8 @@ function drawMany() {
     }
     $("#zs-progress").textContent = words;
     $("#zs-progressbar").value = batch ? batch.done / Math.max(1, batch.total) : 0;
+    $("#zs-lot-old").hidden = !batch || batch.running || !(many.old || batch.stopped);
+    $("#zs-lot-old span").textContent = many.old ? "These belong to earlier settings." : "Not all were looked at.";
     $("#zs-many [data-do=stop_batch]").hidden = !batch?.running;
     $$("#zs-many [data-get]").forEach((link) => {
       const there = Boolean(batch?.done);
@@ -166,6 +169,7 @@ $("#zs-many").addEventListener("click", (event) => {
 $("#zs-words").addEventListener("input", (event) => { many.words = event.target.value; sight().scrollTop = 0; drawMany(); });
 sight().addEventListener("scroll", () => { cancelAnimationFrame(drawing_many); drawing_many = requestAnimationFrame(drawCells); }, { passive: true });
 new ResizeObserver(() => drawMany()).observe(sight());
+ACTIONS.again_batch = () => { many.rows.clear(); act("again_batch"); };
 ACTIONS.closer = (button) => act("closer", { number: Number(button.dataset.row) });
 ACTIONS.stop_batch = () => act("stop_batch");
 ACTIONS.new_batch = () => { many.batch = null; many.rows.clear(); drawMany(); };

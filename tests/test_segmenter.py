@@ -16,7 +16,10 @@ from zsas.settings import Settings, all_settings
 HOT = Settings(threshold=0.9, threshold_mode="quantile")
 
 
-STAGES = ["anomaly_map", "region_and_ring", "points", "m1", "m2", "box", "m3", "fused"]
+STAGES = [
+    *("anomaly_map", "region_and_ring", "points", "m1", "m2", "box", "m3"),
+    *("fine_detail", "fused"),
+]
 
 
 def region_of(result: Result) -> np.ndarray:
@@ -289,7 +292,7 @@ def test_a_mask_around_a_faint_region_stays_faint(photo):
     def scored(peak: float, clicks=()):
         heat = np.full(photo.shape[:2], 0.01, np.float32)
         heat[30:70, 80:130] = peak
-        settings = Settings(threshold=0.1, fusion="mask", min_overlap=0)
+        settings = Settings(threshold=0.1, fusion="mask", min_overlap=0, fine_detail=False)
         return fixed_segmenter(heat)(photo, settings, clicks)
 
     faint, plain, asked = scored(0.2), scored(0.8), scored(0.2, [(100, 40, 1)])
@@ -310,7 +313,7 @@ ANOTHER = {
     "kernel_shape": "cross", "kernel_size": 151, "reference_size": 100, "prompting": "joint",
     "max_regions": 1, "steps": 1, "min_overlap": 0.0, "fusion": "map", "fusion_weight": 0.9,
     "image_weight": 1.0, "verdict_threshold": 0.0, "unsure_band": 0.0, "unsure_as": "normal",
-    "reference_rotation": 90, "reference_window": 0.1, "edge_radius": 2.0,
+    "reference_rotation": 90, "reference_window": 0.1, "edge_radius": 2.0, "fine_detail": False,
 }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ class Region:
         id: 1 for the most anomalous region, then counting on.
         box: x0, y0, x1, y1 in original pixels; x1 and y1 are exclusive.
         area: Pixels.
-        score: The highest value of the score map in the region, [0, 1].
+        score: The highest value of the score map in the region, before fine detail lowers it, [0, 1].
         rle: COCO run-length code of the region alone: {"size": [H, W], "counts": str}.
         rejected: Whether a person said that nothing is wrong there (`zsas.review`).
         ignored: Whether it is smaller than the smallest anomaly that counts; it is then not in the mask.

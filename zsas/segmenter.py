@@ -29,6 +29,7 @@ from zsas.localizers.references import References, compare
 from zsas.prompts import SPOT, Click, check_clicks
 from zsas.refiners.base import Refined, pixel_of, refined_inside
 from zsas.refiners.crops import CropSettings, close_windows
+from zsas.refiners.fine import with_detail
 from zsas.refiners.spots import with_spots
 from zsas.result import Result, find_regions, sized
 from zsas.scale import Scale
@@ -416,6 +417,13 @@ class Segmenter(Loaded):
         if scored.inside is not None:
             refined = refined_inside(refined, scored.inside)
         regions = find_regions(refined.mask, refined.score_map)
+        if settings.fine_detail:
+            where = beside.region and beside.region.key
+            step, refined = with_detail(refined, self.cache, encoding, scored.inside, where)
+            clock.lap(step.name)
+            found.append(step)
+            yield step
+            clock.restart()
         regions, mask = sized(regions, refined.mask, beside.scale)
         clock.lap(refined.stage.name)
         found.append(refined.stage)

@@ -25,6 +25,7 @@ from zsas.localizers.winclip import WinClip
 from zsas.models.presets import Role
 from zsas.refiners.base import Refiner
 from zsas.refiners.cascade import Cascade
+from zsas.refiners.fine import FINE, FineSettings
 from zsas.refiners.mmr import Mmr
 from zsas.refiners.none import NoRefiner
 from zsas.stages import StageSpec
@@ -78,12 +79,13 @@ class System:
     def settings_groups(self) -> tuple[type[SettingsGroup], ...]:
         """The groups that it reads, each once, in the order of the stages."""
         groups = [group for part in self.parts for group in part.settings]
-        return tuple(dict.fromkeys((SystemSettings, *groups, VerdictSettings)))
+        return tuple(dict.fromkeys((SystemSettings, *groups, FineSettings, VerdictSettings)))
 
     @property
     def stages(self) -> tuple[StageSpec, ...]:
         """The stages that it can show, in order."""
-        return tuple(dict.fromkeys(stage for part in self.parts for stage in part.stages))
+        *first, last = dict.fromkeys(stage for part in self.parts for stage in part.stages)
+        return (*first, FINE, last) if self.defaults.get("fine_detail") else (*first, last)
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -96,9 +98,11 @@ _NATIVE = {
     "edge_radius": 0.75,
     "threshold_mode": "adaptive",
     "sam_crops": "auto",
+    "fine_detail": True,
 }
 """Look at large and long images at their own resolution, SAM too; draw the map along the image's edges, and find the
-marking level in each map. The systems of papers keep their papers' square frame, a map without edges, and one level."""
+marking level in each map; sharpen the score map. The systems of papers keep their papers' square frame, a soft map, and
+one level."""
 
 _PAPERS_OWN = {"prompting": "joint", "min_overlap": 0.0}
 """Eqs 1 to 12 as printed: all points in one prompt, every mask kept."""
@@ -182,7 +186,7 @@ def settings_groups() -> tuple[type[SettingsGroup], ...]:
     """The settings groups of all systems, each once: map first, verdict last."""
     parts: list[Part] = [*localizers().values(), *refiners().values()]
     groups = [group for part in parts for group in part.settings]
-    return tuple(dict.fromkeys((SystemSettings, *groups, VerdictSettings)))
+    return tuple(dict.fromkeys((SystemSettings, *groups, FineSettings, VerdictSettings)))
 
 
 def with_choices(one: Setting) -> Setting:

@@ -64,7 +64,7 @@ def test_each_stage_is_shown_as_soon_as_it_exists(
 
     monkeypatch.setattr(Visitor, "show", count)
     opened(site, photo(1))
-    assert sorted(set(shown)) == list(range(9))
+    assert sorted(set(shown)) == list(range(10))
     assert shown == sorted(shown)
 
 

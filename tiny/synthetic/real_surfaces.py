@@ -48,7 +48,7 @@ def surfaces_in(folder: Path) -> list[Path]:
 def split(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Photographs to train on, and every fourth, kept aside to judge on.
 
-    Files whose names differ by a last letter or number alone, as `concrete2a` and `concrete2b`, stay together: they
+    Files whose names differ by a last letter alone, as `concrete2a` and `concrete2b`, stay together: they
     show one surface.
     """
     groups: dict[str, list[Path]] = {}

@@ -23,7 +23,16 @@ def run(*words: object) -> Any:
 @pytest.mark.parametrize("help", ["--help", "-h"])
 @pytest.mark.parametrize(
     "command",
-    ["synthesize", "train clip", "train sam", "train full", "cache", "report", "examples"],
+    [
+        "synthesize",
+        "train clip",
+        "train sam",
+        "train layers",
+        "train full",
+        "cache",
+        "report",
+        "examples",
+    ],
 )
 def test_every_command_has_help(command: str, help: str) -> None:
     outcome = run(*command.split(), help)

@@ -56,6 +56,28 @@ def dicom(
     return stream.getvalue()
 
 
+def bare(data: bytes) -> bytes:
+    """The same elements without preamble and header, as old machines write them."""
+    elements = pydicom.Dataset()
+    elements.update(pydicom.dcmread(io.BytesIO(data)))
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, elements, implicit_vr=True, little_endian=True)
+    return stream.getvalue()
+
+
+def changed(data: bytes, **elements: Any) -> bytes:
+    """The same file with other elements; None takes one away."""
+    found = pydicom.dcmread(io.BytesIO(data))
+    for name, value in elements.items():
+        if value is None:
+            delattr(found, name)
+        else:
+            setattr(found, name, value)
+    stream = io.BytesIO()
+    found.save_as(stream)
+    return stream.getvalue()
+
+
 def windowed(values: NDArray[Any], centre: float, width: float) -> NDArray[np.uint8]:
     """DICOM PS3.3 C.11.2.1.2.1."""
     shown = np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
@@ -71,6 +93,15 @@ TABLE: list[tuple[str, bytes, NDArray[np.uint8], int]] = [
     ("white is zero, 12 bits", dicom(4095 - TWELVE, "MONOCHROME1", 12), stretched(TWELVE, 4095), 1),
     ("signed", dicom(TWELVE.astype(np.int16) - 2048, bits=12), stretched(TWELVE, 4095), 0),
     ("colour", dicom(RGB, "RGB"), RGB, 0),
+    ("without preamble", dicom(TWELVE, bits=12)[132:], stretched(TWELVE, 4095), 0),
+    ("without header, implicit", bare(dicom(TWELVE, bits=12)), stretched(TWELVE, 4095), 0),
+    ("32 bits hold 16", dicom(GREY.astype(np.uint32) * 257), three(GREY), 0),
+    (
+        "sigmoid",
+        dicom(TWELVE, bits=12, WindowCenter=2048, WindowWidth=2000, VOILUTFunction="SIGMOID"),
+        stretched(1 / (1 + np.exp(-4 * (TWELVE.astype(float) - 2048) / 2000)), 1),
+        1,
+    ),
     ("window", dicom(TWELVE, bits=12, **WINDOW), windowed(TWELVE, 1000, 2000), 1),
     (
         "window, white is zero",
@@ -117,6 +148,20 @@ def test_a_window_stands_in_the_notes_and_bits_set_it_aside() -> None:
     data = dicom(TWELVE, **WINDOW)
     assert read_image(data).info.notes == ("shown through its window, centre 1000, width 2000",)
     np.testing.assert_array_equal(load_image(data, bits=12), stretched(TWELVE, 4095))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (changed(dicom(GREY), PixelData=None), "without an image"),
+        (changed(dicom(TWELVE * 16, bits=12), HighBit=15), "12-bit values below bit 15"),
+        (dicom(TWELVE, bits=12, **WINDOW, RescaleSlope=0, RescaleIntercept=0), "rescale slope"),
+    ],
+)
+def test_dicom_that_is_not_read_is_a_sentence(data: bytes, words: str) -> None:
+    with pytest.raises(ZsasError, match=words) as caught:
+        load_image(data)
+    assert "damaged" not in str(caught.value)
 
 
 def test_frames_are_pages() -> None:

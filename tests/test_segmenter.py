@@ -13,7 +13,7 @@ from zsas.result import Result
 from zsas.segmenter import Segmenter
 from zsas.settings import Settings, all_settings
 
-HOT = Settings(threshold=0.9, threshold_mode="quantile")
+HOT = Settings(threshold=0.9, threshold_mode="quantile", edge_radius=0, mask_level=0)
 
 
 STAGES = [
@@ -292,7 +292,8 @@ def test_a_mask_around_a_faint_region_stays_faint(photo):
     def scored(peak: float, clicks=()):
         heat = np.full(photo.shape[:2], 0.01, np.float32)
         heat[30:70, 80:130] = peak
-        settings = Settings(threshold=0.1, fusion="mask", min_overlap=0, fine_detail=False)
+        own = {"min_overlap": 0, "fine_detail": False, "mask_level": 0}
+        settings = Settings(threshold=0.1, fusion="mask", **own)
         return fixed_segmenter(heat)(photo, settings, clicks)
 
     faint, plain, asked = scored(0.2), scored(0.8), scored(0.2, [(100, 40, 1)])
@@ -304,7 +305,7 @@ def test_a_mask_around_a_faint_region_stays_faint(photo):
     assert asked.score_map.max() > 0.5  # what a person points at needs no agreement
 
 
-HOTTEST = Settings(threshold=0.9, threshold_mode="quantile", unsure_band=0.5)
+HOTTEST = Settings(threshold=0.9, threshold_mode="quantile", unsure_band=0.5, mask_level=0)
 ANOTHER = {
     "system": "vv", "refiner": "none", "object_name": "nut", "resolution": 256, "blur": 20.0,
     "tiles": 64, "tile_overlap": 0.4, "max_tiles": 2, "views": "one",
@@ -314,6 +315,7 @@ ANOTHER = {
     "max_regions": 1, "steps": 1, "min_overlap": 0.0, "fusion": "map", "fusion_weight": 0.9,
     "image_weight": 1.0, "verdict_threshold": 0.0, "unsure_band": 0.0, "unsure_as": "normal",
     "reference_rotation": 90, "reference_window": 0.1, "edge_radius": 2.0, "fine_detail": False,
+    "mask_level": 0.9,
 }  # fmt: skip
 
 

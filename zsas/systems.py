@@ -99,10 +99,11 @@ _NATIVE = {
     "threshold_mode": "adaptive",
     "sam_crops": "auto",
     "fine_detail": True,
+    "mask_level": 0.6,
 }
-"""Look at large and long images at their own resolution, SAM too; draw the map along the image's edges, and find the
-marking level in each map; sharpen the score map. The systems of papers keep their papers' square frame, a soft map, and
-one level."""
+"""Look at large and long images at their own resolution, SAM too; draw the map along the image's edges, find the
+marking level in each map, sharpen the score map, and let map and SAM's mask decide together. The systems of papers keep
+their papers' square frame, a soft map, one level, and SAM's masks."""
 
 _PAPERS_OWN = {"prompting": "joint", "min_overlap": 0.0}
 """Eqs 1 to 12 as printed: all points in one prompt, every mask kept."""

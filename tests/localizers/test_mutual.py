@@ -115,10 +115,11 @@ def test_what_one_image_alone_shows_stands_out(segmenter) -> None:
 
 def test_a_batch_lowers_the_map_and_never_raises_it(segmenter) -> None:
     images = [plate(i, dent=i == 3) for i in range(5)]
+    smooth = SETTINGS.replace(edge_radius=0)  # edges are drawn afterwards
     for image, result in zip(
-        images, segmenter.segment_batch(images, SETTINGS, mutual=True), strict=True
+        images, segmenter.segment_batch(images, smooth, mutual=True), strict=True
     ):
-        plain = segmenter(image, SETTINGS).anomaly_map
+        plain = segmenter(image, smooth).anomaly_map
         assert (result.anomaly_map <= plain + 1e-6).all()
         assert (result.anomaly_map < plain).any()
         assert "are few" in result.stage(MUTUAL.name).caption

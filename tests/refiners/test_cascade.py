@@ -64,7 +64,8 @@ def refine(
 ) -> tuple[dict[str, Stage], Refined, WrittenSam]:
     sam = WrittenSam(reply)
     scored = Scored(heat, {}, (map_stage(heat, "Given"),))
-    values = Settings(**{"threshold": 0.5, "reference_size": 0, "kernel_size": 9, **settings})
+    usual = {"threshold": 0.5, "reference_size": 0, "kernel_size": 9, "mask_level": 0}
+    values = Settings(**{**usual, **settings})
     found = list(Cascade().refine(scored, sam, values, clicks))
     (refined,) = (one for one in found if isinstance(one, Refined))
     assert refined is found[-1]
@@ -224,3 +225,31 @@ def test_without_a_region_sam_is_asked_about_clicks_alone():
     stages, refined, _ = refine(nothing, same_square, [(20, 20, 1)])
     assert stages["region_and_ring"].caption.endswith("so SAM is asked about your clicks alone.")
     assert refined.mask[24, 24]
+
+
+def test_map_and_mask_decide_together_where_they_must_agree():
+    """Half of SAM's mask lies where the map says nothing; it is left out, and so is a mask that SAM doubts."""
+    heat = spot((16, 16, 32, 32), level=0.7)
+    wide = lambda prompt: answer((4, 4, 12, 8))  # noqa: E731
+    _, usual, _ = refine(heat, wide, min_overlap=0.0)
+    assert usual.mask[20, 44]
+    _, agreed, _ = refine(heat, wide, mask_level=0.7)
+    assert agreed.mask[20:28, 20:28].all()
+    assert not agreed.mask[20, 44]
+    assert agreed.stage.caption.endswith("reach a mean of 0.35.")
+    doubted = lambda prompt: answer((4, 4, 8, 8), iou=(0.0, 0.0, 0.0))  # noqa: E731
+    _, doubtful, _ = refine(heat, doubted, mask_level=0.8)
+    assert not doubtful.mask.any()
+
+
+def test_what_a_person_clicked_is_sams_whatever_the_map_says():
+    _, refined, _ = refine(
+        spot(), lambda prompt: answer((4, 4, 8, 8)), [(24.0, 24.0, 1)], mask_level=0.9
+    )
+    assert refined.mask[24, 24]
+
+
+def test_a_negative_click_takes_its_piece_out_of_what_was_agreed():
+    heat = spot((16, 16, 32, 32))
+    _, refined, _ = refine(heat, same_square, [(18.0, 18.0, 0)], mask_level=0.7)
+    assert not refined.mask.any()

@@ -64,7 +64,7 @@ def refine(
 ) -> tuple[dict[str, Stage], Refined, ClosingSam]:
     sam = ClosingSam(SamFrame(HEIGHT, WIDTH, 256, 16))
     scored = Scored(heat, {}, (map_stage(heat, "Given"),))
-    values = Settings(**{"sam_crops": "auto", "min_overlap": 0.0, **settings})
+    values = Settings(**{"sam_crops": "auto", "min_overlap": 0.0, "mask_level": 0, **settings})
     found = list(Cascade().refine(scored, sam, values, clicks))  # type: ignore[arg-type]
     (refined,) = (one for one in found if isinstance(one, Refined))
     return {one.name: one for one in found if isinstance(one, Stage)}, refined, sam

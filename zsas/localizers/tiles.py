@@ -65,6 +65,9 @@ class TileSettings(SettingsGroup, key="tiles", title="Native resolution"):
     )
 
 
+ONCE = ((1.0, False),)
+"""A window is seen in the frame itself."""
+
 Views = Literal["auto", "one", "all"]
 
 
@@ -75,8 +78,8 @@ class ViewSettings(SettingsGroup, key="views", title="Test-time augmentation"):
     views: Views = setting(
         "auto",
         "Test-time views",
-        "How often each tile is seen, mirrored and at other sizes: once, or in all views that the trained layers come "
-        "with; auto takes all for an image that stays whole and one for each tile.",
+        "How often each tile is seen, mirrored and at other sizes: once at the localizer's own size, or in all views "
+        "that the trained layers come with; auto takes all for an image that stays whole and one for each tile.",
         encoding=True,
     )
 
@@ -115,7 +118,7 @@ def plan_tiles(
     settings: TileSettings,
     frame: int,
     patch: int,
-    tta: Sequence[tuple[float, bool]] = ((1.0, False),),
+    tta: Sequence[tuple[float, bool]] = ONCE,
     wanted: Views = "auto",
 ) -> tuple[Tile, ...]:
     """The tiles of an image, decided from its size and shape alone.
@@ -127,22 +130,24 @@ def plan_tiles(
         frame: Side of the localizer's square frame, pixels.
         patch: Side of a patch, pixels.
         tta: For each test-time view the fraction of the frame, and whether it is mirrored.
-        wanted: Which of them are taken.
+        wanted: Whether they are taken; otherwise the window is seen once, in the frame itself.
     """
-    if settings.tiles == "off":
-        sizes = [max(1, int(round(fraction * frame) // patch)) * patch for fraction, _ in tta]
-        views = [View(n, n, mirrored) for n, (_, mirrored) in zip(sizes, tta, strict=True)]
-        return (Tile((0, 0, width, height), _chosen(views, wanted, whole=True)),)
-    windows = _windows(height, width, settings, frame)
-    whole = len(windows) == 1
+    squeezed = settings.tiles == "off"
+    windows = [(0, 0, width, height)]
+    if not squeezed:
+        windows = _windows(height, width, settings, frame)
+    several = wanted == "all" or (wanted == "auto" and len(windows) == 1)
     tiles = []
     for window in windows:
         x0, y0, x1, y1 = window
-        views = [
-            View(*_frame_of(y1 - y0, x1 - x0, fraction * frame, patch), mirrored)
-            for fraction, mirrored in tta
-        ]
-        tiles.append(Tile(window, _chosen(views, wanted, whole=whole)))
+        views = []
+        for fraction, mirrored in tta if several else ONCE:
+            square = max(1, int(round(fraction * frame) // patch)) * patch
+            sides = (square, square)
+            if not squeezed:
+                sides = _frame_of(y1 - y0, x1 - x0, fraction * frame, patch)
+            views.append(View(*sides, mirrored))
+        tiles.append(Tile(window, tuple(views)))
     return tuple(tiles)
 
 
@@ -161,11 +166,6 @@ def looked_at(tiles: tuple[Tile, ...], inside: NDArray[np.bool_] | None) -> tupl
         if inside[y0:y1, x0:x1].any():
             kept.append(tile)
     return tuple(kept)
-
-
-def _chosen(views: list[View], wanted: Views, *, whole: bool) -> tuple[View, ...]:
-    several = wanted == "all" or (wanted == "auto" and whole)
-    return tuple(views if several else views[:1])
 
 
 def _windows(height: int, width: int, settings: TileSettings, frame: int) -> list[Window]:

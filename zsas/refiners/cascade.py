@@ -42,7 +42,7 @@ from zsas.refiners.cascade_stages import (
     region_stage,
 )
 from zsas.refiners.crops import CropSettings, box_of, close_windows, closest, lies_in
-from zsas.refiners.marking import mark_scored
+from zsas.refiners.marking import Marked, mark_scored
 from zsas.refiners.masks import (
     cut_clicks,
     mask_in_window,
@@ -97,10 +97,22 @@ class CascadeSettings(SettingsGroup, key="cascade", title="Cascade"):
         0.2,
         "Least overlap",
         "Smallest fraction of SAM's mask that must lie inside its region; otherwise the region replaces the mask. "
-        "0 keeps every mask.",
+        "0 keeps every mask. Read where the mask level is 0.",
         low=0.0,
         high=1.0,
         step=0.05,
+    )
+    mask_level: float = setting(
+        0.0,
+        "Mask level",
+        "The final mask is what of region and SAM's mask reaches this part of the marking level in the mean of map and "
+        "SAM's mask, the latter weighted by its confidence; 0 takes SAM's masks as they are. What a person clicked is "
+        "always SAM's.",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+        zero="SAM's masks as they are",
+        floor=0.05,
     )
 
 
@@ -163,7 +175,7 @@ class Cascade(Refiner):
             asked = "{points}, box, logits of M2" if any(p.box is not None for p in prompts) else ""
             yield mask_stage(M3, targets, shape, points, asked or "{points}, logits of M2")
 
-        yield _fused(scored, region, targets, rest, values, points, clicks)
+        yield _fused(scored, marked, targets, rest, values, points, clicks)
 
 
 def _targets(
@@ -265,7 +277,7 @@ def _ask(
 
 def _fused(
     scored: Scored,
-    region: NDArray[np.bool_],
+    marked: Marked,
     targets: Sequence[Target],
     rest: NDArray[np.bool_],
     values: Values,
@@ -273,34 +285,37 @@ def _fused(
     clicks: Sequence[Click],
 ) -> Refined:
     """The final mask, what it is made of, and the score map."""
-    min_overlap = values.of(CascadeSettings).min_overlap
+    cps = values.of(CascadeSettings)
+    kept = [(s.logits, t.confidence(s), t.frame) for t in targets if (s := t.kept)]
+    soft = soft_mask(kept, *scored.map.shape)
+    soft = soft if scored.inside is None else soft * scored.inside
+    level = cps.mask_level * marked.level
+    agreed = fuse(scored.map, soft, "weighted", 0.5) > level if level else None
     mask = rest.copy()
     provenance = {"region"} if rest.any() else set()
     for target in targets:
         part, step = np.zeros_like(mask), target.kept
-        leaks = target.region is not None and target.overlap(step) < min_overlap
-        if leaks:
-            assert target.region is not None
-            part |= target.region
-            provenance.add("region")
-        elif step is not None:
+        if step is not None:
             union(part, step.window, step.mask)
-            if (
-                target.region is None
-            ):  # a person means what is under the point, not what SAM finds far from it
-                part = pieces_of_clicks(part, target.clicks)
+        if target.region is None:
+            # A person means what is under the point, not what SAM finds far from it.
+            part = pieces_of_clicks(part, target.clicks)
+        elif agreed is not None:
+            part = (part | target.region) & agreed
+        elif target.overlap(step) < cps.min_overlap:
+            part, step = target.region, None
+        if step is not None:
             provenance.add(step.name)
+        elif target.region is not None:
+            provenance.add("region")
         mask |= cut_clicks(part, target.clicks)
     mask = cut_clicks(mask, clicks, pieces=False)
     made_of = tuple(sorted(provenance)[::-1])
-    kept = [(s.logits, t.confidence(s), t.frame) for t in targets if (s := t.kept)]
-    soft = soft_mask(kept, *scored.map.shape)
-    soft = soft if scored.inside is None else soft * scored.inside
     fusion = values.of(FusionSettings)
     score_map = fuse(scored.map, soft, fusion.fusion, fusion.fusion_weight)
     stage = Stage(
         FUSED,
-        fusion_caption(fusion, made_of, bool(region.any() or targets)),
+        fusion_caption(fusion, made_of, bool(marked.region.any() or targets), level),
         (HeatMap(score_map), Area(mask, "line")),
         {"provenance": list(made_of)},
     )

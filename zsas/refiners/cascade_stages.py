@@ -197,7 +197,9 @@ def box_stage(targets: Sequence[Target], shape: Shape, boxes: list[NDArray[np.fl
     return Stage(BOX, caption, (Area(mask, "faint"), Boxes(np.stack(boxes))), data)
 
 
-def fusion_caption(fusion: FusionSettings, made_of: tuple[str, ...], asked: bool) -> str:
+def fusion_caption(
+    fusion: FusionSettings, made_of: tuple[str, ...], asked: bool, level: float
+) -> str:
     """How the score map was made, and what the final mask is made of."""
     weight = fusion.fusion_weight
     names = ", ".join(name for name in made_of if name != "region")
@@ -208,7 +210,9 @@ def fusion_caption(fusion: FusionSettings, made_of: tuple[str, ...], asked: bool
         "map": "Map_a alone",
     }[fusion.fusion]
     instead = ""
-    if "region" in made_of:
+    if level and made_of:
+        instead = f" The final mask is where map and SAM's mask reach a mean of {level:.2f}."
+    elif "region" in made_of:
         instead = " In the final mask a region stands for itself where SAM's mask leaks out of it."
     return f"The score map is {how}.{instead}"
 

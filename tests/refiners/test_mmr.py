@@ -87,6 +87,7 @@ def test_a_negative_click_takes_the_piece_and_a_positive_one_asks():
 
 def test_any_system_can_be_followed_by_it(photo):
     segmenter = small_segmenter()
-    result = segmenter(photo, Settings(refiner="mmr", threshold=0.9, threshold_mode="quantile"))
+    marked = Settings(threshold=0.9, threshold_mode="quantile", fine_detail=False)
+    result = segmenter(photo, marked.replace(refiner="mmr"))
     assert result.models["refiner"] == "mmr"
     assert [stage.name for stage in result.stages][-2:] == ["mmr_masks", "fused"]

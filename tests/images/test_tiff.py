@@ -244,6 +244,16 @@ TABLE: list[tuple[str, bytes, NDArray[np.uint8], int]] = [
         RGB,
         0,
     ),
+    *(
+        (
+            f"LERC packed by {name}",
+            tiff(DEEP, compression="lerc", compressionargs={"compression": name}, tile=tile),
+            three(GREY),
+            0,
+        )
+        for name in ("deflate", "zstd")
+        for tile in (None, (32, 32))
+    ),
     ("LERC of floats", tiff((GREY / 255).astype("f4"), compression="lerc"), three(GREY), 0),
     *(
         (

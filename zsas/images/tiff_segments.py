@@ -31,13 +31,29 @@ def check_segments(page: Any, name: str) -> None:
         return
     rows = page.tilelength or min(page.rowsperstrip, page.imagelength)
     most = rows * (page.tilewidth or page.imagewidth)
-    for _, head in _segments(page, _HEAD):
+    packed = _packed(page)
+    room = most * page.samplesperpixel * np.dtype(page.dtype).itemsize + 16 * _HEAD
+    for _, head in _segments(page, -1 if packed else _HEAD):
         try:
-            height, width = size_of(head)
-        except (ZsasError, IndexError):
+            height, width = size_of(_unpacked(head, packed, 2 * room) if packed else head)
+        except (ZsasError, IndexError, RuntimeError):
             raise damaged(name) from None
         if not 0 < height * width <= most:
             raise damaged(name)
+
+
+def _packed(page: Any) -> int:
+    """How LERC's strips and tiles are packed once more, by LercParameters: 0 not, 1 Deflate, 2 Zstandard."""
+    said = page.tags.valueof(50674)
+    several = page.compression == 34887 and isinstance(said, tuple) and len(said) > 1
+    return int(said[1]) if several else 0
+
+
+def _unpacked(data: bytes, packed: int, room: int) -> bytes:
+    import imagecodecs
+
+    decode: Any = imagecodecs.zlib_decode if packed == 1 else imagecodecs.zstd_decode
+    return bytes(decode(data, out=room))[:_HEAD]
 
 
 def _segments(page: Any, most: int = -1) -> Iterator[tuple[int, bytes]]:

@@ -63,7 +63,7 @@ def over_http(count: int) -> float:
     """A page that is asked by `POST /api/v1/segment`."""
     port = "7917"
     environment = {**os.environ, "GRADIO_SERVER_PORT": port, "ZSAS_PRESET": "tiny"}
-    environment |= {"ZSAS_CACHE_MB": "64", "HF_HUB_OFFLINE": "1"}
+    environment |= {"HF_HUB_OFFLINE": "1"}
     server = subprocess.Popen(
         [sys.executable, "app.py"], env=environment, stdout=subprocess.DEVNULL
     )

@@ -46,3 +46,13 @@ def test_small_values_that_nobody_comes_back_to_do_not_fill_the_budget() -> None
         cache.put(key, Block(3))
     assert [cache.get(key) is not None for key in "abc"] == [False, True, True]
     assert cache.nbytes == 6
+
+
+def test_all_of_one_image_can_be_let_go() -> None:
+    cache: ByteBudgetCache[Block] = ByteBudgetCache(100)
+    for key in (("a", "model"), ("sam", "a"), ("map", "b"), "a"):
+        cache.put(key, Block(3))
+    cache.drop("a")
+    assert cache.get(("map", "b")) is not None
+    assert cache.get("a") is not None  # no tuple
+    assert cache.nbytes == 6

@@ -61,6 +61,12 @@ class ByteBudgetCache(Generic[Value]):
             while self.max_values is not None and len(self._values) > self.max_values:
                 self._held -= self._values.popitem(last=False)[1][1]
 
+    def drop(self, part: Hashable) -> None:
+        """Let go of all values whose key is a tuple that holds `part`."""
+        with self._lock:
+            for key in [key for key in self._values if isinstance(key, tuple) and part in key]:
+                self._held -= self._values.pop(key)[1]
+
     def get_or_make(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """The value of a key, made and kept if it is missing."""
         value = self.get(key)

@@ -22,15 +22,17 @@ from starlette.applications import Starlette
 
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.images import png
+from zsas.cache import ByteBudgetCache
 from zsas.errors import ZsasError
+from zsas.images import digest, read_image
 from zsas.localizers.references import NO_REFERENCES
 from zsas.part import Part
 from zsas.region import RegionOfInterest
 from zsas.scale import Scale
 from zsas.settings import Settings, all_settings
-from zsas.ui import rest
+from zsas.ui import gpu, rest
 from zsas.ui.beside import read_beside
-from zsas.ui.engine import Engine
+from zsas.ui.engine import CALLS, Engine
 from zsas.ui.openapi import document
 
 IMAGE = png(photo(4))
@@ -185,6 +187,22 @@ def test_an_image_without_a_file_name_is_said(address: str) -> None:
         answer = httpx.post(f"{address}/segment", files={"image": (None, content)}, timeout=60)
         assert answer.status_code == status
         assert answer.json()["error"].endswith("with a file name.")
+
+
+def test_thousands_of_calls_leave_no_more_than_the_last_few_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Models:
+        cache: ByteBudgetCache[Any] = ByteBudgetCache(10**9)
+
+    monkeypatch.setitem(gpu.SEGMENTERS, "tiny", Models())
+    engine = Engine(load, "tiny")  # type: ignore[arg-type]
+    images = [read_image(np.full((4, 5, 3), grey, np.uint8)) for grey in range(CALLS + 5)]
+    for image in [*images, images[7]]:  # one comes back
+        Models.cache.put((digest(image.pixels), "encoder"), image)
+        engine.answered("tiny", image)
+    kept = [image for image in images if Models.cache.get((digest(image.pixels), "encoder"))]
+    assert kept == images[-CALLS:]
 
 
 def test_a_preset_that_cannot_be_had_is_said_with_a_time_to_come_back(address: str) -> None:

@@ -21,6 +21,9 @@ from zsas.ui import gpu
 from zsas.ui.line import Kind, Line
 from zsas.ui.speed import Speed
 
+CALLS = 32
+"""Of how many images that came with a call over plain HTTP the models' own encodings and maps are kept."""
+
 MEMORIES = 16
 """How many memories of good parts are kept, for all visitors."""
 
@@ -131,6 +134,8 @@ class Engine:
         self._newest: dict[str, tuple[Any, Any]] = {}
         self._visited = threading.Event()
         self._memories: dict[Any, Any] = {}
+        self._calls: dict[tuple[str, str], None] = {}
+        self._calls_lock = threading.Lock()
         self.line = Line()
         self.speed = Speed()
 
@@ -241,6 +246,22 @@ class Engine:
         self.segmenter(preset)
         with self.line.turn(kind):
             return gpu.encode(preset, pixels, settings)
+
+    def answered(self, preset: str, image: ReadImage) -> None:
+        """A call on this image is answered: what the models keep of the last `CALLS` of such images stays, no more.
+
+        Callers send thousands of images and come back to none, and would fill what is meant for visitors.
+        """
+        key = digest(image.pixels)
+        with self._calls_lock:
+            self._calls.pop((preset, key), None)
+            self._calls[preset, key] = None
+            old = next(iter(self._calls)) if len(self._calls) > CALLS else None
+            if old is not None:
+                del self._calls[old]
+        cache = getattr(gpu.SEGMENTERS.get(old[0]), "cache", None) if old is not None else None
+        if cache is not None and old is not None:
+            cache.drop(old[1])
 
     def _keep(self, preset: str, image: str, settings: Settings, encoding: Any) -> None:
         slot = (preset, image, settings.encoding_key)

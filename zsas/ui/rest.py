@@ -200,6 +200,8 @@ class Rest:
             facts, folder = compare(look, image, asked.chosen, its, truth, asked.name)
         except ZsasError as error:
             raise Refused(422, str(error)) from None
+        finally:
+            self.engine.answered(asked.preset, image)
         return {**facts, **({"files": self._files(folder, asked)} if asked.files else {})}
 
     def _examine(self, asked: _Asked) -> dict[str, Any]:
@@ -214,6 +216,8 @@ class Rest:
             )
         except ZsasError as error:
             raise Refused(422, str(error)) from None
+        finally:
+            self.engine.answered(asked.preset, image)
         answer = {"file": asked.name, **result.to_dict()}
         if asked.files:
             folder = export.new_folder()

@@ -46,6 +46,10 @@ def test_other_settings_make_a_lot_old_and_it_is_looked_at_again(
     assert again.done == 1
     assert again.rows[0].result.settings.threshold == 0.95
     assert again.shown(0)["person"] == "normal"
+    again.mutual = True
+    again.rows = again.rows * 6
+    act(site, visitor.token, "open_row", {"number": 0}, 0)
+    assert visitor.others == 5
 
 
 @pytest.mark.browser

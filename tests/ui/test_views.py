@@ -140,3 +140,10 @@ def test_a_good_part_unlike_the_others_is_named() -> None:
 def test_the_empty_page_says_what_a_photo_will_be_compared_with() -> None:
     assert "No good parts" in views.welcome()
     assert "compared with 1 good part;" in views.welcome(1)
+
+
+def test_the_verdict_says_what_it_was_compared_with() -> None:
+    text = views.verdict(make_result(), View(), parts=2, others=1)
+    assert "Compared with 2 good parts." in text
+    assert "Compared with the 1 other photo of the lot." in text
+    assert "Compared" not in views.verdict(make_result(), View())

@@ -111,7 +111,7 @@ def decided(
         "zs-holder": drawing.holder(visitor.view.image, result.image),
         "zs-viewer": why.viewer(shape, stages, result, settings=settings, scaled=scaled),
         "zs-scale": why.scale(result, scaled=scaled),
-        "zs-verdict": views.verdict(result, visitor.view, len(visitor.parts)),
+        "zs-verdict": views.verdict(result, visitor.view, len(visitor.parts), visitor.others),
         "zs-findings": views.findings(result, good),
         "zs-strip": why.strip(shape, stages, settings, result=result, scaled=scaled),
         "zs-facts": views.facts(result),

@@ -56,13 +56,14 @@ def sorry(text: str) -> str:
     return f'<div class="zs-verdict zs-sorry" role="alert"><h2>That did not work</h2><p>{escape(text)}</p></div>'
 
 
-def verdict(result: Result, view: View, parts: int = 0) -> str:
+def verdict(result: Result, view: View, parts: int = 0, others: int = 0) -> str:
     """The verdict in words, its score on a meter whose tick is the limit, and what would help.
 
     Args:
         result: With the person's decisions.
         view: The person's points and decisions.
         parts: How many good parts it was compared with.
+        others: How many other images of its batch.
     """
     settings = result.settings
     score, limit, band = result.image_score, settings.verdict_threshold, settings.unsure_band
@@ -77,7 +78,8 @@ def verdict(result: Result, view: View, parts: int = 0) -> str:
         '<i class="zs-band" aria-hidden="true"></i><b aria-hidden="true"></b>'
         f'<input type="range" class="zs-tick" name="verdict_threshold" min="0" max="1" step="0.01" value="{limit:g}" '
         'aria-label="Limit: the score from which a photo is anomalous"></div>'
-        f'<p class="zs-score">{score_words(result)}</p>{_hints(result, view, parts)}{_own_verdict(result, view)}</div>'
+        f'<p class="zs-score">{score_words(result)}</p>{_hints(result, view, parts, others)}'
+        f"{_own_verdict(result, view)}</div>"
     )
 
 
@@ -113,7 +115,7 @@ def found(result: Result) -> str:
     return f"{words}.{weak}"
 
 
-def _hints(result: Result, view: View, parts: int) -> str:
+def _hints(result: Result, view: View, parts: int, others: int) -> str:
     """What to turn, by what is seen: the table of docs/results.md as one line or two."""
     lines = [escape(text) for text in hints(result)]
     if suggestion := suggested_level(result):
@@ -134,6 +136,8 @@ def _hints(result: Result, view: View, parts: int) -> str:
         )
     if parts:
         lines.append(f"Compared with {plural(parts, 'good part')}.")
+    if others:
+        lines.append(f"Compared with the {plural(others, 'other photo')} of the lot.")
     points = len(view.now.clicks)
     if points and not result.persons_verdict:
         lines.append(

@@ -168,6 +168,12 @@ class Visitor:
         return lambda: self.stopped or self.turn != turn or self.is_gone
 
     @property
+    def others(self) -> int:
+        """How many other images of its batch the one that is shown was compared with."""
+        many = self.batch
+        return len(many.rows) - 1 if many is not None and many.mutual and self.view.row >= 0 else 0
+
+    @property
     def batch_is_old(self) -> bool:
         """Whether the rows of the batch belong to other settings, models, good parts or region than stand now.
 

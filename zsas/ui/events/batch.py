@@ -105,7 +105,7 @@ def _draw(visitor: Visitor, many: Many) -> Callable[[int, Result, Mapping[int, G
     def draw(number: int, result: Result, good: Mapping[int, GoodPlace]) -> Parts:
         key = digest(result.image)
         view = View(key, Path(many.rows[number].name).stem, row=number)
-        stand_in = Visitor("", many.preset, view, many.settings, parts=many.parts)
+        stand_in = Visitor("", many.preset, view, many.settings, parts=many.parts, batch=many)
         return screen.decided(stand_in, result, good)
 
     return draw
@@ -178,7 +178,7 @@ def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         visitor.view = view
         _turn_to_tiles(visitor, row.settings or many.settings)
         show_settings(visitor)
-        parts["zs-verdict"] = views.verdict(result, view, len(visitor.parts))
+        parts["zs-verdict"] = views.verdict(result, view, len(visitor.parts), visitor.others)
         parts["state"] = screen.state(visitor, image.pixels.shape, True)
         visitor.show(parts)
 

@@ -57,9 +57,12 @@ def _bounds(length: int, count: int) -> list[int]:
 def _jumps(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Between each column and the one before it: mean jump of the strips, and half of them jump by at least, (2, W)."""
     height, width = grey.shape
-    strips = min(_STRIPS, height)
-    means = cv2.resize(grey.astype(np.float32), (width, strips), interpolation=cv2.INTER_AREA)
-    sums = np.cumsum(np.pad(means.astype(np.float64), ((0, 0), (1, 0))), axis=1)
+    bounds = _bounds(height, min(_STRIPS, height))
+    means = [
+        cv2.reduce(grey[top:bottom], 0, cv2.REDUCE_AVG, dtype=cv2.CV_64F)[0]
+        for top, bottom in pairwise(bounds)
+    ]
+    sums = np.cumsum(np.pad(means, ((0, 0), (1, 0))), axis=1)
     side = (sums[:, _WIDE:] - sums[:, :-_WIDE]) / _WIDE  # the mean from each column on
     found = np.zeros((2, width))
     if width < 4 * _WIDE:

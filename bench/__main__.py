@@ -15,13 +15,14 @@ import sys
 from importlib.metadata import version
 from typing import Any
 
-from bench import tiles
+from bench import references, tiles
 from bench.browser import GOALS as PAGE
 from bench.encoders import features, rows
 
 MEASUREMENTS = (
     *("reference", "full", "encoders", "light"),
-    *("tiny", "several", "tiles", "synthetic", "page"),
+    *("tiny", "several", "tiles", "references", "references_full", "together"),
+    *("synthetic", "page"),
 )
 
 
@@ -84,7 +85,7 @@ def main() -> None:
                 share <= 0.01,
             )
         )
-    for line in (*rows(found), *tiles.rows(found)):
+    for line in (*rows(found), *tiles.rows(found), *references.rows(found)):
         print(row(*line))
     if "tiny" in found:
         tiny = found["tiny"]

@@ -249,7 +249,11 @@ def synthetic() -> dict[str, float]:
 
 if __name__ == "__main__":
     from bench.encoders import encoders, light
+    from bench.references import references, references_full, together
     from bench.tiles import tiles
 
-    measurements = (reference, full, encoders, light, tiny, several, tiles, synthetic)
+    measurements = (
+        *(reference, full, encoders, light, tiny, several, tiles, synthetic),
+        *(references, references_full, together),
+    )
     print(json.dumps({f.__name__: f for f in measurements}[sys.argv[1]]()))

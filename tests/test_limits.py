@@ -19,9 +19,17 @@ def lot(normal: list[float], anomalous: list[float]) -> list[Judged]:
 
 
 def test_the_limit_of_good_images_lies_above_all_of_them() -> None:
-    assert limit_from_good([0.3, 0.3, 0.3]) == 0.34
+    # s² = 4 · 0.05² / 6, times 1 + 1/3: a few that score alike do not promise that the next will.
+    assert limit_from_good([0.3, 0.3, 0.3]) == pytest.approx(
+        0.3 + 2 * (0.01 / 6 * 4 / 3) ** 0.5, abs=1e-3
+    )
+    assert limit_from_good([0.3] * 40) == pytest.approx(
+        0.3 + 2 * (0.01 / 43 * 41 / 40) ** 0.5, abs=1e-3
+    )
     assert limit_from_good([0.1, 0.2, 0.6]) >= 0.62
     assert limit_from_good([0.99, 0.99]) == 0.99
+    # Copies of one part are many scores and one part.
+    assert limit_from_good([0.3, 0.31, 0.3], parts=1) > limit_from_good([0.3, 0.31, 0.3])
 
 
 @pytest.mark.parametrize(
@@ -58,7 +66,7 @@ def test_too_little_to_propose_from_is_a_sentence(judged: list[Judged], says: st
 
 
 def test_only_normal_parts_give_what_good_images_give() -> None:
-    assert propose(lot([0.3, 0.3, 0.3], []), 0.7).limit == 0.34
+    assert propose(lot([0.3, 0.3, 0.3], []), 0.7).limit == limit_from_good([0.3, 0.3, 0.3])
 
 
 def test_verdicts_come_from_csv_and_from_what_the_page_saves(tmp_path: Path) -> None:

@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
 from tests.helpers.models import small_segmenter
 from tests.localizers.test_references import SETTINGS, plate
 from zsas.errors import ZsasError
+from zsas.localizers.winclip import reference_map
 from zsas.memory import load, remember_files, save
+from zsas.part import Part
+from zsas.region import RegionOfInterest
+from zsas.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +53,8 @@ def test_a_memory_survives_its_file(segmenter, folder, tmp_path):
         for memory in (references, again)
     )
     assert one.image_score == other.image_score
+    assert one.limit_from == other.limit_from == "references"
+    assert one.settings.verdict_threshold == other.settings.verdict_threshold
     np.testing.assert_array_equal(one.score_map, other.score_map)
 
 
@@ -57,3 +64,49 @@ def test_another_file_is_no_memory(tmp_path):
         load(tmp_path / "other.safetensors")
     with pytest.raises(ZsasError, match="There is no file"):
         load(tmp_path / "missing.safetensors")
+
+
+@pytest.mark.parametrize(
+    "region", [None, RegionOfInterest.from_dict([{"rectangle": [0, 0, 64, 96]}])]
+)
+def test_a_system_with_a_way_of_its_own_survives_its_file_bit_for_bit(segmenter, tmp_path, region):
+    settings = Settings(system="winclip")
+    references = segmenter.remember([plate(0), plate(1, dent=True), plate(2)], settings, region)
+    save(references, tmp_path / "good.safetensors")
+    again = load(tmp_path / "good.safetensors")
+    one, other = (
+        segmenter(plate(9, dent=True), settings, references=memory, region=region)
+        for memory in (references, again)
+    )
+    assert one.image_score == other.image_score
+    assert one.settings == other.settings
+    np.testing.assert_array_equal(one.score_map, other.score_map)
+    part = Part("plate", settings, references, region)
+    kept = Part.load(part.to_bytes())
+    by_part = segmenter(plate(9, dent=True), part=kept)
+    np.testing.assert_array_equal(one.score_map, by_part.score_map)
+
+
+def test_of_winclip_only_what_lies_inside_is_remembered(segmenter):
+    """A dent on the good images counts as normal where they are looked at, and not outside of that."""
+    settings = Settings(system="winclip")
+    right, left = (
+        RegionOfInterest.from_dict([{"rectangle": box}])
+        for box in ([64, 0, 128, 96], [0, 0, 64, 96])
+    )
+    dented = [plate(0, dent=True), plate(1, dent=True)]  # the dent lies on the right
+    plain = [plate(0), plate(1)]
+
+    def distance(good, region):
+        features = segmenter.begin(plate(9, dent=True), settings).features
+        memory = segmenter.remember(good, settings, region).features
+        return reference_map(features, memory)
+
+    assert not torch.equal(distance(dented, right), distance(plain, right))
+    # Windows half outside see a little of the dent; patches have seen all, as those of every system.
+    seen = distance(dented, None)
+    assert (distance(dented, left) >= seen - 1e-6).all()
+    assert (distance(dented, left) > seen + 1e-6).any()
+    kept = segmenter.remember(dented, settings, left).features[0]
+    assert len(kept.patches_inside()) == kept.patches.shape[0] // 2
+    assert len(kept.windows_inside(2)) < len(kept.windows[2])

@@ -308,6 +308,23 @@ def test_verdicts_without_scores_are_examined(run: Any, tmp_path: Path) -> None:
     assert "missing.png" in said.output
 
 
+def test_segment_takes_the_limit_from_good_images_unless_one_is_named(
+    run: Any, tmp_path: Path
+) -> None:
+    good, image = good_images(tmp_path / "good"), tmp_path / "new.png"
+    Image.fromarray(plate(9)).save(image)
+    for words, source in (((), "references"), (("--verdict-threshold", 0.7), "person")):
+        found = run("segment", image, "--references", good, "--json", *FLAGS, *words)
+        facts = json.loads(found.stdout)
+        assert facts["limit_from"] == source
+        assert (facts["limit"] == 0.7) == (source == "person")
+    file = tmp_path / "part.zsas"
+    assert run("part", "create", file, "--references", good, *FLAGS).exit_code == 0
+    for words, source in (((), "references"), (("--verdict-threshold", 0.41), "person")):
+        found = run("segment", image, "--part", file, "--json", *words)
+        assert json.loads(found.stdout)["limit_from"] == source
+
+
 def test_watch_and_compare_take_the_profile(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,6 +348,41 @@ def test_watch_and_compare_take_the_profile(
     facts = json.loads((tmp_path / "side" / "april-gan" / "result.json").read_text())
     assert facts["region"]["fraction"] == pytest.approx(112 / 128)
     assert facts["limit"] == 0.45
+
+
+def test_good_images_named_beside_a_profile_bring_their_own_limit(segmenter: Segmenter) -> None:
+    good = segmenter.remember([plate(seed) for seed in range(3)], SETTINGS)
+    own = replace(Part("p", SETTINGS, good), limit_from="references")
+    other = segmenter.remember([plate(seed) for seed in range(10, 13)], SETTINGS)
+    kept = segmenter.segment(plate(9), part=own)
+    assert (kept.settings.verdict_threshold, kept.limit_from) == (0.6, "references")
+    asked = segmenter.segment(plate(9), part=own, references=other)
+    assert asked.settings.verdict_threshold == segmenter.limit_of(other, SETTINGS)
+    named = replace(own, limit_from="person")
+    told = segmenter.segment(plate(9), part=named, references=other)
+    assert (told.settings.verdict_threshold, told.limit_from) == (0.6, "person")
+
+
+def test_compare_takes_the_good_images_and_their_limit_for_the_profiles_own_system(
+    run: Any, tmp_path: Path
+) -> None:
+    file, image = tmp_path / "part.zsas", tmp_path / "new.png"
+    Image.fromarray(plate(9, dent=True)).save(image)
+    made = ("--system", "april-gan", "--references", good_images(tmp_path / "good"), *FLAGS)
+    assert run("part", "create", file, *made).exit_code == 0
+    command = ("compare", image, "--out", tmp_path / "side", "--systems", "april-gan,vv", "--json")
+    rows = json.loads(run(*command, "--part", file).stdout)["rows"]
+    assert [row["good_images"] for row in rows] == [4, 0]
+    own, other = (
+        json.loads((tmp_path / "side" / name / "result.json").read_text())
+        for name in ("april-gan", "vv")
+    )
+    assert own["limit_from"] == "references"
+    assert own["limit"] == Part.load(file).limit
+    assert (other["limit_from"], other["limit"]) == ("default", 0.7)
+    plain = json.loads(run(*command).stdout)["rows"]
+    assert plain[0]["image_score"] != rows[0]["image_score"]
+    assert plain[1]["image_score"] == rows[1]["image_score"]
 
 
 def test_the_report_says_what_was_looked_at_and_how_large_things_are(segmenter: Segmenter) -> None:

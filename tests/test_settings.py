@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +241,13 @@ def test_what_follows_from_another_setting_is_not_counted_as_changed():
         "threshold",
         "threshold_mode",
     }
+
+
+def test_what_a_flag_gives_goes_to_other_processes() -> None:
+    """A flag's words are an enumeration that no other process knows."""
+    enumeration: Any = StrEnum  # as the flags make it
+    given = enumeration("system", {"vv": "vv"})("vv")
+    chosen = Settings(system=given)
+    assert type(chosen.system) is str
+    assert pickle.loads(pickle.dumps(chosen)) == chosen
+    assert pickle.loads(pickle.dumps(chosen.encoding_key)) == chosen.encoding_key

@@ -36,7 +36,7 @@ from zsas.flags import with_settings
 from zsas.images import read_image
 from zsas.localizers.anomalyclip import AnomalyClip
 from zsas.localizers.base import Context, Localizer, Scored, map_stage
-from zsas.localizers.linear import Linear
+from zsas.localizers.linear import FewShotSettings, Linear
 from zsas.localizers.references import ReferenceSettings
 from zsas.localizers.umci import UmciLocalizer
 from zsas.models import Models
@@ -145,7 +145,7 @@ def another(one: Setting) -> dict[str, Any]:
 def own_settings(name: str) -> list[Setting]:
     """What the localizers of a system and the verdict read; refiners and good images have tests of their own."""
     groups = [group for part in SYSTEMS[name].localizers[:1] for group in part.settings]
-    groups = [group for group in groups if group is not ReferenceSettings]
+    groups = [group for group in groups if group not in (ReferenceSettings, FewShotSettings)]
     return [one for group in dict.fromkeys(groups) for one in declared(group)]
 
 

@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zsas.errors import ZsasError
+from zsas.lazy import torch
+from zsas.limits import source_of_limit
 from zsas.localizers.bank import changed_copies, changed_regions, turned_copies, turned_regions
-from zsas.localizers.looking import look_at, only_inside
-from zsas.localizers.references import NO_REFERENCES, References, ReferenceSettings, remember
+from zsas.localizers.base import Context, Scored
+from zsas.localizers.edges import EdgeSettings, draw_edges
+from zsas.localizers.looking import look_at, only_inside, score_inside
+from zsas.localizers.mutual import Cells, cells_of, weigh
+from zsas.localizers.references import (
+    NO_REFERENCES,
+    References,
+    ReferenceSettings,
+    compare,
+    remember,
+)
 from zsas.scale import Scale
+from zsas.settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from zsas.backbones.session import SamSession
     from zsas.encoding import Encoding
     from zsas.images import ImageSource
+    from zsas.localizers.base import Localizer
     from zsas.localizers.mutual import Batch
+    from zsas.part import Part
     from zsas.region import RegionOfInterest
-    from zsas.settings import Settings
 
 Begin = Callable[[Sequence["ImageSource"], "RegionOfInterest | None"], "list[Encoding]"]
 """Encodes images, as far as they are looked at."""
+Judge = Callable[
+    ["Encoding", Any, "NDArray[np.bool_] | None", Sequence[Any]], "Mapping[str, float]"
+]
+"""Says what the localizer makes of an image: encoding, features, pixels that are looked at, features of good images."""
+Keep = Callable[[Any, "NDArray[np.uint8]", "NDArray[np.bool_] | None"], Any]
+"""What is kept of a good image: its features, its pixels, those that are looked at."""
+OWN_WAY = "own way"
+"""What `made_by` of a memory ends with that a localizer compares with itself."""
+MOST_JUDGED = 16
+"""Good images that a system with a way of its own compares with the others: each costs as much as an image."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +60,14 @@ class Beside:
         batch: The batch that the image belongs to, compared with itself.
         region: Where to look; None for the whole image.
         scale: Millimetres per pixel, and the smallest anomaly that counts.
+        limit_from: Where the limit of the settings comes from, "" where only they say; see `Result`.
     """
 
     references: References | None = None
     batch: Batch | None = None
     region: RegionOfInterest | None = None
     scale: Scale = Scale()
+    limit_from: str = ""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -46,18 +75,28 @@ class Beside:
         found = [one.key if one else "" for one in (self.references, self.batch)]
         return (*found, self.region.key if self.region else "")
 
-    def check(self, made_by: tuple[Any, ...]) -> None:
-        """Whether all of it goes with an image that was encoded so.
+    def facts(self) -> dict[str, Any]:
+        """What a result says of it."""
+        good = self.references
+        return {
+            "references": good.named if good else (),
+            "good_ratios": good.own_ratios if good else (),
+            "region": self.region or None,
+            "scale": self.scale,
+        }
+
+    def check(self, made_by: tuple[Any, ...], remembered_by: tuple[Any, ...]) -> None:
+        """Whether all of it goes with an image that was encoded so, and good images are remembered so.
 
         Raises:
             ZsasError: If good images or batch were encoded otherwise, or looked at elsewhere.
         """
         region = self.region.key if self.region else ""
-        for beside, was, again in (
-            (self.references, "good images were remembered", "remember them again"),
-            (self.batch, "batch was compared", "compare it again"),
+        for beside, made, was, again in (
+            (self.references, remembered_by, "good images were remembered", "remember them again"),
+            (self.batch, made_by, "batch was compared", "compare it again"),
         ):
-            if beside and beside.made_by != made_by:
+            if beside and beside.made_by != made:
                 raise ZsasError(
                     f"The {was} with other models, another system or another resolution than are asked for now; "
                     f"{again}."
@@ -68,11 +107,56 @@ class Beside:
                 )
 
 
+def beside_of(
+    settings: Settings | None,
+    part: Part | None,
+    remembered: References | None,
+    references: References | None,
+    batch: Batch | None,
+    region: RegionOfInterest | None,
+) -> tuple[Beside, Settings]:
+    """What a decision looks at, and its settings: what is given, and what the part's profile gives where nothing is.
+
+    Good images that are given bring a limit of their own, where the profile's came from those that it remembers.
+
+    Args:
+        settings: Those that are given.
+        part: What belongs to the part.
+        remembered: The profile's good images, for the models that run.
+        references: Given beside it, as the rest.
+        batch: The batch that the image belongs to.
+        region: Where to look.
+    """
+    scale = Scale()
+    if part is not None:
+        settings, scale = part.chosen(settings), part.scale
+        region = part.region if region is None else region
+    settings = settings or Settings()
+    source = source_of_limit(settings, part)
+    if references is None:
+        references = remembered
+    elif references and source == "references":
+        settings, source = settings.replace(verdict_threshold=None), "default"
+    return Beside(references, batch, region or None, scale, source), settings
+
+
+def memory_key(settings: Settings) -> tuple[Any, ...]:
+    """The values, beside those that encode, that a memory of good images depends on.
+
+    The object's name changes nothing that is remembered, but what is said of each by itself, and so the limit.
+    """
+    few_shot, how = settings.few_shot, settings.of(ReferenceSettings)
+    return settings.object_name, few_shot, how.reference_rotation, how.reference_window
+
+
 def remember_images(
     begin: Begin,
     images: Sequence[ImageSource],
     settings: Settings,
     region: RegionOfInterest | None = None,
+    judge: Judge | None = None,
+    *,
+    keep: Keep | None = None,
 ) -> References:
     """A memory of images of good parts; see `zsas.segmenter.Segmenter.remember`.
 
@@ -81,6 +165,8 @@ def remember_images(
         images: Of good parts.
         settings: How they are remembered.
         region: Where to look on them.
+        judge: Says what the localizer makes of each.
+        keep: What the localizer keeps of a good image where it compares with them itself, as `Localizer.kept`.
     """
     encodings = begin(images, region)
     if not encodings:
@@ -89,29 +175,106 @@ def remember_images(
     pixels = [one.image for one in encodings]
     insides = [region.on(*image.shape[:2]) if region else None for image in pixels]
     copies = []
+    tested = list(zip(encodings, features, insides, strict=True))
     if len(encodings) == 1:
-        copies = [one.features for one in begin(changed_copies(pixels[0]), None)]
+        changed = begin(changed_copies(pixels[0]), None)
+        copies = [one.features for one in changed]
+        seen_of: list[Any] = [None] * len(changed)
         if insides[0] is not None:
-            changed = changed_regions(insides[0])
-            copies = [only_inside(*pair) for pair in zip(copies, changed, strict=True)]
+            seen_of = changed_regions(insides[0])
+        pairs = zip(copies, seen_of, strict=True)
+        copies = [f if inside is None else only_inside(f, inside) for f, inside in pairs]
+        tested = list(zip(changed, copies, seen_of, strict=True))
+    own_way = keep is not None
+    if keep is not None:
+        features = [keep(*one) for one in zip(features, pixels, insides, strict=True)]
+    alone = [] if judge is None else _judged(judge, tested, features, own_way=own_way)
     how = settings.of(ReferenceSettings)
     turned = []
     for image, inside in zip(pixels, insides, strict=True) if how.reference_rotation else ():
         # One by one: a hundred images turned in small steps would not fit into memory together.
         step = how.reference_rotation
-        found = [begin([copy], None)[0].features for copy in turned_copies(image, step)]
+        images_turned = turned_copies(image, step)
+        found = [begin([copy], None)[0].features for copy in images_turned]
+        if keep is not None:
+            found = [keep(*one, None) for one in zip(found, images_turned, strict=True)]
         if inside is not None:
             seen = turned_regions(inside, step)
-            pairs = zip(found, seen, strict=True)
-            found = [only_inside(*pair) for pair in pairs if pair[1].any()]
+            found = [only_inside(f, s) for f, s in zip(found, seen, strict=True) if s.any()]
         turned.append(found)
     return remember(
         features,
         copies,
         keys=[one.key for one in encodings],
-        made_by=encodings[0].made_by,
+        made_by=(*encodings[0].made_by, *([OWN_WAY] if own_way else [])),
         names=[Path(i).name if isinstance(i, (str, Path)) else "" for i in images],
         turned=turned,
         how=how,
         region=region.key if region else "",
+        alone=alone,
+        own_way=own_way,
     )
+
+
+def weighed(
+    scored: Scored,
+    features: Any,
+    encoding: Encoding,
+    beside: Beside,
+    localizer: Localizer,
+    settings: Settings,
+) -> Scored:
+    """What a localizer says of an image, with what is beside it: good images, then the batch, the region, the edges."""
+    references, batch, region = beside.references, beside.batch, beside.region
+    if references and not localizer.own_way(settings):
+        scored = compare(scored, features, references, encoding.key)
+    if batch:
+        scored = weigh(scored, features, batch, encoding.key)
+    found = scored
+    if region:
+        found = score_inside(scored, features, region.on(*encoding.image.shape[:2]))
+    if EdgeSettings not in localizer.settings:
+        return found
+    edges = settings.of(EdgeSettings)
+    return draw_edges(found, scored.map, encoding.image, features, edges)
+
+
+def judge_with(
+    localizer: Localizer,
+    settings: Settings,
+    session: Callable[[Encoding], SamSession],
+    device: torch.device | str,
+) -> Judge:
+    """What a localizer says of good images, each by itself or, in a way of its own, among the others."""
+
+    def judge(
+        encoding: Encoding, features: Any, inside: NDArray[np.bool_] | None, others: Sequence[Any]
+    ) -> dict[str, float]:
+        context = Context(encoding.image, session(encoding), others)
+        with torch.inference_mode():
+            scored = localizer.score(features.to(device), settings, context)
+        if inside is not None:
+            scored = score_inside(scored, features, inside)
+        return {name: float(value) for name, value in scored.evidence.items()}
+
+    return judge
+
+
+def _judged(
+    judge: Judge, tested: Sequence[tuple[Any, Any, Any]], features: Sequence[Any], *, own_way: bool
+) -> list[Mapping[str, float]]:
+    """What the localizer says of each good image, or of each changed copy of one."""
+    if not own_way:
+        return [judge(*one, ()) for one in tested]
+    alone = len(features) == 1  # then the copies were tested
+    step = -(-len(tested) // MOST_JUDGED)
+    return [
+        judge(*one, features if alone else [*features[:i], *features[i + 1 :]])
+        for i, one in enumerate(tested)
+        if i % step == 0
+    ]
+
+
+def cells_in(one: Encoding, region: RegionOfInterest | None) -> Cells:
+    """What is compared of an encoded image of a batch; see `Segmenter.gather`."""
+    return cells_of(look_at(one.features, one.image.shape, region), one.key)

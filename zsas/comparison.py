@@ -7,7 +7,7 @@ import logging
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from zsas import curves, draw, export
 from zsas.cancellation import Cancelled
 from zsas.errors import ZsasError, reason
 from zsas.files import write_all
+from zsas.good import Good
 from zsas.settings import Settings
 from zsas.systems import OWN_REFINER, SYSTEMS, system_named
 
@@ -106,6 +107,7 @@ class Row:
             "verdict": result.verdict if result else None,
             "image_score": round(float(result.image_score), 6) if result else None,
             "regions": sum(one.counts for one in result.regions) if result else None,
+            "good_images": result.good_images if result else 0,
             "seconds": round(self.seconds, 3) if result else None,
             **(self.metrics or {}),
             **({"curves": self.curves.to_dict()} if self.curves is not None else {}),
@@ -155,12 +157,18 @@ def compare(
         settings: What all share beside system and refiner.
         mask: Ground truth, bool (H, W), in the frame of the image.
         references: Files and folders of good images.
-        part: Its region and scale are taken, on the image and on the good ones; metrics count nothing outside. Its
-            own good images belong to one system, so they are not.
+        part: Its region and scale are taken, on the image and on the good ones; metrics count nothing outside. The good
+            images that it remembers are taken for its own system, unless there are `references`.
     """
+    good = Good(references, part)
 
     def look(its: Settings) -> Result:
-        return _result(segmenter, image, its, references, part)
+        region = part.region if part is not None else None
+        memory = good.of(segmenter, its, region)
+        whole = None
+        if part is not None:
+            whole, its = part.for_system(its)
+        return segmenter.segment(image, its, references=memory, part=whole)
 
     yield from compare_by(look, chosen, settings, mask)
 
@@ -195,25 +203,6 @@ def compare_by(
             seconds = time.perf_counter() - started
             measured = (None, None) if mask is None else curves.measure(result, mask)
             yield Row(one, result, "", seconds, *measured)
-
-
-def _result(
-    segmenter: Segmenter,
-    image: ReadImage,
-    settings: Settings,
-    references: Sequence[str | Path],
-    part: Part | None,
-) -> Result:
-    if part is not None:
-        part = replace(part, references=None, weights="")
-    if not references:
-        return segmenter.segment(image, settings, part=part)
-    from zsas.memory import remember_files
-
-    memory, _ = remember_files(
-        segmenter, references, settings, part.region if part is not None else None
-    )
-    return segmenter.segment(image, settings, references=memory, part=part)
 
 
 def write(
@@ -277,6 +266,8 @@ def table(rows: Sequence[dict[str, Any]], name: str = "") -> str:
     """The rows as Markdown; what could not run stands in it with its sentence."""
     metrics = [metric for metric in METRICS if any(metric in row for row in rows)]
     heads = ["system", "refiner", "verdict", "score", "regions", "seconds"]
+    compared = any(row.get("good_images") for row in rows)
+    heads += ["good images"] if compared else []
     heads += [METRICS[metric] for metric in metrics]
     lines = [f"# Systems on {name}" if name else "# Systems compared", ""]
     lines += [
@@ -290,6 +281,7 @@ def table(rows: Sequence[dict[str, Any]], name: str = "") -> str:
         else:
             cells += [row["verdict"], f"{row['image_score']:.2f}", str(row["regions"])]
             cells.append(f"{row['seconds']:.2f}")
+            cells += [str(row["good_images"])] if compared else []
             values = [row.get(metric) for metric in metrics]
             cells += ["–" if value is None else f"{100 * value:.1f}" for value in values]
         lines.append("| " + " | ".join(cells) + " |")

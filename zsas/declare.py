@@ -107,7 +107,7 @@ class Setting:
         if self.choices:
             if not isinstance(value, str) or value not in self.choices:
                 raise wrong
-            return value
+            return str(value)  # a flag's enumeration is known in its own process alone
         if self.type is str:
             if not isinstance(value, str) or len(value) > MAX_TEXT:
                 raise wrong

@@ -17,10 +17,9 @@ from zsas.errors import ZsasError, reason
 from zsas.localizers.references import own_evidence
 
 if TYPE_CHECKING:
-    from zsas.images import ImageSource
+    from zsas.localizers.base import Localizer
     from zsas.localizers.references import References
-    from zsas.region import RegionOfInterest
-    from zsas.segmenter import Segmenter
+    from zsas.part import Part
     from zsas.settings import Settings
 
 SPREADS = 2.0
@@ -28,7 +27,10 @@ SPREADS = 2.0
 anomalies pass than the calibration of the scores, which has a limit of its own, means to.
 """
 LEAST_SPREAD = 0.02
-"""Standard deviation that good images' scores are taken to have at least: a few say little about it."""
+"""How far above the highest score of a good image a limit lies at least."""
+USUAL_SPREAD, USUAL_PARTS = 0.05, 4
+"""How much good images' scores spread on the synthetic sets, and how many of them this knowledge counts as: a few that
+happen to score alike would else give a limit that the next good part passes."""
 MISS_WEIGHT = 3.0
 """How many false alarms a missed anomalous part costs."""
 _NORMAL = ("normal", "ok", "good", "io", "pass", "0")
@@ -93,50 +95,75 @@ def _errors(false_alarms: int, misses: int) -> str:
     return f"{alarms} and {misses} miss{'' if misses == 1 else 'es'}"
 
 
-def limit_from_good(scores: Sequence[float]) -> float:
+def limit_from_good(scores: Sequence[float], parts: int | None = None) -> float:
     """The limit that image scores of good parts ask for: two standard deviations above their mean, above all of them.
 
+    The deviation is that of a further part: s² = (ν₀ s₀² + Σ (x − x̄)²) / (ν₀ + n − 1) with what is usual, s₀ and ν₀,
+    times 1 + 1/n.
+
     Args:
-        scores: At least two, in [0, 1].
+        scores: At least one, in [0, 1].
+        parts: How many parts they are of, n, where some are of copies of one; each is one without.
 
     Example:
         >>> limit_from_good([0.30, 0.34, 0.32])
-        0.36
+        0.418
     """
     values = np.asarray(scores, np.float64)
-    wanted = values.mean() + SPREADS * max(float(values.std(ddof=1)), LEAST_SPREAD)
-    above = max(float(wanted), float(values.max()) + LEAST_SPREAD)
+    count = min(parts or len(values), len(values))
+    squares = float(((values - values.mean()) ** 2).sum()) * max(count - 1, 0)
+    squares /= max(len(values) - 1, 1)
+    variance = (USUAL_PARTS * USUAL_SPREAD**2 + squares) / (USUAL_PARTS + count - 1)
+    wanted = float(values.mean()) + SPREADS * (variance * (1 + 1 / count)) ** 0.5
+    above = max(wanted, float(values.max()) + LEAST_SPREAD)
     return round(min(max(above, 0.05), 0.99), 3)
 
 
-def limit_from_references(
-    segmenter: Segmenter,
-    images: Sequence[ImageSource],
-    references: References,
-    settings: Settings,
-    region: RegionOfInterest | None = None,
-) -> float | None:
-    """The limit that good images give each other: each is judged by the others alone (leave one out).
+def source_of_limit(settings: Settings, part: Part | None) -> str:
+    """Where a limit that settings name comes from: "person", or what a profile says; "default" where none is named."""
+    named = settings.given.get("verdict_threshold")
+    if named is None:
+        return "default"
+    kept = part is not None and part.settings.given.get("verdict_threshold") == named
+    return (
+        part.limit_from if part is not None and kept and part.limit_from != "default" else "person"
+    )
+
+
+def limit_of(references: References, localizer: Localizer, settings: Settings) -> float | None:
+    """The limit that good images ask for; see `zsas.segmenter.Segmenter.limit_of`."""
+    scores = [localizer.image_score(one, settings) for one in own_evidence(references)]
+    return limit_from_good(scores, len(references)) if scores else None
+
+
+def limited(
+    settings: Settings, localizer: Localizer, references: References | None, source: str
+) -> tuple[Settings, str]:
+    """The settings with the limit that good images ask for, unless somebody named one; and where it comes from.
 
     Args:
-        segmenter: The models.
-        images: Of good parts, those that are remembered, in their order.
-        references: Their memory, which knows how far each is from the others.
         settings: All settings.
-        region: Where to look.
-
-    Returns:
-        The limit; None of fewer than three that agree, which say nothing about how much good parts differ.
+        localizer: Whose image score it is.
+        references: Images of good parts.
+        source: From `source_of_limit`, "" where there is no profile.
     """
-    own = own_evidence(references)
-    agreeing = [i for i in range(len(images)) if i not in references.ignored]
-    if len(agreeing) < 3 or len(own) != len(images):
+    source = source or source_of_limit(settings, None)
+    limit = None
+    if references and source == "default":
+        limit = limit_of(references, localizer, settings)
+    if limit is None:
+        return settings, source
+    return settings.unless_given(verdict_threshold=limit), "references"
+
+
+def score_alone(
+    evidence: Mapping[str, float], localizer: Localizer, settings: Settings
+) -> float | None:
+    """The image score without good images and batch; None where neither was weighed in."""
+    if not evidence.keys() & {"reference_weight", "batch_weight"}:
         return None
-    scores = []
-    for i in agreeing:
-        encoding = segmenter.begin(images[i], settings, region)
-        scores.append(segmenter.image_score(encoding, settings, region=region, more=own[i]))
-    return limit_from_good(scores)
+    left = {name: value for name, value in evidence.items() if not name.endswith("_weight")}
+    return localizer.image_score(left, settings)
 
 
 def propose(judged: Iterable[Judged], before: float) -> Proposal:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from zsas.beside import OWN_WAY
 from zsas.cache import ByteBudgetCache
 from zsas.declare import declared
 from zsas.encoding import Encoders
@@ -217,7 +218,7 @@ class Loaded:
             self._weights[name] = fingerprint(self, [settings], sam=False)
         return self._weights[name]
 
-    def _made_by(self, settings: Settings) -> tuple[Any, ...]:
+    def made_by(self, settings: Settings) -> tuple[Any, ...]:
         """Models, localizer and the values that need its encoder again."""
         localizer = self.localizer(settings)
         values = [
@@ -227,6 +228,11 @@ class Loaded:
             if setting.encoding
         ]
         return (self.models_key, localizer.name, localizer.resolution(settings), *values)
+
+    def remembered_by(self, settings: Settings) -> tuple[Any, ...]:
+        """`made_by` of good images that are remembered with these settings."""
+        own = [OWN_WAY] if self.localizer(settings).own_way(settings) else []
+        return (*self.made_by(settings), *own)
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:

@@ -13,6 +13,7 @@ from zsas.images import find_images, read_image
 from zsas.localizers.references import References
 
 if TYPE_CHECKING:
+    from zsas.localizers.base import Localizer
     from zsas.region import RegionOfInterest
     from zsas.segmenter import Segmenter
     from zsas.settings import Settings
@@ -71,14 +72,12 @@ def readable(sources: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
 
 
 def save(references: References, path: Path) -> None:
-    """Write a memory: the cells of its bank as safetensors, all else as its metadata.
+    """Write a memory: its bank's cells, or what a system with a way of its own keeps, and all else as metadata.
 
     Raises:
-        ZsasError: If the system compares good images in a way of its own, whose features are not kept in a file.
+        ZsasError: If what the system keeps of good images cannot be kept in a file.
         OSError: If the file cannot be written.
     """
-    if not references.bank:
-        raise ZsasError("This system's memory of good images cannot be kept in a file.")
     from safetensors.torch import save_file
 
     facts = {
@@ -86,14 +85,22 @@ def save(references: References, path: Path) -> None:
         "keys": references.keys,
         "made_by": references.made_by,
         "level": references.level,
+        "layers": len(references.bank),
         "scores": references.scores,
         "ignored": references.ignored,
         "names": references.names,
         "window": references.window,
         "turned": references.turned,
         "region": references.region,
+        "alone": [dict(one) for one in references.alone],
+        "ratios": references.ratios,
     }
     tensors = {f"bank.{i}": layer.contiguous() for i, layer in enumerate(references.bank)}
+    if not references.bank:
+        packed = [_localizer(references.made_by).pack(one) for one in references.features]
+        facts["features"] = [dict(more) for _, more in packed]
+        for i, (own, _) in enumerate(packed):
+            tensors |= {f"image.{i}.{name}": one.contiguous() for name, one in own.items()}
     if references.places is not None:
         tensors["places"] = references.places.contiguous()
     with whole(path) as temporary:
@@ -111,8 +118,23 @@ def load(path: Path) -> References:
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["zsas.references"])
-            bank = tuple(file.get_tensor(f"bank.{i}") for i in range(len(facts["level"])))
-            places = file.get_tensor("places") if "places" in file.keys() else None  # noqa: SIM118
+            bank = tuple(
+                file.get_tensor(f"bank.{i}")
+                for i in range(facts.get("layers", len(facts["level"])))
+            )
+            names = set(file.keys())
+            places = file.get_tensor("places") if "places" in names else None
+            features = tuple(
+                _localizer(facts["made_by"]).unpack(
+                    {
+                        name.removeprefix(f"image.{i}."): file.get_tensor(name)
+                        for name in sorted(names)
+                        if name.startswith(f"image.{i}.")
+                    },
+                    more,
+                )
+                for i, more in enumerate(facts.get("features", ()))
+            )
     except FileNotFoundError:
         raise ZsasError(f"There is no file {path}.") from None
     except (SafetensorError, KeyError, ValueError, OSError) as error:
@@ -124,7 +146,7 @@ def load(path: Path) -> References:
     return References(
         tuple(facts["keys"]),
         tuple(facts["made_by"]),
-        (),
+        features,
         bank,
         tuple((float(mean), float(deviation)) for mean, deviation in facts["level"]),
         tuple(float(score) for score in facts["scores"]),
@@ -134,4 +156,17 @@ def load(path: Path) -> References:
         float(facts.get("window", 0.0)),
         int(facts.get("turned", 0)),
         str(facts.get("region", "")),
+        tuple({str(k): float(v) for k, v in one.items()} for one in facts.get("alone", ())),
+        tuple(float(ratio) for ratio in facts.get("ratios", ())),
     )
+
+
+def _localizer(made_by: Sequence[object]) -> type[Localizer]:
+    """Whose features a memory holds.
+
+    Raises:
+        KeyError: If there is none of that name.
+    """
+    from zsas.systems import localizers
+
+    return localizers()[str(made_by[1])]

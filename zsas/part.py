@@ -105,6 +105,26 @@ class Part:
         made_by = (segmenter.models_key, *self.references.made_by[1:])
         return replace(self.references, made_by=made_by)
 
+    def memory_for(self, segmenter: Segmenter, settings: Settings) -> References | None:
+        """Its good images for one of several systems; None where they were remembered by another one."""
+        if not self.references:
+            return None
+        same = not self.weights or self.weights == segmenter.weights(settings)
+        same &= tuple(self.references.made_by[1:]) == segmenter.remembered_by(settings)[1:]
+        return self.memory(segmenter, settings) if same else None
+
+    def for_system(self, settings: Settings) -> tuple[Part, Settings]:
+        """The part for one of several systems, without good images, and its settings.
+
+        A limit that good images or verdicts gave means something for the profile's own system alone.
+        """
+        if settings.system != self.settings.system and self.limit_from in (
+            "references",
+            "verdicts",
+        ):
+            settings = settings.replace(verdict_threshold=None)
+        return replace(self, settings=settings, references=None, weights=""), settings
+
     def to_dict(self) -> dict[str, Any]:
         """The manifest, as JSON types."""
         models = {k: v for k, v in self.models.named().to_dict().items() if k != "device"}

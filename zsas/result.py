@@ -103,6 +103,12 @@ class Result:
         persons_verdict: The verdict of a person who looked at it (`zsas.review`), "" where nobody did.
         scale: Millimetres per pixel, and the smallest anomaly that counts.
         references: Good images that it was compared with: names, "" where there is none, and digests of their pixels.
+        good_ratios: The `normal_ratio` of each good image that counts, judged by the others; of one image, of
+            its changed copies.
+        score_alone: With good images or a batch: the image score without them; None without, and where the system has
+            a way of its own with good images.
+        limit_from: Where the limit comes from: "default" (of the system), "references" (the good images, each judged by
+            the others), "person" (it was named), or "verdicts" (of an earlier lot, as a profile keeps it).
         region: The region of interest that was looked at; None for the whole image. Maps are 0 outside of it.
     """
 
@@ -125,6 +131,14 @@ class Result:
     region: RegionOfInterest | None = None
     scale: Scale = Scale()
     references: tuple[tuple[str, str], ...] = ()
+    limit_from: str = "default"
+    good_ratios: tuple[float, ...] = ()
+    score_alone: float | None = None
+
+    @property
+    def good_images(self) -> int:
+        """How many good images it was compared with."""
+        return len(self.references)
 
     @property
     def inside(self) -> NDArray[np.bool_] | None:
@@ -218,9 +232,13 @@ class Result:
             "ok": self.ok,
             "decided_by": self.decided_by,
             "limit": _number(self.settings.verdict_threshold),
+            "limit_from": self.limit_from,
             "unsure_band": _number(self.settings.unsure_band),
             "sentence": self.sentence,
             "image_score": _number(self.image_score),
+            "good_images": self.good_images,
+            "good_ratios": [_number(one) for one in self.good_ratios],
+            "score_alone": None if self.score_alone is None else _number(self.score_alone),
             "normal_ratio": None if self.normal_ratio is None else _number(self.normal_ratio),
             "references": [{"name": name, "pixels": key} for name, key in self.references],
             "width": width,

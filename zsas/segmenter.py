@@ -6,7 +6,8 @@ settings. A changed setting therefore never runs an encoder.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -14,25 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.backbones.session import SamSession
-from zsas.beside import Beside, remember_images
+from zsas.beside import Beside, beside_of, cells_in, judge_with, remember_images, weighed
 from zsas.declare import declared
 from zsas.encoding import Clock, Encoding, versions
 from zsas.errors import ZsasError
 from zsas.images import ImageSource
 from zsas.lazy import torch
+from zsas.limits import limit_of, limited, score_alone
 from zsas.loaded import ENCODING_BYTES, Loaded
 from zsas.localizers.base import Context, Scored
-from zsas.localizers.edges import EdgeSettings, draw_edges
-from zsas.localizers.looking import look_at, score_inside
-from zsas.localizers.mutual import Batch, Cells, cells_of, check_count, compare_batch, weigh
-from zsas.localizers.references import References, compare
+from zsas.localizers.looking import look_at
+from zsas.localizers.mutual import Batch, Cells, check_count, compare_batch
+from zsas.localizers.references import References
 from zsas.prompts import SPOT, Click, check_clicks
 from zsas.refiners.base import Refined, pixel_of, refined_inside
 from zsas.refiners.crops import CropSettings, close_windows
 from zsas.refiners.fine import with_detail
 from zsas.refiners.spots import with_spots
 from zsas.result import Result, find_regions, sized
-from zsas.scale import Scale
 from zsas.settings import Settings
 from zsas.stages import Stage
 from zsas.systems import system_named
@@ -114,7 +114,7 @@ class Segmenter(Loaded):
         region: RegionOfInterest | None = None,
     ) -> list[Encoding]:
         self._check_process()
-        localizer, made_by = self.localizer(settings), self._made_by(settings)
+        localizer, made_by = self.localizer(settings), self.made_by(settings)
         return self._encoders.begin(images, localizer, made_by, settings, region)
 
     # Deciding: milliseconds, depends on the settings.
@@ -167,7 +167,7 @@ class Segmenter(Loaded):
         kernel that leads to the same points. Each question is put once.
         """
         session = self._session(encoding, remember=True)
-        beside = Beside(references, batch, region)
+        beside = Beside(references, batch, region, limit_from="")
         for one in settings:
             *_, result = self._decide(encoding, one, (), session, beside)
             assert isinstance(result, Result)
@@ -184,7 +184,6 @@ class Segmenter(Loaded):
         references: References | None = None,
         *,
         region: RegionOfInterest | None = None,
-        more: Mapping[str, float] | None = None,
     ) -> float:
         """How anomalous an encoded image is as a whole, in [0, 1], without any refiner.
 
@@ -193,11 +192,10 @@ class Segmenter(Loaded):
             settings: All settings.
             references: Images of good parts, from `remember`.
             region: Where to look.
-            more: Evidence that is known already; see `Localizer.image_score`.
         """
         beside = Beside(references, region=region)
         scored = self._score(encoding, settings, self._session(encoding), beside)
-        return self.localizer(settings).image_score({**scored.evidence, **(more or {})}, settings)
+        return self.localizer(settings).image_score(scored.evidence, settings)
 
     def stages(
         self,
@@ -223,17 +221,12 @@ class Segmenter(Loaded):
             region: Where to look; what lies outside never counts.
             part: What belongs to the part: it gives what is not given here.
         """
-        scale = Scale()
-        if part is not None:
-            settings, scale = part.chosen(settings), part.scale
-            region = part.region if region is None else region
-            remembered = part.memory(self, settings)
-            references = remembered if references is None else references
-        settings = settings or Settings()
+        remembered = part.memory(self, part.chosen(settings)) if part is not None else None
+        beside, settings = beside_of(settings, part, remembered, references, batch, region)
         check_clicks(clicks)
-        encoding = source if isinstance(source, Encoding) else self.begin(source, settings, region)
-        beside = Beside(references, batch, region or None, scale)
-        yield from self._decide(encoding, settings, clicks, self._session(encoding), beside)
+        if not isinstance(source, Encoding):
+            source = self.begin(source, settings, beside.region)
+        yield from self._decide(source, settings, clicks, self._session(source), beside)
 
     def _session(self, encoding: Encoding, *, remember: bool = False) -> SamSession:
         def features() -> SamFeatures:
@@ -270,9 +263,25 @@ class Segmenter(Loaded):
             ZsasError: If an image cannot be read, or the system has no patch features to compare.
         """
         chosen = settings or Settings()
+        localizer = self.localizer(chosen)
+        judge = judge_with(localizer, chosen, self._session, self.models.device)
         return remember_images(
-            lambda some, where: self._begin(some, chosen, where), images, chosen, region
+            lambda some, where: self._begin(some, chosen, where),
+            *(images, chosen, region, judge),
+            keep=partial(localizer.kept, values=chosen) if localizer.own_way(chosen) else None,
         )
+
+    def limit_of(self, references: References, settings: Settings | None = None) -> float | None:
+        """The limit that good images ask for, each judged by the others alone (leave one out).
+
+        Args:
+            references: From `remember`.
+            settings: All settings; the limit that they name is not looked at.
+
+        Returns: In [0, 1]; None where only what they look like is known.
+        """
+        chosen = settings or Settings()
+        return limit_of(references, self.localizer(chosen), chosen)
 
     def gather(
         self,
@@ -285,10 +294,7 @@ class Segmenter(Loaded):
         Raises:
             ZsasError: If an image cannot be read, or the system has no patch features to compare.
         """
-        encodings = self._begin(images, settings or Settings(), region)
-        return [
-            cells_of(look_at(one.features, one.image.shape, region), one.key) for one in encodings
-        ]
+        return [cells_in(x, region) for x in self._begin(images, settings or Settings(), region)]
 
     def compare_batch(
         self,
@@ -306,8 +312,8 @@ class Segmenter(Loaded):
         Raises:
             ZsasError: If there are too few images.
         """
-        looked_at = region.key if region else ""
-        return compare_batch(cells, self._made_by(settings or Settings()), region=looked_at)
+        made_by = self.made_by(settings or Settings())
+        return compare_batch(cells, made_by, region=region.key if region else "")
 
     def segment_batch(
         self,
@@ -341,8 +347,7 @@ class Segmenter(Loaded):
             cells: list[Cells] = []
             for one in images:
                 encoding = one if isinstance(one, Encoding) else self.begin(one, settings, region)
-                looked_at = look_at(encoding.features, encoding.image.shape, region)
-                cells.append(cells_of(looked_at, encoding.key))
+                cells.append(cells_in(encoding, region))
             batch = self.compare_batch(cells, settings, region)
         return (
             self.segment(one, settings, (), references, batch, region=region, part=part)
@@ -354,34 +359,26 @@ class Segmenter(Loaded):
     ) -> Scored:
         """Map and evidence, kept while the localizer's own few settings stay the same."""
         self._check_process()
-        localizer, made_by = self.localizer(settings), self._made_by(settings)
+        localizer, made_by = self.localizer(settings), self.made_by(settings)
         if encoding.made_by != made_by:
             raise ZsasError(
                 "The image was encoded with other models, another system or another resolution than are asked for "
                 "now; encode it again."
             )
-        beside.check(made_by)
-        references, batch, region = beside.references, beside.batch, beside.region
-        shape = encoding.image.shape
-        inside = region.on(*shape[:2]) if region else None
-        context = Context(encoding.image, session, references.features if references else ())
+        own_way = localizer.own_way(settings)
+        beside.check(made_by, self.remembered_by(settings))
+        good = beside.references.own if beside.references and own_way else ()
+        context = Context(encoding.image, session, good)
         values = [
             getattr(settings, s.name) for group in localizer.settings for s in declared(group)
         ]
-        features = look_at(encoding.features, shape, region).to(self.models.device)
+        features = look_at(encoding.features, encoding.image.shape, beside.region)
+        features = features.to(self.models.device)
 
         def make() -> Scored:
             with torch.inference_mode():
                 scored = localizer.score(features, settings, context)
-            if references and not localizer.own_references:
-                scored = compare(scored, features, references, encoding.key)
-            if batch:
-                scored = weigh(scored, features, batch, encoding.key)
-            seen = scored if inside is None else score_inside(scored, features, inside)
-            if EdgeSettings not in localizer.settings:
-                return seen
-            edges = settings.of(EdgeSettings)
-            return draw_edges(seen, scored.map, encoding.image, features, edges)
+            return weighed(scored, features, encoding, beside, localizer, settings)
 
         slot = ("map", encoding.key, *made_by, *values, *beside.key)
         return self.cache.get_or_make(slot, make)
@@ -425,6 +422,8 @@ class Segmenter(Loaded):
             yield step
             clock.restart()
         regions, mask = sized(regions, refined.mask, beside.scale)
+        localizer = self.localizer(settings)
+        settings, source = limited(settings, localizer, beside.references, beside.limit_from)
         clock.lap(refined.stage.name)
         found.append(refined.stage)
         yield refined.stage
@@ -433,7 +432,7 @@ class Segmenter(Loaded):
             anomaly_map=scored.map,
             score_map=refined.score_map,
             mask=mask,
-            image_score=self.localizer(settings).image_score(scored.evidence, settings),
+            image_score=localizer.image_score(scored.evidence, settings),
             regions=regions,
             stages=tuple(found),
             points=refined.points,
@@ -444,7 +443,7 @@ class Segmenter(Loaded):
             timings={**encoding.timings, **clock.seconds},
             input=encoding.input,
             normal_ratio=scored.evidence.get("normal_ratio"),
-            region=beside.region or None,
-            scale=beside.scale,
-            references=beside.references.named if beside.references else (),
+            limit_from=source,
+            score_alone=score_alone(scored.evidence, localizer, settings),
+            **beside.facts(),
         )

@@ -108,6 +108,9 @@ their papers' square frame, a soft map, one level, and SAM's masks."""
 _PAPERS_OWN = {"prompting": "joint", "min_overlap": 0.0}
 """Eqs 1 to 12 as printed: all points in one prompt, every mask kept."""
 
+_APRIL_GAN = {"few_shot": "published"}
+"""Good images count in the paper's own form."""
+
 _WINCLIP = {"blur": 0.0, "image_weight": 1.0, "threshold": 0.5, "verdict_threshold": 0.5}
 """No blur; the image score is CLIP's alone."""
 
@@ -142,7 +145,7 @@ SYSTEMS: dict[str, System] = {
     ),
     "paper": System("The paper's method as printed", (Linear,), Cascade, "2510.11028", _PAPERS_OWN),
     "vv": System("V-V attention, no training, with the cascade", (VV,), Cascade),
-    "april-gan": System("APRIL-GAN", (Linear,), NoRefiner, "2305.17382"),
+    "april-gan": System("APRIL-GAN", (Linear,), NoRefiner, "2305.17382", _APRIL_GAN),
     "winclip": System("WinCLIP", (WinClip,), NoRefiner, "2303.14814", _WINCLIP),
     "sdp": System("SDP (CLIP-AD)", (Sdp,), NoRefiner, "2311.00453", _SDP),
     "sdp+": System("SDP+ (CLIP-AD)", (SdpPlus,), NoRefiner, "2311.00453", _SDP),

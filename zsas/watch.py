@@ -269,7 +269,7 @@ class Watcher:
             verdict=result.verdict,
             ok=result.ok,
             score=facts["image_score"],
-            limit=self.settings.verdict_threshold,
+            limit=facts["limit"],
             settings=facts["settings"],
             models=facts["models"],
             versions=facts["versions"],

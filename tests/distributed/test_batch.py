@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -14,8 +15,10 @@ from tests.localizers.test_references import SETTINGS, plate
 from zsas.bulk import Job, Output, compare_jobs, examine
 from zsas.bulk.jobs import plan
 from zsas.distributed import batch as far
+from zsas.distributed import segment as alone
 from zsas.distributed.ray import Cluster
 from zsas.errors import ZsasError
+from zsas.good import Good
 from zsas.localizers.mutual import others_of
 
 
@@ -79,3 +82,30 @@ def test_who_is_compared_with_whom_is_mutual(count: int) -> None:
     pairs = {(i, j) for i in range(count) for j in others_of(i, count)}
     assert pairs == {(j, i) for i, j in pairs}
     assert {len(others_of(i, count)) for i in range(count)} == {min(count - 1, 30)}
+
+
+def test_workers_compare_with_good_images_too(tmp_path: Path, monkeypatch: Any) -> None:
+    jobs = folder_of(tmp_path / "in", 5)
+    good = tmp_path / "good"
+    good.mkdir()
+    for seed in range(20, 23):
+        Image.fromarray(plate(seed)).save(good / f"{seed}.png")
+    remembered = Good([good])
+    segmenter = small_segmenter()
+    memory = remembered.of(segmenter, SETTINGS)
+    monkeypatch.setattr(alone, "spread", in_turn)
+    given = (SETTINGS, Output(tmp_path / "far"), small_segmenter, Cluster(), None, remembered)
+    for rows, near in (
+        (alone.segment(jobs, *given), None),
+        (far.segment_together(jobs, jobs, *given), compare_jobs(segmenter, jobs, SETTINGS)),
+    ):
+        found = {row.image: row for row in rows}
+        expected = examine(segmenter, jobs, SETTINGS, Output(tmp_path / "near"), 1, memory, near)
+        for row in expected:
+            if row.error:
+                assert found[row.image].error
+                continue
+            one, two = (json.loads(r.result) for r in (row, found[row.image]))
+            assert one["good_images"] == two["good_images"] == 3
+            assert one["limit"] == pytest.approx(two["limit"], abs=2e-3)
+            assert one["image_score"] == pytest.approx(two["image_score"], abs=5e-3)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+from contextlib import nullcontext
 
 import pytest
 from typer.testing import CliRunner
@@ -10,8 +12,11 @@ from typer.testing import CliRunner
 from tests.helpers.datasets import write_folder
 from tests.helpers.models import small_segmenter
 from zsas.cli import app
-from zsas.evaluation import report
+from zsas.datasets.load import load_dataset
+from zsas.evaluation import report, together
+from zsas.evaluation.conditions import Condition
 from zsas.segmenter import Segmenter
+from zsas.settings import Settings
 
 WORDS = "folder --root parts --resolution 128 --tiles off --system april-gan"
 
@@ -48,3 +53,48 @@ def test_a_folder_of_single_images_takes_no_batch(shell):
     refused = shell("--out r --batch-scoring")
     assert refused.exit_code != 0
     assert "another --out" in " ".join((refused.output + str(refused.exception)).split())
+
+
+def test_on_a_cluster_the_figures_are_those_of_one_process(shell, tmp_path, monkeypatch):
+    """The cluster is played by a loop over workers that share nothing but files and pickles."""
+    encoded = []
+
+    def in_turn(jobs, task, load, cluster):
+        for key, job in jobs.items():
+            segmenter = small_segmenter()
+            (answer,) = pickle.loads(pickle.dumps(task)).do(
+                segmenter, [pickle.loads(pickle.dumps(job))]
+            )
+            encoded.append((type(task).__name__, segmenter.images_encoded["localizer"]))
+            yield key, pickle.loads(pickle.dumps(answer))
+
+    monkeypatch.setattr(together, "spread", in_turn)
+    monkeypatch.setattr(together, "connected", lambda address: nullcontext())
+    (tmp_path / "parts/tile/test/good/broken.png").write_bytes(b"no image")
+    for name, more in (("near", ""), ("far", "--engine ray")):
+        outcome = shell(f"--out {name} --batch-scoring {more} --sweep resolution=112,128")
+        assert outcome.exit_code == 0, outcome.output
+    near, far = (json.loads((tmp_path / n / "results.json").read_text()) for n in ("near", "far"))
+    assert near["batch_scoring"] == far["batch_scoring"]
+    for one, other in zip(near["table"], far["table"], strict=True):
+        assert one["name"] == other["name"]
+        assert one["mean"] == pytest.approx(other["mean"], abs=2e-3)
+    assert near["unreadable"].keys() == far["unreadable"].keys() != set()
+    # Each image once under each of both encodings, never again for its scores or its record.
+    assert sum(count for task, count in encoded if task == "Encode") == 2 * 9
+    assert not any(count for task, count in encoded if task != "Encode")
+    assert not (tmp_path / "far" / together.WAITING).exists()
+
+
+def test_too_few_images_on_a_cluster_are_records_that_say_so(tmp_path, monkeypatch):
+    def in_turn(jobs, task, load, cluster):
+        for key, job in jobs.items():
+            yield key, task.do(small_segmenter(), [job])[0]
+
+    monkeypatch.setattr(together, "spread", in_turn)
+    write_folder(tmp_path / "few", per_kind=1, categories=("tile",))
+    data = load_dataset("folder", str(tmp_path / "few"))
+    settings = Settings(resolution=128, tiles="off")
+    made = together._batches(data.of("tile"), [Condition("a", settings)], tmp_path, None, None)
+    (sentence,) = made.values()
+    assert "at least 5" in sentence

@@ -6,7 +6,17 @@ from PIL import Image
 
 from tests.helpers.models import small_segmenter
 from zsas.errors import ZsasError
-from zsas.localizers.references import NO_REFERENCES, REFERENCE
+from zsas.limits import limit_from_good
+from zsas.localizers.bank import Bank, distances_to
+from zsas.localizers.references import (
+    LIMIT,
+    NO_REFERENCES,
+    REFERENCE,
+    USUAL_LIMIT,
+    WEIGHT,
+    calibrated,
+    own_evidence,
+)
 from zsas.localizers.winclip import WinClip
 from zsas.settings import Settings
 
@@ -90,6 +100,54 @@ def test_a_reference_with_a_defect_is_named_and_ignored(segmenter, tmp_path):
     assert "part4.png disagrees with the others" in caption
 
 
+def test_the_limit_comes_from_the_good_images_unless_somebody_names_one(segmenter, references):
+    result = segmenter(plate(9), SETTINGS, references=references)
+    facts = result.to_dict()
+    limit = segmenter.limit_of(references, SETTINGS)
+    assert facts["limit_from"] == "references"
+    assert facts["limit"] == facts["settings"]["verdict_threshold"] == limit
+    assert limit != Settings().verdict_threshold
+    named = segmenter(plate(9), SETTINGS.replace(verdict_threshold=0.7), references=references)
+    assert (named.settings.verdict_threshold, named.limit_from) == (0.7, "person")
+    alone = segmenter(plate(9), SETTINGS)
+    assert (alone.settings.verdict_threshold, alone.limit_from) == (0.7, "default")
+    assert alone.score_alone is None
+    assert result.score_alone == alone.image_score
+
+
+def test_the_limit_lies_above_what_each_good_image_scores_among_the_others(segmenter, references):
+    good = [plate(seed) for seed in range(4)]
+    left_out = []
+    for i, image in enumerate(good):
+        rest = segmenter.remember(good[:i] + good[i + 1 :], SETTINGS)
+        left_out.append(segmenter(image, SETTINGS, references=rest).score_alone)
+    weight = WEIGHT * references.trust
+    said = [one["reference"] for one in own_evidence(references)]
+    scores = [(1 - weight) * a + weight * b for a, b in zip(left_out, said, strict=True)]
+    assert segmenter.limit_of(references, SETTINGS) == limit_from_good(scores)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_or_two_good_images_give_a_limit_too(segmenter, count):
+    few = segmenter.remember([plate(seed) for seed in range(count)], SETTINGS)
+    result = segmenter(plate(9), SETTINGS, references=few)
+    assert result.limit_from == "references"
+    assert 0 < result.settings.verdict_threshold < 1
+
+
+def test_a_system_with_a_way_of_its_own_gives_a_limit_too(segmenter):
+    settings = Settings(system="winclip")
+    good = [plate(0), plate(1), plate(2)]
+    result = segmenter(plate(9), settings, references=segmenter.remember(good, settings))
+    rest = segmenter.remember(good[1:], settings)
+    assert result.limit_from == "references"
+    assert result.settings.verdict_threshold > 0
+    # Each among the others: what it scores is what it would score had it not been remembered.
+    told = segmenter.remember(good, settings).alone[0]
+    apart = segmenter(good[0], settings, references=rest)
+    assert told["clip"] == pytest.approx(apart.image_score)
+
+
 def test_a_memory_of_other_settings_is_refused(segmenter, references):
     with pytest.raises(ZsasError, match="remember them again"):
         segmenter(plate(20), SETTINGS.replace(resolution=256), references=references)
@@ -97,8 +155,8 @@ def test_a_memory_of_other_settings_is_refused(segmenter, references):
 
 def test_a_system_without_patch_features_says_so(segmenter, monkeypatch):
     settings = Settings(system="winclip")
-    references = segmenter.remember([plate(0), plate(1)], settings)
     monkeypatch.setattr(WinClip, "own_references", False)  # one that has neither
+    references = segmenter.remember([plate(0), plate(1)], settings)
     with pytest.raises(ZsasError, match="no patch features"):
         segmenter(plate(20), settings, references=references)
 
@@ -110,3 +168,83 @@ def test_references_of_any_size_give_a_result(segmenter, images):
     assert np.isfinite(result.image_score)
     assert 0 <= result.image_score <= 1
     assert np.isfinite(result.score_map).all()
+
+
+def test_tiles_are_remembered_as_tiles(segmenter):
+    settings = Settings(tiles=64, views="one")
+    good = [plate(seed) for seed in range(4)]
+    references = segmenter.remember(good, settings)
+    assert segmenter(plate(9), settings).stage("anomaly_map").data["tiles"] > 1
+    itself = segmenter(good[2], settings, references=references)
+    assert itself.normal_ratio == 0
+    fine, bad = (
+        segmenter(plate(9, dent=d), settings, references=references) for d in (False, True)
+    )
+    assert bad.normal_ratio > 1.5 * fine.normal_ratio
+    distance = bad.stage(REFERENCE.name).heat
+    assert distance[35:45, 85:95].mean() > 2 * distance[:, :40].mean()
+
+
+def test_the_image_score_grows_with_the_distance_and_stays_a_score(segmenter, references):
+    localizer = segmenter.localizer(SETTINGS)
+    weight = WEIGHT * references.trust
+    assert weight > 0
+    scores = [
+        localizer.image_score(
+            {"map": 0.4, "clip": 0.5, "reference": r, "reference_weight": weight}, SETTINGS
+        )
+        for r in (0.0, 0.2, 0.7, 1.0)
+    ]
+    assert scores == sorted(set(scores))
+    assert 0 <= scores[0] < scores[-1] <= 1
+    mean, spread = references.usual
+    levels = [calibrated(mean + k * spread, mean, spread, LIMIT) for k in (-9, 0, LIMIT, 9)]
+    assert levels == sorted(set(levels))
+    assert levels[2] == pytest.approx(USUAL_LIMIT)
+
+
+def test_one_image_again_and_again_is_one_image(segmenter):
+    once = segmenter.remember([plate(0), plate(1)], SETTINGS)
+    query = segmenter.begin(plate(9, dent=True), SETTINGS).features
+    again = segmenter.remember([plate(0), plate(1), plate(0), plate(1)], SETTINGS)
+    for one, other in zip(
+        distances_to(query, Bank(once.bank)), distances_to(query, Bank(again.bank)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+def test_a_good_image_of_another_part_is_named_too(segmenter):
+    other = np.full((200, 90, 3), 30, np.uint8)
+    other[::7] = 220
+    found = segmenter.remember([*(plate(seed) for seed in range(5)), other], SETTINGS)
+    assert found.ignored == (5,)
+    caption = segmenter(plate(20), SETTINGS, references=found).stage(REFERENCE.name).caption
+    assert "number 6 disagrees with the others and was given no weight" in caption
+
+
+def test_the_page_is_told_where_the_good_images_stand(segmenter, references):
+    result = segmenter(plate(9, dent=True), SETTINGS, references=references)
+    facts = result.to_dict()
+    assert facts["good_images"] == 4
+    assert len(facts["good_ratios"]) == 4
+    assert max(facts["good_ratios"]) < result.normal_ratio
+
+
+@pytest.mark.parametrize("system", ["auto", "paper", "vv", "april-gan", "sdp", "winclip"])
+def test_every_system_with_patch_features_counts_good_images(segmenter, system):
+    settings = Settings(system=system, views="one", refiner="none")
+    good = segmenter.remember([plate(seed) for seed in range(3)], settings)
+    image = plate(9, dent=True)
+    alone = segmenter(image, settings)
+    compared = segmenter(image, settings, references=good)
+    assert compared.good_images == 3
+    assert (compared.anomaly_map != alone.anomaly_map).any()
+    assert compared.limit_from == "references"
+
+
+def test_good_images_are_encoded_once(segmenter):
+    good = [plate(seed) for seed in range(40, 43)]
+    before = segmenter.images_encoded["localizer"]
+    for _ in range(2):
+        segmenter.remember(good, SETTINGS)
+    assert segmenter.images_encoded["localizer"] == before + 3

@@ -11,9 +11,10 @@ from tests.helpers.models import small_segmenter
 from tests.localizers.test_references import SETTINGS, plate
 from zsas.errors import ZsasError
 from zsas.localizers.mutual import MUTUAL
-from zsas.ui import gpu
+from zsas.ui import batch, gpu, views
 from zsas.ui.engine import Engine
 from zsas.ui.many import Many
+from zsas.ui.visitor import View
 
 
 @pytest.fixture
@@ -66,3 +67,32 @@ def test_without_the_tick_each_is_decided_alone(tmp_path: Path, engine: Engine) 
 def test_too_few_are_a_sentence(tmp_path: Path, engine: Engine) -> None:
     with pytest.raises(ZsasError, match="at least 5"):
         list(lot(tmp_path, 3).run(engine, shown({})))
+
+
+def test_a_batch_over_a_protocol_says_what_the_page_says(tmp_path: Path, engine: Engine) -> None:
+    many = lot(tmp_path, 6)
+    list(many.run(engine, shown({})))
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    paths = [*(row.path for row in many.rows), tmp_path / "broken.png"]
+    *_, done = batch.run(engine, paths, "tiny", SETTINGS, mutual=True)
+    *_, alone = batch.run(engine, paths, "tiny", SETTINGS)
+    scores = [line.score for line in done.lines]
+    assert scores[:6] == [round(row.result.image_score, 4) for row in many.rows if row.result]
+    assert scores != [line.score for line in alone.lines]
+    assert [bool(line.error) for line in done.lines] == [False] * 6 + [True]
+
+
+def test_the_limit_of_a_lot_is_that_of_its_good_parts(tmp_path: Path, engine: Engine) -> None:
+    many = lot(tmp_path, 2, mutual=False)
+    many.parts = tuple((engine.keep_image(plate(seed)), "") for seed in range(10, 14))
+    list(many.run(engine, shown({})))
+    (first, second) = (row.result for row in many.rows)
+    assert first is not None
+    assert second is not None
+    assert first.limit_from == second.limit_from == "references"
+    assert first.settings.verdict_threshold == second.settings.verdict_threshold
+    moved = many.reviewed(0, 0.9)
+    assert moved is not None
+    assert (moved.settings.verdict_threshold, moved.limit_from) == (0.9, "person")
+    assert len(first.good_ratios) == 4
+    assert 'class="zs-ratio"' in views.verdict(first, View())

@@ -339,6 +339,72 @@ def test_what_is_wrong_beside_the_image_is_a_sentence(
     assert body["error"].endswith(".")
 
 
+class Mutual(FakeSegmenter):
+    """One that tells images apart by how bright they are, and says which batch a decision was made in."""
+
+    def gather(self, images: Any, settings: Any = None, region: Any = None) -> Any:
+        return [float(one.pixels.mean()) for one in images]
+
+    def compare_batch(self, cells: Any, settings: Any = None, region: Any = None) -> Any:
+        self.batches = [*getattr(self, "batches", []), (tuple(cells), region)]
+        return None
+
+
+def lot(count: int) -> list[Any]:
+    return [("image", (f"{i}.png", png(photo(i)))) for i in range(count)]
+
+
+def test_several_images_are_rows_in_their_order(address: str) -> None:
+    files = [*lot(2), ("image", ("broken.png", b"no image")), ("image", ("empty.png", b""))]
+    files += [("threshold", (None, "0.3")), ("files", (None, "mask"))]
+    answer = httpx.post(f"{address}/batch", files=files, timeout=60)
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert body["batch_scoring"] is False
+    assert [row["file"] for row in body["rows"]] == ["0.png", "1.png", "broken.png", "empty.png"]
+    assert [("error" in row) for row in body["rows"]] == [False, False, True, True]
+    assert body["rows"][0]["settings"]["threshold"] == 0.3
+    assert base64.b64decode(body["rows"][1]["files"]["mask"]).startswith(b"\x89PNG")
+    assert "empty.png is empty" in body["rows"][3]["error"]
+    one = httpx.post(f"{address}/segment", files=[*lot(1), *files[-2:-1]], timeout=60).json()
+    same = {"verdict", "image_score", "regions"}
+    assert {k: body["rows"][0][k] for k in same} == {k: one[k] for k in same}
+
+
+def test_the_images_of_a_batch_are_compared_with_each_other(address: str, monkeypatch: Any) -> None:
+    segmenter = Mutual("tiny")
+    monkeypatch.setitem(gpu.SEGMENTERS, "tiny", segmenter)
+    files = [*lot(6), ("image", ("broken.png", b"no image"))]
+    for value in ("true", "false", "1"):
+        asked = [*files, ("batch_scoring", (None, value)), ("region", (None, LEFT))]
+        answer = httpx.post(f"{address}/batch", files=asked, timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["batch_scoring"] is (value != "false")
+        assert len(answer.json()["rows"]) == 7
+    assert len(segmenter.batches) == 2
+    cells, region = segmenter.batches[0]
+    assert len(cells) == 6
+    assert region == RegionOfInterest.from_dict(json.loads(LEFT))
+
+
+@pytest.mark.parametrize(
+    ("files", "parameter", "says"),
+    [
+        ([*lot(4), ("batch_scoring", (None, "true"))], "batch_scoring", "at least 5"),
+        ([*lot(6), ("batch_scoring", (None, "maybe"))], "batch_scoring", "true or false"),
+        ([("image", (None, "text"))], "image", "at least one file"),
+        ([("threshold", (None, "0.4"))], "image", "at most 500"),
+    ],
+)
+def test_a_batch_that_cannot_be_is_a_sentence(
+    address: str, files: list[Any], parameter: str, says: str
+) -> None:
+    answer = httpx.post(f"{address}/batch", files=files, timeout=60)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["parameter"] == parameter
+    assert says in answer.json()["error"]
+
+
 def test_good_images_are_remembered_for_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(load, "tiny")  # type: ignore[arg-type]
     seen: list[Any] = []

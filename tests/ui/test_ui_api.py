@@ -95,6 +95,19 @@ def test_batch_gives_a_row_for_each_file(client: Client, tmp_path: Path) -> None
     assert "coco.json" in zipfile.ZipFile(everything).namelist()
 
 
+@pytest.mark.parametrize(
+    ("count", "value", "says"),
+    [(3, True, "at least 5"), (5, "true", "no patch features"), (5, "maybe", "true or false")],
+)
+def test_the_files_of_a_batch_can_be_compared_with_each_other(
+    client: Client, photo_file: Path, count: int, value: object, says: str
+) -> None:
+    # The stand-in has no patch features; what is compared is tested without a page.
+    files = [handle_file(str(photo_file))] * count
+    with pytest.raises(Exception, match=says):
+        client.predict(files=files, preset="tiny", batch_scoring=value, api_name="/batch")
+
+
 def test_compare_gives_a_row_for_each_system_and_a_sheet(
     client: Client, photo_file: Path, tmp_path: Path
 ) -> None:

@@ -43,6 +43,8 @@ def opened(
     if file is None:
         return Part(settings=settings, region=looked_at, models=choice)
     part = Part.load(file)
+    if "verdict_threshold" in settings.given:
+        part = replace(part, limit_from="person")
     if looked_at is not None and region is None:
         looked_at = (part.region or RegionOfInterest()).without(looked_at)
     return replace(

@@ -107,6 +107,14 @@ def evaluate(
             "test/good; writes shots.md and shots.json."
         ),
     ] = None,
+    references: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Images of good parts, or a folder of them, that all images are compared with; may be given several "
+            "times. --shots draws its own.",
+            metavar="IMAGE_OR_FOLDER",
+        ),
+    ] = None,
     part: flags.Part = None,
     region: flags.Region = None,
     ignore: flags.Ignore = None,
@@ -141,11 +149,14 @@ def evaluate(
     from zsas.evaluation.conditions import as_published, in_each, parse_sweep, plan
     from zsas.evaluation.run import measure_and_report
     from zsas.evaluation.table_1 import with_published_weights
+    from zsas.good import Good
 
-    # Of a profile its good images are not taken: --shots draws its own.
+    given = settings.given
     beside = opened(part, settings, choice, region, ignore)
     if beside is not None:
         settings, choice = beside.settings, beside.models
+        if systems and "system" not in given:  # the profile's own is one of several
+            settings = settings.replace(system=None, refiner=None)
     looked_at = beside.region if beside is not None else None
     conditions = plan(
         settings,
@@ -165,9 +176,11 @@ def evaluate(
     if data.licence:
         typer.echo(data.licence, err=True)
     if out is None:
-        given = (dataset, Path(root).resolve().name if root else None, choice.preset)
-        out = Path("runs", "-".join(name for name in given if name))
+        parts = (dataset, Path(root).resolve().name if root else None, choice.preset)
+        out = Path("runs", "-".join(name for name in parts if name))
     if shots is not None:
+        if references:
+            raise typer.BadParameter("--shots draws its own good images: leave --references out")
         if ablate or sweep or systems or refiners or batch_scoring or len(precisions) > 1:
             raise typer.BadParameter("--shots measures one choice of settings")
         from zsas.evaluation.shots import Plan, measure_shots, write_shots
@@ -186,8 +199,6 @@ def evaluate(
             )
         typer.echo(write_shots(measured, out))
         return
-    if batch_scoring and cluster is not None:
-        raise typer.BadParameter("--batch-scoring works in one process: leave --engine ray out")
     with progress_bar() as bar:
         task = bar.add_task("measuring", total=len(data))
         results = measure_and_report(
@@ -200,6 +211,7 @@ def evaluate(
             cluster=cluster,
             draws=draws,
             mutual=batch_scoring,
+            good=Good(references or (), beside),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for name, sentence in results.get("cannot_run", {}).items():

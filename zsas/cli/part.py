@@ -62,8 +62,7 @@ def create(
 ) -> None:
     """Make a profile: settings, good images, region, scale.
 
-    With three good images or more the limit comes from them, each compared with the others, unless --verdict-threshold
-    names it.
+    With good images the limit comes from them, each compared with the others, unless --verdict-threshold names it.
     """
     if file.exists() and not force:
         raise ZsasError(
@@ -199,17 +198,13 @@ def _with_models(part: Part, references: Sequence[str], limit_is_named: bool) ->
         part = replace(part, limit_from="person")
     if not references:
         return part
-    from zsas.limits import limit_from_references
-    from zsas.memory import readable, remember_files
+    from zsas.memory import remember_files
 
     found, left_out = remember_files(segmenter, references, part.settings, part.region)
     for sentence in left_out:
         complain(f"Left out of the good images: {sentence}")
     part = replace(part, references=found)
-    if limit_is_named or not found.bank or str(references[0]).endswith(".safetensors"):
-        return part
-    images, _ = readable(references)
-    limit = limit_from_references(segmenter, images, found, part.settings, part.region)
+    limit = None if limit_is_named else segmenter.limit_of(found, part.settings)
     if limit is None:
         return part
     settings = part.settings.replace(verdict_threshold=limit)

@@ -137,8 +137,6 @@ def segment(
         raise typer.BadParameter("--stages writes pictures: say where with --out DIR")
     if out is None and cluster is not None:
         raise typer.BadParameter("--engine ray writes files: say where with --out DIR")
-    if references and cluster is not None:
-        raise typer.BadParameter("--references works in one process: leave --engine ray out")
     if out is None and format is FormatName.table:
         raise typer.BadParameter("--format table writes files: say where with --out DIR")
     if not all(images):
@@ -151,8 +149,6 @@ def segment(
     beside = opened(part, settings, choice, region, ignore)
     if beside is not None:
         settings, choice = beside.settings, beside.models
-    if beside is not None and beside.references and cluster is not None:
-        raise typer.BadParameter("good images work in one process: leave --engine ray out")
     output = Output(out.absolute() if out and cluster else out, format.value, stages)
     reading = Reading("all" if page == "all" else int(page), bits)
     given = references or ()
@@ -198,6 +194,10 @@ def _rows(
     yield from work
     if not work.left:
         return
+    from zsas.good import Good
+
+    good = Good(references)
+    region = part.region if part is not None else None
     if cluster is not None:
         from zsas.distributed.ray import loader
         from zsas.distributed.segment import segment as far
@@ -206,12 +206,11 @@ def _rows(
             from zsas.distributed.batch import segment_together
 
             load_far = loader(choice, settings)
-            yield from work.keep(
-                segment_together(work.jobs, work.left, settings, output, load_far, cluster, part)
-            )
+            given = (settings, output, load_far, cluster, part, good)
+            yield from work.keep(segment_together(work.jobs, work.left, *given))
             return
         yield from work.keep(
-            far(work.left, settings, output, loader(choice, settings), cluster, part)
+            far(work.left, settings, output, loader(choice, settings), cluster, part, good)
         )
         return
     # Each image is seen once, or twice where all are compared first.
@@ -220,16 +219,9 @@ def _rows(
 
     keep_freed_memory()
     batch = batch or default_batch(choice.device)
-    memory = None
-    if references:
-        from zsas.memory import remember_files
-
-        memory, left_out = remember_files(
-            segmenter, references, settings, part.region if part else None
-        )
-        for sentence in left_out:
-            print(f"Left out of the good images: {sentence}", file=sys.stderr)
-    region = part.region if part is not None else None
+    memory = good.of(segmenter, settings, region)
+    for sentence in good.left_out:
+        print(f"Left out of the good images: {sentence}", file=sys.stderr)
     neighbours = None
     if batch_scoring:
         neighbours = compare_jobs(segmenter, work.jobs, settings, batch, region, _expect)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zsas.beside import cells_in
 from zsas.bulk import Job, Output, Row, read_job
 from zsas.bulk.run import saved
 from zsas.distributed.ray import Cluster, spread
@@ -27,12 +28,13 @@ from zsas.localizers.mutual import (
     others_of,
     scores_against,
 )
+from zsas.segmenter import Segmenter
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
     from zsas.distributed.ray import Load
+    from zsas.good import Good
     from zsas.part import Part
-    from zsas.segmenter import Segmenter
 
 WAITING = ".encodings"
 
@@ -61,7 +63,7 @@ class Encode:
         region = self.part.region if self.part is not None else None
         try:
             encoding = segmenter.begin(read_job(job), self.settings, region)
-            (cells,) = segmenter.gather([encoding.image], self.settings, region)
+            cells = cells_in(encoding, region)
         except ZsasError as error:
             return str(error).replace("The image could", f"{job.image} could", 1)
         write_whole(_file(self.folder, job, "encoding"), pickle.dumps(encoding.to("cpu")))
@@ -102,13 +104,17 @@ class Decide:
     folder: Path
     batch: Batch
     part: Part | None
+    good: Good | None = None
 
     def do(self, segmenter: Segmenter, jobs: Sequence[Job]) -> list[Row]:
         """A row for each image."""
+        region = self.part.region if self.part is not None else None
+        memory = self.good.of(segmenter, self.settings, region) if self.good else None
         rows = []
         for job in jobs:
             encoding = _load(_file(self.folder, job, "encoding"))
-            result = segmenter.segment(encoding, self.settings, batch=self.batch, part=self.part)
+            beside: dict[str, Any] = {"references": memory, "batch": self.batch}
+            result = segmenter.segment(encoding, self.settings, **beside, part=self.part)
             rows.append(saved(job, result, self.output))
         return rows
 
@@ -125,6 +131,7 @@ def segment_together(
     load: Load,
     cluster: Cluster,
     part: Part | None = None,
+    good: Good | None = None,
 ) -> Iterator[Row]:
     """A row for each job that is left, in the order of completion; all jobs are compared with each other.
 
@@ -136,6 +143,7 @@ def segment_together(
         load: Makes the segmenter of a worker; see `zsas.distributed.ray.loader`.
         cluster: Where.
         part: What belongs to the part.
+        good: See `zsas.distributed.segment.segment`.
 
     Raises:
         ZsasError: If there are too few images, one cannot be compared, or as in `zsas.distributed.segment`.
@@ -150,28 +158,28 @@ def segment_together(
         by_image = {job.image: job for job in jobs}
         answers = dict(spread(by_image, Encode(settings, folder, part), load, cluster))
         complaints = {image: one for image, one in answers.items() if isinstance(one, str)}
-        good = [job for job in jobs if job.image not in complaints]
-        if not good and complaints:
+        readable = [job for job in jobs if job.image not in complaints]
+        if not readable and complaints:
             raise ZsasError(next(iter(complaints.values())))
-        check_count(len(good))
+        check_count(len(readable))
         blocks = {
-            job.image: (job, [good[i] for i in others_of(at, len(good))])
-            for at, job in enumerate(good)
+            job.image: (job, [readable[i] for i in others_of(at, len(readable))])
+            for at, job in enumerate(readable)
         }
         scored = dict(spread(blocks, Score(folder), load, cluster))
         for one in scored.values():
             if isinstance(one, ZsasError):
                 raise one
-        cells = [replace(answers[job.image][0], insides=scored[job.image][1]) for job in good]
-        made_by = answers[good[0].image][1]
+        cells = [replace(answers[job.image][0], insides=scored[job.image][1]) for job in readable]
+        made_by = answers[readable[0].image][1]
         region = part.region.key if part is not None and part.region is not None else ""
-        scores = [scored[job.image][0] for job in good]
+        scores = [scored[job.image][0] for job in readable]
         batch = compare_batch(cells, made_by, region=region, scores=scores)
         for job in left:
             if job.image in complaints:
                 yield Row.failed(job, complaints[job.image])
         wanted = {job.image: job for job in left if job.image not in complaints}
-        decide = Decide(settings, output, folder, batch, part)
+        decide = Decide(settings, output, folder, batch, part, good)
         for _, row in spread(wanted, decide, load, cluster):
             yield row
     finally:

@@ -95,7 +95,7 @@ def spread(
     left = dict(jobs)
     if not left:
         return
-    with _connected(cluster.address) as ray:
+    with connected(cluster.address) as ray:
         workers, gpus, batch = _sizes(cluster, ray.cluster_resources())
         for alone in (False, True):
             if left:
@@ -208,8 +208,8 @@ def _round(
 
 
 @contextmanager
-def _connected(address: str | None) -> Iterator[Any]:
-    """Ray, joined or started; a cluster that was started here is stopped again."""
+def connected(address: str | None) -> Iterator[Any]:
+    """Ray, joined or started; a cluster that was started here is stopped again at the end of the outermost."""
     require("ray")
     import logging
 

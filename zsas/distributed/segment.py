@@ -12,6 +12,7 @@ from zsas.settings import Settings
 
 if TYPE_CHECKING:
     from zsas.distributed.ray import Load
+    from zsas.good import Good
     from zsas.part import Part
     from zsas.segmenter import Segmenter
 
@@ -23,19 +24,14 @@ class Segment:
     settings: Settings
     output: Output
     part: Part | None = None
+    good: Good | None = None
 
     def do(self, segmenter: Segmenter, jobs: Sequence[Job]) -> list[Row]:
-        """A row for each image."""
-        return list(
-            examine(
-                segmenter,
-                jobs,
-                self.settings,
-                self.output,
-                batch=len(jobs),
-                part=self.part,
-            )
-        )
+        """A row for each image; each worker remembers the good images once."""
+        region = self.part.region if self.part is not None else None
+        memory = self.good.of(segmenter, self.settings, region) if self.good else None
+        given = (self.settings, self.output, len(jobs), memory)
+        return list(examine(segmenter, jobs, *given, part=self.part))
 
     def failed(self, job: Job, why: str) -> Row:
         """A row with an error."""
@@ -49,6 +45,7 @@ def segment(
     load: Load,
     cluster: Cluster,
     part: Part | None = None,
+    good: Good | None = None,
 ) -> Iterator[Row]:
     """A row for each job, in the order of completion.
 
@@ -58,12 +55,13 @@ def segment(
         output: Its folder is one that all machines of the cluster share.
         load: Makes the segmenter of a worker; see `zsas.distributed.ray.loader`.
         cluster: Where.
-        part: What belongs to the part; its good images work in one process only.
+        part: What belongs to the part.
+        good: Good images, on storage that all machines share; they replace the profile's own.
 
     Raises:
         ZsasError: If Ray is missing, the cluster cannot be reached, or the models cannot be had.
     """
     for _, row in spread(
-        {job.image: job for job in jobs}, Segment(settings, output, part), load, cluster
+        {job.image: job for job in jobs}, Segment(settings, output, part, good), load, cluster
     ):
         yield row

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zsas.datasets.samples import Dataset
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.datasets.samples import Dataset, Sample
+from zsas.encoding import Encoding
 from zsas.errors import ZsasError
 from zsas.evaluation.conditions import Condition
 from zsas.localizers.mutual import CELLS, OTHERS, Batch, Cells, check_count
@@ -64,6 +68,16 @@ class Batches:
                 self._made.pop(next(iter(self._made)))
             self._made[slot] = batch
         return self._made[slot]
+
+    def encode(
+        self,
+        segmenter: Segmenter,
+        samples: Sequence[Sample],
+        images: Sequence[NDArray[np.uint8]],
+        condition: Condition,
+    ) -> list[Encoding]:
+        """The encodings of some images; they are known already where the segmenter's cache still holds them."""
+        return segmenter.encode_batch(images, condition.settings, condition.region)
 
     def check(self, condition: Condition) -> None:
         """Whether the system can compare images.

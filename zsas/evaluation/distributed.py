@@ -13,6 +13,8 @@ from zsas.evaluation.records import Record, Store
 if TYPE_CHECKING:
     from zsas.datasets.samples import Dataset, Sample
     from zsas.distributed.ray import Load
+    from zsas.evaluation.together import Known
+    from zsas.good import Good
     from zsas.segmenter import Segmenter
 
 
@@ -22,6 +24,8 @@ class Measure:
 
     conditions: tuple[Condition, ...]
     side: int
+    good: Good | None = None
+    batches: Known | None = None
 
     def do(
         self, segmenter: Segmenter, samples: Sequence[Sample]
@@ -31,7 +35,10 @@ class Measure:
         from zsas.evaluation.run import measure_each
 
         models = describe(segmenter, self.conditions)
-        return [(r, models) for r in measure_each(segmenter, samples, self.conditions, self.side)]
+        records = measure_each(
+            segmenter, samples, self.conditions, self.side, self.batches, self.good
+        )
+        return [(record, models) for record in records]
 
     def failed(self, sample: Sample, why: str) -> tuple[Record, None]:
         """A record with an error, which no models made."""
@@ -50,6 +57,7 @@ def evaluate(
     cluster: Cluster,
     *,
     side: int = 0,
+    good: Good | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """`zsas.evaluation.run.evaluate` on a Ray cluster.
@@ -63,6 +71,7 @@ def evaluate(
         load: Makes the segmenter of a worker; see `zsas.distributed.ray.loader`.
         cluster: Where.
         side: See `zsas.evaluation.run.measure`.
+        good: The same.
         progress: Told how many of how many images are done.
 
     Raises:
@@ -71,7 +80,9 @@ def evaluate(
     """
     samples = {sample.key: sample for sample in data if sample.key not in store.done}
     progress(len(store.done), len(data))
-    for _, (record, models) in spread(samples, Measure(tuple(conditions), side), load, cluster):
+    for _, (record, models) in spread(
+        samples, Measure(tuple(conditions), side, good), load, cluster
+    ):
         if models is not None:
             store.made_by(models)
         store.put(record)

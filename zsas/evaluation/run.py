@@ -30,10 +30,16 @@ from zsas.systems import system_named
 
 if TYPE_CHECKING:
     from zsas.evaluation.batches import Batches
+    from zsas.evaluation.together import Known
+    from zsas.good import Good
 
 STRIP_HEIGHT = 200
 Segmenters = Segmenter | Mapping[str, Segmenter]
 """One for all conditions, or one for each number format that conditions name."""
+WITH_GOOD_IMAGES = (
+    "All images were compared with good images, those of a profile under its own system alone: these figures are not "
+    "zero-shot. A test image that is one of the good images has the distance 0."
+)
 CACHE_BYTES, CACHE_BYTES_PER_IMAGE = 250_000_000, 50_000_000
 """Encodings in memory: all conditions of a batch share them, those at another resolution, too."""
 
@@ -50,6 +56,7 @@ def measure_and_report(
     cluster: Cluster | None = None,
     draws: int = DRAWS,
     mutual: bool = False,
+    good: Good | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Measure what is not yet measured in `out`, and write the report.
@@ -64,6 +71,7 @@ def measure_and_report(
         cluster: Where workers measure; None measures in this process.
         draws: Of the bootstrap behind the intervals; 0 makes none.
         mutual: Compare the images of each category with each other first; see `zsas.evaluation.batches`.
+        good: Good images that all images are compared with.
         progress: Told how many of how many images are done.
 
     Returns:
@@ -79,7 +87,8 @@ def measure_and_report(
     cannot_run: dict[str, str] = {}
     precisions = dict.fromkeys(one.precision for one in conditions)
     resolutions: dict[str, int] = {}
-    compared = {"batch_scoring": batches.CONDITIONS if mutual else None}
+    compared: dict[str, Any] = {"batch_scoring": batches.CONDITIONS if mutual else None}
+    compared |= good.to_dict() if good else {}
     if cluster is not None:
         if len(precisions) > 1:
             raise ZsasError("A cluster measures one number format at a time; name one precision.")
@@ -87,15 +96,14 @@ def measure_and_report(
         models = Models(choice)
         conditions, cannot_run = _able(conditions, lambda one: _look_at(models, one.settings))
         store = Store(out, identity_of_data(data, conditions, side) | compared, len(conditions))
-        distributed.evaluate(
-            data,
-            conditions,
-            store,
-            loader(choice, conditions[-1].settings),
-            cluster,
-            side=side,
-            progress=progress,
-        )
+        load_far = loader(choice, conditions[-1].settings)
+        given: dict[str, Any] = {"side": side, "good": good, "progress": progress}
+        if mutual:
+            from zsas.evaluation import together as far
+
+            far.evaluate(data, conditions, store, load_far, cluster, out, **given)
+        else:
+            distributed.evaluate(data, conditions, store, load_far, cluster, **given)
     else:
         keep_freed_memory()
         batch = batch or default_batch(choice.device)
@@ -108,7 +116,7 @@ def measure_and_report(
         conditions, cannot_run = _able(conditions, lambda one: _load(several, one))
         if len(conditions) > 1 and len(data):
             # What fails on its first image would take that image from all other rows, and so each one after it.
-            conditions, more = _able(conditions, lambda one: _try_out(several, data, one))
+            conditions, more = _able(conditions, lambda one: _try_out(several, data, one, good))
             cannot_run |= more
         for one in conditions:
             localizer = several[one.precision].localizer(one.settings)
@@ -126,6 +134,7 @@ def measure_and_report(
             side=side,
             batch=batch,
             batches=together,
+            good=good,
             progress=progress,
         )
     facts: dict[str, Any] = {
@@ -138,6 +147,9 @@ def measure_and_report(
     if mutual:
         facts |= compared
         warnings = [batches.WARNING, *warnings]
+    if good:
+        facts |= compared
+        warnings = [WITH_GOOD_IMAGES, *warnings]
     return write_report(store, data, conditions, facts, warnings, draws)
 
 
@@ -154,7 +166,9 @@ def _load(several: Mapping[str, Segmenter], condition: Condition) -> None:
         _ = segmenter.sam
 
 
-def _try_out(several: Mapping[str, Segmenter], data: Dataset, condition: Condition) -> None:
+def _try_out(
+    several: Mapping[str, Segmenter], data: Dataset, condition: Condition, good: Good | None
+) -> None:
     """Decide the first image under a condition.
 
     Raises:
@@ -167,8 +181,10 @@ def _try_out(several: Mapping[str, Segmenter], data: Dataset, condition: Conditi
         return
     settings = condition.settings
     settings = settings.replace(object_name=settings.object_name or sample.object_name)
+    its = several[condition.precision]
     try:
-        several[condition.precision].segment(image, settings)
+        memory = good.of(its, condition.settings, condition.region) if good else None
+        its.segment(image, settings, references=memory, region=condition.region)
     except ZsasError:
         raise
     except Exception as error:  # too little memory, or a bug of this system
@@ -210,7 +226,8 @@ def evaluate(
     *,
     side: int = 0,
     batch: int = 1,
-    batches: Batches | None = None,
+    batches: Batches | Known | None = None,
+    good: Good | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Measure every image that the store does not hold yet.
@@ -223,13 +240,14 @@ def evaluate(
         side: See `measure`.
         batch: Images encoded together.
         batches: Compares the images of each category with each other.
+        good: Good images that all are compared with.
         progress: Told how many of how many images are done.
     """
     waiting = [sample for sample in dataset if sample.key not in store.done]
     progress(len(dataset) - len(waiting), len(dataset))
     for start in range(0, len(waiting), batch):
         part = waiting[start : start + batch]
-        for record in measure_each(segmenter, part, conditions, side, batches):
+        for record in measure_each(segmenter, part, conditions, side, batches, good):
             store.put(record)
         progress(len(dataset) - len(waiting) + min(start + batch, len(waiting)), len(dataset))
 
@@ -239,17 +257,18 @@ def measure_each(
     samples: Sequence[Sample],
     conditions: Sequence[Condition],
     side: int,
-    batches: Batches | None = None,
+    batches: Batches | Known | None = None,
+    good: Good | None = None,
 ) -> list[Record]:
     """`measure`, in which one image's fault becomes its record's error and takes no other image along."""
     try:
-        return measure(segmenter, samples, conditions, side, batches)
+        return measure(segmenter, samples, conditions, side, batches, good)
     except Exception as error:  # too much for one batch, or one image's fault
         if len(samples) > 1:
             return [
                 record
                 for sample in samples
-                for record in measure_each(segmenter, [sample], conditions, side, batches)
+                for record in measure_each(segmenter, [sample], conditions, side, batches, good)
             ]
         (sample,) = samples
         why = reason(error)
@@ -264,7 +283,8 @@ def measure(
     samples: Sequence[Sample],
     conditions: Sequence[Condition],
     side: int = 0,
-    batches: Batches | None = None,
+    batches: Batches | Known | None = None,
+    good: Good | None = None,
 ) -> list[Record]:
     """Encode some images together, decide each under every condition, and compare with the truth.
 
@@ -274,6 +294,7 @@ def measure(
         conditions: Rows of the table.
         side: Longest side at which maps and masks are compared; 0 is the image's own.
         batches: Compares the images of each category with each other.
+        good: Good images that all are compared with.
     """
     records: dict[str, Record] = {}
     readable: list[tuple[Sample, NDArray[np.uint8], NDArray[np.bool_] | None]] = []
@@ -303,7 +324,13 @@ def measure(
     for group in _by_encoding(conditions) if readable else ():
         settings = conditions[group[0]].settings
         its = several[conditions[group[0]].precision]
-        encodings = its.encode_batch([image for _, image, _ in readable], settings, region)
+        memory = good.of(its, settings, region) if good else None
+        images = [image for _, image, _ in readable]
+        encodings = (
+            batches.encode(its, [s for s, _, _ in readable], images, conditions[group[0]])
+            if batches
+            else its.encode_batch(images, settings, region)
+        )
         for (sample, _, mask), encoding in zip(readable, encodings, strict=True):
             named = [
                 conditions[i].settings.replace(
@@ -312,7 +339,7 @@ def measure(
                 for i in group
             ]
             neighbours = batches.of(sample.category, conditions[group[0]]) if batches else None
-            results = its.segment_each(encoding, named, None, neighbours, region=region)
+            results = its.segment_each(encoding, named, memory, neighbours, region=region)
             for i, result in zip(group, results, strict=True):
                 square = conditions[i].square
                 truth = truths[sample.key, square]

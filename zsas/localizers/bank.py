@@ -33,11 +33,13 @@ class Bank:
         layers: One tensor a layer, L2-normalised, fp16 (n, D).
         places: x and y in [0, 1] on their images, fp32 (n, 2); None where nobody asks.
         owners: Number of the image of each, (n,); None where nobody asks.
+        images: How many images they are of.
     """
 
     layers: tuple[Tensor, ...]
     places: Tensor | None = None
     owners: Tensor | None = None
+    images: int = 0
 
 
 def _looked_at(tile: TileFeatures) -> Tensor:
@@ -67,8 +69,8 @@ def _places(features: PatchFeatures) -> list[Tensor]:
     return found
 
 
-def bank_of(families: Sequence[Sequence[PatchFeatures]]) -> Bank:
-    """At most `BANK_CELLS` cells of some images and their turned copies, the same of every layer.
+def bank_of(families: Sequence[Sequence[PatchFeatures]], most: int = 0) -> Bank:
+    """At most `most` cells, `BANK_CELLS` without, of some images and their turned copies, the same of every layer.
 
     Where there is a region of interest, cells outside of it are left out.
     """
@@ -92,10 +94,11 @@ def bank_of(families: Sequence[Sequence[PatchFeatures]]) -> Bank:
             owners.append(torch.full((len(part),), i, device=where.device))
             at += number
     joined, place, owner = torch.cat(cells, dim=1), torch.cat(places), torch.cat(owners)
-    if joined.shape[1] > BANK_CELLS:
-        chosen = farthest(joined, BANK_CELLS)
+    most = most or BANK_CELLS
+    if joined.shape[1] > most:
+        chosen = farthest(joined, most)
         joined, place, owner = joined[:, chosen], place[chosen], owner[chosen]
-    return Bank(tuple(joined), place, owner)
+    return Bank(tuple(joined), place, owner, len(families))
 
 
 def farthest(cells: Tensor, count: int) -> Tensor:

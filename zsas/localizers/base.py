@@ -181,7 +181,7 @@ class Localizer(ABC):
         weights: Whether it needs a file of learned weights of its own (`--weights NAME=FILE`).
         tiled: Whether `encode` takes a third argument: of each image the pixels that are looked at, bool (H, W), or
             None; tiles without any are then not encoded.
-        own_references: Whether `score` reads `Context.references` itself.
+        own_references: Whether `score` reads `Context.references` itself; see also `own_way`.
         trained_as: What `zsas train adapters --system` calls it, "" where nothing is trained here.
         backbone: Name of its own paper's CLIP among `zsas.models.backbones`, which takes the place of the
             preset's under the preset `paper`; "" takes the preset's everywhere.
@@ -254,6 +254,41 @@ class Localizer(ABC):
     @abstractmethod
     def score(self, features: Any, values: Values, context: Context) -> Scored:
         """Anomaly map and opinions on the whole image; text, references and neighbours enter here."""
+
+    def own_way(self, values: Values) -> bool:
+        """Whether `score` reads `Context.references` itself with these settings."""
+        return self.own_references
+
+    def kept(
+        self,
+        features: Any,
+        image: NDArray[np.uint8],
+        inside: NDArray[np.bool_] | None,
+        values: Values,
+    ) -> Any:
+        """What is kept of a good image where `own_way` is true.
+
+        Args:
+            features: Of the image, as far as it is looked at.
+            image: uint8 RGB (H, W, 3).
+            inside: The pixels that are looked at, bool (H, W); None for all of them.
+            values: All settings.
+        """
+        return features
+
+    @classmethod
+    def pack(cls, features: Any) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
+        """Features of a good image as tensors by name and as JSON types, for a file; where `own_references` is true.
+
+        Raises:
+            ZsasError: If they cannot be kept.
+        """
+        raise ZsasError("This system's memory of good images cannot be kept in a file.")
+
+    @classmethod
+    def unpack(cls, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> Any:
+        """The features that `pack` gave."""
+        raise ZsasError("This system's memory of good images cannot be kept in a file.")
 
     def image_score(self, evidence: Mapping[str, float], values: Values) -> float:
         """How anomalous the image is as a whole, in [0, 1]: no setting that only marks regions moves it.

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zsas.declare import Values
+from zsas.declare import SettingsGroup, Values, setting
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import Adapter, check_fit, read_adapter
-from zsas.localizers.base import Context, Localizer, MapSettings, ObjectSettings, Scored
+from zsas.localizers.bank import CANDIDATES, Bank, bank_of, distances_to
+from zsas.localizers.base import (
+    MAP,
+    Context,
+    Localizer,
+    MapSettings,
+    ObjectSettings,
+    Scored,
+    top_mean,
+)
 from zsas.localizers.edges import EdgeSettings
-from zsas.localizers.patches import PatchFeatures, encode_tiles, score_by_text
-from zsas.localizers.references import ReferenceSettings
+from zsas.localizers.looking import only_inside
+from zsas.localizers.patches import PatchFeatures, blend, encode_tiles, score_by_text
+from zsas.localizers.references import ReferenceSettings, lowered, to_frame
 from zsas.localizers.tiles import TileSettings, View, ViewSettings
 
 if TYPE_CHECKING:
@@ -24,6 +34,18 @@ if TYPE_CHECKING:
 
     from zsas.backbones.clip import ClipBackbone
     from zsas.models import Models
+
+
+@dataclass(frozen=True)
+class FewShotSettings(SettingsGroup, key="few_shot", title="Form of good images"):
+    """How the linear layers count good images; the system says, and either can be asked for."""
+
+    few_shot: Literal["calibrated", "published"] = setting(
+        "calibrated",
+        "Good images",
+        "How good images count: calibrated by what they differ among themselves, or as published for APRIL-GAN, the "
+        "distances of the blocks' own tokens added to the map.",
+    )
 
 
 class Linear(Localizer):
@@ -43,12 +65,8 @@ class Linear(Localizer):
     tiled = True
     title = "trained linear layers"
     settings = (
-        ObjectSettings,
-        MapSettings,
-        TileSettings,
-        ViewSettings,
-        ReferenceSettings,
-        EdgeSettings,
+        *(ObjectSettings, MapSettings, TileSettings, ViewSettings),
+        *(ReferenceSettings, FewShotSettings, EdgeSettings),
     )
     weights = True
     trained_as = "april-gan"
@@ -102,6 +120,37 @@ class Linear(Localizer):
             insides=insides,
         )
 
+    def own_way(self, values: Values) -> bool:
+        """See `Localizer.own_way`."""
+        return values.of(FewShotSettings).few_shot == "published"
+
+    def kept(
+        self,
+        features: PatchFeatures,
+        image: NDArray[np.uint8],
+        inside: NDArray[np.bool_] | None,
+        values: Values,
+    ) -> PatchFeatures:
+        """The blocks' own tokens, before the linear layers, of the same tiles; see `Localizer.kept`."""
+        (found,) = encode_tiles(
+            [image],
+            values.of(TileSettings),
+            self._raw_view,
+            frame=self.resolution(values),
+            patch=self.clip.patch,
+            insides=[inside] if inside is not None else (),
+        )
+        return found if inside is None else only_inside(found, inside)
+
+    def _raw_view(self, windows: Sequence[NDArray[np.uint8]], view: View) -> tuple[Tensor, Tensor]:
+        """See `zsas.localizers.patches.EncodeView`."""
+        pixels = self.clip.pixels(windows, (view.height, view.width))
+        activation, blocks = self.card.activation, self.card.blocks
+        seen = self.clip.forward_vision(pixels, blocks=blocks, activation=activation)
+        grid = (view.height // self.clip.patch, view.width // self.clip.patch)
+        raw = [F.normalize(seen.blocks[block].float(), dim=-1) for block in blocks]
+        return torch.stack(raw, dim=1).unflatten(2, grid), seen.image
+
     def _encode_view(
         self, windows: Sequence[NDArray[np.uint8]], view: View
     ) -> tuple[Tensor, Tensor]:
@@ -120,8 +169,8 @@ class Linear(Localizer):
         return torch.stack(projected, dim=1).unflatten(2, grid), seen.image
 
     def score(self, features: PatchFeatures, values: Values, context: Context) -> Scored:
-        """See `Localizer.score`."""
-        return score_by_text(
+        """See `Localizer.score`; good images enter here in APRIL-GAN's own form."""
+        scored = score_by_text(
             features,
             # Both towers run with the activation that the layers were trained with.
             self.clip.state_vectors(values.of(ObjectSettings).object_name, self.card.activation),
@@ -131,6 +180,10 @@ class Linear(Localizer):
             context=context,
             how="CLIP compares each patch with words for normal and damaged (trained linear layers)",
         )
+        if not context.references or not self.own_way(values):
+            return scored
+        raw = self.kept(features, context.image, None, values)
+        return with_distances(scored, raw, context.references)
 
     def describe(self) -> Mapping[str, Any]:
         """The adapter's card."""
@@ -139,3 +192,36 @@ class Linear(Localizer):
     def tensors(self) -> Sequence[Tensor]:
         """The layers."""
         return (*self.adapter.weights, *self.adapter.biases)
+
+
+def with_distances(
+    scored: Scored, raw: PatchFeatures, references: Sequence[PatchFeatures | Bank]
+) -> Scored:
+    """APRIL-GAN's few-shot form: the layers' distances to the nearest cell of the good images, added to the map.
+
+    Args:
+        scored: Zero-shot.
+        raw: Block tokens of the image, before the linear layers.
+        references: The same of each good image, or the bank that was made of them.
+
+    Returns:
+        map: (Map_a + d) / 2, d the mean over the layers of min (1 − cosine), at most 1. Published are sums, in another
+            scale; the ranking is the same.
+        evidence: `map`, the map's highest thousandth; the published image score takes its highest value, brought to
+            [0, 1] over all test images.
+    """
+    first = references[0]
+    families = [[one] for one in references if isinstance(one, PatchFeatures)]
+    bank = first if isinstance(first, Bank) else bank_of(families, CANDIDATES)
+    distances = distances_to(raw, bank)
+    frames = [
+        to_frame(one.mean(axis=0), tile) for one, tile in zip(distances, raw.tiles, strict=True)
+    ]
+    far = blend(frames, [tile.window for tile in raw.tiles], *scored.map.shape)
+    anomaly_map = np.clip((scored.map + far) / 2, 0, 1).astype(np.float32)
+    anomaly_map.setflags(write=False)
+    why = f"The distances to {bank.images} good image{'s' * (bank.images != 1)} were added (APRIL-GAN)."
+    stages = tuple(
+        lowered(stage, anomaly_map, why) if stage.spec == MAP else stage for stage in scored.stages
+    )
+    return Scored(anomaly_map, {**scored.evidence, "map": top_mean(anomaly_map)}, stages)

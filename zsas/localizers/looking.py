@@ -39,14 +39,14 @@ def only_inside(features: Any, inside: NDArray[np.bool_]) -> Any:
     """Features without tiles wholly outside, in which the cells that count are marked.
 
     Args:
-        features: Of any localizer; those that are no patches are returned as they are.
+        features: Of any localizer; those that cannot tell places apart are returned as they are.
         inside: The pixels that are looked at, bool (H, W), at least one.
 
     Raises:
         ZsasError: If tiles that are looked at were left out when the image was encoded.
     """
     if not isinstance(features, PatchFeatures):
-        return features
+        return features.only_inside(inside) if hasattr(features, "only_inside") else features
     covered = np.zeros(inside.shape, bool)
     tiles = []
     for tile in features.tiles:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, setting
 from zsas.errors import ZsasError
-from zsas.localizers.bank import Bank, bank_of, distances_to
+from zsas.localizers.bank import CANDIDATES, Bank, bank_of, distances_to
 from zsas.localizers.base import MAP, Scored, top_mean
 from zsas.localizers.patches import PatchFeatures, TileFeatures, blend
 from zsas.stages import HeatMap, Stage, StageSpec
@@ -41,6 +41,8 @@ LEAST_SPREAD = 0.5
 _LEAST_SCORE = 0.5
 USUAL_LIMIT = 0.7
 CALMED = "Where it looks like the good images it was lowered, at most by half."
+KEPT_BYTES = 250_000_000
+"""Features of good images that are kept at most, to show the most similar place; only the bank is compared with."""
 DISAGREES, ROBUST = 6.0, 3.0
 """A reference whose own score is so many times the middle one, and so many robust deviations of logarithms above it, is
 given no weight; four good images often differ by a factor of four or five."""
@@ -100,6 +102,9 @@ class References:
         names: What the images are called, for sentences.
         turned: Degrees between the turned copies that were remembered too; 0 for none.
         region: Key of the region of interest that they were looked at in, "" for whole images.
+        alone: What the localizer says of each by itself, evidence as in `Scored`, with the settings that they were
+            remembered with; of changed copies where there is one image; with a way of its own of each among the others.
+        ratios: How many times as far each is from the others as they are from each other, as `normal_ratio`.
     """
 
     keys: tuple[str, ...]
@@ -114,6 +119,8 @@ class References:
     window: float = 0.0
     turned: int = 0
     region: str = ""
+    alone: tuple[Mapping[str, float], ...] = field(default=(), compare=False)
+    ratios: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -129,6 +136,18 @@ class References:
     def named(self) -> tuple[tuple[str, str], ...]:
         """Name, "" where it has none, and digest of each image."""
         return tuple(zip_longest(self.names, self.keys, fillvalue=""))
+
+    @property
+    def own(self) -> tuple[Any, ...]:
+        """What a localizer with a way of its own compares with: features, or a bank of the cells that it keeps."""
+        if not self.bank:
+            return self.features
+        return (Bank(self.bank, self.places, images=len(self)),)
+
+    @property
+    def own_ratios(self) -> tuple[float, ...]:
+        """`ratios` of the references that count."""
+        return tuple(one for i, one in enumerate(self.ratios) if i not in self.ignored)
 
     @property
     def usual(self) -> tuple[float, float]:
@@ -161,6 +180,8 @@ def remember(
     turned: Sequence[Sequence[Any]] = (),
     how: ReferenceSettings | None = None,
     region: str = "",
+    alone: Sequence[Mapping[str, float]] = (),
+    own_way: bool = False,
 ) -> References:
     """A memory of images of good parts.
 
@@ -174,6 +195,8 @@ def remember(
         turned: For each image features of turned copies of it, which are remembered with it.
         how: Where cells are looked for, and how far apart the copies were turned.
         region: See `References`.
+        alone: See `References`.
+        own_way: Whether the localizer compares with them itself; what it keeps is then remembered as it is.
 
     Raises:
         ZsasError: If the features cannot be compared cell by cell.
@@ -184,13 +207,19 @@ def remember(
         "window": how.reference_window,
         "turned": how.reference_rotation,
         "region": region,
+        "alone": tuple(alone),
     }
     if not all(isinstance(one, PatchFeatures) for one in features):
         return References(tuple(keys), made_by, tuple(features), (), (), (), **facts)
     families = [[one, *more] for one, more in zip_longest(features, turned, fillvalue=())]
+    if own_way:
+        bank = bank_of(families, CANDIDATES)
+        return References(
+            tuple(keys), made_by, (), bank.layers, (), (), (), places=bank.places, **facts
+        )
     bank = bank_of(families)
-    alone = len(features) == 1
-    tested = [(-1, copy) for copy in copies] if alone else list(enumerate(features))
+    single = len(features) == 1
+    tested = [(-1, copy) for copy in copies] if single else list(enumerate(features))
     distances = [distances_to(one, bank, how.reference_window, i) for i, one in tested]
     counted = [counted_cells(one) for _, one in tested]
     level = _level(distances, counted)
@@ -205,12 +234,13 @@ def remember(
     return References(
         tuple(keys),
         made_by,
-        tuple(features),
+        tuple(features) if sum(one.nbytes for one in features) <= KEPT_BYTES else (),
         bank.layers,
         level,
         tuple(scores),
         ignored,
         places=bank.places,
+        ratios=tuple(_ratio(tiles, cells, level) for tiles, cells in pairs),
         **facts,
     )
 
@@ -258,7 +288,7 @@ def compare(scored: Scored, features: Any, references: References, key: str = ""
     counted = counted_cells(features)
     score = _score(z_tiles, counted)
     mean, spread = references.usual
-    ratio = _ratio(distances, counted, references)
+    ratio = _ratio(distances, counted, references.level)
     evidence = {
         **scored.evidence,
         "reference": calibrated(_log(score), mean, spread, LIMIT),
@@ -277,12 +307,23 @@ def _log(score: float) -> float:
 
 
 def own_evidence(references: References) -> list[dict[str, float]]:
-    """What `compare` would say of each reference itself, had it been compared with the others alone (leave one out)."""
+    """What would be said of each reference, had it been compared with the others alone (leave one out).
+
+    Returns:
+        Evidence of each that counts; of the changed copies where there is one image; none where it was not kept.
+    """
+    counted = [i for i in range(len(references.alone)) if i not in references.ignored]
+    if not references.scores:
+        return [dict(references.alone[i]) for i in counted]
     mean, spread = references.usual
     weight = WEIGHT * references.trust
     return [
-        {"reference": calibrated(_log(score), mean, spread, LIMIT), "reference_weight": weight}
-        for score in references.scores
+        {
+            **references.alone[i],
+            "reference": calibrated(_log(references.scores[i]), mean, spread, LIMIT),
+            "reference_weight": weight,
+        }
+        for i in counted
     ]
 
 
@@ -314,7 +355,8 @@ def _stage(z: NDArray[np.float32], ratio: float, references: References) -> Stag
     if references.trust < 0.5:
         caption += " They differ so much among themselves that they were given little weight."
     for i in references.ignored:
-        name = references.names[i] if i < len(references.names) else f"number {i + 1}"
+        names = dict(enumerate(references.names))
+        name = names.get(i) or f"number {i + 1}"
         caption += f" {name} disagrees with the others and was given no weight."
     shown = (1 / (1 + np.exp(-np.clip(z - GATE_Z, -30, 30)))).astype(np.float32)
     data = {
@@ -376,11 +418,13 @@ def _score(z_tiles: Sequence[NDArray[np.float32]], counted: Counted) -> float:
 
 
 def _ratio(
-    distances: Sequence[NDArray[np.float32]], counted: Counted, references: References
+    distances: Sequence[NDArray[np.float32]],
+    counted: Counted,
+    level: Sequence[tuple[float, float]],
 ) -> float:
     """The image's highest distances over the references' mean distance, mean over the layers."""
     ratios = []
-    for layer, (mean, deviation) in enumerate(references.level):
+    for layer, (mean, deviation) in enumerate(level):
         own = mean + 2 * deviation
         tops = [
             top_mean(seen(tile[layer], inside))

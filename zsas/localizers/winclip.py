@@ -9,7 +9,7 @@ harmonic mean is of the anomalous score, the whole image is the third scale, the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -24,6 +24,7 @@ from zsas.localizers.base import (
     ObjectSettings,
     Scored,
 )
+from zsas.localizers.looking import cells_inside
 from zsas.localizers.square import scored_square, square_resolution
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class WindowFeatures:
             only reference images are compared by them.
         grid: Patches a side, g.
         resolution: Side of the CLIP frame in pixels.
+        inside: Patches that are looked at, bool (g, g); None for all of them. As a reference image nothing else counts.
     """
 
     image: Tensor
@@ -100,6 +102,23 @@ class WindowFeatures:
     patches: Tensor
     grid: int
     resolution: int
+    inside: NDArray[np.bool_] | None = None
+
+    def only_inside(self, inside: NDArray[np.bool_]) -> WindowFeatures:
+        """These features with the patches marked that some pixels, bool (H, W), lie in."""
+        return replace(self, inside=cells_inside(inside, (self.grid, self.grid)))
+
+    def patches_inside(self) -> Tensor:
+        """The patches that are looked at, (n, width)."""
+        return self.patches if self.inside is None else self.patches[_indices(self.inside)]
+
+    def windows_inside(self, scale: int) -> Tensor:
+        """The windows that at least half of lies inside, or the most covered ones, (n, D)."""
+        if self.inside is None:
+            return self.windows[scale]
+        index = window_index(self.grid, scale)[:, 1:] - 1
+        cover = self.inside.ravel()[index].mean(axis=1)
+        return self.windows[scale][_indices(cover >= min(0.5, float(cover.max())))]
 
     def to(self, device: torch.device | str) -> WindowFeatures:
         """These features on another device; themselves where they are there already."""
@@ -107,13 +126,17 @@ class WindowFeatures:
             return self
         windows = {scale: one.to(device) for scale, one in self.windows.items()}
         image, patches = self.image.to(device), self.patches.to(device)
-        return WindowFeatures(image, windows, patches, self.grid, self.resolution)
+        return replace(self, image=image, windows=windows, patches=patches)
 
     @property
     def nbytes(self) -> int:
         """Memory of the tensors in bytes."""
         tensors = (self.image, self.patches, *self.windows.values())
         return sum(tensor.nbytes for tensor in tensors)
+
+
+def _indices(kept: NDArray[np.bool_]) -> Tensor:
+    return torch.from_numpy(np.flatnonzero(kept))
 
 
 class WinClip(Localizer):
@@ -230,6 +253,29 @@ class WinClip(Localizer):
             how += f" and with {len(context.references)} reference images"
         return scored_square(square, image_score, values, context, how)
 
+    @classmethod
+    def pack(cls, features: WindowFeatures) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """See `Localizer.pack`."""
+        tensors = {f"windows.{scale}": one for scale, one in features.windows.items()}
+        tensors |= {"image": features.image, "patches": features.patches}
+        if features.inside is not None:
+            tensors["inside"] = torch.from_numpy(features.inside)
+        return tensors, {"grid": features.grid, "resolution": features.resolution}
+
+    @classmethod
+    def unpack(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> WindowFeatures:
+        """See `Localizer.unpack`."""
+        scales = [int(name[8:]) for name in tensors if name.startswith("windows.")]
+        inside = tensors.get("inside")
+        return WindowFeatures(
+            tensors["image"],
+            {scale: tensors[f"windows.{scale}"] for scale in sorted(scales)},
+            tensors["patches"],
+            int(facts["grid"]),
+            int(facts["resolution"]),
+            None if inside is None else inside.numpy().astype(bool),
+        )
+
     def describe(self) -> Mapping[str, Any]:
         """Its scales."""
         return {"scales": list(SCALES), "backbone": self.clip.name}
@@ -303,7 +349,8 @@ def score_windows(
     if not references:
         return zero, float(image)
     few = reference_map(features, references)
-    return (zero + few) / 2, float((image + few.max()) / 2)
+    top = few.max() if features.inside is None else few.flatten()[_indices(features.inside)].max()
+    return (zero + few) / 2, float((image + top) / 2)
 
 
 def reference_map(features: WindowFeatures, references: Sequence[WindowFeatures]) -> Tensor:
@@ -317,8 +364,9 @@ def reference_map(features: WindowFeatures, references: Sequence[WindowFeatures]
         return ((1.0 - nearest) / 2).clamp(0.0, 1.0)
 
     grid = features.grid
-    maps = [distance(features.patches, [r.patches for r in references]).view(grid, grid)]
+    patches = [r.patches_inside() for r in references]
+    maps = [distance(features.patches, patches).view(grid, grid)]
     for scale, windows in features.windows.items():
-        scores = distance(windows, [r.windows[scale] for r in references])
+        scores = distance(windows, [r.windows_inside(scale) for r in references])
         maps.append(harmonic_map(scores, grid, scale))
     return torch.stack(maps).mean(dim=0)

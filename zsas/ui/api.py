@@ -20,8 +20,9 @@ from zsas.ui.beside import preset_for, read_beside, read_part
 from zsas.ui.calls import MORE, preset_of, settings_of
 from zsas.ui.engine import Engine
 from zsas.ui.gradio_internals import gr
+from zsas.ui.openapi import TOGETHER
 from zsas.ui.upload import load_upload
-from zsas.ui.values import WrongValue, shortened
+from zsas.ui.values import WrongValue, read_switch, shortened
 
 
 def make_segment(engine: Engine) -> Callable[..., tuple[Any, ...]]:
@@ -60,13 +61,14 @@ def make_segment(engine: Engine) -> Callable[..., tuple[Any, ...]]:
 def make_batch(engine: Engine) -> Callable[..., tuple[Any, ...]]:
     """The function behind `/batch`: (files, preset, every setting) → (JSON rows, ZIP)."""
 
-    def segment_batch(*values: Any) -> tuple[Any, ...]:
+    def segment_batch(*given_values: Any) -> tuple[Any, ...]:
+        *values, together = given_values
         files, preset, *settings = values[: -len(MORE)]
         try:
+            mutual = read_switch("batch_scoring", together)
             preset, part, memory = _beside(engine, preset, settings, values[-len(MORE) :])
-            *_, progress = batch.run(
-                engine, files or [], preset, part.settings, references=memory, part=part
-            )
+            given: dict[str, Any] = {"references": memory, "part": part, "mutual": mutual}
+            *_, progress = batch.run(engine, files or [], preset, part.settings, **given)
         except ZsasError as error:
             raise gr.Error(str(error), print_exception=False) from None
         return [line.to_dict() for line in progress.lines], str(progress.archive)
@@ -78,6 +80,7 @@ def make_batch(engine: Engine) -> Callable[..., tuple[Any, ...]]:
         "Examine many images at once; a file that cannot be read becomes a row that says why.",
         "One row a file with verdict, score and regions; a ZIP with masks, score maps, overlays, JSON, CSV and "
         "COCO annotations.",
+        more=TOGETHER,
     )
 
 
@@ -144,6 +147,7 @@ def _described(
     summary: str,
     returns: str,
     others: Mapping[str, str] | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> Callable[..., Any]:
     """Give a function the signature and docstring that Gradio and MCP read its schema from.
 
@@ -154,10 +158,11 @@ def _described(
         summary: What the function does.
         returns: What it gives.
         others: Further values by name, each with its help.
+        more: Values behind all others.
     """
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     others = others or {}
-    later = {} if others else MORE
+    later = {} if others else {**MORE, **(more or {})}
     settings = [setting.name for setting in all_settings()]
     names = [first, "preset", *others, *settings, *later]
     lines = [f"        {first}: {first_help}"]

@@ -9,10 +9,10 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from zsas.annotations import Annotations
 from zsas.bulk import unique_names, walk
@@ -20,10 +20,13 @@ from zsas.cancellation import Cancelled, raise_if_cancelled
 from zsas.errors import ZsasError
 from zsas.export import save
 from zsas.images import ReadImage, read_image
+from zsas.localizers.mutual import check_count
 from zsas.result import Result
 from zsas.settings import Settings
 from zsas.ui import export
 from zsas.ui.engine import Engine
+
+Item = TypeVar("Item")
 
 MAX_FILES = 500
 MAX_UNPACKED = 2 * 2**30
@@ -158,6 +161,48 @@ def _extract(
     return size, trouble
 
 
+def compared(
+    engine: Engine,
+    preset: str,
+    settings: Settings,
+    region: Any,
+    items: Iterable[Item],
+    read: Callable[[Item], ReadImage],
+    then: Callable[[Any], None],
+) -> Iterator[Item]:
+    """Compare the images of a lot with each other, each of which waits for its turn; yields each that was looked at.
+
+    Args:
+        engine: Looks.
+        preset: Models.
+        settings: Of all.
+        region: Where to look on all of them; None for everywhere.
+        items: Whatever `read` understands; those that cannot be read are left out.
+        read: Gives an image.
+        then: Told what they give, a `Batch`, at the end.
+
+    Raises:
+        ZsasError: If there are too few or too many images, or the system cannot compare them.
+    """
+
+    def gather(images: list[ReadImage]) -> list[Any]:
+        return [engine.gather(preset, image, settings, region) for image in images]
+
+    listed = list(items)
+    check_count(len(listed))
+    cells: list[Any] = []
+    refused = ""
+    for item, answer in walk(listed, read, gather):
+        if isinstance(answer, str):
+            refused = refused or answer
+        else:
+            cells.append(answer)
+        yield item
+    if refused and not cells:
+        raise ZsasError(refused)
+    then(engine.compare_batch(preset, cells, settings, region))
+
+
 def run(
     engine: Engine,
     paths: Sequence[str | Path],
@@ -166,10 +211,12 @@ def run(
     *,
     references: Any = None,
     part: Any = None,
+    mutual: bool = False,
 ) -> Iterator[Progress]:
     """Decide on each file in turn; a file that fails becomes a line that says why.
 
-    Good images that are remembered, and what belongs to the part, hold for all of them.
+    Good images that are remembered, and what belongs to the part, hold for all of them. With `mutual` they are compared
+    with each other first.
     When it is stopped (:mod:`zsas.cancellation`), what was finished by then is packed all the same.
 
     Raises:
@@ -190,12 +237,15 @@ def run(
             return
         yield Progress((), len(files))
         stems = unique_names([_plain_name(name) for name, _, _ in files])
-        steps = walk(
-            zip(files, stems, strict=True),
-            _read,
-            _decider(engine, preset, settings, references, part),
-        )
+        jobs = list(zip(files, stems, strict=True))
+        found: list[Any] = []
+        region = part.region if part is not None else None
         try:
+            if mutual:
+                for _ in compared(engine, preset, settings, region, jobs, _read, found.append):
+                    os.utime(folder)
+            beside = (references, found[0] if found else None)
+            steps = walk(jobs, _read, decider(engine, preset, settings, beside, part))
             for ((name, path, _), stem), answer in steps:
                 if isinstance(answer, str):
                     line = Line(name, error=answer.replace(str(path), Path(name).name))
@@ -226,14 +276,16 @@ def _read(job: tuple[tuple[str, Path | None, str], str]) -> ReadImage:
     return read_image(path)
 
 
-def _decider(
-    engine: Engine, preset: str, settings: Settings, references: Any, part: Any
+def decider(
+    engine: Engine, preset: str, settings: Settings, beside: tuple[Any, Any], part: Any
 ) -> Callable[[list[ReadImage]], list[Result]]:
+    """How an engine decides on images of a lot, beside good images and the batch they belong to."""
+
     def decide(images: list[ReadImage]) -> list[Result]:
         # Not kept in the engine: nobody comes back to it, and the images that others look at would have to go.
         encodings = [engine.encode_apart(preset, image, settings, "batch") for image in images]
         return [
-            engine.decide(preset, encoding, settings, (), references, part=part)
+            engine.decide(preset, encoding, settings, (), *beside, part=part)
             for encoding in encodings
         ]
 

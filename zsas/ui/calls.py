@@ -20,7 +20,7 @@ from zsas.errors import ZsasError, reason
 from zsas.settings import Settings, all_settings
 from zsas.ui.compare import answer_schema
 from zsas.ui.gradio_internals import gr, mcp, without_stubs
-from zsas.ui.openapi import result_schema, schema_of
+from zsas.ui.openapi import TOGETHER, result_schema, schema_of
 from zsas.ui.values import MOST_SHOWN, WrongValue, read_settings, shortened
 
 MORE = {
@@ -35,7 +35,7 @@ ENDPOINTS = {"segment": "image", "batch": "files", "compare": "image"}
 OTHERS = {
     "compare": ("systems", "refiners", "mask"),
     "segment": tuple(MORE),
-    "batch": tuple(MORE),
+    "batch": (*MORE, *TOGETHER),
 }
 """Further values of an endpoint that are no settings."""
 
@@ -145,7 +145,7 @@ async def refuse_call(request: Request, error: Exception) -> JSONResponse:
         names = ", ".join(setting.name for setting in all_settings())
         sentence = (
             f"There is no parameter {shortened(unknown[1])}; the parameters are image or files, preset, for a "
-            f"comparison systems, refiners and mask, {names}, and else {', '.join(MORE)}."
+            f"comparison systems, refiners and mask, {names}, and else {', '.join((*MORE, *TOGETHER))}."
         )
         return JSONResponse(
             {"error": sentence, "parameter": unknown[1][:MOST_SHOWN]}, status_code=422

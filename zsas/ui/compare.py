@@ -104,14 +104,19 @@ def looker(
         engine: Looks.
         preset: Its models.
         image: What is looked at.
-        beside: Good images and region of the call; good images that a profile remembers are one system's alone.
+        beside: Good images, region and profile of the call; good images that a profile remembers are taken for its own
+            system.
     """
 
     def look(settings: Settings) -> Any:
         part, memory = None, None
         if beside is not None:
-            part = replace(beside.part, settings=settings, references=None, weights="")
-            memory = replace(beside, part=part).memory(engine, preset)
+            part, its = beside.part.for_system(settings)
+            memory = replace(beside, part=replace(part, settings=its)).memory(engine, preset)
+            if memory is None and beside.part.references:
+                segmenter: Any = engine.segmenter(preset)
+                memory = beside.part.memory_for(segmenter, its)
+            settings = its
         encoding = engine.encode_apart(preset, image, settings, "image")
         return engine.decide(preset, encoding, settings, (), memory, part=part)
 
@@ -132,6 +137,7 @@ def answer_schema() -> dict[str, Any]:
             "verdict": {"enum": ["normal", "unsure", "anomalous", None]},
             "image_score": number,
             "regions": {"type": ["integer", "null"]},
+            "good_images": {"type": "integer", "description": "How many it was compared with."},
             "seconds": {**number, "description": "Without encoders that a row above has run."},
             "pixel_auroc": number,
             "pixel_f1_max": number,

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from zsas.beside import memory_key
 from zsas.cache import ByteBudgetCache
 from zsas.errors import ZsasError
 from zsas.images import ReadImage, digest, read_image
@@ -403,7 +404,8 @@ class Engine:
 def _memory_slot(
     preset: str, images: tuple[str, ...], settings: Settings, region: Any
 ) -> tuple[Any, ...]:
-    return preset, images, settings.encoding_key, region.key if region else ""
+    how = (settings.encoding_key, *memory_key(settings))
+    return preset, images, how, region.key if region else ""
 
 
 def _same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:

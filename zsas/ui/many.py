@@ -24,7 +24,6 @@ from zsas.errors import ZsasError
 from zsas.export import json_bytes, save
 from zsas.images import ReadImage, read_image
 from zsas.limits import Judged, propose
-from zsas.localizers.mutual import check_count
 from zsas.report import LARGE, Entry, report_html
 from zsas.result import Result
 from zsas.review import reviewed
@@ -204,26 +203,13 @@ class Many:
 
     def _compare(self, engine: Engine) -> Iterator[int]:
         """Compare the images with each other; those that cannot be read say so in their own row."""
-
-        def gather(images: list[ReadImage]) -> list[Any]:
-            return [
-                engine.gather(self.preset, image, self.settings, self.region) for image in images
-            ]
-
-        check_count(len(self.rows))
-        cells: list[Any] = []
-        refused = ""
-        for (number, _), answer in walk(enumerate(self.rows), _read, gather):
-            if isinstance(answer, str):
-                refused = refused or answer
-            else:
-                cells.append(answer)
+        found: list[Any] = []
+        given = (engine, self.preset, self.settings, self.region)
+        for number, _ in batch.compared(*given, enumerate(self.rows), _read, found.append):
             self.compared = number + 1
             os.utime(self.folder)
             yield -1
-        if refused and not cells:
-            raise ZsasError(refused)
-        self.neighbours = engine.compare_batch(self.preset, cells, self.settings, self.region)
+        (self.neighbours,) = found
 
     def _keep(self, number: int, decided: Decided, draw: Any) -> None:
         """What is needed of a result later, on disk; in memory only what is small."""
@@ -285,7 +271,12 @@ class Many:
         if result is None:
             return None
         if limit is not None:
-            result = replace(result, settings=result.settings.replace(verdict_threshold=limit))
+            named = limit != result.settings.verdict_threshold
+            result = replace(
+                result,
+                settings=result.settings.replace(verdict_threshold=limit),
+                limit_from="person" if named else result.limit_from,
+            )
         return reviewed(result, view.now.review) if view is not None else result
 
     def proposal(self, limit: float) -> dict[str, Any]:

@@ -9,9 +9,15 @@ from zsas import __version__
 from zsas.declare import Setting
 from zsas.models import PRESETS
 from zsas.settings import all_settings
+from zsas.ui.batch import MAX_FILES
 from zsas.ui.compare import MASK, TEXTS, answer_schema
 
 ROOT = "/api/v1"
+TOGETHER = {
+    "batch_scoring": "true compares the files with each other first: at least 5 of the same product, mostly good. Each "
+    "answer then depends on the others.",
+}
+"""What a batch takes beside what a single image does."""
 FILES = ("mask", "score", "overlay")
 FILES_OF_COMPARE = ("sheet",)
 
@@ -52,6 +58,20 @@ def document() -> dict[str, Any]:
                     "responses": answers,
                 }
             },
+            f"{ROOT}/batch": {
+                "post": {
+                    "operationId": "batch",
+                    "summary": "Examine several images, on request compared with each other.",
+                    "requestBody": {
+                        "required": True,
+                        "content": {"multipart/form-data": {"schema": _form_of_batch()}},
+                    },
+                    "responses": {
+                        **answers,
+                        "200": _json("A row a file.", {"$ref": "#/components/schemas/Rows"}),
+                    },
+                }
+            },
             f"{ROOT}/compare": {
                 "post": {
                     "operationId": "compare",
@@ -81,6 +101,7 @@ def document() -> dict[str, Any]:
         "components": {
             "schemas": {
                 "Result": result_schema(),
+                "Rows": _rows(),
                 "Compared": answer_schema(),
                 "Error": _error(),
             }
@@ -141,6 +162,35 @@ def _form() -> dict[str, Any]:
         "properties": fields,
         "required": ["image"],
         "additionalProperties": False,
+    }
+
+
+def _form_of_batch() -> dict[str, Any]:
+    """The same form with several images."""
+    form = _form()
+    image = {
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "minItems": 1,
+        "maxItems": MAX_FILES,
+        "description": "The image files; the field is repeated for each.",
+    }
+    together = {"type": "boolean", "default": False, "description": TOGETHER["batch_scoring"]}
+    return {**form, "properties": {**form["properties"], "image": image, "batch_scoring": together}}
+
+
+def _rows() -> dict[str, Any]:
+    failed = {
+        "type": "object",
+        "properties": {"file": {"type": "string"}, "error": {"type": "string"}},
+        "required": ["file", "error"],
+    }
+    rows = {"type": "array", "items": {"anyOf": [{"$ref": "#/components/schemas/Result"}, failed]}}
+    together = {"type": "boolean", "description": "Whether they were compared with each other."}
+    return {
+        "type": "object",
+        "properties": {"batch_scoring": together, "rows": rows},
+        "required": ["batch_scoring", "rows"],
     }
 
 
@@ -205,6 +255,10 @@ def result_schema() -> dict[str, Any]:
             },
             "decided_by": {"enum": ["system", "person"]},
             "limit": number,
+            "limit_from": {
+                "enum": ["default", "references", "person", "verdicts"],
+                "description": "Where it comes from: good images, where some were given and nobody named one.",
+            },
             "unsure_band": number,
             "image_score": number,
             "references": {
@@ -212,6 +266,13 @@ def result_schema() -> dict[str, Any]:
                 "description": "Good images that it was compared with: name, and digest of the pixels.",
                 "items": {"type": "object"},
             },
+            "score_alone": {**number, "description": "Without good images and batch."},
+            "normal_ratio": {
+                **number,
+                "description": "How many times as far from the good images as they from each other.",
+            },
+            "good_images": {"type": "integer", "description": "How many it was compared with."},
+            "good_ratios": {"type": "array", "items": number},
             "width": whole,
             "height": whole,
             "input": {
@@ -269,6 +330,11 @@ pre{{background:#eee;padding:1rem;overflow:auto}}</style>
 <code>{{"error": …, "parameter": …}}</code>. The document: <a href="openapi.json">openapi.json</a>.</p>
 <pre>curl -F image=@part.png -F threshold=0.5 -F files=mask http://127.0.0.1:7860{ROOT}/segment</pre>
 <table><tr><th>field<th>values<th>default<th>meaning</tr>{rows}</table>
+<h1>POST {ROOT}/batch</h1>
+<p>The same form with <code>image</code> given once for each file, and <code>batch_scoring=true</code> to compare them
+with each other; the answer has a row for each.</p>
+<pre>curl -F image=@1.png -F image=@2.png -F image=@3.png -F image=@4.png -F image=@5.png -F batch_scoring=true \\
+    http://127.0.0.1:7860{ROOT}/batch</pre>
 <h1>POST {ROOT}/compare</h1>
 <p>The same form with <code>systems</code> and <code>refiners</code>, names with commas, in the place of one system, and
 a <code>mask</code> if there is one; the answer has a row for each.</p>

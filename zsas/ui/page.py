@@ -58,6 +58,8 @@ def _endpoints(site: Site) -> None:
             Field(label="region"),
             UploadedFiles(label="part", file_count="single", type="filepath"),
         ]
+        together = Field(label="batch_scoring")
+        together.schema = {"type": "boolean", "default": False}
         preset = Field(value="", label="preset")
         preset.schema = {"type": "string", "enum": ["", *PRESETS], "default": ""}
         # One call's file only: a component that two calls share would be checked for both.
@@ -83,7 +85,7 @@ def _endpoints(site: Site) -> None:
     )
     many.click(
         api.make_batch(site.engine),
-        [files, preset, *settings, *more],
+        [files, preset, *settings, *more, together],
         [rows, archive],
         api_name="batch",
         **TOGETHER,

@@ -1,7 +1,8 @@
-"""`POST /api/v1/segment` and `/compare`: one call for machines that speak plain HTTP.
+"""`POST /api/v1/segment`, `/batch` and `/compare`: one call for machines that speak plain HTTP.
 
-A multipart form with the file field `image` and settings as fields by their names; the answer is what `result.json`
-or `compare.json` holds. An error is JSON as well: `{"error": sentence, "parameter": name}` with the status that fits.
+A multipart form with the file field `image`, given again for each file of a batch, and settings as fields by their
+names; the answer is what `result.json` or `compare.json` holds, or a row for each file. An error is JSON as well:
+`{"error": sentence, "parameter": name}` with the status that fits.
 """
 
 from __future__ import annotations
@@ -22,17 +23,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from zsas.bulk import walk
 from zsas.comparison import Combination
 from zsas.errors import ZsasError
 from zsas.export import save
 from zsas.images import ReadImage, ReadOptions, read_image
+from zsas.localizers.mutual import check_count
 from zsas.models import PRESETS
+from zsas.result import Result
 from zsas.ui import export
+from zsas.ui.batch import MAX_FILES, compared, decider
 from zsas.ui.beside import MOST_REFERENCES, Beside, preset_for, read_beside, read_part
 from zsas.ui.compare import TEXTS, asked_for, compare, looker, truth_of
 from zsas.ui.engine import Engine
 from zsas.ui.openapi import FILES, FILES_OF_COMPARE, ROOT, document, page
-from zsas.ui.values import WrongValue, read_settings, shortened
+from zsas.ui.values import WrongValue, read_settings, read_switch, shortened
 
 MOST_BYTES = 64 * 2**20
 MOST_WAITING = 40
@@ -58,8 +63,7 @@ class Refused(Exception):
 class _Asked:
     """A call, read and checked."""
 
-    image: bytes
-    name: str
+    images: tuple[tuple[str, bytes], ...]
     preset: str
     beside: Beside
     files: tuple[str, ...]
@@ -67,6 +71,12 @@ class _Asked:
     reading: ReadOptions
     mask: bytes = b""
     chosen: tuple[Combination, ...] = ()
+    mutual: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of the only file."""
+        return self.images[0][0]
 
 
 @dataclass
@@ -82,6 +92,7 @@ class Rest:
         """For the server's app."""
         return [
             Route(f"{ROOT}/segment", _answers(self.segment), methods=["POST"]),
+            Route(f"{ROOT}/batch", _answers(self.batch), methods=["POST"]),
             Route(f"{ROOT}/compare", _answers(self.compare), methods=["POST"]),
             Route(f"{ROOT}/files/{{token}}/{{name}}", _answers(self.file), methods=["GET"]),
             Route(f"{ROOT}/openapi.json", _document, methods=["GET"]),
@@ -92,9 +103,13 @@ class Rest:
         """Read the form, wait for the turn, examine, answer."""
         return await self._in_line(self._examine, await self._read(request))
 
+    async def batch(self, request: Request) -> Response:
+        """The same for several images."""
+        return await self._in_line(self._examine_all, await self._read(request, "batch"))
+
     async def compare(self, request: Request) -> Response:
         """The same for several systems."""
-        return await self._in_line(self._compare, await self._read(request, several=True))
+        return await self._in_line(self._compare, await self._read(request, "compare"))
 
     async def _in_line(self, work: Callable[[_Asked], dict[str, Any]], asked: _Asked) -> Response:
         with self._count:
@@ -117,24 +132,10 @@ class Rest:
             raise Refused(404, "There is no such file any more; files are kept for an hour.")
         return FileResponse(file, media_type="image/png")
 
-    async def _read(self, request: Request, *, several: bool = False) -> _Asked:
-        async with _Form(request) as form:
-            images = form.getlist("image")
-            if len(images) != 1 or not isinstance(images[0], UploadFile):
-                raise Refused(
-                    422,
-                    'The form needs one file in its field "image"'
-                    + (
-                        f", but it has {len(images)}."
-                        if len(images) > 1
-                        else ", but that is text; send it with a file name."
-                        if images
-                        else "."
-                    ),
-                    "image",
-                )
-            data = await images[0].read()
-            name = images[0].filename or "image"
+    async def _read(self, request: Request, kind: str = "segment") -> _Asked:
+        several, most = kind == "compare", MAX_FILES if kind == "batch" else 1
+        async with _Form(request, most) as form:
+            images = await _images(form, most)
             mask = await _mask(form) if several else b""
             given = {key: await _files_of(form, key) for key in GIVEN}
             others = _texts(form, ("image", "mask", *GIVEN) if several else ("image", *GIVEN))
@@ -151,6 +152,7 @@ class Rest:
                 "preset",
             )
         files = _choice_of_files(others.pop("files", ""), FILES_OF_COMPARE if several else FILES)
+        mutual = _mutual(others, len(images)) if kind == "batch" else False
         named = {name: others.pop(name, "") for name in TEXTS} if several else {}
         form_of = others.pop("files_as", "") or "base64"
         if form_of not in ("base64", "links"):
@@ -172,19 +174,23 @@ class Rest:
             )
         except WrongValue as error:
             raise Refused(422, str(error), error.parameter) from None
-        if not data:
+        if kind != "batch" and not images[0][1]:
             raise Refused(422, "The image is empty; send a complete image file.", "image")
         links = form_of == "links"
-        return _Asked(data, name, preset, beside, files, links, reading, mask, chosen)
+        return _Asked(images, preset, beside, files, links, reading, mask, chosen, mutual)
 
-    def _image(self, asked: _Asked) -> ReadImage:
-        """The image of a call whose models are loaded."""
+    def _ready(self, asked: _Asked) -> None:
+        """Load the models of a call."""
         try:
             self.engine.segmenter(asked.preset)
         except ZsasError as error:
             raise Refused(503, str(error)) from None
+
+    def _image(self, asked: _Asked) -> ReadImage:
+        """The image of a call whose models are loaded."""
+        self._ready(asked)
         try:
-            return read_image(asked.image, asked.reading)
+            return read_image(asked.images[0][1], asked.reading)
         except ZsasError as error:
             raise Refused(422, str(error), "image") from None
 
@@ -218,7 +224,46 @@ class Rest:
             raise Refused(422, str(error)) from None
         finally:
             self.engine.answered(asked.preset, image)
-        answer = {"file": asked.name, **result.to_dict()}
+        return self._answer(asked.name, result, asked)
+
+    def _examine_all(self, asked: _Asked) -> dict[str, Any]:
+        """A row for each file of a batch; what cannot be read is a row that says why."""
+        self._ready(asked)
+        part = asked.beside.part
+        found: list[Any] = []
+
+        def read(file: tuple[str, bytes]) -> ReadImage:
+            if not file[1]:
+                raise ZsasError(f"{file[0]} is empty; send a complete image file.")
+            return read_image(file[1], asked.reading)
+
+        try:
+            memory = asked.beside.memory(self.engine, asked.preset)
+            if asked.mutual:
+                given = (self.engine, asked.preset, part.settings, part.region)
+                for _ in compared(*given, asked.images, read, found.append):
+                    pass
+        except ZsasError as error:
+            raise Refused(422, str(error)) from None
+        beside = (memory, found[0] if found else None)
+        of_all = decider(self.engine, asked.preset, part.settings, beside, part)
+
+        def decide(images: list[ReadImage]) -> list[Result]:
+            results = of_all(images)
+            for image in images:
+                self.engine.answered(asked.preset, image)
+            return results
+
+        rows = [
+            {"file": name, "error": answer.replace("The image", name, 1)}
+            if isinstance(answer, str)
+            else self._answer(name, answer, asked)
+            for (name, _), answer in walk(asked.images, read, decide)
+        ]
+        return {"batch_scoring": asked.mutual, "rows": rows}
+
+    def _answer(self, name: str, result: Result, asked: _Asked) -> dict[str, Any]:
+        answer = {"file": name, **result.to_dict()}
         if asked.files:
             folder = export.new_folder()
             save(result, folder)
@@ -269,8 +314,8 @@ def _answers(
 class _Form:
     """The form of a request, closed at the end."""
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
+    def __init__(self, request: Request, images: int) -> None:
+        self._request, self._most = request, images
         self._form: FormData | None = None
 
     async def __aenter__(self) -> FormData:
@@ -282,7 +327,7 @@ class _Form:
         parser = MultiPartParser(
             self._request.headers,
             _counted(self._request.stream()),
-            max_files=4 + MOST_REFERENCES,
+            max_files=3 + self._most + MOST_REFERENCES,
             max_fields=200,
             max_part_size=64 * 1024,
         )
@@ -312,6 +357,30 @@ async def _counted(stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
                 413, f"At most {MOST_BYTES // 2**20} MB are accepted; send a smaller file."
             )
         yield chunk
+
+
+async def _images(form: FormData, most: int) -> tuple[tuple[str, bytes], ...]:
+    """Names and contents of the files of a call: one, or several of a batch."""
+    given = form.getlist("image")
+    files = [one for one in given if isinstance(one, UploadFile)]
+    if not files or len(files) < len(given) or len(files) > most:
+        wanted = "one file" if most == 1 else f"at least one file, and at most {most},"
+        but = f", but it has {len(given)}." if len(given) > 1 else "."
+        if len(given) == 1 and not files:
+            but = ", but that is text; send it with a file name."
+        raise Refused(422, f'The form needs {wanted} in its field "image"{but}', "image")
+    return tuple([(one.filename or "image", await one.read()) for one in files])
+
+
+def _mutual(fields: dict[str, str], images: int) -> bool:
+    """Whether the images of a batch are compared with each other, out of the fields."""
+    try:
+        mutual = read_switch("batch_scoring", fields.pop("batch_scoring", ""))
+        if mutual:
+            check_count(images)
+    except ZsasError as error:
+        raise Refused(422, str(error), "batch_scoring") from None
+    return mutual
 
 
 async def _mask(form: FormData) -> bytes:

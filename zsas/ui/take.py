@@ -88,7 +88,7 @@ def _sixteen_bits(result: Result) -> np.ndarray:
 
 
 def _of_batch(site: Site, visitor: Visitor, name: str) -> File | None:
-    many, limit = visitor.batch, visitor.settings.verdict_threshold
+    many, limit = visitor.batch, visitor.in_force.verdict_threshold
     if many is None:
         return None
     if name == "batch-report.html":

@@ -70,6 +70,19 @@ def _read(setting: Setting, value: Any) -> Any:
         raise WrongValue(setting.name, _short(str(error), value)) from None
 
 
+def read_switch(name: str, value: Any) -> bool:
+    """A switch that is no setting: true or false, 1 or 0, as JSON or as text; missing or empty means false.
+
+    Raises:
+        WrongValue: On anything else.
+    """
+    known = {"": False, "none": False, "false": False, "0": False, "true": True, "1": True}
+    text = str(value).strip().lower()
+    if text not in known:
+        raise _refused(name, value, "true or false")
+    return known[text]
+
+
 def _refused(name: str, value: Any, wanted: str) -> WrongValue:
     return WrongValue(name, f"{name} is {shortened(value)}, but it must be {wanted}.")
 

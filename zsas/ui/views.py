@@ -134,8 +134,8 @@ def _hints(result: Result, view: View, parts: int, others: int) -> str:
         lines.append(
             f'{seen_words(result)} {words}. <button type="button" class="zs-try" {does}>Look closer</button>'
         )
-    if parts:
-        lines.append(f"Compared with {plural(parts, 'good part')}.")
+    if parts or result.good_images:
+        lines.append(compared(result, parts))
     if others:
         lines.append(f"Compared with the {plural(others, 'other photo')} of the lot.")
     points = len(view.now.clicks)
@@ -147,6 +147,25 @@ def _hints(result: Result, view: View, parts: int, others: int) -> str:
         f'<ul class="zs-hints">{"".join(f"<li>{line}</li>" for line in lines)}</ul>'
         if lines
         else ""
+    )
+
+
+def compared(result: Result, parts: int) -> str:
+    """What good parts changed, and a scale with each of them and the photo on it, as HTML."""
+    words = f"Compared with {plural(result.good_images or parts, 'good part')}"
+    if result.score_alone is None or result.normal_ratio is None:
+        return f"{words}."
+    ratio, goods = result.normal_ratio, result.good_ratios
+    words += (
+        f": score {result.score_alone:.2f} without them, {result.image_score:.2f} with them. It differs from them "
+        f"<strong>{ratio:.1f} times</strong> as much as good parts among themselves."
+    )
+    end = max(2.0, 1.1 * max(ratio, *goods, 0.0))
+    dots = "".join(f'<i style="left:{100 * one / end:.1f}%"></i>' for one in goods)
+    return (
+        f'{words}<span class="zs-ratio" role="img" aria-label="Good parts at '
+        f'{", ".join(f"{one:.1f}" for one in goods)}; this photo at {ratio:.1f}, of {end:.1f}">'
+        f'{dots}<b style="left:{100 * ratio / end:.1f}%"></b></span>'
     )
 
 

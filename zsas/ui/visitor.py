@@ -115,6 +115,7 @@ class Visitor:
         heard: When the tab last asked for anything, on the monotonic clock.
         views: Images of before by their keys, for Back.
         run_key: What the run under way encodes: preset, image, settings.
+        limit_found: The limit that the good parts ask for; None without any.
     """
 
     token: str
@@ -133,8 +134,16 @@ class Visitor:
     heard: float = field(default_factory=time.monotonic)
     views: dict[str, View] = field(default_factory=dict)
     run_key: tuple[Any, ...] = ()
+    limit_found: float | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
     _changed: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def in_force(self) -> Settings:
+        """The settings with the limit that the good parts ask for, unless the visitor named one."""
+        if self.limit_found is None:
+            return self.settings
+        return self.settings.unless_given(verdict_threshold=self.limit_found)
 
     def show(self, parts: dict[str, Any]) -> None:
         """Put parts on the screen; those that are as before cost nothing."""

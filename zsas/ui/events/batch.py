@@ -16,7 +16,7 @@ from zsas.result import Result
 from zsas.review import reviewed
 from zsas.settings import Settings
 from zsas.ui import screen, views
-from zsas.ui.events.image import memory_of, remember, show, show_settings
+from zsas.ui.events.image import memory_of, remember, show, show_settings, take_limit
 from zsas.ui.events.site import Parts, Site, action
 from zsas.ui.examples import EXAMPLE_BATCH
 from zsas.ui.good import GoodPlace, named
@@ -85,6 +85,9 @@ def _run(site: Site, visitor: Visitor, many: Many) -> None:
         for number in cancellable(many.run(site.engine, _draw(visitor, many)), unwanted):
             with visitor.lock:
                 if visitor.batch is many:
+                    whole = many.rows[number].result if number >= 0 else None
+                    if whole is not None:
+                        take_limit(visitor, whole)
                     row = {f"row-{number}": many.shown(number)} if number >= 0 else {}
                     visitor.show({**row, "batch": many.summary()})
     except Cancelled:
@@ -170,7 +173,7 @@ def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         _turn_to_tiles(visitor, row.settings or many.settings)
         show(site, visitor, view)
         return
-    result = many.reviewed(number, visitor.settings.verdict_threshold)
+    result = many.reviewed(number, visitor.in_force.verdict_threshold)
     with visitor.lock:
         visitor.turn_to()
         visitor.running = False
@@ -191,7 +194,7 @@ def _turn_to_tiles(visitor: Visitor, settings: Settings) -> None:
 def corrected(site: Site, visitor: Visitor, many: Many) -> dict[int, Result]:
     """Whole results of the rows that a person corrected, for the files."""
     found = {}
-    limit = visitor.settings.verdict_threshold
+    limit = visitor.in_force.verdict_threshold
     for number, view in many.views.items():
         if view.now == Corrections() or many.rows[number].result is None:
             continue

@@ -17,7 +17,7 @@ from zsas.stages import Stage
 from zsas.systems import system_named
 from zsas.ui import screen, views
 from zsas.ui.cards import reasons
-from zsas.ui.drawer import drawer
+from zsas.ui.drawer import changed, drawer
 from zsas.ui.events.site import Parts, Site, action
 from zsas.ui.good import GoodPlace, good_places, named
 from zsas.ui.upload import is_uploaded, load_upload
@@ -74,7 +74,7 @@ def remember(visitor: Visitor) -> None:
     if view.row >= 0 and visitor.batch is not None:
         visitor.batch.views[view.row] = view
         visitor.show({f"row-{view.row}": visitor.batch.shown(view.row)})
-        limit = visitor.settings.verdict_threshold
+        limit = visitor.in_force.verdict_threshold
         visitor.show({"proposal": visitor.batch.proposal(limit)})
 
 
@@ -110,9 +110,10 @@ def show_settings(visitor: Visitor) -> None:
     """Draw the controls as the settings stand."""
     visitor.show(
         {
-            "zs-drawer-body": drawer(visitor.settings),
+            "zs-drawer-body": drawer(visitor.in_force),
             "settings": {
-                **screen.settings_values(visitor.settings),
+                **screen.settings_values(visitor.in_force),
+                "changed": changed(visitor.settings),
                 "preset": visitor.preset,
                 "scaled": visitor.scaled,
                 "lacking": reasons(visitor.preset),
@@ -266,8 +267,21 @@ def decided_at_once(site: Site, visitor: Visitor) -> bool:
         return False
     with visitor.lock:
         if visitor.view is view and visitor.settings is settings:
-            visitor.show(screen.decided(visitor, result, _good(site, visitor, result)))
+            visitor.show(_decided(site, visitor, result))
     return True
+
+
+def take_limit(visitor: Visitor, result: Result) -> None:
+    """The limit that the good parts ask for, on all controls; none where they ask for none."""
+    found = result.settings.verdict_threshold if result.limit_from == "references" else None
+    if found != visitor.limit_found and result.limit_from in ("references", "default"):
+        visitor.limit_found = found
+        show_settings(visitor)
+
+
+def _decided(site: Site, visitor: Visitor, result: Result) -> Parts:
+    take_limit(visitor, result)
+    return screen.decided(visitor, result, _good(site, visitor, result))
 
 
 def decide(site: Site, visitor: Visitor) -> None:
@@ -328,12 +342,11 @@ def steps(site: Site, visitor: Visitor) -> Iterator[Parts]:
             found.append(step)
             yield screen.on_the_way(visitor, image.shape, found, of)
         elif visitor.view is view and visitor.settings is settings and visitor.beside is beside:
-            result = reviewed(step, view.now.review)
-            yield screen.decided(visitor, result, _good(site, visitor, result))
+            yield _decided(site, visitor, reviewed(step, view.now.review))
             return
     last = result_of(site, visitor)
     if last is not None:
-        yield screen.decided(visitor, last, _good(site, visitor, last))
+        yield _decided(site, visitor, last)
 
 
 def _good(site: Site, visitor: Visitor, result: Result) -> Mapping[int, GoodPlace]:

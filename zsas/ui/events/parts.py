@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from zsas.errors import ZsasError
+from zsas.memory import MOST
 from zsas.ui.drawing import ROOT
-from zsas.ui.events.image import decide
+from zsas.ui.events.image import decide, show_settings
 from zsas.ui.events.site import Site, action
 from zsas.ui.upload import is_uploaded, load_upload
 from zsas.ui.visitor import Visitor
-
-MOST = 8
 
 
 @action
@@ -56,6 +55,9 @@ def _turn_to(site: Site, visitor: Visitor, parts: tuple[tuple[str, str], ...]) -
             return
         visitor.parts = parts
         visitor.show({"zs-parts": shown(parts)})
+        if visitor.limit_found is not None:
+            visitor.limit_found = None
+            show_settings(visitor)
     decide(site, visitor)
 
 

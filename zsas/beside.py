@@ -40,9 +40,11 @@ if TYPE_CHECKING:
 Begin = Callable[[Sequence["ImageSource"], "RegionOfInterest | None"], "list[Encoding]"]
 """Encodes images, as far as they are looked at."""
 Judge = Callable[
-    ["Encoding", Any, "NDArray[np.bool_] | None", Sequence[Any]], "Mapping[str, float]"
+    ["Encoding", Any, "NDArray[np.bool_] | None", Sequence[Any]],
+    "tuple[Mapping[str, float], NDArray[np.float32] | None]",
 ]
-"""Says what the localizer makes of an image: encoding, features, pixels that are looked at, features of good images."""
+"""Says what the localizer makes of an image, evidence and map: from its encoding, its features, the pixels that are
+looked at, and features of good images."""
 Keep = Callable[[Any, "NDArray[np.uint8]", "NDArray[np.bool_] | None"], Any]
 """What is kept of a good image: its features, its pixels, those that are looked at."""
 OWN_WAY = "own way"
@@ -249,20 +251,20 @@ def judge_with(
 
     def judge(
         encoding: Encoding, features: Any, inside: NDArray[np.bool_] | None, others: Sequence[Any]
-    ) -> dict[str, float]:
+    ) -> tuple[dict[str, float], NDArray[np.float32]]:
         context = Context(encoding.image, session(encoding), others)
         with torch.inference_mode():
             scored = localizer.score(features.to(device), settings, context)
         if inside is not None:
             scored = score_inside(scored, features, inside)
-        return {name: float(value) for name, value in scored.evidence.items()}
+        return {name: float(value) for name, value in scored.evidence.items()}, scored.map
 
     return judge
 
 
 def _judged(
     judge: Judge, tested: Sequence[tuple[Any, Any, Any]], features: Sequence[Any], *, own_way: bool
-) -> list[Mapping[str, float]]:
+) -> list[tuple[Mapping[str, float], NDArray[np.float32] | None]]:
     """What the localizer says of each good image, or of each changed copy of one."""
     if not own_way:
         return [judge(*one, ()) for one in tested]

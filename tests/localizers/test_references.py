@@ -1,20 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.helpers.models import small_segmenter
+from zsas.beside import Beside
 from zsas.errors import ZsasError
 from zsas.limits import limit_from_good
 from zsas.localizers.bank import Bank, distances_to
+from zsas.localizers.calming import USUAL_LIMIT, calibrated, calmed
 from zsas.localizers.references import (
-    LIMIT,
     NO_REFERENCES,
     REFERENCE,
-    USUAL_LIMIT,
-    WEIGHT,
-    calibrated,
     own_evidence,
 )
 from zsas.localizers.winclip import WinClip
@@ -115,15 +116,23 @@ def test_the_limit_comes_from_the_good_images_unless_somebody_names_one(segmente
     assert result.score_alone == alone.image_score
 
 
+def alone_evidence(segmenter, image):
+    encoding = segmenter.begin(image, SETTINGS)
+    return segmenter._score(encoding, SETTINGS, segmenter._session(encoding), Beside()).evidence
+
+
 def test_the_limit_lies_above_what_each_good_image_scores_among_the_others(segmenter, references):
     good = [plate(seed) for seed in range(4)]
-    left_out = []
-    for i, image in enumerate(good):
-        rest = segmenter.remember(good[:i] + good[i + 1 :], SETTINGS)
-        left_out.append(segmenter(image, SETTINGS, references=rest).score_alone)
-    weight = WEIGHT * references.trust
-    said = [one["reference"] for one in own_evidence(references)]
-    scores = [(1 - weight) * a + weight * b for a, b in zip(left_out, said, strict=True)]
+    told = own_evidence(references)
+    scores = []
+    for image, one in zip(good, told, strict=True):
+        alone = segmenter(image, SETTINGS)
+        assert one["clip"] == pytest.approx(alone_evidence(segmenter, image)["clip"])
+        lowered = one["map"] / alone_evidence(segmenter, image)["map"]
+        assert 0.5 <= lowered <= 1
+        by_map = 0.7 * one["map"] + 0.3 * one["clip"]
+        assert by_map <= alone.image_score + 1e-6
+        scores.append(by_map)
     assert segmenter.limit_of(references, SETTINGS) == limit_from_good(scores)
 
 
@@ -185,20 +194,20 @@ def test_tiles_are_remembered_as_tiles(segmenter):
     assert distance[35:45, 85:95].mean() > 2 * distance[:, :40].mean()
 
 
-def test_the_image_score_grows_with_the_distance_and_stays_a_score(segmenter, references):
-    localizer = segmenter.localizer(SETTINGS)
-    weight = WEIGHT * references.trust
-    assert weight > 0
-    scores = [
-        localizer.image_score(
-            {"map": 0.4, "clip": 0.5, "reference": r, "reference_weight": weight}, SETTINGS
-        )
-        for r in (0.0, 0.2, 0.7, 1.0)
-    ]
-    assert scores == sorted(set(scores))
-    assert 0 <= scores[0] < scores[-1] <= 1
-    mean, spread = references.usual
-    levels = [calibrated(mean + k * spread, mean, spread, LIMIT) for k in (-9, 0, LIMIT, 9)]
+def test_the_image_score_grows_with_the_distance_and_stays_a_score():
+    """Farther from the good images, at one place or at all, the map and its score are no lower."""
+    anomaly_map = np.random.default_rng(0).random((40, 50)).astype(np.float32)
+    found = [calmed(anomaly_map, np.full((40, 50), z, np.float32), 1.0) for z in (-9, 0, 1, 3, 99)]
+    factors = [factor for _, factor in found]
+    assert factors == sorted(factors)
+    assert factors[0] == pytest.approx(0.5, abs=1e-3)
+    assert factors[2] == pytest.approx(0.75)
+    assert factors[-1] == pytest.approx(1.0)
+    for (lower, _), (higher, _) in pairwise(found):
+        assert (lower <= higher).all()
+    assert calmed(anomaly_map, np.zeros((40, 50), np.float32), 0.0)[1] == 1
+    assert calmed(np.zeros((4, 4), np.float32), np.zeros((4, 4), np.float32), 1.0)[1] == 1
+    levels = [calibrated(k, 0.0, 1.0, 1.5) for k in (-9, 0, 1.5, 9)]
     assert levels == sorted(set(levels))
     assert levels[2] == pytest.approx(USUAL_LIMIT)
 
@@ -248,3 +257,24 @@ def test_good_images_are_encoded_once(segmenter):
     for _ in range(2):
         segmenter.remember(good, SETTINGS)
     assert segmenter.images_encoded["localizer"] == before + 3
+
+
+def test_good_images_never_raise_the_image_score(segmenter, references):
+    for seed in range(20, 24):
+        for dent in (False, True):
+            image = plate(seed, dent=dent)
+            result = segmenter(image, SETTINGS, references=references)
+            assert result.score_alone == segmenter(image, SETTINGS).image_score
+            assert 0.5 * result.score_alone <= result.image_score <= result.score_alone + 1e-6
+
+
+def test_good_images_that_differ_as_much_as_a_defect_change_nothing(segmenter, references):
+    """Their own scores say so: the spread of the logarithms is 2 or more."""
+    apart = replace(references, scores=(1.0, 1.0, 100.0, 1000.0))
+    assert apart.trust == 0
+    image = plate(77, dent=True)  # one that no cache holds
+    result = segmenter(image, SETTINGS, references=apart)
+    plain = segmenter(image, SETTINGS)
+    np.testing.assert_array_equal(result.score_map, plain.score_map)
+    assert result.image_score == pytest.approx(plain.image_score)
+    assert "given little weight" in result.stage(REFERENCE.name).caption

@@ -295,16 +295,14 @@ class Localizer(ABC):
 
         Args:
             evidence: From `score`: `map`, the mean of the highest `TOP_FRACTION` of Map_a, and `clip`, CLIP's
-                zero-shot answer for the whole image, both in [0, 1]; with good images `reference`, their calibrated
-                score, and `reference_weight`; with a batch `batch` and `batch_weight`.
+                zero-shot answer for the whole image, both in [0, 1]; good images lower `map` as the map; with a
+                batch `batch`, its calibrated score, and `batch_weight`.
             values: `image_weight`, the weight of the latter.
         """
         weight = values.of(VerdictSettings).image_weight if "clip" in evidence else 0.0
         score = (1.0 - weight) * evidence["map"] + weight * evidence.get("clip", 0.0)
-        for name in ("reference", "batch"):
-            believed = evidence.get(f"{name}_weight", 0.0)
-            score = (1.0 - believed) * score + believed * evidence.get(name, 0.0)
-        return score
+        believed = evidence.get("batch_weight", 0.0)
+        return (1.0 - believed) * score + believed * evidence.get("batch", 0.0)
 
     def resolution(self, values: Values) -> int:
         """Side of the square that its backbone looks at with these settings, in pixels; 0 where it has none."""

@@ -23,10 +23,11 @@ from zsas.localizers.base import (
     Scored,
     top_mean,
 )
+from zsas.localizers.calming import lowered, to_frame
 from zsas.localizers.edges import EdgeSettings
 from zsas.localizers.looking import only_inside
 from zsas.localizers.patches import PatchFeatures, blend, encode_tiles, score_by_text
-from zsas.localizers.references import ReferenceSettings, lowered, to_frame
+from zsas.localizers.references import ReferenceSettings
 from zsas.localizers.tiles import TileSettings, View, ViewSettings
 
 if TYPE_CHECKING:

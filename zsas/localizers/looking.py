@@ -112,7 +112,8 @@ def score_inside(scored: Scored, features: Any, inside: NDArray[np.bool_]) -> Sc
     windows: list[Window] = [(0, 0, width, height)]
     if isinstance(features, PatchFeatures):
         windows = [tile.window for tile in features.tiles]
-    evidence = {name: value for name, value in scored.evidence.items() if name != "clip"}
+    left_out = ("clip", "map_alone")  # of the whole image
+    evidence = {name: value for name, value in scored.evidence.items() if name not in left_out}
     evidence["map"] = max(_top(anomaly_map, inside, window) for window in windows)
     stages = tuple(_inside(stage, inside) for stage in scored.stages)
     return replace(

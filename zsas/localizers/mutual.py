@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.base import MAP, Scored
+from zsas.localizers.calming import calibrated, lowered, to_frame
 from zsas.localizers.looking import cells_inside
 from zsas.localizers.patches import PatchFeatures, TileFeatures, blend
-from zsas.localizers.references import calibrated, lowered, seen, to_frame
+from zsas.localizers.references import seen
 from zsas.stages import HeatMap, Stage, StageSpec
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,24 +21,22 @@ from zsas.declare import SettingsGroup, setting
 from zsas.errors import ZsasError
 from zsas.localizers.bank import CANDIDATES, Bank, bank_of, distances_to
 from zsas.localizers.base import MAP, Scored, top_mean
-from zsas.localizers.patches import PatchFeatures, TileFeatures, blend
+from zsas.localizers.calming import (
+    calm,
+    calmed,
+    in_frame,
+    likely,
+    lowered,
+)
+from zsas.localizers.patches import PatchFeatures
 from zsas.stages import HeatMap, Stage, StageSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-GATE_Z = 1.0
-"""Standard deviations above the references' own level at which the gate is half open."""
-MOST_LOWERED = 0.5
-"""Fraction of the map that references can take away at most: they can calm a place, not hide it."""
-WEIGHT = 0.5
-"""Weight of references that agree with each other in the image score; the rest is the zero-shot score."""
-LIMIT = 1.5
-"""An image whose score lies so many spreads above the references' own reaches the usual limit."""
 LEAST_SPREAD = 0.5
 """Spread of the logarithms of their own scores that a few references have at least."""
 _LEAST_SCORE = 0.5
-USUAL_LIMIT = 0.7
 CALMED = "Where it looks like the good images it was lowered, at most by half."
 KEPT_BYTES = 250_000_000
 """Features of good images that are kept at most, to show the most similar place; only the bank is compared with."""
@@ -180,7 +177,7 @@ def remember(
     turned: Sequence[Sequence[Any]] = (),
     how: ReferenceSettings | None = None,
     region: str = "",
-    alone: Sequence[Mapping[str, float]] = (),
+    alone: Sequence[tuple[Mapping[str, float], NDArray[np.float32] | None]] = (),
     own_way: bool = False,
 ) -> References:
     """A memory of images of good parts.
@@ -195,7 +192,7 @@ def remember(
         turned: For each image features of turned copies of it, which are remembered with it.
         how: Where cells are looked for, and how far apart the copies were turned.
         region: See `References`.
-        alone: See `References`.
+        alone: Of each image, or of each copy of one, what the localizer says of it, evidence and map.
         own_way: Whether the localizer compares with them itself; what it keeps is then remembered as it is.
 
     Raises:
@@ -207,7 +204,7 @@ def remember(
         "window": how.reference_window,
         "turned": how.reference_rotation,
         "region": region,
-        "alone": tuple(alone),
+        "alone": tuple(evidence for evidence, _ in alone),
     }
     if not all(isinstance(one, PatchFeatures) for one in features):
         return References(tuple(keys), made_by, tuple(features), (), (), (), **facts)
@@ -231,7 +228,7 @@ def remember(
         level = _level([distances[i] for i in kept], [counted[i] for i in kept])
         scores = [_score(_z(tiles, level), cells) for tiles, cells in pairs]
         bank = bank_of([families[i] for i in kept])
-    return References(
+    found = References(
         tuple(keys),
         made_by,
         tuple(features) if sum(one.nbytes for one in features) <= KEPT_BYTES else (),
@@ -243,6 +240,12 @@ def remember(
         ratios=tuple(_ratio(tiles, cells, level) for tiles, cells in pairs),
         **facts,
     )
+    mine = [one for _, one in tested]
+    told = [
+        {**evidence, "map": evidence["map"] * calm(one_map, _z(tiles, level), one, found.trust)}
+        for (evidence, one_map), tiles, one in zip(alone, distances, mine, strict=False)
+    ]
+    return replace(found, alone=tuple(told))
 
 
 NO_REFERENCES = References((), (), (), (), (), ())
@@ -264,8 +267,8 @@ def compare(scored: Scored, features: Any, references: References, key: str = ""
     Returns:
         map: Map_a × (1 − t/2 + t/2 · sigmoid(z − 1)), z the distance in standard deviations above the references' own
             level and t how much they deserve to be believed.
-        evidence: `reference`, the calibrated score in [0, 1], `reference_weight`, its weight in the image score, and
-            `normal_ratio`, how many times as far the image is from the references as they are from each other.
+        evidence: `map`, lowered as the map's highest thousandth is, and `map_alone`, as it was; `normal_ratio`, how
+            many times as far the image is from the references as they are from each other.
     """
     if not isinstance(features, PatchFeatures):
         raise ZsasError(
@@ -278,21 +281,14 @@ def compare(scored: Scored, features: Any, references: References, key: str = ""
         distances = [np.zeros_like(tile) for tile in distances]
     z_tiles = _z(distances, references.level)
     height, width = scored.map.shape
-    windows = [tile.window for tile in features.tiles]
-    frames = [to_frame(one, tile) for one, tile in zip(z_tiles, features.tiles, strict=True)]
-    z = blend(frames, windows, height, width)
-    most = MOST_LOWERED * references.trust
-    gate = 1 - most + most / (1 + np.exp(-np.clip(z - GATE_Z, -30, 30)))
-    anomaly_map = (scored.map * gate).astype(np.float32)
-    anomaly_map.setflags(write=False)
+    z = in_frame(z_tiles, features, height, width)
+    anomaly_map, lower = calmed(scored.map, z, references.trust)
     counted = counted_cells(features)
-    score = _score(z_tiles, counted)
-    mean, spread = references.usual
     ratio = _ratio(distances, counted, references.level)
     evidence = {
         **scored.evidence,
-        "reference": calibrated(_log(score), mean, spread, LIMIT),
-        "reference_weight": WEIGHT * references.trust,
+        "map": scored.evidence["map"] * lower,
+        "map_alone": scored.evidence["map"],
         "normal_ratio": ratio,
     }
     stages = tuple(
@@ -307,45 +303,13 @@ def _log(score: float) -> float:
 
 
 def own_evidence(references: References) -> list[dict[str, float]]:
-    """What would be said of each reference, had it been compared with the others alone (leave one out).
+    """What is said of each reference, compared with the others alone (leave one out).
 
     Returns:
         Evidence of each that counts; of the changed copies where there is one image; none where it was not kept.
     """
     counted = [i for i in range(len(references.alone)) if i not in references.ignored]
-    if not references.scores:
-        return [dict(references.alone[i]) for i in counted]
-    mean, spread = references.usual
-    weight = WEIGHT * references.trust
-    return [
-        {
-            **references.alone[i],
-            "reference": calibrated(_log(references.scores[i]), mean, spread, LIMIT),
-            "reference_weight": weight,
-        }
-        for i in counted
-    ]
-
-
-def calibrated(score: float, usual: float, spread: float, limit: float) -> float:
-    """A score in [0, 1] that reaches the usual limit `limit` spreads above the usual score."""
-    at_limit = math.log(USUAL_LIMIT / (1 - USUAL_LIMIT))
-    logit = (score - usual) / spread - limit + at_limit
-    return 1 / (1 + math.exp(-min(max(logit, -30.0), 30.0)))
-
-
-def lowered(stage: Stage, anomaly_map: NDArray[np.float32], why: str) -> Stage:
-    """The stage of a map that was weighed.
-
-    Args:
-        stage: Of the localizer's own map.
-        anomaly_map: Weighed, float32 (H, W).
-        why: A sentence for the caption.
-    """
-    others = tuple(layer for layer in stage.layers if not isinstance(layer, HeatMap))
-    data = {**stage.data, "peak": round(float(anomaly_map.max()), 6)}
-    layers = (HeatMap(anomaly_map), *others)
-    return replace(stage, caption=f"{stage.caption} {why}", layers=layers, data=data)
+    return [dict(references.alone[i]) for i in counted]
 
 
 def _stage(z: NDArray[np.float32], ratio: float, references: References) -> Stage:
@@ -358,13 +322,12 @@ def _stage(z: NDArray[np.float32], ratio: float, references: References) -> Stag
         names = dict(enumerate(references.names))
         name = names.get(i) or f"number {i + 1}"
         caption += f" {name} disagrees with the others and was given no weight."
-    shown = (1 / (1 + np.exp(-np.clip(z - GATE_Z, -30, 30)))).astype(np.float32)
     data = {
         "references": count,
         "ignored": [int(i) for i in references.ignored],
         "normal_ratio": round(ratio, 4),
     }
-    return Stage(REFERENCE, caption, (HeatMap(shown),), data)
+    return Stage(REFERENCE, caption, (HeatMap(likely(z)),), data)
 
 
 Counted = Sequence["NDArray[np.bool_] | None"]
@@ -439,9 +402,3 @@ def _disagreeing(scores: Sequence[float]) -> tuple[int, ...]:
     spread = 1.4826 * float(np.median(np.abs(logs - np.median(logs))))
     least = float(np.median(logs)) + max(ROBUST * spread, math.log(DISAGREES))
     return tuple(int(i) for i in np.flatnonzero(logs > least))
-
-
-def to_frame(z: NDArray[np.float32], tile: TileFeatures) -> NDArray[np.float32]:
-    """Cells of a tile, float32 (g_h, g_w), in its frame, bilinear."""
-    height, width = tile.frame_hw
-    return cv2.resize(z, (width, height), interpolation=cv2.INTER_LINEAR)

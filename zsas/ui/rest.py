@@ -11,7 +11,7 @@ import base64
 import logging
 import secrets
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from zsas.comparison import Combination
 from zsas.errors import ZsasError
 from zsas.export import save
 from zsas.images import ReadImage, ReadOptions, read_image
-from zsas.localizers.mutual import check_count
 from zsas.models import PRESETS
 from zsas.result import Result
 from zsas.ui import export
@@ -36,27 +35,24 @@ from zsas.ui.batch import MAX_FILES, compared, decider
 from zsas.ui.beside import MOST_REFERENCES, Beside, preset_for, read_beside, read_part
 from zsas.ui.compare import TEXTS, asked_for, compare, looker, truth_of
 from zsas.ui.engine import Engine
+from zsas.ui.forms import (
+    Refused,
+    choice_of_files,
+    files_of,
+    mask_of,
+    mutual_of,
+    only,
+    texts_of,
+    whole_number,
+)
 from zsas.ui.openapi import FILES, FILES_OF_COMPARE, ROOT, document, page
-from zsas.ui.values import WrongValue, read_settings, read_switch, shortened
+from zsas.ui.values import WrongValue, read_settings, shortened
 
 MOST_BYTES = 64 * 2**20
 MOST_WAITING = 40
 RETRY_SECONDS = 10
 GIVEN = ("references", "region", "ignore", "part")
 """Fields beside the image that may be files."""
-
-
-class Refused(Exception):
-    """An answer that is no result.
-
-    Attributes:
-        status: Of HTTP.
-        parameter: The field that is wrong, "" where none is.
-    """
-
-    def __init__(self, status: int, sentence: str, parameter: str = "") -> None:
-        super().__init__(sentence)
-        self.status, self.parameter = status, parameter
 
 
 @dataclass(frozen=True)
@@ -136,11 +132,11 @@ class Rest:
         several, most = kind == "compare", MAX_FILES if kind == "batch" else 1
         async with _Form(request, most) as form:
             images = await _images(form, most)
-            mask = await _mask(form) if several else b""
-            given = {key: await _files_of(form, key) for key in GIVEN}
-            others = _texts(form, ("image", "mask", *GIVEN) if several else ("image", *GIVEN))
+            mask = await mask_of(form) if several else b""
+            given = {key: await files_of(form, key) for key in GIVEN}
+            others = texts_of(form, ("image", "mask", *GIVEN) if several else ("image", *GIVEN))
         try:
-            part = read_part(_one(given, "part"))
+            part = read_part(only(given, "part"))
         except WrongValue as error:
             raise Refused(422, str(error), error.parameter) from None
         usual = preset_for(part, self.engine.running or self.engine.default)
@@ -151,8 +147,8 @@ class Rest:
                 f"preset is {shortened(preset)}, but it must be {', '.join(PRESETS)}.",
                 "preset",
             )
-        files = _choice_of_files(others.pop("files", ""), FILES_OF_COMPARE if several else FILES)
-        mutual = _mutual(others, len(images)) if kind == "batch" else False
+        files = choice_of_files(others.pop("files", ""), FILES_OF_COMPARE if several else FILES)
+        mutual = mutual_of(others, len(images)) if kind == "batch" else False
         named = {name: others.pop(name, "") for name in TEXTS} if several else {}
         form_of = others.pop("files_as", "") or "base64"
         if form_of not in ("base64", "links"):
@@ -161,7 +157,7 @@ class Rest:
                 f"files_as is {shortened(form_of)}, but it must be base64 or links.",
                 "files_as",
             )
-        reading = ReadOptions(page=_whole("page", others), bits=_whole("bits", others))
+        reading = ReadOptions(page=whole_number("page", others), bits=whole_number("bits", others))
         try:
             settings = read_settings(others)
             chosen = tuple(asked_for(**named, settings=settings)) if several else ()
@@ -169,8 +165,8 @@ class Rest:
                 settings,
                 part,
                 [(file, content) for file, content in given["references"] if content],
-                _one(given, "region"),
-                _one(given, "ignore"),
+                only(given, "region"),
+                only(given, "ignore"),
             )
         except WrongValue as error:
             raise Refused(422, str(error), error.parameter) from None
@@ -370,85 +366,6 @@ async def _images(form: FormData, most: int) -> tuple[tuple[str, bytes], ...]:
             but = ", but that is text; send it with a file name."
         raise Refused(422, f'The form needs {wanted} in its field "image"{but}', "image")
     return tuple([(one.filename or "image", await one.read()) for one in files])
-
-
-def _mutual(fields: dict[str, str], images: int) -> bool:
-    """Whether the images of a batch are compared with each other, out of the fields."""
-    try:
-        mutual = read_switch("batch_scoring", fields.pop("batch_scoring", ""))
-        if mutual:
-            check_count(images)
-    except ZsasError as error:
-        raise Refused(422, str(error), "batch_scoring") from None
-    return mutual
-
-
-async def _mask(form: FormData) -> bytes:
-    """The ground truth of a comparison; empty without one."""
-    masks = form.getlist("mask")
-    if not masks or masks == [""]:
-        return b""
-    if len(masks) > 1 or not isinstance(masks[0], UploadFile):
-        raise Refused(422, 'The field "mask" takes one file.', "mask")
-    data = await masks[0].read()
-    if not data:
-        raise Refused(422, "The mask is empty; send a complete image file.", "mask")
-    return data
-
-
-def _texts(form: FormData, files: Sequence[str]) -> dict[str, str]:
-    """All fields but those of files, each given once and as text."""
-    found: dict[str, str] = {}
-    for name, value in form.multi_items():
-        if name in files:
-            continue
-        if isinstance(value, UploadFile):
-            raise Refused(422, f"{shortened(name)} is a file, but text was expected.", name)
-        if name in found:
-            raise Refused(422, f"{shortened(name)} is given twice; give it once.", name)
-        found[name] = value
-    return found
-
-
-async def _files_of(form: FormData, field: str) -> list[tuple[str, bytes]]:
-    """Names and contents of a field that may be files or text."""
-    found = []
-    for value in form.getlist(field):
-        if isinstance(value, UploadFile):
-            found.append((value.filename or field, await value.read()))
-        else:
-            found.append((field, value.encode()))
-    return found
-
-
-def _one(given: dict[str, list[tuple[str, bytes]]], field: str) -> bytes:
-    """The content of a field that is given once at most; empty where it is missing."""
-    if len(given[field]) > 1:
-        raise Refused(422, f"{field} is given {len(given[field])} times; give it once.", field)
-    return given[field][0][1] if given[field] else b""
-
-
-def _whole(name: str, fields: dict[str, str]) -> int:
-    """A page or a number of bits, out of the fields; 0 where it is missing."""
-    text = fields.pop(name, "").strip() or "0"
-    highest = 32 if name == "bits" else 1_000_000
-    if not (text.isdecimal() and text.isascii()) or len(text) > 9 or int(text) > highest:
-        raise Refused(
-            422, f"{name} is {shortened(text)}, but it must be a number from 0 to {highest}.", name
-        )
-    return int(text)
-
-
-def _choice_of_files(text: str, able: Sequence[str]) -> tuple[str, ...]:
-    chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    for name in chosen:
-        if name not in able:
-            raise Refused(
-                422,
-                f"files is {shortened(text)}, but it must be some of {', '.join(able)}.",
-                "files",
-            )
-    return chosen
 
 
 async def _document(_: Request) -> Response:

@@ -1,0 +1,95 @@
+"""What good images make of a map: it is lowered where the image looks like them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.localizers.base import top_mean
+from zsas.localizers.patches import PatchFeatures, TileFeatures, blend
+from zsas.stages import HeatMap, Stage
+
+GATE_Z = 1.0
+"""Standard deviations above the references' own level at which the gate is half open."""
+MOST_LOWERED = 0.5
+"""Fraction of the map that references can take away at most: they can calm a place, not hide it."""
+USUAL_LIMIT = 0.7
+"""Limit of image scores without good images."""
+
+
+def likely(z: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How open the gate is at each place, in [0, 1], from distances in standard deviations above the level."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(z - GATE_Z, -30, 30))), np.float32)
+
+
+def calmed(
+    anomaly_map: NDArray[np.float32], z: NDArray[np.float32], trust: float
+) -> tuple[NDArray[np.float32], float]:
+    """A map that is lowered where it looks like the good images.
+
+    Args:
+        anomaly_map: float32 (H, W), in [0, 1].
+        z: Distances in standard deviations above the good images' own level, float32 (H, W).
+        trust: How much they deserve to be believed, t, in [0, 1].
+
+    Returns:
+        Map_a × (1 − t/2 + t/2 · sigmoid(z − 1)), read-only; and what became of its highest thousandth, as a factor.
+    """
+    most = MOST_LOWERED * trust
+    found = (anomaly_map * (1 - most + most * likely(z))).astype(np.float32)
+    found.setflags(write=False)
+    before = top_mean(anomaly_map)
+    return found, min(1.0, top_mean(found) / before) if before > 0 else 1.0
+
+
+def in_frame(
+    z_tiles: Sequence[NDArray[np.float32]], features: PatchFeatures, height: int, width: int
+) -> NDArray[np.float32]:
+    """Cells of all tiles, each float32 (g_h, g_w), as one map of the image, float32 (H, W)."""
+    frames = [to_frame(one, tile) for one, tile in zip(z_tiles, features.tiles, strict=True)]
+    return blend(frames, [tile.window for tile in features.tiles], height, width)
+
+
+def to_frame(z: NDArray[np.float32], tile: TileFeatures) -> NDArray[np.float32]:
+    """Cells of a tile, float32 (g_h, g_w), in its frame, bilinear."""
+    height, width = tile.frame_hw
+    return np.asarray(cv2.resize(z, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def calibrated(score: float, usual: float, spread: float, limit: float) -> float:
+    """A score in [0, 1] that reaches the usual limit `limit` spreads above the usual score."""
+    at_limit = math.log(USUAL_LIMIT / (1 - USUAL_LIMIT))
+    logit = (score - usual) / spread - limit + at_limit
+    return 1 / (1 + math.exp(-min(max(logit, -30.0), 30.0)))
+
+
+def lowered(stage: Stage, anomaly_map: NDArray[np.float32], why: str) -> Stage:
+    """The stage of a map that was weighed.
+
+    Args:
+        stage: Of the localizer's own map.
+        anomaly_map: Weighed, float32 (H, W).
+        why: A sentence for the caption.
+    """
+    others = tuple(layer for layer in stage.layers if not isinstance(layer, HeatMap))
+    data = {**stage.data, "peak": round(float(anomaly_map.max()), 6)}
+    layers = (HeatMap(anomaly_map), *others)
+    return replace(stage, caption=f"{stage.caption} {why}", layers=layers, data=data)
+
+
+def calm(
+    anomaly_map: NDArray[np.float32] | None,
+    z_tiles: Sequence[NDArray[np.float32]],
+    features: PatchFeatures,
+    trust: float,
+) -> float:
+    """What becomes of the highest thousandth of a good image's map among the others, as a factor."""
+    if anomaly_map is None:
+        return 1.0
+    height, width = anomaly_map.shape
+    return calmed(anomaly_map, in_frame(z_tiles, features, height, width), trust)[1]

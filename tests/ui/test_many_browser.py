@@ -176,7 +176,7 @@ def slowly(served: Served) -> Iterator[None]:
 def test_another_photo_ends_the_run_of_the_one_before(tab: Tab, slowly: None) -> None:
     page = tab.open()
     choose(page, ("slow.png", png(photo(301))))
-    expect(page.locator("#zs-verdict .zs-busy")).to_contain_text("Stage 1 of 8")
+    expect(page.locator("#zs-verdict .zs-busy")).to_contain_text("Stage 1 of")
     page.click('[data-example="one-spot"]')
     page.wait_for_selector(RESULT)
     page.wait_for_timeout(2500)
@@ -188,7 +188,7 @@ def test_another_photo_ends_the_run_of_the_one_before(tab: Tab, slowly: None) ->
 def test_a_point_and_a_setting_during_a_run_count_when_it_ends(tab: Tab, slowly: None) -> None:
     page = tab.open()
     choose(page, ("slow.png", png(photo(302))))
-    expect(page.locator("#zs-verdict .zs-busy")).to_contain_text("Stage 1 of 8")
+    expect(page.locator("#zs-verdict .zs-busy")).to_contain_text("Stage 1 of")
     page.locator("#zs-main").click(position=PLACE)
     drag(page, '.zs-set input[type=range][name="kernel_size"]', 31)
     wait_for_query(page, "kernel_size", "31")

@@ -264,10 +264,10 @@ def test_a_system_that_fails_leaves_the_others_their_images(tmp_path, monkeypatc
     segmenter = small_segmenter()
     segment = segmenter.segment
 
-    def failing(image, settings, *more):
+    def failing(image, settings, *more, **beside):
         if settings.system == "vv":
             raise RuntimeError("not enough memory")
-        return segment(image, settings, *more)
+        return segment(image, settings, *more, **beside)
 
     monkeypatch.setattr(segmenter, "segment", failing)
     monkeypatch.setattr(run, "load_for", lambda *_: segmenter)

@@ -85,6 +85,7 @@ def test_auto_draws_the_map_and_the_papers_system_does_not(photo: NDArray[np.uin
     assert auto.image_score == smooth.image_score
     caption = auto.stage("anomaly_map").caption
     assert "along the edges" in caption
+    assert f" to {auto.anomaly_map.max():.2f} at (" in caption  # of the map that is shown
     assert "along the edges" not in smooth.stage("anomaly_map").caption
     np.testing.assert_array_equal(auto.stage("anomaly_map").heat, auto.anomaly_map)
 

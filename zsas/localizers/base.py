@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -323,6 +324,17 @@ def top_mean(anomaly_map: NDArray[np.float32]) -> float:
     return float(np.partition(anomaly_map.ravel(), -count)[-count:].mean())
 
 
+MAP_RANGE = re.compile(r"Map_a runs from \S+ to \S+ at \(\d+, \d+\)")
+"""What `map_range` says."""
+
+
+def map_range(anomaly_map: NDArray[np.float32]) -> str:
+    """From where to where a map, float32 (H, W), runs, and where its peak lies, in words."""
+    row, column = np.unravel_index(int(np.argmax(anomaly_map)), anomaly_map.shape)
+    least, most = anomaly_map.min(), anomaly_map[row, column]
+    return f"Map_a runs from {least:.2f} to {most:.2f} at ({column}, {row})"
+
+
 def map_stage(anomaly_map: NDArray[np.float32], how: str, windows: Sequence[Window] = ()) -> Stage:
     """The stage of an anomaly map in the image's frame.
 
@@ -331,9 +343,8 @@ def map_stage(anomaly_map: NDArray[np.float32], how: str, windows: Sequence[Wind
         how: One clause that says how it was made, as "CLIP compares each patch with words".
         windows: The tiles that it was made of; several are drawn as a grid.
     """
-    row, column = np.unravel_index(int(np.argmax(anomaly_map)), anomaly_map.shape)
-    peak = float(anomaly_map[row, column])
-    caption = f"{how}: Map_a runs from {anomaly_map.min():.2f} to {peak:.2f} at ({column}, {row})."
+    peak = float(anomaly_map.max())
+    caption = f"{how}: {map_range(anomaly_map)}."
     layers: tuple[Layer, ...] = (HeatMap(anomaly_map),)
     data: dict[str, Any] = {"peak": round(peak, 6), "tiles": max(1, len(windows))}
     if len(windows) > 1:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, setting
-from zsas.localizers.base import MAP, Scored
+from zsas.localizers.base import MAP, MAP_RANGE, Scored, map_range
 from zsas.localizers.patches import PatchFeatures
 from zsas.stages import HeatMap, Stage
 
@@ -157,8 +157,9 @@ def _fits(values: _Floats, image: NDArray[np.uint8], radius: int) -> _Floats:
 
 
 def _drawn(stage: Stage, drawn: _Floats) -> Stage:
-    """The stage of the map, with the map that follows edges."""
+    """The stage of the map, with the map that follows edges in its place."""
     layers = tuple(HeatMap(drawn) if isinstance(x, HeatMap) else x for x in stage.layers)
     data = {**stage.data, "peak": round(float(drawn.max()), 6)}
-    caption = f"{stage.caption} It is drawn along the edges of the image."
+    said = MAP_RANGE.sub(map_range(drawn), stage.caption)
+    caption = f"{said} It is drawn along the edges of the image."
     return replace(stage, caption=caption, layers=layers, data=data)

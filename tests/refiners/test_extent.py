@@ -65,3 +65,13 @@ def test_only_the_adaptive_level_has_regions_of_their_own_height() -> None:
 def test_an_even_map_gives_no_error(value: float) -> None:
     heat = np.full((20, 30), value, np.float32)
     assert mark_region(heat, ADAPTIVE, None, 5.0).region.shape == heat.shape
+
+
+def test_grains_beside_a_region_are_no_regions() -> None:
+    heat = np.full((60, 60), 0.1, np.float32)
+    heat[20:30, 20:30] = 0.9
+    heat[33, 33] = heat[17, 25] = 0.8  # single pixels above its half height
+    region = np.zeros_like(heat, bool)
+    region[15:35, 15:35] = True
+    found = to_half_height(heat, region, 4)
+    assert np.array_equal(found, heat == np.float32(0.9))

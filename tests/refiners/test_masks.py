@@ -12,6 +12,7 @@ from zsas.refiners.masks import (
     pieces_of_clicks,
     separate_regions,
     soft_mask,
+    without_crumbs,
 )
 
 
@@ -89,3 +90,15 @@ def test_only_the_pieces_under_a_persons_points_are_kept() -> None:
     assert not kept[12, 3]
     # SAM's mask beside the point is better than none.
     assert pieces_of_clicks(mask, [(18, 18, 1)]) is mask
+
+
+def test_crumbs_beside_a_mask_go_and_pieces_of_one_size_stay():
+    broken = np.zeros((60, 60), bool)
+    broken[5:8, 2:20] = broken[5:8, 22:40] = broken[5:8, 42:58] = True  # a crack in three pieces
+    assert np.array_equal(without_crumbs(broken), broken)
+    whole = np.zeros((60, 60), bool)
+    whole[:30, :30] = True
+    crumbs = whole.copy()
+    crumbs[40:44, 40:44] = crumbs[50, 50] = True  # 16 pixels and one, of 900
+    assert np.array_equal(without_crumbs(crumbs), whole)
+    assert not without_crumbs(np.zeros((4, 4), bool)).any()

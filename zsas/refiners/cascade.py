@@ -51,6 +51,7 @@ from zsas.refiners.masks import (
     soft_mask,
     union,
     within,
+    without_crumbs,
 )
 from zsas.refiners.points import (
     WHOSE,
@@ -301,7 +302,7 @@ def _fused(
             # A person means what is under the point, not what SAM finds far from it.
             part = pieces_of_clicks(part, target.clicks)
         elif agreed is not None:
-            part = (part | target.region) & agreed
+            part = without_crumbs((part | target.region) & agreed)
         elif target.overlap(step) < cps.min_overlap:
             part, step = target.region, None
         if step is not None:

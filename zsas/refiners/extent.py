@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.frames import pieces_of_mask
+from zsas.refiners.masks import without_crumbs
 
 Slices = tuple[slice, slice]
 HEIGHT = 0.45
@@ -27,7 +28,8 @@ def to_half_height(
 ) -> NDArray[np.bool_]:
     """Regions that end at half of their height, bool (H, W).
 
-    Each connected region (8 neighbours) becomes what of it, and of its surroundings, is above the level of its own.
+    Each connected region (8 neighbours) becomes what of it, and of its surroundings, is above the level of its own,
+    without crumbs.
 
     Args:
         anomaly_map: Map_a, float32 (H, W), in [0, 1].
@@ -60,6 +62,7 @@ def extents(
         around = values[near & ~whole]
         if around.size:
             ground, peak = float(np.median(around)), float(values[whole].max())
-            yield window, near & (values > ground + HEIGHT * (peak - ground))
+            # A map that follows edges is grainy, and its grains are no regions of their own.
+            yield window, without_crumbs(near & (values > ground + HEIGHT * (peak - ground)))
         else:
             yield window, whole

@@ -119,6 +119,29 @@ def pieces_of_clicks(mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArra
     return np.isin(labels, [labels[pixel] for pixel in positive])
 
 
+CRUMB = 0.02
+"""A piece of a cut mask that is so much smaller than the largest one is no finding of its own."""
+
+
+def without_crumbs(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A region's mask, bool (H, W), without the connected pieces that a cut by a level leaves beside the large ones.
+
+    Example:
+        >>> mask = np.zeros((40, 40), bool)
+        >>> mask[:20, :20] = mask[30:32, 30:32] = True
+        >>> int(without_crumbs(mask).sum())
+        400
+    """
+    pieces = pieces_of_mask(mask)
+    areas = [int(np.count_nonzero(inside)) for _, inside in pieces]
+    least = CRUMB * max(areas, default=0)
+    kept = np.zeros_like(mask)
+    for (window, inside), area in zip(pieces, areas, strict=True):
+        if area >= least:
+            union(kept, window, inside)
+    return kept
+
+
 def soft_mask(
     masks: Sequence[tuple[NDArray[np.float32], float, SamFrame]], height: int, width: int
 ) -> NDArray[np.float32]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,3 +126,9 @@ def choose(page: Page, *files: tuple[str, bytes]) -> None:
         "#zs-upload input[type=file]",
         [{"name": name, "mimeType": "image/png", "buffer": content} for name, content in files],
     )
+
+
+def in_a_loop(work: Coroutine[Any, Any, Any]) -> Any:
+    """The answer of a coroutine in a thread of its own: Playwright's loop may run in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()

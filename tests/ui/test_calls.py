@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import re
@@ -16,7 +15,7 @@ from mcp.client.streamable_http import streamablehttp_client
 
 from tests.helpers.fake import photo
 from tests.helpers.images import png
-from tests.helpers.page import Served
+from tests.helpers.page import Served, in_a_loop
 from zsas.settings import all_settings
 from zsas.ui.calls import MORE
 
@@ -164,7 +163,7 @@ def talk(served: Served, *calls: dict[str, Any]) -> list[Any]:
             tools = (await opened.list_tools()).tools
             return [tools, *[await opened.call_tool("segment", call) for call in calls]]
 
-    return asyncio.run(session())
+    return in_a_loop(session())
 
 
 def test_mcp_answers_in_json_with_a_schema(served: Served) -> None:

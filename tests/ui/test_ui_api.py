@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +20,13 @@ from PIL import Image
 
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.images import png
-from tests.helpers.page import Served
+from tests.helpers.page import Served, in_a_loop
 from zsas.part import Part
 from zsas.settings import Settings, all_settings
 from zsas.ui import snippets
 from zsas.ui.calls import OTHERS
 
 pytestmark = pytest.mark.browser
-
-
-def in_a_loop(work: Coroutine[Any, Any, Any]) -> Any:
-    """The answer of a coroutine in a thread of its own: Playwright's loop may run in this one."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from zsas.refiners.base import MarkSettings
-from zsas.refiners.extent import to_half_height
+from zsas.refiners.extent import to_half_height, without_grains
 from zsas.refiners.marking import mark_region
 
 ADAPTIVE = MarkSettings(threshold_mode="adaptive")
@@ -75,3 +75,15 @@ def test_grains_beside_a_region_are_no_regions() -> None:
     region[15:35, 15:35] = True
     found = to_half_height(heat, region, 4)
     assert np.array_equal(found, heat == np.float32(0.9))
+
+
+def test_grains_go_where_they_lie_beside_a_piece_and_stay_far_from_all() -> None:
+    region = np.zeros((80, 80), bool)
+    region[20:35, 20:35] = True
+    alone = np.zeros_like(region)
+    alone[70:72, 70:72] = True  # small, but nothing is near it
+    grains = np.zeros_like(region)
+    grains[38, 30] = grains[17, 25] = True
+    assert np.array_equal(without_grains(region | alone | grains, 12), region | alone)
+    assert np.array_equal(without_grains(region | grains, 0), region | grains)
+    assert not without_grains(np.zeros_like(region), 12).any()

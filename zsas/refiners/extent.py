@@ -43,6 +43,21 @@ def to_half_height(
     return found
 
 
+def without_grains(region: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """A region, bool (H, W), without the crumbs that a level leaves of a grainy map around the pieces that count.
+
+    Pieces nearer to each other than `reach` pixels are of one kind, and crumbs among them are left out; a small piece
+    far from all others stays.
+    """
+    if reach < 1 or not region.any():
+        return region
+    near = cv2.distanceTransform((~region).view(np.uint8), cv2.DIST_L2, 3) <= reach / 2
+    found = np.zeros_like(region)
+    for (x0, y0, x1, y1), piece in pieces_of_mask(near):
+        found[y0:y1, x0:x1] |= without_crumbs(region[y0:y1, x0:x1] & piece)
+    return found
+
+
 def extents(
     anomaly_map: NDArray[np.float32],
     region: NDArray[np.bool_],

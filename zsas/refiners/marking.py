@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.refiners.base import MarkSettings, ThresholdMode
-from zsas.refiners.extent import to_half_height
+from zsas.refiners.extent import to_half_height, without_grains
 
 if TYPE_CHECKING:
     from zsas.localizers.base import Scored
@@ -110,6 +110,8 @@ def mark_region(
         "otsu": "Otsu's level",
     }[settings.threshold_mode]
     region = extreme_region(anomaly_map, number, settings.threshold_mode, inside)
+    if smooth is not None:  # the map was drawn along edges, which makes it grainy
+        region = without_grains(region, round(patch))
     level = number
     if settings.threshold_mode != "absolute":
         level = float(anomaly_map[region].min()) if region.any() else float(anomaly_map.max())

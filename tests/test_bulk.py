@@ -137,3 +137,26 @@ def test_a_line_that_a_kill_has_cut_is_dropped(tmp_path: Path) -> None:
     path.write_bytes(whole + whole[:40])
     assert open_rows(output, {}, "r").names == {"a.png": "a"}
     assert path.read_bytes() == whole
+
+
+def test_folders_are_kept_and_names_never_collide(tmp_path: Path) -> None:
+    folder, other = tmp_path / "photos", tmp_path / "other"
+    for name in ("a.png", "a.jpg", "A.webp", "deep/a.png", "b.png"):
+        grey(folder / name)
+    grey(other / "b.png")
+    folders = Output(tmp_path / "out")
+    alone = {
+        str(Path(job.image).relative_to(folder)): job.name for job in plan([str(folder)], folders)
+    }
+    assert alone == {
+        "a.png": "a_png",
+        "a.jpg": "a_jpg",
+        "A.webp": "A_webp",
+        "deep/a.png": "deep/a",
+        "b.png": "b",
+    }
+    both = [job.name for job in plan([str(folder), str(other)], folders)]
+    assert "photos/b" in both
+    assert "other/b" in both
+    files = [str(folder / "b.png"), str(other / "b.png"), str(folder / "b.png")]
+    assert [job.name for job in plan(files, folders)] == ["b", "b_2"]

@@ -18,7 +18,6 @@ from typer.testing import CliRunner, Result
 
 from tests.helpers.results import make_result, normal_result
 from zsas import __version__, models
-from zsas.bulk import Output, plan
 from zsas.cli import app
 from zsas.docs import settings_page
 from zsas.errors import ZsasError
@@ -322,29 +321,6 @@ def test_json_alone_writes_no_files(run: Run, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["gear.png"]
 
 
-def test_folders_are_kept_and_names_never_collide(tmp_path: Path) -> None:
-    folder, other = tmp_path / "photos", tmp_path / "other"
-    for name in ("a.png", "a.jpg", "A.webp", "deep/a.png", "b.png"):
-        photo(folder / name)
-    photo(other / "b.png")
-    folders = Output(tmp_path / "out")
-    alone = {
-        str(Path(job.image).relative_to(folder)): job.name for job in plan([str(folder)], folders)
-    }
-    assert alone == {
-        "a.png": "a_png",
-        "a.jpg": "a_jpg",
-        "A.webp": "A_webp",
-        "deep/a.png": "deep/a",
-        "b.png": "b",
-    }
-    both = [job.name for job in plan([str(folder), str(other)], folders)]
-    assert "photos/b" in both
-    assert "other/b" in both
-    files = [str(folder / "b.png"), str(other / "b.png"), str(folder / "b.png")]
-    assert [job.name for job in plan(files, folders)] == ["b", "b_2"]
-
-
 def test_results_are_not_taken_for_photos(run: Run, tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
     for _ in range(2):
@@ -456,16 +432,6 @@ def test_commands_of_other_modules_have_their_own_flags(run: Run, command: str, 
     assert outcome.exit_code == 0
     assert "--precision" in outcome.stdout
     assert run(command, "--no-such-flag").exit_code == 2
-
-
-def test_help_loads_no_model_library() -> None:
-    code = (
-        "import sys; from typer.testing import CliRunner; from zsas.cli import app; "
-        "print(CliRunner().invoke(app, ['segment', '--help']).exit_code, "
-        "{'torch', 'transformers'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "0 set()\n"
 
 
 def test_the_package_runs_as_a_module() -> None:

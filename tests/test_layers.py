@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -101,3 +103,13 @@ def test_a_file_can_be_read_in_one_sitting() -> None:
         if (lines := path.read_text(encoding="utf-8").count("\n")) > 450
     }
     assert not long
+
+
+def test_help_loads_no_model_library() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from zsas.cli import app; "
+        "print(CliRunner().invoke(app, ['segment', '--help']).exit_code, "
+        "{'torch', 'transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0 set()\n"

@@ -2,8 +2,8 @@
 
 Runs with the tool alone, in an environment of its own (tools ask for versions that exclude each other):
 
-    python -m venv /tmp/tool && /tmp/tool/bin/pip install datumaro pillow
-    /tmp/tool/bin/python tests/annotations_golden/check.py datumaro
+    python -m venv tool && tool/bin/pip install datumaro pillow
+    tool/bin/python tests/annotations_golden/check.py datumaro
 
 The files are those beside this one, which `--make` writes and tests/test_annotations.py holds to what the
 code writes today; `masks.json` has each region's pixels, row by row.

@@ -37,13 +37,15 @@ if TYPE_CHECKING:
     from zsas.part import Part
 
 WAITING = ".encodings"
+"""Folder of what workers keep for each other until a batch is compared."""
 
 
 def _file(folder: Path, job: Job, kind: str) -> Path:
     return folder / f"{hashlib.sha256(os.fsencode(job.image)).hexdigest()[:20]}.{kind}"
 
 
-def _load(path: Path) -> Any:
+def load_waiting(path: Path) -> Any:
+    """What a worker of this run has kept."""
     return pickle.loads(path.read_bytes())  # written by this run's workers alone
 
 
@@ -85,8 +87,10 @@ class Score:
         """Scores and cells looked at of each image."""
         found = []
         for job, others in blocks:
-            cells = _load(_file(self.folder, job, "cells"))
-            scores = scores_against(cells, [_load(_file(self.folder, o, "cells")) for o in others])
+            cells = load_waiting(_file(self.folder, job, "cells"))
+            scores = scores_against(
+                cells, [load_waiting(_file(self.folder, o, "cells")) for o in others]
+            )
             found.append((scores, cells.insides))
         return found
 
@@ -112,7 +116,7 @@ class Decide:
         memory = self.good.of(segmenter, self.settings, region) if self.good else None
         rows = []
         for job in jobs:
-            encoding = _load(_file(self.folder, job, "encoding"))
+            encoding = load_waiting(_file(self.folder, job, "encoding"))
             beside: dict[str, Any] = {"references": memory, "batch": self.batch}
             result = segmenter.segment(encoding, self.settings, **beside, part=self.part)
             rows.append(saved(job, result, self.output))

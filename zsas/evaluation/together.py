@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.beside import cells_in
+from zsas.distributed.batch import WAITING, load_waiting
 from zsas.distributed.ray import Cluster, connected, spread
 from zsas.errors import ZsasError
 from zsas.evaluation.conditions import Condition
@@ -39,15 +40,9 @@ if TYPE_CHECKING:
     from zsas.encoding import Encoding
     from zsas.good import Good
 
-WAITING = ".encodings"
-
 
 def _file(folder: Path, sample: Sample, group: int, kind: str) -> Path:
     return folder / f"{hashlib.sha256(sample.key.encode()).hexdigest()[:20]}-{group}.{kind}"
-
-
-def _load(path: Path) -> Any:
-    return pickle.loads(path.read_bytes())  # written by this run's workers alone
 
 
 def encodings_of(conditions: Sequence[Condition]) -> list[Condition]:
@@ -99,7 +94,7 @@ class Score:
         found = []
         for group, (sample, *others) in blocks:
             cells, *rest = (
-                _load(_file(self.folder, one, group, "cells")) for one in (sample, *others)
+                load_waiting(_file(self.folder, one, group, "cells")) for one in (sample, *others)
             )
             found.append(scores_against(cells, rest))
         return found
@@ -137,7 +132,7 @@ class Known:
     ) -> list[Encoding]:
         """See `Batches.encode`."""
         group = list(self.made).index(condition.settings.encoding_key)
-        return [_load(_file(self.folder, sample, group, "encoding")) for sample in samples]
+        return [load_waiting(_file(self.folder, sample, group, "encoding")) for sample in samples]
 
 
 # Long because of what it takes; the three tasks of a category stand in their order.

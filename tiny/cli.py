@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tiny.photographs.command import photographs
 from zsas.errors import ZsasError
 
 if TYPE_CHECKING:
@@ -395,37 +396,7 @@ def marking(
     print(fit_marking(root, out))
 
 
-@app.command()
-def photographs(
-    out: Annotated[Path, typer.Option(help="Folder to write to.", file_okay=False)],
-    package: Annotated[
-        list[str] | None,
-        typer.Option(help="Debian package; ufoai-textures by default, several if repeated."),
-    ] = None,
-    deb: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Package file that is here already; several if repeated.", dir_okay=False
-        ),
-    ] = None,
-    statistics: Annotated[
-        bool,
-        typer.Option(
-            "--statistics",
-            metavar="",
-            help="Keep files under other free licences, too, aside: to measure on, never to train on.",
-        ),
-    ] = False,
-) -> None:
-    """Fetch free photographs of surfaces out of Debian packages, with licence and author of each in a manifest."""
-    from collections import Counter
-
-    from tiny.photographs import PACKAGES, fetch
-
-    found = fetch(out, packages=package or PACKAGES, debs=deb or (), statistics=statistics)
-    for (use, licence), count in sorted(Counter((p.use, p.licence) for p in found).items()):
-        print(f"{count:5d} for {use}, {licence}")
-    print(f"{out / 'manifest.json'} says where each came from")
+app.command()(photographs)
 
 
 @app.command()

@@ -19,9 +19,18 @@ from zsas.errors import ZsasError
 FAMILY = "photographed"
 
 _NOUNS = (
-    ("carpet", "carpet"), ("wood", "wood"), ("brick", "brick wall"), ("concrete", "concrete"), ("rust", "rusty metal"),
-    ("metal", "metal surface"), ("rock", "stone"), ("stone", "stone"), ("sand", "sand"), ("dirt", "ground"),
-    ("grass", "grass"), ("floor", "floor"), ("wall", "wall"), ("tile", "tiles"),
+    ("carpet", "carpet"), ("rug_", "rug"), ("-rug", "rug"), ("doormat", "doormat"), ("leather", "leather"),
+    ("towel", "towel"), ("toalla", "towel"), ("fabric", "fabric"), ("cloth", "fabric"), ("denim", "fabric"),
+    ("tecido", "fabric"), ("tela_", "fabric"), ("cushion-", "fabric"), ("couch", "fabric"), ("chaise", "fabric"),
+    ("burlap", "fabric"), ("canvas", "canvas"), ("sheet", "fabric"), ("rattan", "wickerwork"), ("tatami", "mat"),
+    ("bark", "bark"), ("trunk", "bark"), ("cork", "cork"), ("wood", "wood"), ("madera", "wood"), ("_pine", "wood"),
+    ("cherry", "wood"), ("beech", "wood"), ("mohogany", "wood"), ("oaktexture", "wood"), ("butcherblock", "wood"),
+    ("chopping", "wood"), ("tileable", "wood"), ("brick", "brick wall"), ("concrete", "concrete"),
+    ("plaster", "plaster"), ("stucco", "plaster"), ("rust", "rusty metal"), ("grate", "metal grate"),
+    ("metal", "metal surface"), ("marble", "marble"), ("granite", "granite"), ("gravel", "gravel"),
+    ("pebbles", "gravel"), ("rock", "stone"), ("stone", "stone"), ("_road", "road"), ("sand", "sand"),
+    ("_soil", "ground"), ("_ground", "ground"), ("dirt", "ground"), ("grass", "grass"), ("_cake", "cake"),
+    ("floor", "floor"), ("paper", "paper"), ("wall", "wall"), ("tile", "tiles"),
 )  # fmt: skip
 """A word in a file's name, and what sentences call its surface; the first that fits."""
 

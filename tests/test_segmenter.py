@@ -381,6 +381,27 @@ def test_conditions_that_share_an_encoding_put_each_question_once(segmenter, pho
     np.testing.assert_array_equal(results[1].score_map, alone.score_map)
 
 
+def test_a_click_asks_sam_about_itself_alone(segmenter, photo, monkeypatch):
+    """What SAM was asked for the last decision on an image is not asked again: a preview must be quick."""
+    encoding = segmenter.encode(photo)
+    segmenter.segment(encoding, HOT)
+    asked = []
+    decode = segmenter.sam.decode
+    monkeypatch.setattr(
+        segmenter.sam, "decode", lambda f, prompts: asked.extend(prompts) or decode(f, prompts)
+    )
+    x, y = 2, 2  # outside of every region
+    clicked = segmenter.segment(encoding, HOT, [(x, y, 1)])
+    assert len(asked) == HOT.steps
+    assert all([x, y] in prompt.points.tolist() for prompt in asked)
+    asked.clear()
+    again = segmenter.segment(encoding, HOT, [(x, y, 1)])
+    assert not asked
+    np.testing.assert_array_equal(again.score_map, clicked.score_map)
+    segmenter.segment(segmenter.encode(photo[::-1].copy()), HOT)
+    assert asked  # another image has answers of its own
+
+
 @pytest.mark.parametrize(
     "click", [(float("nan"), 5, 1), (5, float("inf"), 0), (5, 5, 3), (5, 5, -1)]
 )

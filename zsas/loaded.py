@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from zsas.backbones.session import Answers
 from zsas.beside import OWN_WAY
 from zsas.cache import ByteBudgetCache
 from zsas.declare import declared
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 ENCODING_BYTES = 1_000_000_000
 """Default budget of the cache of encodings and maps."""
+ANSWER_BYTES = 48 * 2**20
+"""Most bytes of SAM's last answers: two decisions at full size, dozens with the preset tiny."""
 
 
 class Loaded:
@@ -48,6 +51,7 @@ class Loaded:
     ) -> None:
         self.models = models
         self._encoders = Encoders(cache_bytes)
+        self._answers = Answers(min(ANSWER_BYTES, cache_bytes))
         self._localizers = {localizer.name: localizer for localizer in localizers}
         self._lock = threading.RLock()
         self._process = os.getpid()
@@ -148,6 +152,14 @@ class Loaded:
         segmenter = cls(models, cache_bytes=cache_bytes)
         segmenter.localizer(settings)
         return segmenter
+
+    @property
+    def answers(self) -> Answers | None:
+        """SAM's last answers: a click or another level changes few of the questions.
+
+        None on a GPU, where an answer depends to the last bit on what is asked with it.
+        """
+        return self._answers if self.models.device.type == "cpu" else None
 
     @property
     def cache(self) -> ByteBudgetCache[Any]:

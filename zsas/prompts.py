@@ -92,6 +92,11 @@ class Masks:
     logits: NDArray[np.float32]
     iou: NDArray[np.float32]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return self.logits.nbytes + self.iou.nbytes
+
 
 def check_clicks(clicks: Sequence[Click]) -> None:
     """Refuse a person's points that are none.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from zsas.backbones.session import SamSession
+from zsas.backbones.session import Answers, SamSession
 from zsas.beside import Beside, beside_of, cells_in, judge_with, remember_images, weighed
 from zsas.declare import declared
 from zsas.encoding import Clock, Encoding, versions
@@ -166,7 +166,7 @@ class Segmenter(Loaded):
         Conditions of an evaluation often ask SAM the same question: the first steps of a longer cascade, or another
         kernel that leads to the same points. Each question is put once.
         """
-        session = self._session(encoding, remember=True)
+        session = self._session(encoding, Answers(2**60))
         beside = Beside(references, batch, region, limit_from="")
         for one in settings:
             *_, result = self._decide(encoding, one, (), session, beside)
@@ -228,7 +228,7 @@ class Segmenter(Loaded):
             source = self.begin(source, settings, beside.region)
         yield from self._decide(source, settings, clicks, self._session(source), beside)
 
-    def _session(self, encoding: Encoding, *, remember: bool = False) -> SamSession:
+    def _session(self, encoding: Encoding, answers: Answers | None = None) -> SamSession:
         def features() -> SamFeatures:
             self._encoders.add_sam([encoding], lambda: self.sam)
             assert encoding.sam is not None
@@ -237,7 +237,8 @@ class Segmenter(Loaded):
         return SamSession(
             lambda: self.sam,
             features,
-            remember=remember,
+            answers=answers or self.answers,
+            about=(encoding.key,),
             others=lambda kind: self._encoders.others(
                 encoding, kind, lambda: self.models.patch_features(kind)
             ),

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from zsas.cancellation import Cancelled, raise_if_cancelled
@@ -138,7 +139,7 @@ class FakeSam:
 class _NoModels:
     """Stands for `zsas.models.Models`."""
 
-    device = "cpu"
+    device = torch.device("cpu")
 
     def __init__(self, preset: str) -> None:
         self.choice = ModelChoice(preset)

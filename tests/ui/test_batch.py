@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,11 +19,16 @@ import pytest
 
 from tests.helpers.fake import photo
 from tests.helpers.images import png
+from zsas.cache import ByteBudgetCache
 from zsas.cancellation import cancellable
 from zsas.errors import ZsasError
 from zsas.settings import Settings
-from zsas.ui import batch, export
+from zsas.ui import batch, drawing, export
 from zsas.ui.engine import Engine
+from zsas.ui.events.batch import _draw
+from zsas.ui.events.site import Site, act
+from zsas.ui.events.visit import hello
+from zsas.ui.many import Many
 
 
 def test_a_zip_is_unpacked_under_harmless_names(tmp_path: Path) -> None:
@@ -224,3 +230,21 @@ def test_the_files_of_a_server_that_was_killed_are_removed(
         for server in servers:
             server.kill()
             server.communicate()
+
+
+def test_a_row_is_opened_without_its_pictures_inside(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside the answer they would be compressed, sent and read again each time; a browser keeps them instead."""
+    visitor = site.visitors.known(hello(site, "", "")["token"])
+    assert visitor is not None
+    (tmp_path / "a.png").write_bytes(png(photo(1)))
+    many = visitor.batch = Many.of([("a.png", tmp_path / "a.png")], "tiny", visitor.settings)
+    list(many.run(site.engine, _draw(visitor, many)))
+    many.running = False
+    monkeypatch.setattr(drawing, "PICTURES", ByteBudgetCache(2**24))  # let go of meanwhile
+    answer = json.dumps(act(site, visitor.token, "open_row", {"number": 0}, visitor.news))
+    keys = re.findall(r"zsas:/png/(\w+)\.png", answer)
+    assert len(set(keys)) > 2
+    assert all(drawing.PICTURES.get(key) is not None for key in keys)
+    assert "data:image" not in answer

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zsas.cache import ByteBudgetCache
 from zsas.prompts import Masks, Prompt
 
 if TYPE_CHECKING:
     from zsas.backbones.patch_features import PatchGrid
     from zsas.backbones.sam import Sam, SamFeatures
     from zsas.frames import SamFrame, Window
+
+Answers = ByteBudgetCache[Masks]
+"""SAM's answers by image and question."""
 
 
 class SamSession:
@@ -23,7 +27,8 @@ class SamSession:
     Args:
         sam: The model; a function, since many decisions never need it.
         features: Gives the image's features; called once, on first use.
-        remember: Keep every answer: conditions of an evaluation often ask the same question.
+        answers: Where every answer is kept: the next decision on an image often asks the same questions again.
+        about: What the answers depend on beside the question, the image above all.
         others: Gives the features of another backbone by its kind, "dinov2" or "resnet", for eq. 4.
         crops: Gives SAM's features of a window of the image; their frame says where it lies.
     """
@@ -33,7 +38,8 @@ class SamSession:
         sam: Callable[[], Sam],
         features: Callable[[], SamFeatures],
         *,
-        remember: bool = False,
+        answers: Answers | None = None,
+        about: tuple[Hashable, ...] = (),
         others: Callable[[str], PatchGrid] | None = None,
         crops: Callable[[Window], SamFeatures] | None = None,
     ) -> None:
@@ -43,7 +49,7 @@ class SamSession:
         self._others = others
         self._crops = crops
         self._cropped: dict[Window, SamSession] = {}
-        self._answers: dict[bytes, Masks] | None = {} if remember else None
+        self._answers, self._about = answers, about
 
     @property
     def features(self) -> SamFeatures:
@@ -75,7 +81,8 @@ class SamSession:
             self._cropped[window] = SamSession(
                 self._sam,
                 lambda: crops(window),
-                remember=self._answers is not None,
+                answers=self._answers,
+                about=(*self._about, window),
                 others=self._others,
             )
         return self._cropped[window]
@@ -96,12 +103,15 @@ class SamSession:
         """Dec of eqs 9, 10 and 12 for several prompts; see `zsas.backbones.sam.Sam.decode`."""
         if self._answers is None:
             return self._sam().decode(self.features, prompts)
-        keys = [_question(prompt) for prompt in prompts]
-        new = {key: p for key, p in zip(keys, prompts, strict=True) if key not in self._answers}
+        keys = [(*self._about, _question(prompt)) for prompt in prompts]
+        found = {key: kept for key in keys if (kept := self._answers.get(key)) is not None}
+        new = {key: p for key, p in zip(keys, prompts, strict=True) if key not in found}
         if new:
             answers = self._sam().decode(self.features, list(new.values()))
-            self._answers.update(zip(new, answers, strict=True))
-        return [self._answers[key] for key in keys]
+            for key, answer in zip(new, answers, strict=True):
+                found[key] = answer
+                self._answers.put(key, answer)
+        return [found[key] for key in keys]
 
 
 def _question(prompt: Prompt) -> bytes:

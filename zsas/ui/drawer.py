@@ -26,15 +26,15 @@ def drawer(settings: Settings) -> str:
     The browser keeps values inside their ranges before anything is sent.
     """
     known = {setting.name: setting for setting in all_settings()}
-    used = settings.used()
+    used, usual = settings.used(), Settings(system=settings.system)
     first = "".join(
-        _row(known[name], settings, *words) for name, words in PLAIN.items() if name in used
+        _row(known[name], settings, usual, *words) for name, words in PLAIN.items() if name in used
     )
     groups = []
     for group in all_groups():
         rows = "".join(
-            _row(setting, settings)
-            for setting in all_settings()
+            _row(setting, settings, usual)
+            for setting in known.values()
             if setting.group == group.key
             and setting.name in used
             and setting.name not in (*PLAIN, *ELSEWHERE)
@@ -56,9 +56,11 @@ def changed(settings: Settings) -> int:
     return len((settings.changed() & settings.used()) - set(ELSEWHERE))
 
 
-def _row(setting: Setting, settings: Settings, label: str = "", help: str = "") -> str:
-    value = getattr(settings, setting.name)
-    usual = getattr(Settings(system=settings.system), setting.name)
+def _row(
+    setting: Setting, settings: Settings, system: Settings, label: str = "", help: str = ""
+) -> str:
+    """One setting; `system` has the values as the system has them."""
+    value, usual = getattr(settings, setting.name), getattr(system, setting.name)
     identity = f"zs-set-{setting.name}"
     symbol = f"<em>{with_subscripts(setting.symbol)}</em>" if setting.symbol else ""
     words = with_subscripts(help or setting.help) + (

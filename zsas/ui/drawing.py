@@ -6,10 +6,9 @@ pixels of the original image, so that nothing has to be converted.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -44,15 +43,16 @@ def kept(picture: NDArray[np.uint8]) -> str:
     return f"{ROOT}png/{key}.png"
 
 
-def inlined(text: str) -> str:
-    """A text in which the addresses of kept pictures have become the pictures themselves."""
+def pictures_of(text: str) -> dict[str, bytes]:
+    """The kept pictures that a text names, by their keys: PNG files, to be kept longer than `PICTURES` does."""
+    keys = set(re.findall(rf"{ROOT}png/([0-9a-f]+)\.png", text))
+    return {key: data.tobytes() for key in keys if (data := PICTURES.get(key)) is not None}
 
-    def picture(found: re.Match[str]) -> str:
-        data = PICTURES.get(found[1])
-        code = b"" if data is None else base64.b64encode(data.tobytes())
-        return f"data:image/png;base64,{code.decode()}"
 
-    return re.sub(rf"{ROOT}png/([0-9a-f]+)\.png", picture, text)
+def keep_again(pictures: Mapping[str, bytes]) -> None:
+    """Keep pictures that `pictures_of` gave for the browser to fetch."""
+    for key, data in pictures.items():
+        PICTURES.put(key, np.frombuffer(data, np.uint8))
 
 
 def _bgr(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

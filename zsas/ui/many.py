@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import pickle
@@ -220,8 +219,10 @@ class Many:
         save(result, target.parent, stem=target.name)
         thumb = drawing.shrink(export.overlay(result), THUMB_SIDE)
         (kept / f"{number}.jpg").write_bytes(drawing.jpeg(np.asarray(thumb, np.uint8), 82))
-        with gzip.open(kept / f"{number}.json.gz", "wt", compresslevel=1, encoding="utf-8") as file:
-            file.write(drawing.inlined(json.dumps(draw(number, result, good))))
+        # Pictures apart: inside the page's answer they would be compressed and read again each time it is opened.
+        shown = draw(number, result, good)
+        with (kept / f"{number}.screen").open("wb") as stream:
+            pickle.dump((shown, drawing.pictures_of(json.dumps(shown))), stream)
         with (kept / f"{number}.entry").open("wb") as stream:
             pickle.dump(Entry.of(result, row.name), stream)
         row.closer = views.look_closer(result)
@@ -233,14 +234,14 @@ class Many:
         Raises:
             ZsasError: If it is not kept any more.
         """
-        path = self.folder / "rows" / f"{number}.json.gz"
         try:
-            with gzip.open(path, "rt", encoding="utf-8") as file:
-                found = json.load(file)
+            with (self.folder / "rows" / f"{number}.screen").open("rb") as stream:
+                found, pictures = pickle.load(stream)  # written by this process alone
             os.utime(self.folder)
         except OSError:
             raise ZsasError("These photos are no longer kept; send them again.") from None
-        return found
+        drawing.keep_again(pictures)
+        return dict(found)
 
     def thumb(self, number: int) -> bytes | None:
         """The small picture of a row, JPEG."""

@@ -13,6 +13,7 @@ from zsas.ui.events.visit import hello, updates
 from zsas.ui.gradio_internals import gr
 from zsas.ui.layout import lay_out
 from zsas.ui.upload import UploadedFiles, UploadedImage
+from zsas.ui.web import CALLS
 
 TITLE = "Zero-shot anomaly segmentation"
 TOGETHER: dict[str, Any] = {"concurrency_id": "code", "concurrency_limit": 8}
@@ -27,6 +28,8 @@ def build(site: Site) -> gr.Blocks:
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(1800, 7200)
     ) as blocks:
         lay_out(_functions(site), site.engine.default, site.examples.html())
+    # On a page of their own, which nobody opens: a browser would fetch and draw each of their hidden fields.
+    with blocks.route("Calls", CALLS, show_in_navbar=False):
         _endpoints(site)
     return tolerant(blocks)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
@@ -137,9 +138,17 @@ def launch(
     }
     block = not wanted.pop("prevent_thread_lock", False)
     page.launch(prevent_thread_lock=True, **wanted)
+    keep_what_is_there()
     engine.start(HEAD_START)
     examples.fetch_in_background()
     if block:
         page.block_thread()
         remove_uploads(page)
     return page
+
+
+def keep_what_is_there() -> None:
+    """Collect garbage again where `serve` stopped it; what the start has made stays, and is never looked at."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from zsas.errors import ZsasError
@@ -23,6 +23,8 @@ IMMUTABLE = {
     "Access-Control-Allow-Origin": "*",
 }
 """An image's key is made from its content, so that its address never means another one."""
+CALLS = "/calls"
+"""Where gradio would show the hidden fields of the endpoints; it leads to the page."""
 GONE = Response(status_code=404)
 
 
@@ -38,6 +40,7 @@ def routes(site: Site) -> list[Route]:
 
     return [
         Route("/gradio.js", _component),
+        Route(CALLS, _to_the_page),
         Route("/zsas/docs/", _contents),
         Route("/zsas/docs/{name}", threaded(_manual)),
         Route("/zsas/image/{key}.jpg", threaded(_image)),
@@ -51,6 +54,10 @@ def routes(site: Site) -> list[Route]:
 
 async def _component(_: Request) -> FileResponse:
     return FileResponse(script_of_component(), media_type="text/javascript")
+
+
+def _to_the_page(_: Request) -> Response:
+    return RedirectResponse("./")
 
 
 def _contents(_: Request) -> Response:

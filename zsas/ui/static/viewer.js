@@ -257,7 +257,7 @@ function rest(event) {
     const began = performance.now();
     await act("preview", at, "preview");
     slow = performance.now() - began > 800 ? slow + 1 : 0;
-  }, 130);
+  }, 100);
 }
 box.addEventListener("pointerleave", () => { clearTimeout(resting); const layer = main()?.querySelector("#zs-preview"); if (layer) layer.innerHTML = ""; });
 hooks.preview = (found) => {

@@ -1,0 +1,71 @@
+"""What the start of the page and the opening of it leave out."""
+
+from __future__ import annotations
+
+import gc
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.helpers.page import Served
+from zsas.settings import Settings, all_settings
+from zsas.ui import serve as serving
+from zsas.ui import server
+from zsas.ui.drawer import drawer
+
+pytestmark = pytest.mark.browser
+
+
+def inlined(html: str, name: str) -> Any:
+    """What the page's HTML gives its script under a name."""
+    return json.loads(re.findall(rf"window\.{name} = (.*?);</script>", html)[0])
+
+
+def test_a_browser_is_not_sent_the_fields_of_the_endpoints(served: Served) -> None:
+    with httpx.Client(base_url=served.url) as http:
+        html = http.get("/").text
+        assert [c["type"] for c in inlined(html, "gradio_config")["components"]] == ["html"]
+        assert not inlined(html, "gradio_api_info")["named_endpoints"]
+        # They are there for programs, and their own address leads to the page.
+        info = http.get("/gradio_api/info").json()["named_endpoints"]
+        assert set(info) == {"/segment", "/batch", "/compare"}
+        assert len(info["/segment"]["parameters"]) > len(all_settings())
+        led = http.get("/calls")
+        assert led.is_redirect
+        assert str(led.next_request and led.next_request.url) == f"{served.url}/"
+
+
+def test_garbage_is_not_looked_for_until_the_page_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def launch(**_: Any) -> None:
+        seen.append(gc.isenabled())
+        server.keep_what_is_there()
+
+    monkeypatch.setattr(server, "launch", launch)
+    monkeypatch.setattr(serving.signal, "signal", lambda *_: None)
+    try:
+        serving.serve()
+        assert seen == [False]
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def test_the_drawer_asks_once_what_the_system_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    begin = Settings.__init__
+
+    def counted(self: Settings, **values: Any) -> None:
+        made.append(values)
+        begin(self, **values)
+
+    settings = Settings(threshold=0.4)
+    monkeypatch.setattr(Settings, "__init__", counted)
+    assert "Back to 0.55" in drawer(settings)
+    assert len(made) <= 3

@@ -11,7 +11,7 @@ INSTALL = scripts/install.py $(addprefix -c ,$(LOCK))
 OFFLINE := HF_HUB_OFFLINE=1
 FAST := not browser and not ray and not slow and not hub and not gpu
 
-.PHONY: demo test quick lint docs lowest newest lock bench tiny-report clean
+.PHONY: demo test quick lint docs lowest newest openvino lock bench tiny-report clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python app.py
@@ -51,10 +51,16 @@ newest: browser
 	$(VENV)-newest/bin/python scripts/install.py --upgrade -r requirements-dev.txt
 	$(OFFLINE) $(VENV)-newest/bin/python -m pytest
 
+# OpenVINO beside torch as what runs the encoders: an extra that neither the page nor the other tests install.
+openvino: $(VENV)/.dev
+	$(BIN)/python -m pip install -q $(addprefix -c ,$(LOCK)) "$$($(BIN)/python -c 'import tomllib; \
+		print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["openvino"])')"
+	$(OFFLINE) $(BIN)/python -m pytest tests/backbones/test_openvino.py tests/backbones/test_runtimes.py
+
 # Writes down the versions that are installed here, and what other systems and Pythons need beside them. Run the tests first.
 lock: $(VENV)/.dev
 	$(BIN)/python -m pip freeze --exclude-editable | grep '==' > $(VENV)/tested.txt
-	$(BIN)/uv pip compile requirements-dev.txt --constraints $(VENV)/tested.txt --universal --python-version 3.11.5 \
+	$(BIN)/uv pip compile requirements-dev.txt pyproject.toml --extra openvino --constraints $(VENV)/tested.txt --universal --python-version 3.11.5 \
 		--no-header --no-annotate --no-emit-index-url --output-file requirements.lock
 
 bench: $(VENV)/.dev browser

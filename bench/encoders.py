@@ -103,6 +103,13 @@ def features() -> str:
     return ", ".join(name for name in wanted if able.get(name)) or "none of the known ones"
 
 
+def bf16_is_native() -> bool:
+    """Whether `auto` is bf16 here."""
+    from zsas.device import encoder_dtype
+
+    return encoder_dtype(CPU) == torch.bfloat16
+
+
 Row = tuple[str, str, str, bool | None]
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import resource
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +142,7 @@ def ready(clip: Any, sam: Any) -> Any:
     return Ready()
 
 
-def full() -> dict[str, float]:
+def full(precision: str = "auto", runtime: str = "torch") -> dict[str, float]:
     """Our whole pipeline at full size; the words are encoded before, as they are kept per object name."""
     from transformers import SamConfig, SamModel
 
@@ -150,12 +155,15 @@ def full() -> dict[str, float]:
 
     keep_freed_memory()  # as the command line and the page do
     # As they are loaded: in fp32, the larger one first, each put into its number format before the next.
-    sam = Sam(TransformersSam(SamModel(SamConfig(vision_config=VIT_H)), CPU), CPU)
-    clip = ClipBackbone(_full_clip(), AnyWords(), name="full", device=CPU)
+    how: Any = {"precision": precision, "runtime": runtime}
+    sam = Sam(TransformersSam(SamModel(SamConfig(vision_config=VIT_H)), CPU, **how), CPU)
+    clip = ClipBackbone(_full_clip(), AnyWords(), name="full", device=CPU, **how)
     segmenter = Segmenter(ready(clip, sam))
     clip.state_vectors("")
     image = photo()
     settings = Settings(system="vv", threshold=0.95, threshold_mode="quantile", prompting="joint")
+    if runtime != "torch":  # compiled once, and kept on disk
+        segmenter(np.roll(image, 8, axis=0), settings)
     started = time.perf_counter()
     result = segmenter(image, settings)
     whole = time.perf_counter() - started
@@ -171,6 +179,73 @@ def full() -> dict[str, float]:
     }
 
 
+def full_int8() -> dict[str, float]:
+    """`full` in int8."""
+    return full("int8")
+
+
+def full_openvino() -> dict[str, float]:
+    """`full` run by OpenVINO; nothing where the extra is not installed."""
+    return full("auto", "openvino") if find_spec("openvino") else {}
+
+
+def full_openvino_int8() -> dict[str, float]:
+    """`full` run by OpenVINO in int8; nothing where the extra is not installed."""
+    return full("int8", "openvino") if find_spec("openvino") else {}
+
+
+BEFORE = "cd8af0d"
+"""The last commit before SAM 2.1, int8 and what else was to make encoders quicker."""
+_WHOLE = """
+import sys, time
+import numpy as np
+from zsas.device import keep_freed_memory
+try:
+    from zsas.segmenter import Segmenter
+except ImportError:
+    from zsas.pipeline import Segmenter
+from zsas.settings import Settings
+keep_freed_memory()
+image = np.load(sys.argv[1])
+segmenter = Segmenter.from_preset("tiny", cache_bytes=0)
+settings = Settings(tiles="off") if "tiles" in Settings.__dataclass_fields__ else Settings()
+taken = []
+for number in range(10):
+    given = np.roll(image, 8 * number, axis=0)
+    started = time.perf_counter()
+    segmenter(given, settings)
+    taken.append(time.perf_counter() - started)
+print(sorted(taken[1:])[4])
+"""
+"""Encode and decide with `tiny`, each time another image, tiles off: the median of nine."""
+
+
+def tiny_before() -> dict[str, float]:
+    """`tiny` encoding and deciding, here and at an earlier commit in turn; nothing where git does not hold it."""
+    root = EXAMPLES.parent
+    with tempfile.TemporaryDirectory() as folder:
+        archive = subprocess.run(
+            ["git", "archive", BEFORE, "zsas"], cwd=root, capture_output=True, check=False
+        )
+        if archive.returncode:
+            return {}
+        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+        np.save(f"{folder}/image.npy", photo())
+        taken: dict[str, list[float]] = {"now": [], "before": []}
+        for _ in range(2):
+            for name, where in (("now", root), ("before", folder)):
+                done = subprocess.run(
+                    [sys.executable, "-c", _WHOLE, f"{folder}/image.npy"],
+                    cwd=where,
+                    env={**os.environ, "PYTHONPATH": str(where)},
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    check=True,
+                )
+                taken[name].append(float(done.stdout.split()[-1]))
+    return {name: min(times) for name, times in taken.items()}
+
+
 def tiny() -> dict[str, float]:
     """The bundled models: deciding again, the whole way, and a batch."""
     from zsas.device import keep_freed_memory
@@ -182,15 +257,21 @@ def tiny() -> dict[str, float]:
     image = photo()
     segmenter(image)
     thresholds = iter(np.linspace(0.3, 0.6, 31))
-    whole = seconds(lambda: segmenter(image), 9)
+    rolls = itertools.count(1)  # CLIP keeps the last passes: each time another image
+    whole = seconds(lambda: segmenter(np.roll(image, 8 * next(rolls), axis=0)), 9)
     memory = peak_mb()
     encoding = segmenter.encode(image)
     decide = seconds(
         lambda: segmenter.segment(encoding, Settings(threshold=float(next(thresholds)))), 31
     )
     photos = [np.roll(image, i, axis=0) for i in range(8)]
-    single = seconds(lambda: [segmenter.encode(p) for p in photos], 3)
-    batch = seconds(lambda: segmenter.encode_batch(photos), 3)
+    shifts = itertools.count(1)
+
+    def fresh() -> list[NDArray[np.uint8]]:
+        return [np.roll(p, 16 * next(shifts), axis=1) for p in photos]
+
+    single = seconds(lambda: [segmenter.encode(p) for p in fresh()], 3)
+    batch = seconds(lambda: segmenter.encode_batch(fresh()), 3)
     return {
         "decide_seconds": decide,
         "whole_seconds": whole,
@@ -254,7 +335,8 @@ if __name__ == "__main__":
     from bench.tiles import tiles
 
     measurements = (
-        *(reference, full, encoders, light, tiny, several, tiles, synthetic),
+        *(reference, full, full_int8, full_openvino, full_openvino_int8, encoders, light),
+        *(tiny, tiny_before, several, tiles, synthetic),
         *(references, references_full, together),
     )
     print(json.dumps({f.__name__: f for f in measurements}[sys.argv[1]]()))

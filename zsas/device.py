@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import shutil
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
 
 from zsas.errors import ZsasError
+from zsas.extras import require
 
 Precision = Literal["auto", "fp32", "bf16", "int8"]
+Runtime = Literal["torch", "compile", "openvino"]
+"""What runs the vision encoders: torch, torch with its blocks compiled at first use, or OpenVINO on a CPU."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's `mallopt`."""
@@ -59,7 +65,7 @@ def encoder_dtype(device: torch.device, precision: Precision = "auto") -> torch.
     """Number format of the encoders; the mask decoder always runs in fp32.
 
     bf16 where the hardware multiplies it natively. Never fp16: on CPUs it is emulated, several times slower. Never int8
-    unless it is asked for: what it costs depends on the weights. With int8 the format of all but the products is fp32.
+    unless it is asked for: what it costs depends on the weights. With int8 it is the format of all but the products.
 
     Raises:
         ZsasError: If `precision` is none of auto, fp32, bf16 and int8, or int8 is asked for elsewhere than on a CPU.
@@ -69,7 +75,7 @@ def encoder_dtype(device: torch.device, precision: Precision = "auto") -> torch.
             raise ZsasError(
                 f"The precision int8 runs on a CPU, but the device is {device}; use auto or bf16."
             )
-        return torch.float32
+        precision = "auto"
     if precision == "fp32":
         return torch.float32
     if precision == "bf16":
@@ -87,6 +93,34 @@ def encoder_dtype(device: torch.device, precision: Precision = "auto") -> torch.
     else:
         native = False
     return torch.bfloat16 if native else torch.float32
+
+
+def check_runtime(device: torch.device, runtime: Runtime) -> None:
+    """Check what was chosen to run the vision encoders.
+
+    Raises:
+        ZsasError: If there is no such runtime, it is not installed, or it does not run on the device.
+    """
+    if runtime == "torch":
+        return
+    if runtime == "compile":
+        needed = "a C++ compiler" if device.type == "cpu" else "triton"
+        if not (_cpp_compiler() if device.type == "cpu" else find_spec("triton")):
+            raise ZsasError(
+                f"The runtime compile needs {needed}, which is not here; install it or take the runtime torch."
+            )
+        return
+    if runtime != "openvino":
+        raise ZsasError(f"runtime is {runtime!r}, but it must be torch, compile or openvino.")
+    if device.type != "cpu":
+        raise ZsasError(
+            f"The runtime openvino runs on a CPU, but the device is {device}; take another runtime, or --device cpu."
+        )
+    require("openvino")
+
+
+def _cpp_compiler() -> bool:
+    return any(shutil.which(one) for one in (os.environ.get("CXX", ""), "g++", "clang++") if one)
 
 
 def default_batch(device: str | None = None) -> int:

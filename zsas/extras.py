@@ -16,6 +16,7 @@ _EXTRAS = {
     ),
     "tables": ("A table or a path beyond this machine", ("pyarrow", "upath")),
     "formats": ("DICOM and camera raw", ("pydicom", "rawpy")),
+    "openvino": ("The runtime openvino", ("openvino",)),
     "ray": ("Ray", ("ray", "pyarrow", "upath")),
 }
 

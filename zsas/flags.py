@@ -28,6 +28,14 @@ class PrecisionName(StrEnum):
     int8 = "int8"
 
 
+class RuntimeName(StrEnum):
+    """What runs the vision encoders, by name."""
+
+    torch = "torch"
+    compile = "compile"
+    openvino = "openvino"
+
+
 class Engine(StrEnum):
     """Where the work is done."""
 
@@ -126,6 +134,13 @@ DropPadding = Annotated[
         rich_help_panel=MODELS,
     ),
 ]
+Runtime = Annotated[
+    RuntimeName,
+    typer.Option(
+        help="What runs the vision encoders: torch, torch.compile, or OpenVINO on a CPU (an extra).",
+        rich_help_panel=MODELS,
+    ),
+]
 EngineName = Annotated[
     Engine, typer.Option(help="This process, or a Ray cluster (an extra).", rich_help_panel=SCALE)
 ]
@@ -208,7 +223,7 @@ def with_models(command: Command) -> Command:
 
     def make(values: dict[str, Any]) -> Any:
         weights = parse_weights(values.pop("weights") or (), values.pop("adapter"))
-        return ModelChoice(**{**values, "precision": values["precision"].value}, weights=weights)
+        return ModelChoice(**_by_value(values), weights=weights)
 
     flags = [*_model_flags(), _flag("precision", Precision, PrecisionName.auto)]
     return _replaced(command, "choice", flags, make)
@@ -227,6 +242,7 @@ def _model_flags() -> list[inspect.Parameter]:
         _flag("adapter", Adapter),
         _flag("device", Device),
         _flag("drop_padding", DropPadding, False),
+        _flag("runtime", Runtime, RuntimeName.torch),
     ]
 
 
@@ -251,7 +267,7 @@ def with_models_in_several_formats(command: Command) -> Command:
     def choice(values: dict[str, Any], precisions: str) -> Any:
         weights = parse_weights(values.pop("weights") or (), values.pop("adapter"))
         first: Any = precisions.partition(",")[0].strip()
-        return ModelChoice(**values, precision=first, weights=weights)
+        return ModelChoice(**_by_value(values), precision=first, weights=weights)
 
     several = [_flag("precision", Precisions, PrecisionName.auto.value)]
     # Outer first: the flag is still there by name when the choice is made.
@@ -282,6 +298,11 @@ def with_cluster(command: Command) -> Command:
         _flag("gpus_per_worker", GpusPerWorker),
     ]
     return _replaced(command, "cluster", flags, make, also=("batch",))
+
+
+def _by_value(values: dict[str, Any]) -> dict[str, Any]:
+    """Plain words for members of enumerations."""
+    return {key: one.value if isinstance(one, StrEnum) else one for key, one in values.items()}
 
 
 def _flag(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:

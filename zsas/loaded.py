@@ -25,7 +25,7 @@ from zsas.systems import system_named
 if TYPE_CHECKING:
     from zsas.backbones.clip import ClipBackbone
     from zsas.backbones.sam import Sam
-    from zsas.device import Precision
+    from zsas.device import Precision, Runtime
 
 ENCODING_BYTES = 1_000_000_000
 """Default budget of the cache of encodings and maps."""
@@ -73,6 +73,7 @@ class Loaded:
         device: str | None = None,
         precision: Precision = "auto",
         drop_padding: bool = False,
+        runtime: Runtime = "torch",
         cache_bytes: int = ENCODING_BYTES,
     ) -> Self:
         """Load a preset, with any of its parts replaced.
@@ -90,6 +91,7 @@ class Loaded:
             device: `cpu`, `cuda`, `mps`; the best there is if None.
             precision: Number format of the encoders: `auto` (bf16 where the hardware has it), `fp32`, `bf16` or `int8`.
             drop_padding: See `ModelChoice`.
+            runtime: See `ModelChoice`.
             cache_bytes: Budget of the cache.
 
         Raises:
@@ -112,6 +114,7 @@ class Loaded:
             device=device,
             precision=precision,
             drop_padding=drop_padding,
+            runtime=runtime,
             **sources,
         )
         return cls.from_choice(choice, cache_bytes=cache_bytes)
@@ -218,8 +221,19 @@ class Loaded:
             localizer.name: dict(localizer.describe()),
             **({"precision": note} if note else {}),
             **({"drop_padding": True} if self.models.choice.drop_padding else {}),
+            **(
+                {}
+                if self.models.choice.runtime == "torch"
+                else {"runtime": self._runtime(localizer)}
+            ),
             **({"point_features": self.models.source_of_features(kind)} if kind != "sam" else {}),
         }
+
+    def _runtime(self, localizer: Localizer) -> str:
+        """What runs the vision encoders, where it is not torch."""
+        name = self.models.choice.runtime
+        by_steps = name == "openvino" and localizer.by_steps
+        return f"{name}; CLIP in torch, by steps" if by_steps else name
 
     def weights(self, settings: Settings) -> str:
         """Fingerprint of the weights of the localizer that runs with some settings."""

@@ -38,7 +38,7 @@ MOST_MANIFEST, MOST_MEMORY = 32_000_000, 2_000_000_000
 """Bytes of either entry at most."""
 MOST_NAME = 80
 
-_ROLES = ("preset", "clip", "sam", "precision", "detector", "saliency", "features")
+_ROLES = ("preset", "clip", "sam", "precision", "runtime", "detector", "saliency", "features")
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError)
 
 

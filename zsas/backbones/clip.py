@@ -10,14 +10,16 @@ import copy
 import hashlib
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPModel
 from transformers.activations import ACT2FN
 
@@ -25,7 +27,10 @@ from zsas.backbones.int8 import set_precision
 from zsas.backbones.text import ENSEMBLE, prompt_sentences
 from zsas.cache import ByteBudgetCache
 from zsas.cancellation import raise_if_cancelled
-from zsas.device import Precision
+from zsas.device import Precision, Runtime
+
+if TYPE_CHECKING:
+    from zsas.backbones.openvino import CompiledTower
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 """Mean of CLIP's training pixels, RGB in [0, 1]."""
@@ -76,6 +81,7 @@ class ClipBackbone:
         name: Hub id or path, to recognise adapters that were made for it.
         device: Where it runs.
         precision: Number format of the vision tower; the text tower stays in fp32.
+        runtime: What runs `forward_vision`; whoever walks the tower in steps does so in torch.
     """
 
     def __init__(
@@ -86,14 +92,26 @@ class ClipBackbone:
         name: str,
         device: torch.device,
         precision: Precision = "auto",
+        runtime: Runtime = "torch",
     ) -> None:
         self.name = name
         self.device = device
         self.model = model.eval().requires_grad_(False).to(device)
-        self.dtype = set_precision(self.model.vision_model, device, precision)
+        self.dtype = set_precision(self.model.vision_model, device, precision, runtime)
         self.model.visual_projection.to(self.dtype)
-        for layer in self.model.vision_model.encoder.layers:
-            layer.self_attn.register_forward_pre_hook(raise_if_cancelled)
+        self._compiled: CompiledTower | None = None
+        if runtime == "openvino":
+            from zsas.backbones.openvino import CompiledTower, named_precision
+
+            read = (self.model.vision_model, self.model.visual_projection)
+            walk = partial(_Walk, self, named_precision(precision))
+            self._compiled = CompiledTower(walk, read, precision)
+        self._compiled_block: Callable[..., Tensor] | None = None
+        if runtime == "compile":
+            self._compiled_block = torch.compile(self._block, dynamic=False)
+        else:  # a compiled block would stop there
+            for layer in self.model.vision_model.encoder.layers:
+                layer.self_attn.register_forward_pre_hook(raise_if_cancelled)
         self.tokenizer = tokenizer
         self.sentences_encoded = 0
         self.passes = 0
@@ -201,6 +219,10 @@ class ClipBackbone:
             tokens: (B, n, width).
             activation: Run the MLP with this activation (`gelu`, `quick_gelu`) instead of the config's.
         """
+        raise_if_cancelled()
+        return (self._compiled_block or self._block)(layer, tokens, activation)
+
+    def _block(self, layer: Any, tokens: Tensor, activation: str | None) -> Tensor:
         tokens = tokens + layer.self_attn(layer.layer_norm1(tokens))[0]
         return self.mlp(layer, tokens, activation)
 
@@ -261,6 +283,24 @@ class ClipBackbone:
         positions: Positions,
     ) -> VisionOutput:
         """See `forward_vision`."""
+        self.passes += 1
+        if self._compiled is not None:
+            chosen = (vv_blocks, activation or self.activation, positions)
+            *found, image, class_token = self._compiled(pixels, *chosen)
+            vv = found.pop().to(self.dtype) if vv_blocks else None
+            kept = {number: found[number - 1].to(self.dtype) for number in blocks}
+            return VisionOutput(kept, vv, image, class_token.to(self.dtype))
+        return self._walked(pixels, blocks, vv_blocks, activation, positions)
+
+    def _walked(
+        self,
+        pixels: Tensor,
+        blocks: Collection[int],
+        vv_blocks: int,
+        activation: str | None,
+        positions: Positions,
+    ) -> VisionOutput:
+        """See `forward_vision`; block after block in torch."""
         tokens = self.pre_norm(self.embed(pixels, positions))
         kept: dict[int, Tensor] = {}
         stream: Tensor | None = None
@@ -273,7 +313,6 @@ class ClipBackbone:
                 kept[number] = tokens[:, 1:]
         image = F.normalize(self.project(tokens[:, 0]).float(), dim=-1)
         vv = None if stream is None else self.project(stream[:, 1:])
-        self.passes += 1
         return VisionOutput(kept, vv, image, tokens[:, 0])
 
     def encode_sentences(self, sentences: Sequence[str], activation: str | None = None) -> Tensor:
@@ -344,6 +383,42 @@ class ClipBackbone:
         return self._states.get_or_make(
             key, lambda: F.normalize(torch.stack(list(make())).float(), dim=-1)
         )
+
+
+class _Walk(nn.Module):
+    """A pass of the vision tower of one kind, on a copy in fp32, as a function of pixels alone.
+
+    Its output: patch tokens of every block, the V-V stream if there is one, the image embedding, the class token.
+    """
+
+    def __init__(
+        self,
+        clip: ClipBackbone,
+        precision: Precision,
+        vv_blocks: int,
+        activation: str,
+        positions: Positions,
+    ) -> None:
+        from zsas.backbones.openvino import copied
+
+        super().__init__()
+        own = copy.copy(clip)
+        own.model = SimpleNamespace(
+            config=clip.model.config,
+            vision_model=copied(clip.model.vision_model, precision),
+            visual_projection=copied(clip.model.visual_projection, "fp32"),
+        )
+        self.vision_model, self.visual_projection = (
+            own.model.vision_model,
+            own.model.visual_projection,
+        )
+        blocks = range(1, clip.depth + 1)
+        self._pass = lambda pixels: own._walked(pixels, blocks, vv_blocks, activation, positions)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        found = self._pass(pixels)
+        vv = () if found.vv is None else (found.vv,)
+        return (*found.blocks.values(), *vv, found.image, found.class_token)
 
 
 def _digest(pixels: Tensor) -> tuple[object, ...]:

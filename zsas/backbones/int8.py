@@ -1,29 +1,34 @@
 """Encoders in int8: half the time, or less, of fp32 on processors without bf16.
 
 A linear layer's weights are int8 with a scale for each output channel; activations become int8 with a scale for each
-token, when they arrive. Products are exact in int32. Everything between the linear layers stays in fp32.
+token, when they arrive. Products are exact in int32. Everything between the linear layers, attention above all, is in
+bf16 where the processor multiplies that natively, and in fp32 elsewhere.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 
-from zsas.device import Precision, encoder_dtype
+from zsas.device import Precision, Runtime, encoder_dtype
 
 STRIP = 512
 """Tokens that are multiplied at a time, so that the int32 result is still in the cache when it is scaled."""
 
 
-def set_precision(encoder: nn.Module, device: torch.device, precision: Precision) -> torch.dtype:
+def set_precision(
+    encoder: nn.Module, device: torch.device, precision: Precision, runtime: Runtime = "torch"
+) -> torch.dtype:
     """Bring an encoder into its number format.
 
     Args:
         encoder: Changed in place; with int8 its linear layers are replaced.
         device: Where it runs.
         precision: What was asked for.
+        runtime: What runs it; where that is not torch, int8 is made there and the layers stay as they are.
 
     Returns:
         The format of its inputs and outputs.
@@ -32,9 +37,9 @@ def set_precision(encoder: nn.Module, device: torch.device, precision: Precision
         ZsasError: If `precision` is not possible here.
     """
     dtype = encoder_dtype(device, precision)
+    if precision == "int8" and runtime == "torch":
+        _replace_linears(encoder.float())
     encoder.to(dtype)
-    if precision == "int8":
-        _replace_linears(encoder)
     return dtype
 
 
@@ -61,17 +66,20 @@ class Int8Linear(nn.Module):
         self.register_buffer("scale", scale)
         self.bias = linear.bias
 
+    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Int8Linear:
+        return self  # the format of what lies between the layers is not theirs
+
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens fp32 (..., in) → fp32 (..., out)."""
+        """Tokens (..., in), fp32 or bf16 → (..., out) in the same format."""
         rows = tokens.reshape(-1, self.in_features)
         found = rows.new_empty(len(rows), self.out_features)
         for part, out in zip(rows.split(STRIP), found.split(STRIP), strict=True):
+            part = part.float()
             scale = part.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
             codes = (part / scale).round_().to(torch.int8)
-            torch.mul(torch._int_mm(codes, self.weight.T), scale, out=out)
-            out.mul_(self.scale)
-            if self.bias is not None:
-                out.add_(self.bias)
+            sums = torch.mul(torch._int_mm(codes, self.weight.T), scale)
+            sums.mul_(self.scale)
+            out.copy_(sums if self.bias is None else sums.add_(self.bias))
         return found.view(*tokens.shape[:-1], self.out_features)
 
 

@@ -36,6 +36,7 @@ def attend_by_strips(device: torch.device, encoder: Any) -> None:
             layer.attn.forward = partial(strip_attention, layer.attn)
 
 
+@torch.compiler.disable  # hundreds of small steps, which a compiler would write out one by one
 def strip_attention(
     attention: Any, hidden_states: Tensor, output_attentions: bool = False
 ) -> tuple[Tensor, None]:

@@ -26,7 +26,7 @@ from zsas.backbones.sam import IMAGENET_MEAN, IMAGENET_STD, PromptTensors, SamFe
 from zsas.backbones.sam_decoder import MaskDecoder
 from zsas.backbones.sam_encoder import PaddedEncoder, attend_by_strips
 from zsas.cancellation import raise_if_cancelled
-from zsas.device import Precision
+from zsas.device import Precision, Runtime
 from zsas.errors import ZsasError, reason
 from zsas.frames import Fit, SamFrame
 
@@ -42,6 +42,7 @@ class TransformersSam:
         device: Where it runs.
         precision: Number format of its vision encoder.
         normalisation: Mean and standard deviation of RGB pixels in [0, 1]; the family's own if None.
+        runtime: What runs the vision encoder.
     """
 
     fit: ClassVar[Fit] = "pad"
@@ -55,9 +56,10 @@ class TransformersSam:
         device: torch.device,
         precision: Precision = "auto",
         normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+        runtime: Runtime = "torch",
     ) -> None:
         self.model = model.eval().requires_grad_(False).to(device)
-        self.dtype = set_precision(self.model.vision_encoder, device, precision)
+        self.dtype = set_precision(self.model.vision_encoder, device, precision, runtime)
         for block in self._blocks():
             block.register_forward_pre_hook(raise_if_cancelled)
         prompts = model.prompt_encoder
@@ -66,12 +68,23 @@ class TransformersSam:
         stride = side // _whole(prompts.image_embedding_size)
         self.input = SamInput(side, stride, self.fit, mean, std)
         self._prepare(device)
+        if runtime == "openvino":
+            self._compile(precision)
+        elif runtime == "compile":
+            for block in self._blocks():  # blocks that are alike share what is compiled
+                block.forward = torch.compile(block.forward, dynamic=False)
 
     def _prepare(self, device: torch.device) -> None:
         """What a family does with its loaded model."""
         attend_by_strips(device, self.model.vision_encoder)
         self.encode = PaddedEncoder(self.model.vision_encoder)
         self.decode = MaskDecoder(self.model)
+
+    def _compile(self, precision: Precision) -> None:
+        """Let OpenVINO run the encoder."""
+        from zsas.backbones.openvino import CompiledPaddedEncoder
+
+        self.encode = CompiledPaddedEncoder(self.model.vision_encoder, precision)
 
     def _blocks(self) -> list[nn.Module]:
         """The encoder's blocks, between which work may be cancelled."""
@@ -146,6 +159,11 @@ class TransformersSam2(TransformersSam):
         # What follows the encoder belongs to the decoder and stays in fp32.
         self.model.vision_encoder.register_forward_hook(_levels_in_fp32)
 
+    def _compile(self, precision: Precision) -> None:
+        from zsas.backbones.openvino import compile_pyramid
+
+        compile_pyramid(self.model.vision_encoder, precision)
+
     def _blocks(self) -> list[nn.Module]:
         backbone = self.model.vision_encoder.backbone
         found = getattr(backbone, "blocks", None) or getattr(backbone, "layers", None)
@@ -208,7 +226,11 @@ def sam_class(model_type: str) -> Any:
 
 
 def network_for(
-    model: Any, device: torch.device, precision: Precision = "auto", folder: Path | None = None
+    model: Any,
+    device: torch.device,
+    precision: Precision = "auto",
+    folder: Path | None = None,
+    runtime: Runtime = "torch",
 ) -> TransformersSam:
     """The network of a loaded model.
 
@@ -217,9 +239,10 @@ def network_for(
         device: Where it runs.
         precision: Number format of its vision encoder.
         folder: Where it was loaded from: its normalisation is read there.
+        runtime: What runs its vision encoder.
     """
     normalisation = read_normalisation(folder) if folder is not None else None
-    return FAMILIES[type(model).__name__](model, device, precision, normalisation)
+    return FAMILIES[type(model).__name__](model, device, precision, normalisation, runtime)
 
 
 def read_normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

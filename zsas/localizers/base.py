@@ -186,6 +186,7 @@ class Localizer(ABC):
         trained_as: What `zsas train adapters --system` calls it, "" where nothing is trained here.
         backbone: Name of its own paper's CLIP among `zsas.models.backbones`, which takes the place of the
             preset's under the preset `paper`; "" takes the preset's everywhere.
+        by_steps: Whether it walks CLIP's vision tower itself, which then runs in torch whatever the runtime.
     """
 
     name: ClassVar[str]
@@ -198,6 +199,7 @@ class Localizer(ABC):
     own_references: ClassVar[bool] = False
     trained_as: ClassVar[str] = ""
     backbone: ClassVar[str] = ""
+    by_steps: ClassVar[bool] = False
 
     @classmethod
     def available(cls, models: Models) -> bool:

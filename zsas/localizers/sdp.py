@@ -133,6 +133,7 @@ class Sdp(Localizer):
     title = "V-V attention restarted in every quarter, no training"
     settings = (ObjectSettings, MapSettings, SdpSettings, ReferenceSettings)
     backbone = "ViT-B-16-plus-240"
+    by_steps = True
 
     def __init__(self, clip: ClipBackbone) -> None:
         self.clip = clip

@@ -37,6 +37,7 @@ class TowerLocalizer(Localizer):
 
     tiled = True
     weights = True
+    by_steps = True
     clip: ClipBackbone
     card: Any
     held: Mapping[str, Tensor]

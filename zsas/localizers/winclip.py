@@ -147,6 +147,7 @@ class WinClip(Localizer):
     own_references = True
     settings = (ObjectSettings, MapSettings, WinClipSettings)
     backbone = "ViT-B-16-plus-240"
+    by_steps = True
 
     def __init__(self, clip: ClipBackbone) -> None:
         self.clip = clip

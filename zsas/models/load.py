@@ -31,7 +31,7 @@ from zsas.models.published import weights_file
 if TYPE_CHECKING:  # at run time torch and transformers take seconds, and are not needed to say that a model is missing
     import torch
 
-    from zsas.device import Precision
+    from zsas.device import Precision, Runtime
     from zsas.localizers.base import Localizer
 
 
@@ -51,6 +51,7 @@ class ModelChoice:
         features: Another DINOv2 or ResNet for `point_features` than the usual one: Hub id or folder.
         drop_padding: Whether SAM's encoder leaves out the cells that show no image: quicker on images that are not
             square, with masks that differ a little.
+        runtime: What runs the vision encoders: `torch`, `compile` (torch.compile), or `openvino` on a CPU (an extra).
     """
 
     preset: str | None = None
@@ -63,6 +64,7 @@ class ModelChoice:
     saliency: str | None = None
     features: str | None = None
     drop_padding: bool = False
+    runtime: Runtime = "torch"
 
     @property
     def sources(self) -> dict[Role, str]:
@@ -105,6 +107,7 @@ class ModelChoice:
             "device": self.device,
             "precision": self.precision,
             "drop_padding": self.drop_padding,
+            "runtime": "" if self.runtime == "torch" else self.runtime,
         }
         return {name: value for name, value in found.items() if value}
 
@@ -157,14 +160,15 @@ class Models:
     # Before anything is fetched.
 
     def check(self) -> None:
-        """Device, precision and named files of weights, so that what is wrong is said before gigabytes are fetched.
+        """Device, precision, runtime and named weights: what is wrong is said before gigabytes are fetched.
 
         Raises:
             ZsasError: If one is not possible here.
         """
-        from zsas.device import encoder_dtype
+        from zsas.device import check_runtime, encoder_dtype
 
         encoder_dtype(self.device, self.choice.precision)
+        check_runtime(self.device, self.choice.runtime)
         for role, source in self.choice.sources.items():
             if is_checkpoint(source) and not os.path.isfile(os.path.expanduser(source)):
                 what = "SAM checkpoint" if role == "sam" else f"file for the role {role},"
@@ -296,10 +300,12 @@ class Models:
             "device": self.device,
             "precision": self.choice.precision,
         }
+        run: dict[str, Any] = {"runtime": self.choice.runtime}
         if role == "clip":
-            return load_clip(self.source(role), name=self.clip_name, **how)
+            return load_clip(self.source(role), name=self.clip_name, **how, **run)
         if role == "sam":
-            return load_sam(self.source(role), **how, drop_padding=self.choice.drop_padding)
+            dropped = self.choice.drop_padding
+            return load_sam(self.source(role), **how, **run, drop_padding=dropped)
         if role == "detector":
             return load_detector(self.source(role), **how)
         if role == "saliency":
@@ -337,6 +343,7 @@ class Models:
                     wanted_for=self.preset.name,
                     device=self.device,
                     precision=self.choice.precision,
+                    runtime=self.choice.runtime,
                 )
             return self._brought[name]
 

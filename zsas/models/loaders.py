@@ -16,11 +16,17 @@ from zsas.models.presets import POINT_FEATURES
 if TYPE_CHECKING:  # at run time torch and transformers take seconds, and are not needed to say that a model is missing
     import torch
 
-    from zsas.device import Precision
+    from zsas.device import Precision, Runtime
 
 
 def load_clip(
-    source: str, *, name: str, wanted_for: str, device: torch.device, precision: Precision
+    source: str,
+    *,
+    name: str,
+    wanted_for: str,
+    device: torch.device,
+    precision: Precision,
+    runtime: Runtime = "torch",
 ) -> Any:
     """The CLIP backbone from a folder or the Hub, as `zsas.backbones.clip.ClipBackbone`.
 
@@ -49,7 +55,8 @@ def load_clip(
             f"The tokenizer in {folder.name} knows {len(tokenizer)} words, but the model was trained with "
             f"{vocabulary}; its tokenizer files are missing or damaged, delete the folder and fetch it again."
         )
-    return ClipBackbone(model, tokenizer, name=name, device=device, precision=precision)
+    how = {"device": device, "precision": precision, "runtime": runtime}
+    return ClipBackbone(model, tokenizer, name=name, **how)
 
 
 def _check_pixels(folder: Path) -> None:
@@ -79,11 +86,12 @@ def load_sam(
     device: torch.device,
     precision: Precision,
     drop_padding: bool = False,
+    runtime: Runtime = "torch",
 ) -> Any:
     """SAM from one of Meta's `.pth` files, a folder or the Hub, as `zsas.backbones.sam.Sam`.
 
     Raises:
-        ZsasError: If it cannot be had, or cannot leave out padding.
+        ZsasError: If it cannot be had, cannot leave out padding, or cannot be run by the runtime.
     """
     from zsas.backbones.sam import Sam
 
@@ -96,6 +104,11 @@ def load_sam(
                 f"{checkpoint.name} is one of Meta's own files, with which padding cannot be left out; take SAM in "
                 "transformers' format, as facebook/sam-vit-huge, or leave out --drop-padding."
             )
+        if runtime != "torch":
+            raise ZsasError(
+                f"{checkpoint.name} is one of Meta's own files, which the runtime {runtime} cannot run; take SAM in "
+                "transformers' format, as facebook/sam-vit-huge, or leave out --runtime."
+            )
         from zsas.backbones.sam_meta import MetaSam, load_meta_checkpoint
 
         return Sam(MetaSam(load_meta_checkpoint(checkpoint), device, precision), device)
@@ -106,7 +119,7 @@ def load_sam(
     kind = sam_class(found)
     key_mapping = FAMILIES[kind.__name__].key_mapping
     model = from_folder(kind, folder, model_type=found, key_mapping=key_mapping)
-    network = network_for(model, device, precision, folder)
+    network = network_for(model, device, precision, folder, runtime)
     return Sam(network, device, drop_padding=drop_padding)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.helpers.page import Served
+from tests.helpers.page import Served, Tab
 from zsas.settings import Settings, all_settings
 from zsas.ui import serve as serving
 from zsas.ui import server
@@ -36,6 +36,18 @@ def test_a_browser_is_not_sent_the_fields_of_the_endpoints(served: Served) -> No
         led = http.get("/calls")
         assert led.is_redirect
         assert str(led.next_request and led.next_request.url) == f"{served.url}/"
+
+
+def test_nothing_leads_away_from_the_page(tab: Tab) -> None:
+    """Gradio draws a bar with "Home" as soon as there is a second page, even before it is told not to."""
+    tab.page.add_init_script(
+        """window.bars = 0;
+        new MutationObserver(() => { window.bars += document.querySelectorAll(".nav-holder").length; })
+          .observe(document, { childList: true, subtree: true });"""
+    )
+    page = tab.open()
+    assert page.evaluate("window.bars") == 0
+    assert page.locator("#zs-app").bounding_box()["y"] < 40  # type: ignore[index]
 
 
 def test_garbage_is_not_looked_for_until_the_page_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ __all__ = [
     "script_of_component",
     "upload_folder",
     "without_apps",
+    "without_bar",
     "without_stubs",
 ]
 
@@ -57,6 +58,22 @@ def without_apps() -> Iterator[None]:
         yield
     finally:
         gr.routes.App.create_app = create  # type: ignore[method-assign]
+
+
+def without_bar(blocks: gr.Blocks) -> gr.Blocks:
+    """The same Blocks, whose browser is told of the first page alone, so that it draws no bar to the others.
+
+    `gr.Navbar(visible=False)` is drawn once before it hides.
+    """
+    make = blocks.get_config_file
+
+    def get_config_file() -> Any:
+        config = make()
+        config["pages"] = config["pages"][:1]
+        return config
+
+    blocks.get_config_file = get_config_file  # type: ignore[method-assign]
+    return blocks
 
 
 def upload_folder() -> Path:

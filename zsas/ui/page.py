@@ -10,7 +10,7 @@ from zsas.ui import api, events
 from zsas.ui.calls import Field, field, tolerant
 from zsas.ui.events.site import Site, act
 from zsas.ui.events.visit import hello, updates
-from zsas.ui.gradio_internals import gr
+from zsas.ui.gradio_internals import gr, without_bar
 from zsas.ui.layout import lay_out
 from zsas.ui.upload import UploadedFiles, UploadedImage
 from zsas.ui.web import CALLS
@@ -31,7 +31,7 @@ def build(site: Site) -> gr.Blocks:
     # On a page of their own, which nobody opens: a browser would fetch and draw each of their hidden fields.
     with blocks.route("Calls", CALLS, show_in_navbar=False):
         _endpoints(site)
-    return tolerant(blocks)
+    return tolerant(without_bar(blocks))
 
 
 def _functions(site: Site) -> list[Any]:

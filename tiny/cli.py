@@ -48,6 +48,13 @@ Minutes = Annotated[
 Steps = Annotated[int, typer.Option(help="Length in steps, without --minutes.", min=1)]
 Seed = Annotated[int, typer.Option(help="Seed of weights, batches and prompts.")]
 Threads = Annotated[int, typer.Option(help="Threads of the training.", min=1)]
+Device = Annotated[
+    str, typer.Option(help="Where the model learns: cpu, cuda, or auto, which takes a GPU if any.")
+]
+Workers = Annotated[
+    int,
+    typer.Option(help="Processes that make the batches; 0: a thread of the training.", min=0),
+]
 Fresh = Annotated[
     bool,
     typer.Option("--fresh", metavar="", help="Start anew instead of from the last checkpoint."),
@@ -142,6 +149,8 @@ def train_clip(
     cache: Caches = None,
     images: ImageCount = 20_000,
     threads: Threads = 1,
+    device: Device = "auto",
+    workers: Workers = 0,
     fresh: Fresh = False,
     export: Export = None,
     sam: Annotated[
@@ -151,7 +160,7 @@ def train_clip(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="pretrain, continue, finetune or multiscale; continue with --start, pretrain without."
+            help="pretrain, continue, finetune, multiscale or broad; continue with --start, pretrain without."
         ),
     ] = None,
     mix: Annotated[
@@ -164,14 +173,17 @@ def train_clip(
 ) -> None:
     """Train the small CLIP, its tokenizer and its linear layers on synthetic images."""
     from tiny.training import clip as training
-    from tiny.training.loop import Run
+    from tiny.training.loop import Run, chosen_device
 
     chosen = _recipe(training.RECIPES, recipe)
     earlier = training.parts(mix or [])
     caches = cache or [Path("runs/cache")]
     for folder in caches:
         _filled(folder, images, threads)
-    run = Run(out, minutes, steps, seed, resume=not fresh, threads=threads)
+    run = Run(
+        out, minutes, steps, seed, resume=not fresh, threads=threads,
+        device=chosen_device(device), workers=workers,
+    )  # fmt: skip
     checkpoint = training.train(run, caches=caches, recipe=chosen, sam=sam, start=start)
     if _leads():
         print(training.export(checkpoint, export, earlier=earlier) if export else checkpoint)
@@ -188,23 +200,25 @@ def train_sam(
     cache: Caches = None,
     images: ImageCount = 20_000,
     threads: Threads = 1,
+    device: Device = "auto",
+    workers: Workers = 0,
     fresh: Fresh = False,
     export: Export = None,
     start: Start = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="pretrain or finetune; finetune with --start, pretrain without."),
+        typer.Option(help="pretrain, finetune or broad; finetune with --start, pretrain without."),
     ] = None,
 ) -> None:
     """Train the small SAM on parts, regions and defects of synthetic images."""
     from tiny.training import sam as training
-    from tiny.training.loop import Run
+    from tiny.training.loop import Run, chosen_device
 
     chosen = _recipe(training.RECIPES, recipe)
     caches = [_filled(folder, images, threads) for folder in cache or [Path("runs/cache")]]
     run = Run(
         out, minutes, steps, seed, resume=not fresh, threads=threads,
-        report_every=50, save_minutes=6.0,
+        report_every=50, save_minutes=6.0, device=chosen_device(device), workers=workers,
     )  # fmt: skip
     training.train(run, caches=caches, recipe=chosen, start=start)
     if _leads():
@@ -223,17 +237,25 @@ def train_tower(
     cache: Caches = None,
     images: ImageCount = 20_000,
     threads: Threads = 1,
+    device: Device = "auto",
+    workers: Workers = 0,
     fresh: Fresh = False,
+    clip: Annotated[
+        Path | None, typer.Option(help="CLIP folder, not the bundled one.", file_okay=False)
+    ] = None,
 ) -> None:
     """Train the small weights of a system that learns inside the tower, on the bundled CLIP."""
     from tiny.training import towers
-    from tiny.training.loop import Run
+    from tiny.training.loop import Run, chosen_device
 
     caches = cache or [Path("runs/cache")]
     for folder in caches:
         _filled(folder, images, threads)
-    run = Run(out, minutes, steps, seed, resume=not fresh, threads=threads)
-    print(towers.train(run, system, caches))
+    run = Run(
+        out, minutes, steps, seed, resume=not fresh, threads=threads,
+        device=chosen_device(device), workers=workers,
+    )  # fmt: skip
+    print(towers.train(run, system, caches, clip))
 
 
 @train_app.command("layers")

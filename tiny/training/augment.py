@@ -311,21 +311,27 @@ def _otherwise(
 
 
 def jitter(rng: np.random.Generator, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Grey now and then, contrast, brightness, tint, blur and gamma; [0, 1] again in the end."""
-    if rng.random() < 0.15:
+    """Grey now and then, contrast (seldom a low one), brightness, tint, gamma, blur, JPEG, noise; [0, 1] in the end."""
+    if rng.random() < 0.25:
         picture = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     elif rng.random() < 0.2:
         picture = np.ascontiguousarray(picture[..., rng.permutation(3)])
     contrast = rng.uniform(0.7, 1.3) if rng.random() < 0.7 else 1.0
+    if rng.random() < 0.15:
+        contrast *= rng.uniform(0.4, 0.8)
     shift = rng.uniform(-0.12, 0.12) if rng.random() < 0.7 else 0.0
     tint = rng.uniform(0.93, 1.07, 3) if rng.random() < 0.4 else np.ones(3)
     gamma = np.exp(rng.normal(0, 0.2))
     levels = np.linspace(0, 1, 256)[:, None] ** gamma
     table = np.clip((levels - 0.5) * contrast * tint + 0.5 + shift, 0, 1).astype(np.float32)
-    if rng.random() < 0.1:
-        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 1.2)))
+    if rng.random() < 0.15:
+        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 1.5)))
+    if rng.random() < 0.15:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))]
+        _, packed = cv2.imencode(".jpg", picture, quality)
+        picture = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
     light = np.asarray(cv2.LUT(picture, table[None]), np.float32)
     if rng.random() < 0.2:
         noise = np.asarray(rng.standard_normal(picture.shape[:2], np.float32))
-        light = np.clip(light + noise[..., None] * np.float32(rng.uniform(0.005, 0.03)), 0, 1)
+        light = np.clip(light + noise[..., None] * np.float32(rng.uniform(0.005, 0.04)), 0, 1)
     return np.asarray(light, np.float32)

@@ -6,20 +6,25 @@ everything that is needed to go on after an interruption (weights, EMA, optimise
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import cv2
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from zsas.errors import ZsasError
 
 Item = TypeVar("Item")
 
@@ -37,6 +42,8 @@ class Run:
         threads: Threads of torch.
         report_every: Steps between two rows of the curve.
         save_minutes: Minutes between two checkpoints.
+        device: Where the model learns, as torch names it: "cpu" or "cuda".
+        workers: Processes that make the batches; 0: a thread of this one.
     """
 
     out: Path
@@ -47,6 +54,8 @@ class Run:
     threads: int = 1
     report_every: int = 25
     save_minutes: float = 3.0
+    device: str = "cpu"
+    workers: int = 0
 
 
 @dataclass
@@ -165,6 +174,64 @@ def prefetch(source: Iterator[Item], depth: int = 3) -> Iterator[Item]:
         worker.join(10)  # a thread in the middle of a batch would abort the process on its way out
 
 
+def chosen_device(name: str) -> str:
+    """The device of a name; ``auto`` is a GPU where torch sees one, else the CPU.
+
+    Raises:
+        ZsasError: A GPU is asked for that torch does not see, or the name is none of the three.
+    """
+    found = torch.cuda.is_available()
+    if name not in ("auto", "cpu", "cuda"):
+        raise ZsasError(f"There is no device {name!r} to train on: choose auto, cpu or cuda.")
+    if name == "cuda" and not found:
+        raise ZsasError("torch sees no GPU here: train with --device cpu.")
+    return "cuda" if found and name != "cpu" else "cpu"
+
+
+class _Worked(IterableDataset[Item]):
+    """What each of several processes makes."""
+
+    def __init__(self, make: Callable[[int, int], Iterator[Item]]) -> None:
+        self.make = make
+
+    def __iter__(self) -> Iterator[Item]:
+        cv2.setNumThreads(1)
+        worker = get_worker_info()
+        return self.make(worker.id, worker.num_workers) if worker else self.make(0, 1)
+
+
+def in_advance(make: Callable[[int, int], Iterator[Item]], workers: int) -> Iterator[Item]:
+    """Items made ahead of their use: by a thread, or by processes where one cannot keep up with a GPU.
+
+    Args:
+        make: Gives the items of process ``i`` of ``n``, both of which it is called with; 0 of 1 for the thread.
+        workers: Processes; 0 for the thread.
+    """
+    if not workers:
+        return prefetch(make(0, 1))
+    # Forked: the images stay mapped once, and no worker touches the GPU.
+    return iter(
+        DataLoader(
+            _Worked(make), batch_size=None, num_workers=workers, multiprocessing_context="fork"
+        )
+    )
+
+
+def moved(item: Item, device: str) -> Item:
+    """A dataclass of tensors and tuples of tensors, with all of them on a device."""
+
+    def to(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to(device, non_blocking=True)
+        tensors = isinstance(value, tuple) and all(isinstance(part, Tensor) for part in value)
+        return tuple(map(to, value)) if tensors else value
+
+    fields: Any = item
+    values = {each.name: to(getattr(item, each.name)) for each in dataclasses.fields(fields)}
+    result: Item = dataclasses.replace(fields, **values)
+    return result
+
+
 def cosine_lr(progress: float, *, warmup: float = 0.03, floor: float = 0.01) -> float:
     """Factor of the learning rate: linear warm-up, then half a cosine down to ``floor``.
 
@@ -273,6 +340,6 @@ class EMA:
             self.shadow[name].copy_(value)
 
 
-def autocast(enabled: bool = True) -> AbstractContextManager[Any]:
-    """bfloat16 autocast on the CPU (fast where the processor has AMX or AVX512-BF16)."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled)
+def autocast(device: torch.device, enabled: bool = True) -> AbstractContextManager[Any]:
+    """bfloat16 autocast (fast on GPUs, and where the processor has AMX or AVX512-BF16)."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)

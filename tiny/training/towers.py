@@ -108,7 +108,7 @@ def exact_losses(logits: Tensor, image: Tensor, mask: Tensor) -> Losses:
     layers = logits if logits.ndim == 4 else logits[:, None]
     half = F.avg_pool2d(mask[:, None], 2)[:, 0]
     wide = F.interpolate(layers, half.shape[-2:], mode="bilinear")
-    focal, dice = dense_loss(wide, half, torch.ones(len(mask)))
+    focal, dice = dense_loss(wide, half, mask.new_ones(len(mask)))
     damaged = mask.flatten(1).amax(1)
     scores = (image, top(layers.mean(dim=1)))
     verdicts = [F.binary_cross_entropy_with_logits(one, damaged) for one in scores]
@@ -122,13 +122,16 @@ def top(logits: Tensor) -> Tensor:
     return cells.topk(max(1, cells.shape[1] // 100), 1).values.mean(1)
 
 
-def train(run: loop.Run, system: str, caches: Sequence[Path], lr: float = 1e-3) -> Path:
-    """Train the small weights of a system on the bundled CLIP.
+def train(
+    run: loop.Run, system: str, caches: Sequence[Path], clip: Path | None = None, lr: float = 1e-3
+) -> Path:
+    """Train the small weights of a system on the small CLIP.
 
     Args:
         run: Folder, length, seed.
         system: One of `SMALL`.
         caches: Folders with synthetic images.
+        clip: Folder of the CLIP; None: the bundled one.
         lr: AdamW's largest step; it falls along half a cosine.
 
     Returns:
@@ -141,7 +144,8 @@ def train(run: loop.Run, system: str, caches: Sequence[Path], lr: float = 1e-3) 
         raise ZsasError(f"Nothing is trained here for {system!r}; choose {' or '.join(SMALL)}.")
     torch.set_num_threads(run.threads)
     torch.manual_seed(run.seed)
-    learner: Any = SMALL[system](Models(ModelChoice("tiny", device="cpu")).clip)
+    chosen = ModelChoice("tiny", None if clip is None else str(clip), device=run.device)
+    learner: Any = SMALL[system](Models(chosen).clip)
     average = loop.EMA(learner.module, 0.998)
     decoder = [p for name, p in learner.module.items() if name.startswith(("decoder", "predictor"))]
     tower = [
@@ -174,13 +178,17 @@ def train(run: loop.Run, system: str, caches: Sequence[Path], lr: float = 1e-3) 
         )
         export(learner, average, run.out / learner.file)
 
-    stream = _batches([DatasetCache(folder) for folder in caches], [run.seed, step])
-    for batch in loop.prefetch(stream):
+    sources = [DatasetCache(folder) for folder in caches]
+
+    def batches(worker: int, workers: int) -> Iterator[Batch]:
+        return _batches(sources, [run.seed, step * workers + worker])
+
+    for batch in loop.in_advance(batches, run.workers):
         progress = budget.progress(step)
         if progress >= 1.0:
             break
         loop.set_lr(optimizer, loop.cosine_lr(progress))
-        losses = _losses(learner, batch)
+        losses = _losses(learner, batch, run.device)
         optimizer.zero_grad()
         losses.total.backward()
         torch.nn.utils.clip_grad_norm_(learner.module.parameters(), 1.0)
@@ -213,9 +221,9 @@ def _batches(caches: Sequence[DatasetCache], seed: Sequence[int]) -> Iterator[Ba
         yield make_batch(cache, rng, index, size, (0.5, 1.0))
 
 
-def _losses(learner: TowerLearner, batch: Batch) -> Losses:
-    pixels = normalise(batch.image).permute(0, 3, 1, 2).contiguous()
-    mask = torch.from_numpy((batch.defect_map > 0).astype(np.float32))
+def _losses(learner: TowerLearner, batch: Batch, device: str) -> Losses:
+    pixels = normalise(batch.image).to(device).permute(0, 3, 1, 2).contiguous()
+    mask = torch.from_numpy((batch.defect_map > 0).astype(np.float32)).to(device)
     return learner.losses(pixels, batch.names, mask)
 
 

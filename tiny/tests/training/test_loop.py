@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import socket
@@ -15,6 +16,7 @@ from torch import multiprocessing, nn
 
 from tiny.training import loop
 from tiny.training.loop import DistributedGroup
+from zsas.errors import ZsasError
 
 
 def test_without_torchrun_a_group_is_one() -> None:
@@ -68,3 +70,41 @@ def test_what_is_made_in_advance_comes_in_order_ends_and_fails_as_it_would() -> 
     assert isinstance(endless, Generator)
     endless.close()  # and its thread with it, or this test would hang
     assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]
+
+
+def every_nth(worker: int, workers: int) -> Iterator[tuple[int, int]]:
+    return ((step, os.getpid()) for step in range(worker, 8, workers))
+
+
+def test_processes_make_what_a_thread_makes_in_the_same_order() -> None:
+    alone = list(loop.in_advance(every_nth, workers=0))
+    together = list(loop.in_advance(every_nth, workers=2))
+    assert [step for step, _ in together] == [step for step, _ in alone] == list(range(8))
+    assert {pid for _, pid in alone} == {os.getpid()}
+    assert len({pid for _, pid in together} - {os.getpid()}) == 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    image: torch.Tensor
+    points: tuple[torch.Tensor, torch.Tensor]
+    place: tuple[int, int]
+
+
+def test_a_batch_moves_with_all_its_tensors() -> None:
+    pair = Pair(torch.zeros(2), (torch.zeros(1), torch.ones(1)), (3, 4))
+    there = loop.moved(pair, "meta")
+    assert there.image.is_meta
+    assert all(tensor.is_meta for tensor in there.points)
+    assert there.place == (3, 4)
+
+
+def test_a_device_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [loop.chosen_device(name) for name in ("auto", "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert loop.chosen_device("auto") == "cpu"
+    with pytest.raises(ZsasError, match="no GPU"):
+        loop.chosen_device("cuda")
+    with pytest.raises(ZsasError, match="no device 'tpu'"):
+        loop.chosen_device("tpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -152,7 +153,9 @@ def test_a_training_goes_on_from_anothers_average_and_draws_from_all_caches(
     assert all(torch.allclose(kept[name], value) for name, value in average.items())
 
     budget = loop.Budget(20)
-    batches = _batches([squares, other], MICRO, budget, 0, 0, loop.DistributedGroup())
+    batches = _batches(
+        [squares, other], MICRO, budget, 0, itertools.count(), loop.DistributedGroup()
+    )
     light = {bool((next(batches).pixels.mean() > 0.5).item()) for _ in range(20)}
     assert light == {True, False}
 
@@ -166,7 +169,9 @@ def test_a_training_goes_on_from_an_exported_model_whose_new_heads_learn_alone_f
     exported = SamModel.from_pretrained(first, dtype=torch.float32).state_dict()
     assert all(torch.equal(model.sam.state_dict()[name], v) for name, v in exported.items())
 
-    batch = next(_batches([squares], MICRO, loop.Budget(20), 0, 0, loop.DistributedGroup()))
+    batch = next(
+        _batches([squares], MICRO, loop.Budget(20), 0, itertools.count(), loop.DistributedGroup())
+    )
     for heads_only in (True, False):
         model.zero_grad()
         features = model.features(batch.pixels, batch.place)

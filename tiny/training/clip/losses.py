@@ -105,7 +105,7 @@ def defect_type_loss(patches: Tensor, sentences: Tensor, patch_defect: Tensor) -
     flat = patch_defect.reshape(-1)
     hits = (flat > 0).nonzero()[:, 0]
     plain = (flat == 0).nonzero()[:, 0]
-    plain = plain[torch.randperm(len(plain))[: max(8, len(hits))]]
+    plain = plain[torch.randperm(len(plain), device=flat.device)[: max(8, len(hits))]]
     chosen = torch.cat([hits, plain])
     seen = patches.transpose(1, 2).flatten(0, 1)[chosen]
     scores = SCALE * torch.einsum("nld,kd->nlk", seen, sentences)

@@ -1,9 +1,8 @@
 """The small CLIP as it is trained, and how it comes back from a checkpoint.
 
 The model is transformers' own ``CLIPModel`` with four linear layers beside it, exactly those of the
-method (patch tokens after four blocks, scaled cosine with two text vectors). One thread of a CPU is
-the machine this is made for: activations are bfloat16, and attention keeps its weights instead of
-computing them twice.
+method (patch tokens after four blocks, scaled cosine with two text vectors). Activations are bfloat16;
+on a CPU attention keeps its weights instead of computing them twice.
 """
 
 from __future__ import annotations
@@ -73,6 +72,14 @@ class _Attention(torch.autograd.Function):
         return scores @ k, scores.transpose(-1, -2) @ q, weights.transpose(-1, -2) @ grad
 
 
+def _mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T) v, each (B, heads, N, d)."""
+    if q.device.type == "cpu":
+        mixed: Tensor = _Attention.apply(q.contiguous(), k.contiguous(), v.contiguous())
+        return mixed
+    return F.scaled_dot_product_attention(q, k, v, scale=1.0)
+
+
 def vision_tokens(
     model: CLIPModel, image: Tensor, blocks: Sequence[int], dtype: torch.dtype = torch.bfloat16
 ) -> tuple[list[Tensor], Tensor]:
@@ -119,7 +126,7 @@ def vision_tokens(
         bias = torch.cat([q.bias * scale, k.bias, v.bias]).to(dtype)
         normed = layer.layer_norm1(x).to(dtype)
         split = F.linear(normed, weight, bias).view(shape).permute(2, 0, 3, 1, 4)
-        mixed = _Attention.apply(*(part.contiguous() for part in split.unbind(0)))
+        mixed = _mix(*split.unbind(0))
         x = x + product(attention.out_proj, mixed.transpose(1, 2).reshape(x.shape))
         hidden = F.gelu(product(layer.mlp.fc1, layer.layer_norm2(x).to(dtype)))
         x = x + product(layer.mlp.fc2, hidden)
@@ -174,7 +181,7 @@ class TrainModel(nn.Module):
 
     def encode_text(self, ids: Tensor) -> Tensor:
         """Normalised sentence embeddings, (n, D) fp32, of token ids (n, length)."""
-        with loop.autocast(self.training):
+        with loop.autocast(ids.device, self.training):
             output = self.clip.get_text_features(input_ids=ids)
         return F.normalize(output.pooler_output.float(), dim=-1)
 

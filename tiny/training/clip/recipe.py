@@ -101,11 +101,29 @@ MULTISCALE = replace(
 )
 """Goes on at the sizes of the exported model's views in turn; for images of 512 px, so that large views see detail."""
 
+_LARGE_BATCHES = (
+    (512, 48, 0.35, 1.0),
+    (384, 80, 0.35, 1.0),
+    (640, 32, 0.5, 1.0),
+    (256, 160, 0.35, 1.0),
+)
+
+BROAD = replace(
+    MULTISCALE,
+    stages=tuple((part / 120, *_LARGE_BATCHES[part % 4]) for part in range(120)),
+    lr=5e-4,
+    muon_lr=1.5e-3,
+    image=0.5,
+    highest=0.5,
+)
+"""Goes on with the batches of a GPU and the step of pretraining, among smaller windows: for many new images."""
+
 RECIPES = {
     "pretrain": PRETRAIN,
     "continue": CONTINUE,
     "finetune": FINETUNE,
     "multiscale": MULTISCALE,
+    "broad": BROAD,
 }
 
 PATCH = 16

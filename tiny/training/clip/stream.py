@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tiny.training.cache import DatasetCache, make_batch
 from tiny.training.clip.recipe import Recipe
 from tiny.training.clip.tasks import Sentences, Task, make_task, plainly_visible
-from tiny.training.loop import Budget, DistributedGroup
+from tiny.training.loop import Budget
 from zsas.errors import ZsasError
 
 EASY_LIMIT = 600
@@ -18,11 +18,15 @@ EASY_LIMIT = 600
 
 
 class TaskStream:
-    """Tasks of one process, from several caches, drawn by their sizes.
+    """Tasks of one process, from several caches, drawn by their sizes, each made for the step that learns from it.
 
-    Attributes:
-        stage: Input size in pixels, batch over all processes, range of the window's scale; the training sets it, and
-            a stage begins a few batches late, since batches are made in advance.
+    Args:
+        caches: Synthetic images.
+        recipe: Sizes, batches and chances.
+        draw: Sentences, and the source of all chance.
+        budget: Says how much of the training is done at a step.
+        steps: At which step each task is learned.
+        ranks: How many processes learn from a part of each batch.
     """
 
     def __init__(
@@ -31,13 +35,12 @@ class TaskStream:
         recipe: Recipe,
         draw: Sentences,
         budget: Budget,
-        group: DistributedGroup,
-        step: int,
+        steps: Iterator[int],
+        ranks: int = 1,
     ) -> None:
         self.caches, self.recipe, self.draw = caches, recipe, draw
-        self.budget, self.group, self.step = budget, group, step
+        self.budget, self.steps, self.ranks = budget, steps, ranks
         self.rng = draw.rng
-        self.stage = stage_at(recipe, budget.progress(step))
         nothing = np.zeros(0, np.int64)
         self._orders = [nothing for _ in caches]
         easily = recipe.easy_until > 0
@@ -45,24 +48,25 @@ class TaskStream:
         self._nouns: list[str] = []
 
     def __iter__(self) -> Iterator[Task]:
-        while True:
-            size, whole, scale = self.stage
-            batch = max(1, whole // self.group.size)
+        for step in self.steps:
+            progress = self.budget.progress(step)
+            size, whole, scale = stage_at(self.recipe, progress)
+            batch = max(1, whole // self.ranks)
             lengths = np.array([len(cache) for cache in self.caches])
             which = int(self.rng.choice(len(self.caches), p=lengths / lengths.sum()))
             if len(self._orders[which]) < batch:
-                self._orders[which] = self._new_order(which, batch)
+                self._orders[which] = self._new_order(which, batch, progress)
             order = self._orders[which]
             index, self._orders[which] = order[:batch], order[batch:]
             cache = self.caches[which]
             crops = make_batch(cache, self.rng, index, size, scale)
             yield make_task(crops, self.recipe, self.draw, cache.defect_types, self._nouns)
 
-    def _new_order(self, which: int, batch: int) -> NDArray[np.int64]:
+    def _new_order(self, which: int, batch: int, progress: float) -> NDArray[np.int64]:
         """All images of a cache in random order; at the start of a training, many of them easy ones."""
         cache, plain = self.caches[which], self._plain[which]
         order = self.rng.permutation(cache.refresh())
-        fraction = 1.0 - self.budget.progress(self.step) / max(self.recipe.easy_until, 1e-9)
+        fraction = 1.0 - progress / max(self.recipe.easy_until, 1e-9)
         if fraction > 0 and len(plain):
             easy = self.rng.random(len(order)) < fraction
             order = np.where(easy, self.rng.choice(plain, len(order)), order)[:EASY_LIMIT]

@@ -68,7 +68,7 @@ class Task:
     """A batch with everything the losses need, as tensors.
 
     Attributes:
-        image: fp32 (B, R, R, 3), normalised.
+        image: fp16 (B, R, R, 3), normalised.
         mask: fp32 (B, R / 2, R / 2), covered part of each half-resolution pixel.
         target: fp32 (B,), what the map shall be on defects.
         state_ids: ids of ``2 * samples`` sentences a distinct noun.
@@ -144,7 +144,7 @@ def make_task(
     ]
     common = DEFAULT_OBJECT if rng.random() < 0.5 else known[int(rng.integers(len(known)))]
     return Task(
-        image=normalise(batch.image),
+        image=normalise(batch.image).half(),
         mask=F.avg_pool2d(full[:, None], 2)[:, 0],
         target=torch.tensor(target),
         state_ids=draw.tokens([s for noun in distinct for s in draw.states(noun, recipe.samples)]),

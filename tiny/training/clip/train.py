@@ -6,8 +6,9 @@ Several cores train as several processes as well, each with a fraction of the ba
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
@@ -24,7 +25,7 @@ from tiny.training.clip.losses import losses
 from tiny.training.clip.model import TrainModel, load_model, tokenizer_folder
 from tiny.training.clip.recipe import RECIPES, SCALE, Recipe, recipe_from
 from tiny.training.clip.start import build, start_from_clip
-from tiny.training.clip.stream import TaskStream, stage_at
+from tiny.training.clip.stream import TaskStream
 from tiny.training.clip.tasks import Sentences, Task
 from tiny.training.tokenizer import load_tokenizer
 from zsas.backbones.text import ENSEMBLE
@@ -105,7 +106,7 @@ class _Training:
             model.load_state_dict(state["model"])
         else:
             model = _first_model(run, recipe, caches[0], sam, start)
-        self.model = model.train()
+        self.model = model.train().to(run.device)
         self.recipe = model.recipe
         self.optimizer = make_optimizer(model)
         self.ema = loop.EMA(model, self.recipe.ema)
@@ -124,23 +125,15 @@ class _Training:
 
     def go(self) -> None:
         """Train until the budget is spent."""
-        draw = Sentences(
-            load_tokenizer(self.run.out / "tokenizer"),
-            PHRASES,
-            np.random.default_rng([self.run.seed, self.step, self.group.rank]),
-        )
-        stream = TaskStream(self.caches, self.recipe, draw, self.budget, self.group, self.step)
         totals: dict[str, float] = {}
         since, counted, saved = self.budget.seconds, 0, self.budget.seconds
-        for task in loop.prefetch(iter(stream)):
+        for task in loop.in_advance(self._tasks, self.run.workers):
             progress = self.group.from_leader(self.budget.progress(self.step))
             if progress >= 1.0:
                 break
-            stream.stage = stage_at(self.recipe, progress)
-            for name, value in self._learn(task, progress).items():
+            for name, value in self._learn(loop.moved(task, self.run.device), progress).items():
                 totals[name] = totals.get(name, 0.0) + value
             counted += len(task.image) * self.group.size
-            stream.step = self.step
             now = self.budget.seconds
             if self.step % self.run.report_every == 0 and self.log is not None:
                 self.log.write(
@@ -159,6 +152,17 @@ class _Training:
         if self.log is not None:
             self._save()
         self.group.leave()
+
+    def _tasks(self, worker: int, workers: int) -> Iterator[Task]:
+        """The tasks that one of several processes makes, one of `workers` steps each."""
+        own = self.group.rank * workers + worker
+        draw = Sentences(
+            load_tokenizer(self.run.out / "tokenizer"),
+            PHRASES,
+            np.random.default_rng([self.run.seed, self.step, own]),
+        )
+        steps = itertools.count(self.step + worker, workers)
+        return iter(TaskStream(self.caches, self.recipe, draw, self.budget, steps, self.group.size))
 
     def _learn(self, task: Task, progress: float) -> dict[str, float]:
         """One step; all losses, their sum and the norm of the gradient."""

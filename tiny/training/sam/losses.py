@@ -85,8 +85,9 @@ def dense_loss(
     if heads_only:
         features = features.detach()
     maps = F.pixel_shuffle(model.dense(features), CELL).float()
-    weight = torch.tensor([2.0, 3.0, 1.0]).view(1, 3, 1, 1)
-    positive = torch.tensor([2.0, 4.0, 1.0]).view(1, 3, 1, 1)
+    device = features.device
+    weight = torch.tensor([2.0, 3.0, 1.0], device=device).view(1, 3, 1, 1)
+    positive = torch.tensor([2.0, 4.0, 1.0], device=device).view(1, 3, 1, 1)
     dense = F.binary_cross_entropy_with_logits(maps, batch.dense, weight, pos_weight=positive)
 
     embedded = model.pixels_embedded(features)
@@ -95,10 +96,11 @@ def dense_loss(
     count, cells = len(features), batch.segments.shape[-1]
     segments = batch.segments.reshape(count, -1)
     # Half of the anchors at random, half where segments are rare: defects are small.
-    rare = torch.rand(segments.shape)
-    rare = rare + 2.0 * (segments >= 100_000) * (torch.rand(count, 1) < 0.9)
-    anchors = torch.cat([rare.topk(6, 1).indices, torch.randint(0, cells**2, (count, 6))], 1)
-    rows = torch.arange(count)[:, None]
+    rare = torch.rand(segments.shape, device=device)
+    rare = rare + 2.0 * (segments >= 100_000) * (torch.rand(count, 1, device=device) < 0.9)
+    anywhere = torch.randint(0, cells**2, (count, 6), device=device)
+    anchors = torch.cat([rare.topk(6, 1).indices, anywhere], 1)
+    rows = torch.arange(count, device=device)[:, None]
     at_anchor = embedded.flatten(2).transpose(1, 2)[rows, anchors]
     coarse = anchors // cells // CELL * (cells // CELL) + anchors % cells // CELL
     around = features.flatten(2).transpose(1, 2)[rows, coarse]
@@ -129,7 +131,7 @@ def prompt_losses(
     half = len(batch.owner) // 2
     place = batch.place
     report: dict[str, float] = {}
-    total = torch.zeros(())
+    total = features.new_zeros((), dtype=torch.float32)
     for name, rows in (("click", slice(0, half)), ("box", slice(half, None))):
         own = features[batch.owner[rows]]
         cover = batch.cover[rows]
@@ -145,7 +147,9 @@ def prompt_losses(
             if call + 1 == calls:
                 break
             picked = scores.detach().argmax(1)
-            logits = masks.detach()[torch.arange(len(picked)), picked].clamp(-20, 20)
+            logits = masks.detach()[torch.arange(len(picked), device=masks.device), picked].clamp(
+                -20, 20
+            )
             if rng.random() < 0.4:
                 points = _corrected(rng, points, logits, cover, place)
             if name == "click" and call == 1:
@@ -155,7 +159,7 @@ def prompt_losses(
 
 def mask_boxes(logits: Tensor, fallback: Tensor, place: tuple[int, int]) -> Tensor:
     """Tight boxes of masks in frame pixels; ``fallback`` where a mask is empty."""
-    masks = logits.numpy() > 0
+    masks = (logits > 0).cpu().numpy()
     boxes = fallback.clone()
     offset = np.tile(np.array(place, np.float32) * PATCH, 2)
     for i, mask in enumerate(masks):
@@ -174,11 +178,14 @@ def _corrected(
     """The prompts' points and one click more where each present mask is wrong."""
     found = [
         prompts.correction(rng, mask, wanted)
-        for mask, wanted in zip(logits.numpy() > 0, cover.numpy() > 0.5, strict=True)
+        for mask, wanted in zip(
+            (logits > 0).cpu().numpy(), (cover > 0.5).cpu().numpy(), strict=True
+        )
     ]
     xy = torch.from_numpy(np.stack([where for where, _ in found]))[:, None]
     xy = xy + torch.tensor(place, dtype=torch.float32) * PATCH
     labels = torch.tensor([[label] for _, label in found])
+    xy, labels = xy.to(cover.device), labels.to(cover.device)
     if points is None:
         return xy, labels
     return torch.cat([points[0], xy], 1), torch.cat([points[1], labels], 1)

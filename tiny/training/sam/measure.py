@@ -35,7 +35,7 @@ def measure(
         ``box_part``, ``box_region`` and, on defects from simulated map prompts with the mask of
         highest predicted IoU, ``m1``, ``m2``, ``m3`` (F1).
     """
-    recipe = model.recipe
+    recipe, device = model.recipe, next(model.parameters()).device
     values: dict[str, list[float]] = {}
     for index in indices:
         rng = np.random.default_rng((seed, index))
@@ -46,12 +46,12 @@ def measure(
         if not targets:
             continue
         chosen = prompts.choose_targets(rng, targets, 6)
-        with loop.autocast():
-            features = model.features(normalise([crop])).float()
+        with loop.autocast(device):
+            features = model.features(normalise([crop]).to(device)).float()
         own = features.expand(len(chosen), -1, -1, -1)
         clicked = prompts.pad_points([prompts.clicks(rng, t.mask, 1, 0) for t in chosen])
-        points = torch.from_numpy(clicked[0]), torch.from_numpy(clicked[1])
-        boxes = torch.from_numpy(np.stack([prompts.tight_box(t.mask) for t in chosen]))
+        points = torch.from_numpy(clicked[0]).to(device), torch.from_numpy(clicked[1]).to(device)
+        boxes = torch.from_numpy(np.stack([prompts.tight_box(t.mask) for t in chosen])).to(device)
         by_click = model.decode(own, (0, 0), points=points)[0]
         by_box = model.decode(own, (0, 0), boxes=boxes)[0]
         for i, target in enumerate(chosen):
@@ -70,7 +70,8 @@ def cascade(
     """F1 of the three calls of the cascade on one defect, each by its highest predicted IoU."""
     cover = prompts.soft_cells(target.mask)
     xy, labels = prompts.map_prompts(rng, cover, 3, 3)
-    points = torch.from_numpy(xy)[None], torch.from_numpy(labels)[None]
+    device = features.device
+    points = torch.from_numpy(xy)[None].to(device), torch.from_numpy(labels)[None].to(device)
     logits, boxes, found = None, None, []
     for call in range(3):
         masks, scores = model.decode(features, (0, 0), points=points, boxes=boxes, logits=logits)
@@ -78,14 +79,14 @@ def cascade(
         iou = _iou(_to_pixels(logits)[0], target.mask)
         found.append(2 * iou / (1 + iou))
         if call == 1 and bool((logits > 0).any()):
-            boxes = mask_boxes(logits, torch.zeros(1, 4), (0, 0))
+            boxes = mask_boxes(logits, torch.zeros(1, 4, device=device), (0, 0))
     return found
 
 
 def _to_pixels(logits: Tensor) -> NDArray[np.bool_]:
     """Masks (M, C, C) of logits (M, C / 4, C / 4), upsampled before the threshold."""
     wide = F.interpolate(logits[None], scale_factor=CELL, mode="bilinear", align_corners=False)
-    return (wide[0] > 0).numpy()
+    return (wide[0] > 0).cpu().numpy()
 
 
 def _iou(mask: NDArray[np.bool_], target: NDArray[np.bool_]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 PATCH = 16
 
@@ -55,4 +55,14 @@ FINETUNE = Recipe(
 )
 """From an earlier training's average: half of its learning rate, larger steps, half of the time whole frames."""
 
-RECIPES = {"pretrain": PRETRAIN, "finetune": FINETUNE}
+BROAD = replace(
+    FINETUNE,
+    stages=((0.35, 256, 64), (1.0, 512, 24)),
+    per_image=8,
+    lr=1.5e-3,
+    lr_rest=7e-4,
+    ema=0.999,
+)
+"""From an earlier training's average, with the batches of a GPU and twice as many prompts an image."""
+
+RECIPES = {"pretrain": PRETRAIN, "finetune": FINETUNE, "broad": BROAD}

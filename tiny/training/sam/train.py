@@ -6,6 +6,7 @@ Several cores train as several processes as well, each with a fraction of the ba
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
@@ -99,7 +100,7 @@ class _Training:
         self.group = loop.DistributedGroup()
         self.leads = self.group.rank == 0
         torch.manual_seed(run.seed)
-        self.model = TrainModel(recipe, run.seed)
+        self.model = TrainModel(recipe, run.seed).to(run.device)
         self.optimizers = make_optimizers(self.model)
         self.ema = loop.EMA(self.model, recipe.ema)
         self.step, before = 0, 0.0
@@ -119,19 +120,18 @@ class _Training:
             self.curve = CurveLog(run.out / "curve.csv", COLUMNS, resume=resumed)
             self.measures = CurveLog(run.out / "measures.csv", MEASURES, resume=resumed)
         if self.step == 0 and start is None:
-            start_patches(self.model.sam, _some_pixels(caches[0], recipe))
+            start_patches(self.model.sam, _some_pixels(caches[0], recipe).to(run.device))
 
     def go(self) -> None:
         """Train until the budget is spent."""
         run, group = self.run, self.group
         sums: dict[str, float] = {}
         seen, since, saved = 0, time.monotonic(), time.monotonic()
-        stream = _batches(self.caches, self.recipe, self.budget, run.seed, self.step, group)
-        for batch in loop.prefetch(stream):
+        for batch in loop.in_advance(self._batches, run.workers):
             progress = group.from_leader(self.budget.progress(self.step))
             if progress >= 1.0:
                 break
-            for name, value in self._learn(batch, progress).items():
+            for name, value in self._learn(loop.moved(batch, run.device), progress).items():
                 sums[name] = sums.get(name, 0.0) + value / run.report_every
             seen += len(batch.pixels) * group.size
             if not all(math.isfinite(value) for value in sums.values()):
@@ -163,6 +163,11 @@ class _Training:
         plot_curves(self.run.out / "curve.csv", self.run.out / "curve.png")
         return export(self.last, folder)
 
+    def _batches(self, worker: int, workers: int) -> Iterator[Batch]:
+        """What one of several processes makes, one of `workers` steps each."""
+        steps = itertools.count(self.step + worker, workers)
+        return _batches(self.caches, self.recipe, self.budget, self.run.seed, steps, self.group)
+
     def _learn(self, batch: Batch, progress: float) -> dict[str, float]:
         """One step; its losses by name."""
         recipe, model = self.recipe, self.model
@@ -171,7 +176,7 @@ class _Training:
         calls = int(rng.choice((1, 1, 2, 3, 3))) if progress >= recipe.cascade_from else 1
         for optimizer in self.optimizers:
             loop.set_lr(optimizer, loop.cosine_lr(progress))
-        with loop.autocast():
+        with loop.autocast(batch.pixels.device):
             features = model.features(batch.pixels, batch.place)
             from_export = self.start is not None and self.start.is_dir()
             dense, together = dense_loss(
@@ -235,12 +240,12 @@ def _batches(
     recipe: Recipe,
     budget: loop.Budget,
     seed: int,
-    step: int,
+    steps: Iterator[int],
     group: loop.DistributedGroup,
 ) -> Iterator[Batch]:
-    """One process's batches from ``step`` on, without end, each decided by seed, step and process."""
-    while True:
-        if step % 500 == 0:
+    """The batches of these steps, without end, each decided by seed, step and rank."""
+    for number, step in enumerate(steps):
+        if number % 500 == 0:
             for cache in caches:
                 if isinstance(cache, DatasetCache):
                     cache.refresh()
@@ -250,10 +255,8 @@ def _batches(
         rng = np.random.default_rng((seed, step, group.rank))
         parts = np.array([len(cache.image) for cache in caches])
         cache = caches[int(rng.choice(len(caches), p=parts / parts.sum()))]
-        yield make_batch(
-            rng, cache, _held_out(cache, recipe), recipe, side, max(1, size // group.size)
-        )
-        step += 1
+        batch = max(1, size // group.size)
+        yield make_batch(rng, cache, _held_out(cache, recipe), recipe, side, batch)
 
 
 def make_optimizers(model: TrainModel) -> list[torch.optim.Optimizer]:

@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 
 from tests.helpers.models import small_segmenter
 from tests.localizers.test_references import SETTINGS, plate
+from zsas import memory
 from zsas.errors import ZsasError
 from zsas.localizers.winclip import reference_map
 from zsas.memory import load, remember_files, save
@@ -49,13 +50,26 @@ def test_a_memory_survives_its_file(segmenter, folder, tmp_path):
     again, complaints = remember_files(segmenter, [tmp_path / "good.safetensors"], SETTINGS)
     assert complaints == []
     one, other = (
-        segmenter(plate(9, dent=True), SETTINGS, references=memory)
-        for memory in (references, again)
+        segmenter(plate(9, dent=True), SETTINGS, references=good) for good in (references, again)
     )
     assert one.image_score == other.image_score
     assert one.limit_from == other.limit_from == "references"
     assert one.settings.verdict_threshold == other.settings.verdict_threshold
+    assert one.normal_ratio == other.normal_ratio
+    assert references.trust == again.trust
     np.testing.assert_array_equal(one.score_map, other.score_map)
+
+
+@pytest.mark.parametrize(("by", "sentence"), [(-1, "remember the good"), (1, "update this one")])
+def test_a_memory_of_another_version_is_refused(
+    segmenter, folder, tmp_path, monkeypatch, by, sentence
+):
+    references, _ = remember_files(segmenter, [folder], SETTINGS)
+    with monkeypatch.context() as context:
+        context.setattr(memory, "FORMAT", memory.FORMAT + by)
+        save(references, tmp_path / "good.safetensors")
+    with pytest.raises(ZsasError, match=sentence):
+        load(tmp_path / "good.safetensors")
 
 
 def test_another_file_is_no_memory(tmp_path):
@@ -75,8 +89,8 @@ def test_a_system_with_a_way_of_its_own_survives_its_file_bit_for_bit(segmenter,
     save(references, tmp_path / "good.safetensors")
     again = load(tmp_path / "good.safetensors")
     one, other = (
-        segmenter(plate(9, dent=True), settings, references=memory, region=region)
-        for memory in (references, again)
+        segmenter(plate(9, dent=True), settings, references=good, region=region)
+        for good in (references, again)
     )
     assert one.image_score == other.image_score
     assert one.settings == other.settings

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MOST = 100
 """Images that a memory is made of at most."""
+FORMAT = 2
+"""Of the files: since 2, images are compared by the blocks' own tokens."""
 
 
 def remember_files(
@@ -81,12 +83,11 @@ def save(references: References, path: Path) -> None:
     from safetensors.torch import save_file
 
     facts = {
-        "format": 1,
+        "format": FORMAT,
         "keys": references.keys,
         "made_by": references.made_by,
         "level": references.level,
         "layers": len(references.bank),
-        "scores": references.scores,
         "ignored": references.ignored,
         "names": references.names,
         "window": references.window,
@@ -94,6 +95,8 @@ def save(references: References, path: Path) -> None:
         "region": references.region,
         "alone": [dict(one) for one in references.alone],
         "ratios": references.ratios,
+        "usual": references.usual,
+        "differ": references.differ,
     }
     tensors = {f"bank.{i}": layer.contiguous() for i, layer in enumerate(references.bank)}
     if not references.bank:
@@ -141,15 +144,18 @@ def load(path: Path) -> References:
         raise ZsasError(
             f"{path.name} holds no memory of good images ({reason(error)}); make one from images."
         ) from None
-    if facts.get("format") != 1:
-        raise ZsasError(f"{path.name} was written by a newer version of zsas; update this one.")
+    if facts.get("format") != FORMAT:
+        older = isinstance(facts.get("format"), int) and facts["format"] < FORMAT
+        raise ZsasError(
+            f"{path.name} was written by {'an older' if older else 'a newer'} version of zsas; "
+            f"{'remember the good images again' if older else 'update this one'}."
+        )
     return References(
         tuple(facts["keys"]),
         tuple(facts["made_by"]),
         features,
         bank,
         tuple((float(mean), float(deviation)) for mean, deviation in facts["level"]),
-        tuple(float(score) for score in facts["scores"]),
         tuple(int(i) for i in facts["ignored"]),
         tuple(facts["names"]),
         places,
@@ -158,6 +164,8 @@ def load(path: Path) -> References:
         str(facts.get("region", "")),
         tuple({str(k): float(v) for k, v in one.items()} for one in facts.get("alone", ())),
         tuple(float(ratio) for ratio in facts.get("ratios", ())),
+        float(facts.get("usual", 1.0)),
+        float(facts.get("differ", 1.0)),
     )
 
 

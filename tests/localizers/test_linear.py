@@ -374,3 +374,22 @@ def test_a_backbones_name_is_looked_up_where_nobody_may_look(monkeypatch):
     monkeypatch.setattr(os, "stat", refuse)
     monkeypatch.setattr(Path, "is_file", refuse)
     assert Linear(clip, small_adapter(clip)).card.backbone == clip.name
+
+
+def test_images_are_compared_by_the_blocks_own_tokens():
+    """L2-normalised, before the linear layers, of the first view; a mirrored view is turned back."""
+    clip = small_backbone()
+    linear = Linear(clip, small_adapter(clip, views=((1.0, False), (1.0, True))))
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    (tile,) = linear.encode([image], Settings(views="all", tiles="off"))[0].tiles
+    assert tile.tokens is not None
+    side = tile.frame_hw[0]
+    seen = clip.forward_vision(
+        clip.pixels([image], (side, side)),
+        blocks=linear.card.blocks,
+        activation=linear.card.activation,
+    )
+    for found, block in zip(tile.compared, linear.card.blocks, strict=True):
+        wanted = torch.nn.functional.normalize(seen.blocks[block][0].float(), dim=-1)
+        torch.testing.assert_close(found.float().flatten(0, 1), wanted, atol=2e-3, rtol=0)
+    assert tile.nbytes > tile.layers.nbytes + tile.image.nbytes

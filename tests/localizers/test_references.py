@@ -12,7 +12,7 @@ from zsas.beside import Beside
 from zsas.errors import ZsasError
 from zsas.limits import limit_from_good
 from zsas.localizers.bank import Bank, distances_to
-from zsas.localizers.calming import USUAL_LIMIT, calibrated, calmed
+from zsas.localizers.calming import MOST_LOWERED, USUAL_LIMIT, calibrated, calmed
 from zsas.localizers.references import (
     NO_REFERENCES,
     REFERENCE,
@@ -71,7 +71,7 @@ def test_references_lower_the_map_and_never_raise_it(segmenter, references):
     plain = segmenter(plate(20), SETTINGS).anomaly_map
     calmed = segmenter(plate(20), SETTINGS, references=references).anomaly_map
     assert (calmed <= plain + 1e-6).all()
-    assert (calmed >= 0.5 * plain - 1e-6).all()
+    assert (calmed >= (1 - MOST_LOWERED) * plain - 1e-6).all()
     assert (calmed < plain).any()
 
 
@@ -197,11 +197,11 @@ def test_tiles_are_remembered_as_tiles(segmenter):
 def test_the_image_score_grows_with_the_distance_and_stays_a_score():
     """Farther from the good images, at one place or at all, the map and its score are no lower."""
     anomaly_map = np.random.default_rng(0).random((40, 50)).astype(np.float32)
-    found = [calmed(anomaly_map, np.full((40, 50), z, np.float32), 1.0) for z in (-9, 0, 1, 3, 99)]
+    found = [calmed(anomaly_map, np.full((40, 50), z, np.float32), 1.0) for z in (-9, 0, 2, 4, 99)]
     factors = [factor for _, factor in found]
     assert factors == sorted(factors)
-    assert factors[0] == pytest.approx(0.5, abs=1e-3)
-    assert factors[2] == pytest.approx(0.75)
+    assert factors[0] == pytest.approx(0.1, abs=1e-3)
+    assert factors[2] == pytest.approx(0.55)
     assert factors[-1] == pytest.approx(1.0)
     for (lower, _), (higher, _) in pairwise(found):
         assert (lower <= higher).all()
@@ -265,16 +265,26 @@ def test_good_images_never_raise_the_image_score(segmenter, references):
             image = plate(seed, dent=dent)
             result = segmenter(image, SETTINGS, references=references)
             assert result.score_alone == segmenter(image, SETTINGS).image_score
-            assert 0.5 * result.score_alone <= result.image_score <= result.score_alone + 1e-6
+            least = (1 - MOST_LOWERED) * result.score_alone
+            assert least <= result.image_score <= result.score_alone + 1e-6
 
 
-def test_good_images_that_differ_as_much_as_a_defect_change_nothing(segmenter, references):
-    """Their own scores say so: the spread of the logarithms is 2 or more."""
-    apart = replace(references, scores=(1.0, 1.0, 100.0, 1000.0))
+def test_good_images_of_different_parts_change_nothing(segmenter, references):
+    """They lie farther from each other than each from the rest of itself."""
+    apart = replace(references, differ=1.5)
     assert apart.trust == 0
     image = plate(77, dent=True)  # one that no cache holds
     result = segmenter(image, SETTINGS, references=apart)
     plain = segmenter(image, SETTINGS)
     np.testing.assert_array_equal(result.score_map, plain.score_map)
     assert result.image_score == pytest.approx(plain.image_score)
-    assert "given little weight" in result.stage(REFERENCE.name).caption
+    assert "seem to show different parts" in result.stage(REFERENCE.name).caption
+
+
+def test_good_images_differ_from_each_other_by_one_on_average(segmenter):
+    """What `normal_ratio` counts in: their geometric mean is 1, and a further good part lies near it."""
+    found = segmenter.remember([plate(seed) for seed in range(8)], SETTINGS)
+    assert np.log(found.own_ratios).mean() == pytest.approx(0, abs=1e-6)
+    further = [segmenter(plate(60 + i), SETTINGS, references=found).normal_ratio for i in range(4)]
+    assert 0.6 < np.mean(further) < 1.6
+    assert segmenter(plate(60, dent=True), SETTINGS, references=found).normal_ratio > 2

@@ -50,8 +50,8 @@ def _looked_at(tile: TileFeatures) -> Tensor:
 
 
 def _flat(tile: TileFeatures) -> Tensor:
-    """The first view's cells, fp32 (L, n, D)."""
-    return tile.layers[0].float().flatten(1, 2)
+    """What its cells are compared by, fp32 (L, n, D)."""
+    return tile.compared.float().flatten(1, 2)
 
 
 def _places(features: PatchFeatures) -> list[Tensor]:

@@ -14,9 +14,9 @@ from zsas.localizers.base import top_mean
 from zsas.localizers.patches import PatchFeatures, TileFeatures, blend
 from zsas.stages import HeatMap, Stage
 
-GATE_Z = 1.0
+GATE_Z = 2.0
 """Standard deviations above the references' own level at which the gate is half open."""
-MOST_LOWERED = 0.5
+MOST_LOWERED = 0.9
 """Fraction of the map that references can take away at most: they can calm a place, not hide it."""
 USUAL_LIMIT = 0.7
 """Limit of image scores without good images."""
@@ -38,7 +38,7 @@ def calmed(
         trust: How much they deserve to be believed, t, in [0, 1].
 
     Returns:
-        Map_a × (1 − t/2 + t/2 · sigmoid(z − 1)), read-only; and what became of its highest thousandth, as a factor.
+        Map_a × (1 − 0.9 t + 0.9 t · sigmoid(z − 2)), read-only; and what became of its highest thousandth, as a factor.
     """
     most = MOST_LOWERED * trust
     found = (anomaly_map * (1 - most + most * likely(z))).astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -132,30 +132,17 @@ class Linear(Localizer):
         inside: NDArray[np.bool_] | None,
         values: Values,
     ) -> PatchFeatures:
-        """The blocks' own tokens, before the linear layers, of the same tiles; see `Localizer.kept`."""
-        (found,) = encode_tiles(
-            [image],
-            values.of(TileSettings),
-            self._raw_view,
-            frame=self.resolution(values),
-            patch=self.clip.patch,
-            insides=[inside] if inside is not None else (),
+        """The blocks' own tokens, before the linear layers; see `Localizer.kept`."""
+        tiles = tuple(
+            replace(one, layers=one.compared[None], tokens=None) for one in features.tiles
         )
+        found = replace(features, tiles=tiles)
         return found if inside is None else only_inside(found, inside)
-
-    def _raw_view(self, windows: Sequence[NDArray[np.uint8]], view: View) -> tuple[Tensor, Tensor]:
-        """See `zsas.localizers.patches.EncodeView`."""
-        pixels = self.clip.pixels(windows, (view.height, view.width))
-        activation, blocks = self.card.activation, self.card.blocks
-        seen = self.clip.forward_vision(pixels, blocks=blocks, activation=activation)
-        grid = (view.height // self.clip.patch, view.width // self.clip.patch)
-        raw = [F.normalize(seen.blocks[block].float(), dim=-1) for block in blocks]
-        return torch.stack(raw, dim=1).unflatten(2, grid), seen.image
 
     def _encode_view(
         self, windows: Sequence[NDArray[np.uint8]], view: View
-    ) -> tuple[Tensor, Tensor]:
-        """See `zsas.localizers.patches.EncodeView`."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See `zsas.localizers.patches.EncodeView`; images are compared by the blocks' own tokens."""
         pixels = self.clip.pixels(windows, (view.height, view.width))
         seen = self.clip.forward_vision(
             pixels.flip(-1) if view.mirrored else pixels,
@@ -163,11 +150,13 @@ class Linear(Localizer):
             activation=self.card.activation,
         )
         grid = (view.height // self.clip.patch, view.width // self.clip.patch)
+        tokens = [seen.blocks[block].float() for block in self.card.blocks]
         projected = [
-            F.normalize(F.linear(seen.blocks[block].float(), weight, bias), dim=-1)
-            for block, weight, bias in self._layers
+            F.normalize(F.linear(token, weight, bias), dim=-1)
+            for token, (_, weight, bias) in zip(tokens, self._layers, strict=True)
         ]
-        return torch.stack(projected, dim=1).unflatten(2, grid), seen.image
+        own = torch.stack([F.normalize(token, dim=-1).half() for token in tokens], dim=1)
+        return torch.stack(projected, dim=1).unflatten(2, grid), seen.image, own.unflatten(2, grid)
 
     def score(self, features: PatchFeatures, values: Values, context: Context) -> Scored:
         """See `Localizer.score`; good images enter here in APRIL-GAN's own form."""

@@ -170,7 +170,7 @@ def cells_of(features: Any, key: str, budget: int = CELLS, *, averaged: bool = T
 
 
 def _fewer(tile: TileFeatures, budget: int, averaged: bool) -> Tensor:
-    found = neighbourhoods(tile.layers[0])
+    found = neighbourhoods(tile.compared)
     if averaged:
         found = found.mean(0, keepdim=True)
     _, _, height, width, _ = found.shape

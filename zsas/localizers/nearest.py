@@ -55,7 +55,7 @@ def nearest_places(
             width = max(tile.window[2] for tile in one.tiles)
             height = max(tile.window[3] for tile in one.tiles)
             for tile in one.tiles:
-                theirs = tile.layers[0].to(cells.device).float()  # they are normalised
+                theirs = tile.compared.to(cells.device).float()  # they are normalised
                 cosines = torch.einsum("pld,lhwd->phw", cells, theirs) / theirs.shape[0]
                 if tile.inside is not None:
                     outside = ~torch.from_numpy(tile.inside).to(cosines.device)
@@ -87,7 +87,7 @@ def _cell_at(features: PatchFeatures, x: float, y: float) -> Any:
     rows, columns = tile.layers.shape[2:4]
     row = min(max(int((y - y0) / (y1 - y0) * rows), 0), rows - 1)
     column = min(max(int((x - x0) / (x1 - x0) * columns), 0), columns - 1)
-    return tile.layers[0][:, row, column].float()
+    return tile.compared[:, row, column].float()
 
 
 def _middle(tile: TileFeatures, cell: int) -> tuple[float, float]:

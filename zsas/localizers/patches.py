@@ -40,8 +40,9 @@ TILE_CORRECTION = 0.4
 
 Seen = TypeVar("Seen")
 
-EncodeView = Callable[[Sequence[NDArray[np.uint8]], View], tuple["Tensor", "Tensor"]]
-"""Windows of images, uint8 RGB, and a view → patch features (B, L, g_h, g_w, D) and image embeddings (B, D)."""
+EncodeView = Callable[[Sequence[NDArray[np.uint8]], View], "tuple[Tensor, ...]"]
+"""Windows of images, uint8 RGB, and a view → patch features (B, L, g_h, g_w, D), image embeddings (B, D), and, where
+other images are compared by something else than these features, L2-normalised tokens (B, L', g_h, g_w, W)."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class TileFeatures:
         image: L2-normalised embedding of the tile, fp32 (D,).
         frame_hw: Height and width of the CLIP frame in pixels.
         inside: Cells of the grid that are looked at, bool (g_h, g_w); None for all of them.
+        tokens: L2-normalised tokens of the first view that images are compared with each other by, fp16
+            (L', g_h, g_w, W); None where the patch features serve for that.
     """
 
     window: Window
@@ -62,17 +65,30 @@ class TileFeatures:
     image: Tensor
     frame_hw: tuple[int, int]
     inside: NDArray[np.bool_] | None = None
+    tokens: Tensor | None = None
+
+    @property
+    def compared(self) -> Tensor:
+        """What images are compared with each other by, L2-normalised, fp16 (L', g_h, g_w, W).
+
+        Layers that were trained to tell anomalous from normal have forgotten much of what tells one normal place from
+        another.
+        """
+        return self.layers[0] if self.tokens is None else self.tokens
 
     def to(self, device: torch.device | str) -> TileFeatures:
         """These features on another device; themselves where they are there already."""
         if self.layers.device == torch.device(device):
             return self
-        return replace(self, layers=self.layers.to(device), image=self.image.to(device))
+        tokens = None if self.tokens is None else self.tokens.to(device)
+        layers, image = self.layers.to(device), self.image.to(device)
+        return replace(self, layers=layers, image=image, tokens=tokens)
 
     @property
     def nbytes(self) -> int:
         """Memory of the tensors in bytes."""
-        return self.layers.nbytes + self.image.nbytes
+        tokens = 0 if self.tokens is None else self.tokens.nbytes
+        return self.layers.nbytes + self.image.nbytes + tokens
 
 
 @dataclass(frozen=True)
@@ -131,10 +147,10 @@ def encode_tiles(
     pictures = mosaics(images, settings)
     plans = plan_images(images, settings, frame, patch, tta, views, insides, factors, pictures)
 
-    def look(windows: Sequence[NDArray[np.uint8]], view: View) -> list[tuple[Tensor, Tensor]]:
-        layers, embeddings = encode_view(windows, view)
-        turned = layers.flip(3) if view.mirrored else layers
-        return list(zip(turned, embeddings, strict=True))
+    def look(windows: Sequence[NDArray[np.uint8]], view: View) -> list[tuple[Tensor, ...]]:
+        layers, embeddings, *tokens = encode_view(windows, view)
+        turned = [one.flip(3) if view.mirrored else one for one in (layers, *tokens)]
+        return list(zip(turned[0], embeddings, *turned[1:], strict=True))
 
     found = each_view(images, plans, look)
     return [
@@ -249,13 +265,15 @@ def _cut(image: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[y0:y1, x0:x1])
 
 
-def _joined(tile: Tile, views: dict[int, tuple[Tensor, Tensor]], patch: int) -> TileFeatures:
+def _joined(tile: Tile, views: dict[int, tuple[Tensor, ...]], patch: int) -> TileFeatures:
     """Logits are linear in the features: views meet on the first one's grid before the text vectors are applied."""
     ordered = [views[k] for k in range(len(tile.views))]
     grid = (int(ordered[0][0].shape[1]), int(ordered[0][0].shape[2]))
-    layers = torch.stack([to_grid(one, grid).half() for one, _ in ordered])
-    embedding = F.normalize(torch.stack([one for _, one in ordered]).sum(0), dim=-1)
-    return TileFeatures(tile.window, layers, embedding, (grid[0] * patch, grid[1] * patch))
+    layers = torch.stack([to_grid(one[0], grid).half() for one in ordered])
+    embedding = F.normalize(torch.stack([one[1] for one in ordered]).sum(0), dim=-1)
+    frame = (grid[0] * patch, grid[1] * patch)
+    tokens = next((one.half().contiguous() for one in ordered[0][2:]), None)
+    return TileFeatures(tile.window, layers, embedding, frame, tokens=tokens)
 
 
 def to_grid(layers: Tensor, grid: tuple[int, int]) -> Tensor:

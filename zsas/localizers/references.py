@@ -2,7 +2,7 @@
 
 Distances are cosines to the nearest cell of a memory bank. What they mean is taken from the references themselves: each
 is compared with the others (leave one out), and a distance counts in standard deviations above that level. References
-that differ among themselves therefore say little, and say so.
+that lie farther from each other than each from the rest of itself show other parts: they say nothing, and say so.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, setting
 from zsas.errors import ZsasError
+from zsas.localizers.agreement import disagreement, trust_of
 from zsas.localizers.bank import CANDIDATES, Bank, bank_of, distances_to
-from zsas.localizers.base import MAP, Scored, top_mean
+from zsas.localizers.base import MAP, Scored
 from zsas.localizers.calming import (
     calm,
     calmed,
@@ -34,15 +35,15 @@ from zsas.stages import HeatMap, Stage, StageSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-LEAST_SPREAD = 0.5
-"""Spread of the logarithms of their own scores that a few references have at least."""
-_LEAST_SCORE = 0.5
-CALMED = "Where it looks like the good images it was lowered, at most by half."
+_LEAST = 1e-3
+TOP = 0.005
+"""Fraction of an image's cells, the farthest ones, that say how far it is from the references."""
+CALMED = "Where it looks like the good images it was lowered."
 KEPT_BYTES = 250_000_000
 """Features of good images that are kept at most, to show the most similar place; only the bank is compared with."""
-DISAGREES, ROBUST = 6.0, 3.0
-"""A reference whose own score is so many times the middle one, and so many robust deviations of logarithms above it, is
-given no weight; four good images often differ by a factor of four or five."""
+DISAGREES, ROBUST = 3.0, 3.0
+"""A reference that lies so many times as far from the others as the middle one, and so many robust deviations of
+logarithms above it, is given no weight."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ class References:
         places: Where on their images these cells lie, x and y in [0, 1], fp32 (n, 2).
         window: How far away a cell is looked for, in these units; 0 for anywhere.
         level: Mean and standard deviation of the references' own distances, one pair a layer.
-        scores: Each reference's own score against the others: mean of its highest z.
+        usual: How far the references that count are from the others, see `_far`: their geometric mean.
+        differ: See `zsas.localizers.agreement.disagreement`.
         ignored: Indices of references that disagree with the others and are given no weight.
         names: What the images are called, for sentences.
         turned: Degrees between the turned copies that were remembered too; 0 for none.
@@ -109,7 +111,6 @@ class References:
     features: tuple[Any, ...]
     bank: tuple[Tensor, ...]
     level: tuple[tuple[float, float], ...]
-    scores: tuple[float, ...]
     ignored: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
     places: Tensor | None = None
@@ -118,6 +119,8 @@ class References:
     region: str = ""
     alone: tuple[Mapping[str, float], ...] = field(default=(), compare=False)
     ratios: tuple[float, ...] = ()
+    usual: float = 1.0
+    differ: float = 1.0
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -147,23 +150,9 @@ class References:
         return tuple(one for i, one in enumerate(self.ratios) if i not in self.ignored)
 
     @property
-    def usual(self) -> tuple[float, float]:
-        """Mean and spread of the logarithms of the scores of the references that count.
-
-        Their scores are skewed: one good image in ten lies several times as far away as the others.
-        """
-        kept = [_log(s) for i, s in enumerate(self.scores) if i not in self.ignored]
-        spread = float(np.std(kept, ddof=1)) if len(kept) > 1 else 0.0
-        return float(np.mean(kept)), max(spread, LEAST_SPREAD)
-
-    @property
     def trust(self) -> float:
-        """How much the references deserve to be believed, in [0, 1].
-
-        1 where the spread of the logarithms of their own scores is at most 1, 0 where it is 2.
-        """
-        _, spread = self.usual
-        return min(max(2.0 - spread, 0.0), 1.0)
+        """How much the references deserve to be believed, in [0, 1]: nothing where they show other parts."""
+        return trust_of(self.differ)
 
 
 # Long because of what it is told; the calibration is one walk.
@@ -207,12 +196,12 @@ def remember(
         "alone": tuple(evidence for evidence, _ in alone),
     }
     if not all(isinstance(one, PatchFeatures) for one in features):
-        return References(tuple(keys), made_by, tuple(features), (), (), (), **facts)
+        return References(tuple(keys), made_by, tuple(features), (), (), **facts)
     families = [[one, *more] for one, more in zip_longest(features, turned, fillvalue=())]
     if own_way:
         bank = bank_of(families, CANDIDATES)
         return References(
-            tuple(keys), made_by, (), bank.layers, (), (), (), places=bank.places, **facts
+            tuple(keys), made_by, (), bank.layers, (), (), places=bank.places, **facts
         )
     bank = bank_of(families)
     single = len(features) == 1
@@ -221,23 +210,25 @@ def remember(
     counted = [counted_cells(one) for _, one in tested]
     level = _level(distances, counted)
     pairs = list(zip(distances, counted, strict=True))
-    scores = [_score(_z(tiles, level), cells) for tiles, cells in pairs]
-    ignored = _disagreeing(scores) if len(features) > 3 else ()
+    apart = [_far(tiles, cells, level) for tiles, cells in pairs]
+    ignored = _disagreeing(apart) if len(features) > 3 else ()
+    counts = [i for i in range(len(tested)) if i not in ignored]
     if ignored:
-        kept = [i for i in range(len(features)) if i not in ignored]
-        level = _level([distances[i] for i in kept], [counted[i] for i in kept])
-        scores = [_score(_z(tiles, level), cells) for tiles, cells in pairs]
-        bank = bank_of([families[i] for i in kept])
+        level = _level([distances[i] for i in counts], [counted[i] for i in counts])
+        apart = [_far(tiles, cells, level) for tiles, cells in pairs]
+        bank = bank_of([families[i] for i in counts])
+    usual = math.exp(float(np.mean([_log(apart[i]) for i in counts])))
     found = References(
         tuple(keys),
         made_by,
         tuple(features) if sum(one.nbytes for one in features) <= KEPT_BYTES else (),
         bank.layers,
         level,
-        tuple(scores),
         ignored,
         places=bank.places,
-        ratios=tuple(_ratio(tiles, cells, level) for tiles, cells in pairs),
+        ratios=tuple(one / usual for one in apart),
+        usual=usual,
+        differ=disagreement([one for i, one in enumerate(families) if i not in ignored]),
         **facts,
     )
     mine = [one for _, one in tested]
@@ -248,7 +239,7 @@ def remember(
     return replace(found, alone=tuple(told))
 
 
-NO_REFERENCES = References((), (), (), (), (), ())
+NO_REFERENCES = References((), (), (), (), ())
 """An empty memory: decisions are those without one."""
 
 
@@ -265,8 +256,8 @@ def compare(scored: Scored, features: Any, references: References, key: str = ""
         ZsasError: If the system has no patch features to compare.
 
     Returns:
-        map: Map_a × (1 − t/2 + t/2 · sigmoid(z − 1)), z the distance in standard deviations above the references' own
-            level and t how much they deserve to be believed.
+        map: Map_a × (1 − 0.9 t + 0.9 t · sigmoid(z − 2)), z the distance in standard deviations above the references'
+            own level and t how much they deserve to be believed.
         evidence: `map`, lowered as the map's highest thousandth is, and `map_alone`, as it was; `normal_ratio`, how
             many times as far the image is from the references as they are from each other.
     """
@@ -284,7 +275,7 @@ def compare(scored: Scored, features: Any, references: References, key: str = ""
     z = in_frame(z_tiles, features, height, width)
     anomaly_map, lower = calmed(scored.map, z, references.trust)
     counted = counted_cells(features)
-    ratio = _ratio(distances, counted, references.level)
+    ratio = _far(distances, counted, references.level) / references.usual
     evidence = {
         **scored.evidence,
         "map": scored.evidence["map"] * lower,
@@ -298,8 +289,8 @@ def compare(scored: Scored, features: Any, references: References, key: str = ""
     return Scored(anomaly_map, evidence, (_stage(z, ratio, references), *stages))
 
 
-def _log(score: float) -> float:
-    return math.log(max(score, _LEAST_SCORE))
+def _log(far: float) -> float:
+    return math.log(max(far, _LEAST))
 
 
 def own_evidence(references: References) -> list[dict[str, float]]:
@@ -316,7 +307,9 @@ def _stage(z: NDArray[np.float32], ratio: float, references: References) -> Stag
     count = len(references)
     rests = f"{count} good images" if count > 1 else "one good image and changed copies of it"
     caption = f"Compared with {rests}: {ratio:.1f} times what they differ among themselves."
-    if references.trust < 0.5:
+    if not references.trust:
+        caption += " They seem to show different parts, so the map was left as it was."
+    elif references.trust < 0.5:
         caption += " They differ so much among themselves that they were given little weight."
     for i in references.ignored:
         names = dict(enumerate(references.names))
@@ -371,34 +364,27 @@ def _z(
     return [((tile - mean) / deviation).mean(0) for tile in distances]
 
 
-def _score(z_tiles: Sequence[NDArray[np.float32]], counted: Counted) -> float:
-    """Mean of the highest cells of the most deviating tile; one cell is a larger fraction than one pixel."""
-    tops = [
-        np.sort(seen(z, inside))[-max(1, round(0.005 * z.size)) :]
-        for z, inside in zip(z_tiles, counted, strict=True)
-    ]
-    return max(float(top.mean()) for top in tops)
+def _top(values: NDArray[np.float32], inside: NDArray[np.bool_] | None) -> float:
+    """Mean of the highest cells of a tile that are looked at; one cell is a larger fraction than one pixel."""
+    return float(np.sort(seen(values, inside))[-max(1, round(TOP * values.size)) :].mean())
 
 
-def _ratio(
+def _far(
     distances: Sequence[NDArray[np.float32]],
     counted: Counted,
     level: Sequence[tuple[float, float]],
 ) -> float:
     """The image's highest distances over the references' mean distance, mean over the layers."""
-    ratios = []
-    for layer, (mean, deviation) in enumerate(level):
-        own = mean + 2 * deviation
-        tops = [
-            top_mean(seen(tile[layer], inside))
-            for tile, inside in zip(distances, counted, strict=True)
-        ]
-        ratios.append(max(tops) / max(own, 1e-6))
+    ratios = [
+        max(_top(tile[layer], inside) for tile, inside in zip(distances, counted, strict=True))
+        / max(mean, 1e-6)
+        for layer, (mean, _) in enumerate(level)
+    ]
     return float(np.mean(ratios))
 
 
-def _disagreeing(scores: Sequence[float]) -> tuple[int, ...]:
-    logs = np.array([_log(score) for score in scores])
+def _disagreeing(apart: Sequence[float]) -> tuple[int, ...]:
+    logs = np.array([_log(one) for one in apart])
     spread = 1.4826 * float(np.median(np.abs(logs - np.median(logs))))
     least = float(np.median(logs)) + max(ROBUST * spread, math.log(DISAGREES))
     return tuple(int(i) for i in np.flatnonzero(logs > least))

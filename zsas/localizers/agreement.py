@@ -1,0 +1,96 @@
+"""Whether good images show one and the same: how far they lie from each other, over how far each lies from itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsas.lazy import torch
+from zsas.localizers.patches import PatchFeatures, TileFeatures
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ASKED = 256
+"""Cells of an image that are looked for in the rest of it and in the others, drawn evenly from all of its tiles."""
+OTHERS, OTHER_CELLS = 3, 12288
+"""Other images that each is compared with at most, so that many images are not alike by their number alone, and cells
+of them at most."""
+MOST = 8
+"""Images that are asked at most."""
+APART = 2
+"""A cell's neighbours up to so many cells away, in x and in y, are no rest of the image: they show the same place."""
+DISTINCT = 0.2
+"""Fraction of the cells, those that the rest of their image resembles least, that say whether images agree."""
+ALIKE, FOREIGN = 1.0, 1.5
+"""Good images agree where their distinct cells are no farther from the others than from the rest of their own image;
+from half as far again they show other parts: on made images of one part at most 1.4, of other parts at least 1.3."""
+_LEAST = 1e-6
+
+
+def disagreement(families: Sequence[Sequence[PatchFeatures]]) -> float:
+    """How much farther good images lie from each other than each from the rest of itself, where it is most distinct.
+
+    A surface is found again in its own image, a part's details only in images of the same part.
+
+    Args:
+        families: Each image and its turned copies.
+
+    Returns:
+        Median over the images of the mean over the layers of Σ d / Σ w over the fifth of the cells with the highest w,
+        d the distance to the nearest cell of the next images and w to the nearest of the rest of the tile; 1 where
+        nothing can be said.
+    """
+    count = len(families)
+    found = []
+    for i in range(0, count, max(1, count // MOST)) if count > 1 else ():
+        others = [families[(i + j) % count] for j in range(1, min(OTHERS, count - 1) + 1)]
+        cells = torch.cat([_looked_at(tile) for f in others for one in f for tile in one.tiles], 1)
+        cells = cells[:, :: -(-cells.shape[1] // OTHER_CELLS)]
+        tiles = families[i][0].tiles
+        pairs = [_distances(tile, cells, max(1, ASKED // len(tiles))) for tile in tiles]
+        far, own = (np.concatenate(rows, axis=1) for rows in zip(*pairs, strict=True))
+        if own.shape[1]:
+            found.append(float(np.mean([_ratio(d, w) for d, w in zip(far, own, strict=True)])))
+    return float(np.median(found)) if found else ALIKE
+
+
+def trust_of(ratio: float) -> float:
+    """How much good images that disagree so much deserve to be believed, in [0, 1]."""
+    return min(max((FOREIGN - ratio) / (FOREIGN - ALIKE), 0.0), 1.0)
+
+
+def _ratio(others: NDArray[np.float32], own: NDArray[np.float32]) -> float:
+    distinct = own >= np.quantile(own, 1 - DISTINCT)
+    return float((others[distinct].sum() + _LEAST) / (own[distinct].sum() + _LEAST))
+
+
+def _looked_at(tile: TileFeatures) -> Tensor:
+    """The cells of a tile that are looked at, fp32 (L, n, W)."""
+    cells = tile.compared.float().flatten(1, 2)
+    return cells if tile.inside is None else cells[:, torch.from_numpy(tile.inside.ravel())]
+
+
+def _distances(
+    tile: TileFeatures, others: Tensor, most: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Of some cells of a tile the distances to other images' cells and to the rest of the tile, each float32 (L, n)."""
+    cells = _looked_at(tile)
+    inside = np.ones(tile.compared.shape[1:3], bool) if tile.inside is None else tile.inside
+    row, column = (torch.from_numpy(at) for at in np.nonzero(inside))
+    asked = torch.arange(len(row))[:: -(-len(row) // most)]
+    near = (row - row[asked][:, None]).abs() <= APART
+    near &= (column - column[asked][:, None]).abs() <= APART
+    rest = ~near.all(1)  # a small image may have none
+    asked, near = asked[rest], near[rest].to(cells.device)
+    found = np.zeros((2, len(cells), len(asked)), np.float32)
+    with torch.inference_mode():
+        for i, (mine, theirs) in enumerate(zip(cells, others.to(cells.device), strict=True)):
+            if len(asked):
+                found[0, i] = (1 - (mine[asked] @ theirs.T).amax(1)).cpu().numpy()
+                own = (mine[asked] @ mine.T).masked_fill(near, -1.0)
+                found[1, i] = (1 - own.amax(1)).cpu().numpy()
+    return found[0], found[1]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -123,6 +125,27 @@ def test_a_batch_lowers_the_map_and_never_raises_it(segmenter) -> None:
         assert (result.anomaly_map <= plain + 1e-6).all()
         assert (result.anomaly_map < plain).any()
         assert "are few" in result.stage(MUTUAL.name).caption
+
+
+def test_a_batch_of_different_parts_leaves_the_map_alone(segmenter) -> None:
+    cells = segmenter.gather([plate(i) for i in range(6)], SETTINGS)
+    batch = segmenter.compare_batch(cells, SETTINGS)
+    assert batch.trust > 0.5
+    apart = replace(batch, differ=1.5)
+    smooth = SETTINGS.replace(edge_radius=0)
+    result = segmenter.segment(plate(1), smooth, batch=apart)
+    np.testing.assert_array_equal(
+        result.anomaly_map, segmenter.segment(plate(1), smooth).anomaly_map
+    )
+    assert "seem to show different parts" in result.stage(MUTUAL.name).caption
+
+
+@pytest.mark.parametrize("count", [5, 8, 9, 100])
+def test_a_few_images_drawn_evenly_say_whether_it_is_one_part(count: int) -> None:
+    asked = mutual.speakers(count)
+    assert len(asked) == min(count, 8)
+    assert asked == sorted(set(asked))
+    assert asked[-1] < count
 
 
 def test_without_mutual_each_is_decided_alone(segmenter) -> None:

@@ -205,7 +205,11 @@ def test_the_image_score_grows_with_the_distance_and_stays_a_score():
     assert factors[-1] == pytest.approx(1.0)
     for (lower, _), (higher, _) in pairwise(found):
         assert (lower <= higher).all()
-    assert calmed(anomaly_map, np.zeros((40, 50), np.float32), 0.0)[1] == 1
+    same, factor = calmed(anomaly_map, np.full((40, 50), -9, np.float32), 0.0)
+    np.testing.assert_array_equal(same, anomaly_map)
+    assert factor == pytest.approx(
+        0.55, abs=1e-3
+    )  # of the image as a whole they are believed by a half
     assert calmed(np.zeros((4, 4), np.float32), np.zeros((4, 4), np.float32), 1.0)[1] == 1
     levels = [calibrated(k, 0.0, 1.0, 1.5) for k in (-9, 0, 1.5, 9)]
     assert levels == sorted(set(levels))
@@ -269,15 +273,15 @@ def test_good_images_never_raise_the_image_score(segmenter, references):
             assert least <= result.image_score <= result.score_alone + 1e-6
 
 
-def test_good_images_of_different_parts_change_nothing(segmenter, references):
+def test_good_images_of_different_parts_leave_the_map_alone(segmenter, references):
     """They lie farther from each other than each from the rest of itself."""
     apart = replace(references, differ=1.5)
     assert apart.trust == 0
-    image = plate(77, dent=True)  # one that no cache holds
+    image = plate(77)  # one that no cache holds
     result = segmenter(image, SETTINGS, references=apart)
     plain = segmenter(image, SETTINGS)
     np.testing.assert_array_equal(result.score_map, plain.score_map)
-    assert result.image_score == pytest.approx(plain.image_score)
+    assert 0.55 * plain.image_score < result.image_score < plain.image_score
     assert "seem to show different parts" in result.stage(REFERENCE.name).caption
 
 

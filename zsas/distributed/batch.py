@@ -25,8 +25,10 @@ from zsas.localizers.mutual import (
     Cells,
     check_count,
     compare_batch,
+    differ_of,
     others_of,
     scores_against,
+    speakers,
 )
 from zsas.segmenter import Segmenter
 from zsas.settings import Settings
@@ -178,7 +180,9 @@ def segment_together(
         made_by = answers[readable[0].image][1]
         region = part.region.key if part is not None and part.region is not None else ""
         scores = [scored[job.image][0] for job in readable]
-        batch = compare_batch(cells, made_by, region=region, scores=scores)
+        asked = (_file(folder, readable[i], "cells") for i in speakers(len(readable)))
+        differ = differ_of([load_waiting(one) for one in asked])
+        batch = compare_batch(cells, made_by, region=region, scores=scores, differ=differ)
         for job in left:
             if job.image in complaints:
                 yield Row.failed(job, complaints[job.image])

@@ -29,8 +29,10 @@ from zsas.localizers.mutual import (
     Cells,
     check_count,
     compare_batch,
+    differ_of,
     others_of,
     scores_against,
+    speakers,
 )
 from zsas.segmenter import Segmenter
 
@@ -224,5 +226,7 @@ def _batches(
         made_by = answers[readable[0].key][group][1]
         scores = [scored[f"{group} {one.key}"] for one in readable]
         region = condition.region.key if condition.region else ""
-        found[key] = compare_batch(cells, made_by, region=region, scores=scores)
+        asked = (_file(folder, readable[i], group, "cells") for i in speakers(len(readable)))
+        differ = differ_of([load_waiting(one) for one in asked])
+        found[key] = compare_batch(cells, made_by, region=region, scores=scores, differ=differ)
     return found

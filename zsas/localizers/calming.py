@@ -18,6 +18,8 @@ GATE_Z = 2.0
 """Standard deviations above the references' own level at which the gate is half open."""
 MOST_LOWERED = 0.9
 """Fraction of the map that references can take away at most: they can calm a place, not hide it."""
+LEAST_TRUST = 0.5
+"""How much good images are believed at least where it is about the image as a whole."""
 USUAL_LIMIT = 0.7
 """Limit of image scores without good images."""
 
@@ -38,13 +40,20 @@ def calmed(
         trust: How much they deserve to be believed, t, in [0, 1].
 
     Returns:
-        Map_a × (1 − 0.9 t + 0.9 t · sigmoid(z − 2)), read-only; and what became of its highest thousandth, as a factor.
+        Map_a × (1 − 0.9 t + 0.9 t · sigmoid(z − 2)), read-only; and what becomes of its highest thousandth, as a
+        factor, with t at least 1/2: of an image as a whole even good images of other parts say something.
     """
-    most = MOST_LOWERED * trust
-    found = (anomaly_map * (1 - most + most * likely(z))).astype(np.float32)
+    likely_here = likely(z)
+
+    def with_trust(t: float) -> NDArray[np.float32]:
+        most = MOST_LOWERED * t
+        return np.asarray(anomaly_map * (1 - most + most * likely_here), np.float32)
+
+    found = with_trust(trust)
     found.setflags(write=False)
     before = top_mean(anomaly_map)
-    return found, min(1.0, top_mean(found) / before) if before > 0 else 1.0
+    after = top_mean(found if trust >= LEAST_TRUST else with_trust(LEAST_TRUST))
+    return found, min(1.0, after / before) if before > 0 else 1.0
 
 
 def in_frame(

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
+from zsas.localizers.agreement import MOST as MOST_ASKED
+from zsas.localizers.agreement import disagreement, trust_of
 from zsas.localizers.base import MAP, Scored
-from zsas.localizers.calming import calibrated, lowered, to_frame
+from zsas.localizers.calming import calibrated, calmed, likely, lowered, to_frame
 from zsas.localizers.looking import cells_inside
 from zsas.localizers.patches import PatchFeatures, TileFeatures, blend
 from zsas.localizers.references import seen
@@ -44,10 +46,6 @@ NEIGHBOURS = (1, 2)
 third, 3, blurs the scores of small batches where all images of a part look alike to CLIP."""
 TOP_CELLS = 0.005
 """Fraction of a tile's cells, those with the highest scores, whose mean stands for it in the image score."""
-GATE_Z = 1.0
-"""Spreads above the batch's middle at which the gate is half open."""
-LOWERED = 0.5
-"""Fraction of the map that a batch can take away at most."""
 LIMIT = 3.0
 """An image whose score lies so many spreads above those of the better half reaches the usual limit."""
 WEIGHT = 0.5
@@ -274,6 +272,7 @@ class Batch:
         level: Middle and spread of the scores of all cells of the batch.
         usual: Middle and spread of the scores of its better half of images, which stands for the good ones.
         region: Key of the region of interest that they were looked at in, "" for whole images.
+        differ: See `zsas.localizers.agreement.disagreement`.
     """
 
     keys: tuple[str, ...]
@@ -283,9 +282,15 @@ class Batch:
     level: tuple[float, float]
     usual: tuple[float, float]
     region: str = ""
+    differ: float = 1.0
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def trust(self) -> float:
+        """How much the batch deserves to be believed, in [0, 1]: nothing where it shows different parts."""
+        return trust_of(self.differ)
 
     @property
     def key(self) -> str:
@@ -317,6 +322,7 @@ def compare_batch(
     others: int = OTHERS,
     region: str = "",
     scores: Sequence[list[NDArray[np.float32]]] | None = None,
+    differ: float | None = None,
 ) -> Batch:
     """Compare the images of a batch with each other.
 
@@ -326,6 +332,7 @@ def compare_batch(
         others: See `mutual_scores`.
         region: See `Batch`.
         scores: What `mutual_scores` gives, where others have computed it.
+        differ: What `differ_of` gives, where only others have the cells.
 
     Raises:
         ZsasError: If there are too few.
@@ -350,6 +357,28 @@ def compare_batch(
         (float(middle), max(float(high - low) / _QUARTILES, _LEAST_SPREAD)),
         _better_half(images),
         region,
+        differ_of([cells[i] for i in speakers(len(cells))]) if differ is None else differ,
+    )
+
+
+def speakers(count: int) -> list[int]:
+    """Numbers of the images that say whether a batch shows one part, drawn evenly."""
+    return list(range(0, count, max(1, count // MOST_ASKED)))[:MOST_ASKED]
+
+
+def differ_of(cells: Sequence[Cells]) -> float:
+    """See `zsas.localizers.agreement.disagreement`, of the `speakers` of a batch."""
+    return disagreement([[_as_features(one)] for one in cells])
+
+
+def _as_features(cells: Cells) -> PatchFeatures:
+    """The cells of an image as if they were its features."""
+    image = torch.from_numpy(cells.image)
+    return PatchFeatures(
+        tuple(
+            TileFeatures((0, 0, 1, 1), tile[:1], image, (1, 1), inside=inside)
+            for tile, inside in zip_longest(cells.tiles, cells.insides)
+        )
     )
 
 
@@ -380,9 +409,11 @@ def weigh(scored: Scored, features: Any, batch: Batch, key: str) -> Scored:
         ZsasError: If the image is not one of the batch.
 
     Returns:
-        map: Map_a × (1 − g + g · sigmoid(z − `GATE_Z`)), z the cells' scores in spreads above the batch's middle.
-        evidence: `batch`, the calibrated score in [0, 1], `batch_weight`, its weight in the image score, and
-            `normal_ratio`, how many times as far the image is from the others as the better half of the batch.
+        map: Lowered as by good images, see `zsas.localizers.calming.calmed`, z the cells' scores in spreads above the
+            batch's middle.
+        evidence: `map`, lowered as the map's highest thousandth is; `batch`, the calibrated score in [0, 1],
+            `batch_weight`, its weight in the image score, and `normal_ratio`, how many times as far the image is from
+            the others as the better half of the batch.
     """
     if key not in batch.keys:
         raise ZsasError(
@@ -396,13 +427,13 @@ def weigh(scored: Scored, features: Any, batch: Batch, key: str) -> Scored:
         for one, tile in zip(batch.scores[index], features.tiles, strict=True)
     ]
     z = blend(frames, [tile.window for tile in features.tiles], height, width)
-    likely = (1 / (1 + np.exp(-np.clip(z - GATE_Z, -30, 30)))).astype(np.float32)
-    anomaly_map = (scored.map * (1 - LOWERED + LOWERED * likely)).astype(np.float32)
-    anomaly_map.setflags(write=False)
+    anomaly_map, lower = calmed(scored.map, z, batch.trust)
     usual, apart = batch.usual
     ratio = batch.images[index] / max(usual, _LEAST_SPREAD)
     evidence = {
+        "map_alone": scored.evidence["map"],
         **scored.evidence,
+        "map": scored.evidence["map"] * lower,
         "batch": calibrated(batch.images[index], usual, apart, LIMIT),
         "batch_weight": WEIGHT,
         "normal_ratio": ratio,
@@ -411,15 +442,17 @@ def weigh(scored: Scored, features: Any, batch: Batch, key: str) -> Scored:
         lowered(stage, anomaly_map, CALMED) if stage.spec == MAP else stage
         for stage in scored.stages
     )
-    return Scored(anomaly_map, evidence, (_stage(likely, ratio, batch), *stages))
+    return Scored(anomaly_map, evidence, (_stage(likely(z), ratio, batch), *stages))
 
 
-def _stage(likely: NDArray[np.float32], ratio: float, batch: Batch) -> Stage:
+def _stage(rarely: NDArray[np.float32], ratio: float, batch: Batch) -> Stage:
     caption = (
         f"Looked for in the other {len(batch) - 1} images of the batch: {ratio:.1f} times what its better half differs "
         "among itself."
     )
     if len(batch) < ADVISED:
         caption += f" {len(batch)} images are few; with {ADVISED} or more this says more."
+    if not batch.trust:
+        caption += " They seem to show different parts, so the map was left as it was."
     data = {"images": len(batch), "normal_ratio": round(ratio, 4)}
-    return Stage(MUTUAL, caption, (HeatMap(likely),), data)
+    return Stage(MUTUAL, caption, (HeatMap(rarely),), data)

@@ -258,7 +258,8 @@ def compare(scored: Scored, features: Any, references: References, key: str = ""
     Returns:
         map: Map_a × (1 − 0.9 t + 0.9 t · sigmoid(z − 2)), z the distance in standard deviations above the references'
             own level and t how much they deserve to be believed.
-        evidence: `map`, lowered as the map's highest thousandth is, and `map_alone`, as it was; `normal_ratio`, how
+        evidence: `map`, lowered as the map's highest thousandth is (t at least 1/2 here), and `map_alone`, as it was;
+            `normal_ratio`, how
             many times as far the image is from the references as they are from each other.
     """
     if not isinstance(features, PatchFeatures):

@@ -12,8 +12,8 @@ import numpy as np
 
 from bench.measure import peak_mb, photo, seconds
 
-GOOD, BATCH, CELLS, WIDTH, LAYERS = 4, 100, 32, 128, 4
-"""Good images; images of a batch, the side of each one's grid of cells, width and number of its layers as in `tiny`."""
+GOOD, BATCH, CELLS, WIDTH, LAYERS = 4, 100, 32, 192, 4
+"""Good images; images of a batch, the side of each one's grid of cells, width and number of its tokens as in `tiny`."""
 
 
 def references() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from tests.helpers.models import small_segmenter
 from tests.localizers.test_references import SETTINGS, plate
 from zsas.errors import ZsasError
 from zsas.localizers import mutual
+from zsas.localizers.agreement import speakers
 from zsas.localizers.mutual import (
     MUTUAL,
     Cells,
@@ -142,7 +143,7 @@ def test_a_batch_of_different_parts_leaves_the_map_alone(segmenter) -> None:
 
 @pytest.mark.parametrize("count", [5, 8, 9, 100])
 def test_a_few_images_drawn_evenly_say_whether_it_is_one_part(count: int) -> None:
-    asked = mutual.speakers(count)
+    asked = speakers(count)
     assert len(asked) == min(count, 8)
     assert asked == sorted(set(asked))
     assert asked[-1] < count

@@ -129,6 +129,13 @@ def test_a_region_is_outlined_where_it_is() -> None:
         assert f"L{x1 - 1} {y1 - 1}" in text
 
 
+def test_good_parts_that_are_different_parts_are_said_to_change_no_map() -> None:
+    for trust, said in ((0.0, True), (0.4, False)):
+        stage = Stage(REFERENCE, "Compared.", (), {"ignored": [], "trust": trust})
+        found = views.hints(make_result(stages=(stage,), references=(("a", "1"), ("b", "2"))))
+        assert any("seem to be different parts" in line for line in found) is said
+
+
 def test_a_good_part_unlike_the_others_is_named() -> None:
     stage = Stage(REFERENCE, "Compared.", (), {"ignored": [1]})
     result = make_result(stages=(stage,), references=(("a", "1"), ("rim7", "2"), ("c", "3")))

@@ -20,15 +20,14 @@ from zsas.bulk.run import saved
 from zsas.distributed.ray import Cluster, spread
 from zsas.errors import ZsasError
 from zsas.files import write_whole
+from zsas.localizers.agreement import differ_of, speakers
 from zsas.localizers.mutual import (
     Batch,
     Cells,
     check_count,
     compare_batch,
-    differ_of,
     others_of,
     scores_against,
-    speakers,
 )
 from zsas.segmenter import Segmenter
 from zsas.settings import Settings

@@ -24,15 +24,14 @@ from zsas.evaluation.conditions import Condition
 from zsas.evaluation.distributed import Measure
 from zsas.evaluation.records import Store
 from zsas.files import write_whole
+from zsas.localizers.agreement import differ_of, speakers
 from zsas.localizers.mutual import (
     Batch,
     Cells,
     check_count,
     compare_batch,
-    differ_of,
     others_of,
     scores_against,
-    speakers,
 )
 from zsas.segmenter import Segmenter
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,8 @@ from zsas.localizers.patches import PatchFeatures, TileFeatures
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from zsas.localizers.mutual import Cells
 
 ASKED = 256
 """Cells of an image that are looked for in the rest of it and in the others, drawn evenly from all of its tiles."""
@@ -56,6 +59,27 @@ def disagreement(families: Sequence[Sequence[PatchFeatures]]) -> float:
         if own.shape[1]:
             found.append(float(np.mean([_ratio(d, w) for d, w in zip(far, own, strict=True)])))
     return float(np.median(found)) if found else ALIKE
+
+
+def speakers(count: int) -> list[int]:
+    """Numbers of the images that say whether a batch shows one part, drawn evenly."""
+    return list(range(0, count, max(1, count // MOST)))[:MOST]
+
+
+def differ_of(cells: Sequence[Cells]) -> float:
+    """See `zsas.localizers.agreement.disagreement`, of the `speakers` of a batch."""
+    return disagreement([[_as_features(one)] for one in cells])
+
+
+def _as_features(cells: Cells) -> PatchFeatures:
+    """The cells of an image as if they were its features."""
+    image = torch.from_numpy(cells.image)
+    return PatchFeatures(
+        tuple(
+            TileFeatures((0, 0, 1, 1), tile[:1], image, (1, 1), inside=inside)
+            for tile, inside in zip_longest(cells.tiles, cells.insides)
+        )
+    )
 
 
 def trust_of(ratio: float) -> float:

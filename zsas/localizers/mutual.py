@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
-from zsas.localizers.agreement import MOST as MOST_ASKED
-from zsas.localizers.agreement import disagreement, trust_of
+from zsas.localizers.agreement import differ_of, speakers, trust_of
 from zsas.localizers.base import MAP, Scored
 from zsas.localizers.calming import calibrated, calmed, likely, lowered, to_frame
 from zsas.localizers.looking import cells_inside
@@ -358,27 +357,6 @@ def compare_batch(
         _better_half(images),
         region,
         differ_of([cells[i] for i in speakers(len(cells))]) if differ is None else differ,
-    )
-
-
-def speakers(count: int) -> list[int]:
-    """Numbers of the images that say whether a batch shows one part, drawn evenly."""
-    return list(range(0, count, max(1, count // MOST_ASKED)))[:MOST_ASKED]
-
-
-def differ_of(cells: Sequence[Cells]) -> float:
-    """See `zsas.localizers.agreement.disagreement`, of the `speakers` of a batch."""
-    return disagreement([[_as_features(one)] for one in cells])
-
-
-def _as_features(cells: Cells) -> PatchFeatures:
-    """The cells of an image as if they were its features."""
-    image = torch.from_numpy(cells.image)
-    return PatchFeatures(
-        tuple(
-            TileFeatures((0, 0, 1, 1), tile[:1], image, (1, 1), inside=inside)
-            for tile, inside in zip_longest(cells.tiles, cells.insides)
-        )
     )
 
 

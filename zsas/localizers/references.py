@@ -320,6 +320,7 @@ def _stage(z: NDArray[np.float32], ratio: float, references: References) -> Stag
         "references": count,
         "ignored": [int(i) for i in references.ignored],
         "normal_ratio": round(ratio, 4),
+        "trust": round(references.trust, 4),
     }
     return Stage(REFERENCE, caption, (HeatMap(likely(z)),), data)
 

@@ -183,6 +183,8 @@ def hints(result: Result) -> list[str]:
         notes.append(
             f"{name or f'Good part {number + 1}'} differs from the other good parts and counts for nothing."
         )
+    if stage is not None and not stage.data.get("trust", 1):
+        notes.append("The good parts seem to be different parts, so they leave the map as it is.")
     if result.verdict != "unsure":
         return notes
     other = "try another system" if result.settings.object_name else "name the object"

@@ -49,7 +49,7 @@ def disagreement(families: Sequence[Sequence[PatchFeatures]]) -> float:
     """
     count = len(families)
     found = []
-    for i in range(0, count, max(1, count // MOST)) if count > 1 else ():
+    for i in speakers(count) if count > 1 else ():
         others = [families[(i + j) % count] for j in range(1, min(OTHERS, count - 1) + 1)]
         cells = torch.cat([_looked_at(tile) for f in others for one in f for tile in one.tiles], 1)
         cells = cells[:, :: -(-cells.shape[1] // OTHER_CELLS)]
@@ -62,7 +62,7 @@ def disagreement(families: Sequence[Sequence[PatchFeatures]]) -> float:
 
 
 def speakers(count: int) -> list[int]:
-    """Numbers of the images that say whether a batch shows one part, drawn evenly."""
+    """Numbers of the images that say whether they show one part, drawn evenly."""
     return list(range(0, count, max(1, count // MOST)))[:MOST]
 
 

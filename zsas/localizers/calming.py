@@ -18,6 +18,8 @@ GATE_Z = 2.0
 """Standard deviations above the references' own level at which the gate is half open."""
 MOST_LOWERED = 0.9
 """Fraction of the map that references can take away at most: they can calm a place, not hide it."""
+SMOOTH = 0.5
+"""Standard deviation in cells of the blur that single cells' distances get before they weigh the map."""
 LEAST_TRUST = 0.5
 """How much good images are believed at least where it is about the image as a whole."""
 USUAL_LIMIT = 0.7
@@ -59,8 +61,9 @@ def calmed(
 def in_frame(
     z_tiles: Sequence[NDArray[np.float32]], features: PatchFeatures, height: int, width: int
 ) -> NDArray[np.float32]:
-    """Cells of all tiles, each float32 (g_h, g_w), as one map of the image, float32 (H, W)."""
-    frames = [to_frame(one, tile) for one, tile in zip(z_tiles, features.tiles, strict=True)]
+    """Cells of all tiles, each float32 (g_h, g_w), smoothed a little, as one map of the image, float32 (H, W)."""
+    smooth = [cv2.GaussianBlur(one, (0, 0), SMOOTH) for one in map(np.ascontiguousarray, z_tiles)]
+    frames = [to_frame(one, tile) for one, tile in zip(smooth, features.tiles, strict=True)]
     return blend(frames, [tile.window for tile in features.tiles], height, width)
 
 

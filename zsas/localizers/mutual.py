@@ -21,9 +21,9 @@ from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.agreement import differ_of, speakers, trust_of
 from zsas.localizers.base import MAP, Scored
-from zsas.localizers.calming import calibrated, calmed, likely, lowered, to_frame
+from zsas.localizers.calming import calibrated, calmed, in_frame, likely, lowered
 from zsas.localizers.looking import cells_inside
-from zsas.localizers.patches import PatchFeatures, TileFeatures, blend
+from zsas.localizers.patches import PatchFeatures, TileFeatures
 from zsas.localizers.references import seen
 from zsas.stages import HeatMap, Stage, StageSpec
 
@@ -400,11 +400,8 @@ def weigh(scored: Scored, features: Any, batch: Batch, key: str) -> Scored:
     index = batch.keys.index(key)
     height, width = scored.map.shape
     middle, spread = batch.level
-    frames = [
-        to_frame((one - middle) / spread, tile)
-        for one, tile in zip(batch.scores[index], features.tiles, strict=True)
-    ]
-    z = blend(frames, [tile.window for tile in features.tiles], height, width)
+    z_tiles = [(one - middle) / spread for one in batch.scores[index]]
+    z = in_frame(z_tiles, features, height, width)
     anomaly_map, lower = calmed(scored.map, z, batch.trust)
     usual, apart = batch.usual
     ratio = batch.images[index] / max(usual, _LEAST_SPREAD)

@@ -157,9 +157,7 @@ class Result:
         Normal where something is marked, and all of it is smaller than the smallest anomaly that counts.
         """
         settings = self.settings
-        if not self.persons_verdict and self.all_too_small:
-            return "normal"
-        return self.persons_verdict or verdict_of(
+        return self.settled or verdict_of(
             self.image_score, settings.verdict_threshold, settings.unsure_band
         )
 
@@ -168,6 +166,11 @@ class Result:
         """Whether something is marked, and nothing of it is large enough to count."""
         left = [region for region in self.regions if not region.rejected]
         return bool(left) and all(region.ignored for region in left)
+
+    @property
+    def settled(self) -> Verdict | Literal[""]:
+        """The verdict where no limit changes it: a person's, or normal where all is too small; "" elsewhere."""
+        return self.persons_verdict or ("normal" if self.all_too_small else "")
 
     @property
     def decided_by(self) -> Literal["system", "person"]:

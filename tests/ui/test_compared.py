@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 
 from tests.helpers.results import make_result
+from zsas.localizers.references import REFERENCE
 from zsas.result import Result
 from zsas.settings import Settings
+from zsas.stages import Stage
 from zsas.ui import views
 from zsas.ui.events.image import take_limit
 from zsas.ui.visitor import View, Visitor
@@ -37,6 +39,15 @@ def test_the_scale_holds_the_good_parts_and_the_photo(ratio: float) -> None:
     *goods, photo = places
     assert goods == sorted(goods)
     assert (photo > max(goods)) == (ratio > 1.1)
+
+
+def test_beside_the_rest_of_a_lot_the_good_parts_keep_their_own_ratio() -> None:
+    """A result's ratio is then that to the lot, and would stand on the scale of the good parts."""
+    stage = Stage(REFERENCE, "Compared.", (), {"normal_ratio": 6.3})
+    text = views.verdict(replace(compared(1.9, (0.8, 1.1)), stages=(stage,)), View(), 2, others=7)
+    assert "2 good parts and the 7 other photos of the lot: score" in text
+    assert "6.3 times" in text
+    assert "1.9" not in text
 
 
 def test_without_good_parts_there_is_no_scale() -> None:

@@ -64,6 +64,9 @@ def test_many_photos_are_sorted_decided_by_one_limit_opened_corrected_and_taken_
     expect(page.locator(".zs-score")).to_contain_text("0.30")
     page.click("#zs-walk [data-do=next]")
     expect(page.locator("#zs-walk")).to_contain_text("2 of 8")
+    page.reload()
+    expect(page.locator("#zs-walk")).to_contain_text("2 of 8")
+    page.wait_for_selector(RESULT)
     for _ in range(page.locator(".zs-finding").count()):
         before = page.locator(".zs-finding.zs-out").count()
         page.locator(".zs-finding:not(.zs-out) [data-do=reject]").first.click()

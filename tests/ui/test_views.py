@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,23 @@ def test_the_empty_page_says_what_a_photo_will_be_compared_with() -> None:
 
 def test_the_verdict_says_what_it_was_compared_with() -> None:
     text = views.verdict(make_result(), View(), parts=2, others=1)
-    assert "Compared with 2 good parts." in text
-    assert "Compared with the 1 other photo of the lot." in text
+    assert "Compared with 2 good parts and the 1 other photo of the lot." in text
+    assert "Compared with the 1 other photo of the lot." in views.verdict(
+        make_result(), View(), others=1
+    )
     assert "Compared" not in views.verdict(make_result(), View())
+
+
+def test_a_verdict_that_no_limit_changes_says_so() -> None:
+    """All that is marked is too small: a high score beside "Normal" would contradict it, here and in a lot."""
+    result = make_result(image_score=0.9)
+    assert "; it decides nothing" not in views.verdict(result, View())
+    small = replace(result, regions=tuple(replace(r, ignored=True) for r in result.regions))
+    assert small.regions
+    assert (small.verdict, small.settled) == ("normal", "normal")
+    text = views.verdict(small, View())
+    assert 'data-settled="normal"' in text
+    assert "; it decides nothing" in text
+    by_person = views.verdict(replace(small, persons_verdict="anomalous"), View())
+    assert 'data-settled="anomalous"' in by_person
+    assert "; it decides nothing" not in by_person

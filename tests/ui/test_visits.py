@@ -137,6 +137,19 @@ def test_pictures_of_silent_tabs_are_let_go_and_drawn_anew(
     assert "zs-meter" in settled(visitor).screen["zs-verdict"]
 
 
+def test_a_reload_brings_good_parts_and_scale_and_no_old_question(site: Site) -> None:
+    visitor = opened(site, photo(2))
+    visitor.parts = (("key", "rim"),)
+    act(site, visitor.token, "scale", {"mm": "0,1", "smallest": "0.5mm2"}, 0)
+    visitor.show({"offer": {"x": 1, "y": 1, "again": 0.0}, "preview": {"x": 1, "y": 1, "path": ""}})
+    settled(visitor)
+    visitor.parts = (("key", "rim"),)
+    shown = hello(site, visitor.token, "")["parts"]
+    assert "rim" in shown["zs-parts"]
+    assert shown["scale"] == {"zs-mm": "0.1", "zs-smallest": "0.5 mm2"}
+    assert not {"offer", "preview"} & shown.keys()
+
+
 def test_good_parts_outlast_the_photo_and_are_counted_in_the_verdict(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ class Row:
         seconds: What it took.
         settings: Of its own closer look; None where those of the lot hold.
         closer: Setting, value and number of tiles of a closer look that would show more; None where nothing would.
+        level: Another marking level that would show more, and why; None where the present one is right.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Row:
     seconds: float = 0.0
     settings: Settings | None = None
     closer: tuple[str, str, int] | None = None
+    level: tuple[float, str] | None = None
 
 
 @dataclass
@@ -225,7 +227,7 @@ class Many:
             pickle.dump((shown, drawing.pictures_of(json.dumps(shown))), stream)
         with (kept / f"{number}.entry").open("wb") as stream:
             pickle.dump(Entry.of(result, row.name), stream)
-        row.closer = views.look_closer(result)
+        row.closer, row.level = views.look_closer(result), views.suggested_level(result)
         row.result = _without_pixels(result)
 
     def drawn(self, number: int) -> dict[str, Any]:
@@ -259,6 +261,7 @@ class Many:
             "error": row.error,
             "score": None if result is None else round(result.image_score, 4),
             "person": "" if result is None else result.persons_verdict,
+            "settled": "" if result is None else result.settled,
             "findings": 0 if result is None else sum(r.counts for r in result.regions),
             "corrected": said != Corrections(),
             "closer": "" if row.closer is None else views.closer_words(row.closer[2], row.seconds),

@@ -56,7 +56,13 @@ def sorry(text: str) -> str:
     return f'<div class="zs-verdict zs-sorry" role="alert"><h2>That did not work</h2><p>{escape(text)}</p></div>'
 
 
-def verdict(result: Result, view: View, parts: int = 0, others: int = 0) -> str:
+def verdict(
+    result: Result,
+    view: View,
+    parts: int = 0,
+    others: int = 0,
+    level: tuple[float, str] | None = None,
+) -> str:
     """The verdict in words, its score on a meter whose tick is the limit, and what would help.
 
     Args:
@@ -64,6 +70,7 @@ def verdict(result: Result, view: View, parts: int = 0, others: int = 0) -> str:
         view: The person's points and decisions.
         parts: How many good parts it was compared with.
         others: How many other images of its batch.
+        level: What `suggested_level` said where the result has no pixels any more.
     """
     settings = result.settings
     score, limit, band = result.image_score, settings.verdict_threshold, settings.unsure_band
@@ -71,14 +78,14 @@ def verdict(result: Result, view: View, parts: int = 0, others: int = 0) -> str:
     by = '<small class="zs-by">by a person</small>' if result.persons_verdict else ""
     return (
         f'<div class="zs-verdict {CSS[word]}" data-score="{score:.6f}" data-band="{band:g}" '
-        f'data-person="{result.persons_verdict}">'
+        f'data-settled="{result.settled}">'
         f'<h2><i aria-hidden="true">{ICONS[word]}</i><span class="zs-word">{word.capitalize()}</span>{by}</h2>'
         f'<p class="zs-found">{escape(found(result))}</p>'
         f'<div class="zs-meter" style="--score:{score:.4f};--limit:{limit:.4f};--band:{band:.4f}">'
         '<i class="zs-band" aria-hidden="true"></i><b aria-hidden="true"></b>'
         f'<input type="range" class="zs-tick" name="verdict_threshold" min="0" max="1" step="0.01" value="{limit:g}" '
         'aria-label="Limit: the score from which a photo is anomalous"></div>'
-        f'<p class="zs-score">{score_words(result)}</p>{_hints(result, view, parts, others)}'
+        f'<p class="zs-score">{score_words(result)}</p>{_hints(result, view, parts, others, level)}'
         f"{_own_verdict(result, view)}</div>"
     )
 
@@ -87,7 +94,10 @@ def score_words(result: Result) -> str:
     """Score and limit in words, as HTML."""
     shown, limit = result.score_and_limit
     relation = "at or above" if result.anomalous else "below"
-    return f"Score <strong>{shown}</strong>, {relation} the limit <strong>{limit}</strong>"
+    words = f"Score <strong>{shown}</strong>, {relation} the limit <strong>{limit}</strong>"
+    if result.settled and not result.persons_verdict:
+        words += "<span>; it decides nothing, as all that is marked is too small to count</span>"
+    return words
 
 
 def found(result: Result) -> str:
@@ -115,10 +125,12 @@ def found(result: Result) -> str:
     return f"{words}.{weak}"
 
 
-def _hints(result: Result, view: View, parts: int, others: int) -> str:
+def _hints(
+    result: Result, view: View, parts: int, others: int, level: tuple[float, str] | None
+) -> str:
     """What to turn, by what is seen: the table of docs/results.md as one line or two."""
     lines = [escape(text) for text in hints(result)]
-    if suggestion := suggested_level(result):
+    if suggestion := level or suggested_level(result):
         lines.append(
             f'{suggestion[1]} <button type="button" class="zs-try" data-do="set" data-name="threshold" '
             f'data-value="{suggestion[0]:.2f}">Try {suggestion[0]:.2f}</button>'
@@ -135,8 +147,8 @@ def _hints(result: Result, view: View, parts: int, others: int) -> str:
             f'{seen_words(result)} {words}. <button type="button" class="zs-try" {does}>Look closer</button>'
         )
     if parts or result.good_images:
-        lines.append(compared(result, parts))
-    if others:
+        lines.append(compared(result, parts, others))
+    elif others:
         lines.append(f"Compared with the {plural(others, 'other photo')} of the lot.")
     points = len(view.now.clicks)
     if points and not result.persons_verdict:
@@ -150,15 +162,19 @@ def _hints(result: Result, view: View, parts: int, others: int) -> str:
     )
 
 
-def compared(result: Result, parts: int) -> str:
-    """What good parts changed, and a scale with each of them and the photo on it, as HTML."""
+def compared(result: Result, parts: int, others: int = 0) -> str:
+    """What good parts, and the others of a lot, changed; and a scale with each part and the photo on it, as HTML."""
     words = f"Compared with {plural(result.good_images or parts, 'good part')}"
-    if result.score_alone is None or result.normal_ratio is None:
-        return f"{words}."
+    words += f" and the {plural(others, 'other photo')} of the lot" if others else ""
     ratio, goods = result.normal_ratio, result.good_ratios
+    stage = result.stage("references")
+    if others and stage is not None:  # the result's own ratio is then that to the others
+        ratio = stage.data.get("normal_ratio")
+    if result.score_alone is None or ratio is None:
+        return f"{words}."
     words += (
-        f": score {result.score_alone:.2f} without them, {result.image_score:.2f} with them. It differs from them "
-        f"<strong>{ratio:.1f} times</strong> as much as good parts among themselves."
+        f": score {result.score_alone:.2f} without them, {result.image_score:.2f} with them. It differs from the good "
+        f"parts <strong>{ratio:.1f} times</strong> as much as they differ from each other."
     )
     end = max(2.0, 1.1 * max(ratio, *goods, 0.0))
     dots = "".join(f'<i style="left:{100 * one / end:.1f}%"></i>' for one in goods)

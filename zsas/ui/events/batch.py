@@ -181,7 +181,8 @@ def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         visitor.view = view
         _turn_to_tiles(visitor, row.settings or many.settings)
         show_settings(visitor)
-        parts["zs-verdict"] = views.verdict(result, view, len(visitor.parts), visitor.others)
+        beside = (len(visitor.parts), visitor.others)
+        parts["zs-verdict"] = views.verdict(result, view, *beside, level=row.level)
         parts["state"] = screen.state(visitor, image.pixels.shape, True)
         visitor.show(parts)
 

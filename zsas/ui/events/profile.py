@@ -103,6 +103,10 @@ def shown(part: Part) -> dict[str, Any]:
     return {
         "zs-profile": ", ".join(words) + close,
         "region": part.region.to_dict() if part.region else None,
+        "scale": {
+            "zs-mm": f"{part.scale.mm_per_px:g}" if part.scale.mm_per_px else "",
+            "zs-smallest": part.scale.least_words.replace("²", "2"),
+        },
     }
 
 

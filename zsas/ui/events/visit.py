@@ -13,7 +13,7 @@ from zsas.models import PRESETS
 from zsas.settings import Settings
 from zsas.ui import screen, snippets
 from zsas.ui.controls import from_query, names
-from zsas.ui.events import profile
+from zsas.ui.events import parts, profile
 from zsas.ui.events.image import beside_of, close, example_view, show, show_settings
 from zsas.ui.events.site import Site, action, answer
 from zsas.ui.visitor import Corrections, Review, Visitor
@@ -36,7 +36,8 @@ def hello(site: Site, token: str, query: str) -> dict[str, Any]:
         problem = _follow(site, visitor, ours)
     elif not visitor.running:
         _wake(site, visitor)
-    visitor.forget("failure")  # it was said
+    for said in ("failure", "offer", "preview"):
+        visitor.forget(said)
     show_status(site, visitor)
     return {**answer(visitor, 0, problem), "token": visitor.token}
 
@@ -45,7 +46,7 @@ def _wake(site: Site, visitor: Visitor) -> None:
     """Draw anew what was let go while the tab was silent, its pictures above all."""
     visitor.forget("zs-")
     show_settings(visitor)
-    visitor.show(profile.shown(beside_of(visitor)))
+    visitor.show({"zs-parts": parts.shown(visitor.parts), **profile.shown(beside_of(visitor))})
     if visitor.view.image and site.engine.image(visitor.view.image) is not None:
         show(site, visitor, visitor.view)
     else:

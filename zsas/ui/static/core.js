@@ -66,6 +66,7 @@ function take(answer, name = "") {
   if (answer.news >= page.seen) {
     page.seen = answer.news;
     for (const [part, value] of Object.entries(answer.parts)) show(part, value);
+    if (name === "hello") hooks.walk?.(page.state);  // its place among many is known now
   }
   if (answer.problem) {
     tell(answer.problem);

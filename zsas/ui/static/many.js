@@ -3,7 +3,7 @@ const many = { rows: new Map(), batch: null, filter: "all", words: "", order: []
 const CELL = { width: 168, height: 170 };
 const limitNow = () => many.limit ?? Number(page.settings.values.verdict_threshold ?? 0.7);
 const bandNow = () => Number(page.settings.values.unsure_band ?? 0);
-const wordOf = (row) => row.error ? "failed" : row.person || verdictOf(row.score, limitNow(), bandNow());
+const wordOf = (row) => row.error ? "failed" : row.settled || verdictOf(row.score, limitNow(), bandNow());
 
 function setMode(mode) {
   app.dataset.mode = mode;

@@ -120,6 +120,9 @@ async function takeProfile(file) {
 for (const id of ["zs-mm", "zs-smallest"]) {
   $(`#${id}`).addEventListener("change", () => act("scale", { mm: $("#zs-mm").value, smallest: $("#zs-smallest").value }));
 }
+hooks.scale = (texts) => {
+  for (const [id, text] of Object.entries(texts)) if (document.activeElement !== $(`#${id}`)) $(`#${id}`).value = text;
+};
 // What a person's verdicts on a lot propose as its limit; nothing changes before the button is pressed.
 hooks.proposal = ({ limit, text }) => {
   const place = $("#zs-proposal"), now = Number(page.settings.values.verdict_threshold);

@@ -43,13 +43,13 @@ function drawLimit(limit) {
   const card = $("#zs-verdict .zs-verdict[data-score]");
   if (!card) return;
   const score = Number(card.dataset.score);
-  const word = card.dataset.person || verdictOf(score, limit, Number(card.dataset.band));
+  const word = card.dataset.settled || verdictOf(score, limit, Number(card.dataset.band));
   card.classList.remove("zs-good", "zs-unsure", "zs-bad");
   card.classList.add(WORDS[word][2]);
   card.querySelector(".zs-word").textContent = WORDS[word][0];
   card.querySelector("h2 i").textContent = WORDS[word][1];
   card.querySelector(".zs-meter").style.setProperty("--limit", limit);
-  card.querySelector(".zs-score").innerHTML = `Score <strong>${score.toFixed(2)}</strong>, ${score >= limit ? "at or above" : "below"} the limit <strong>${limit.toFixed(2)}</strong>`;
+  card.querySelector(".zs-score").innerHTML = `Score <strong>${score.toFixed(2)}</strong>, ${score >= limit ? "at or above" : "below"} the limit <strong>${limit.toFixed(2)}</strong>${card.querySelector(".zs-score span")?.outerHTML || ""}`;
 }
 const resting_ticks = {};
 // Let go: the server is asked at once.

@@ -22,7 +22,16 @@ from bench.encoders import Row, bf16_is_native, features, rows
 from bench.measure import BEFORE
 
 MEASUREMENTS = (
-    *("reference", "full", "full_int8", "full_openvino", "full_openvino_int8", "encoders", "light"),
+    *(
+        "reference",
+        "full",
+        "full_int8",
+        "full_openvino",
+        "full_openvino_int8",
+        "encoders",
+        "parts",
+        "light",
+    ),
     *("tiny", "tiny_before", "several", "tiles", "references", "references_full", "together"),
     *("synthetic", "page"),
 )

@@ -330,12 +330,12 @@ def synthetic() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    from bench.encoders import encoders, light
+    from bench.encoders import encoders, light, parts
     from bench.references import references, references_full, together
     from bench.tiles import tiles
 
     measurements = (
-        *(reference, full, full_int8, full_openvino, full_openvino_int8, encoders, light),
+        *(reference, full, full_int8, full_openvino, full_openvino_int8, encoders, parts, light),
         *(tiny, tiny_before, several, tiles, synthetic),
         *(references, references_full, together),
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from bench import references, systems
+import pytest
+
+from bench import __main__ as table
+from bench import encoders, gpu, references, systems
 from bench.__main__ import row
 
 
@@ -31,3 +34,42 @@ def test_good_images_and_batches_have_their_goals():
     assert len(reached) == 5
     assert sorted(good for _, good in reached.values()) == [False, False, True, True, True]
     assert not list(references.rows({}))
+
+
+@pytest.mark.parametrize(("native", "goals"), [(True, (0.2, 0.15)), (False, (0.45, 0.45))])
+def test_the_goal_at_full_size_is_that_of_the_processor_and_the_format(monkeypatch, native, goals):
+    monkeypatch.setattr(table, "bf16_is_native", lambda: native)
+    found = {
+        "reference": {"seconds": 50.0, "peak_mb": 8000.0},
+        "full": {"seconds": 50.0 * goals[0], "peak_mb": 4000.0},
+        "full_int8": {"seconds": 50.0 * goals[1] + 1, "peak_mb": 5000.0},
+        "full_openvino": {},
+    }
+    lines = list(table.full_rows(found))
+    assert [goal for _, _, goal, _ in lines] == [
+        f"≤ {goals[0]:.2f}",
+        "≤ 0.60",
+        f"≤ {goals[1]:.2f}",
+        "≤ 0.60",
+    ]
+    assert [reached for *_, reached in lines] == [True, True, False, False]
+    assert not list(table.full_rows({"full": found["full"]}))
+
+
+def test_each_part_of_the_encoders_has_its_share_of_the_peak():
+    found = {"parts": {"MLP": {"share": 0.9, "gflop": 10, "seconds": 1.0}}}
+    assert list(encoders.rows(found)) == [
+        ("share of the GEMM peak, MLP", "90%, 10 GFLOP in 1.00 s", "≥ 60 %", True)
+    ]
+
+
+def test_a_part_of_the_gpus_bench_that_fails_or_comes_too_late_is_a_line(capsys):
+    bench = gpu.Bench(gpu.CPU, 1e9, small=True)
+    with bench.part("broken"):
+        raise RuntimeError("out of memory")
+    bench.most = -1.0
+    with bench.part("late") as go:
+        assert not go
+    printed = capsys.readouterr().out
+    assert "| broken | failed: RuntimeError: out of memory |" in printed
+    assert "| late | left out" in printed

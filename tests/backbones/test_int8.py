@@ -103,6 +103,7 @@ def test_a_result_says_where_int8_is_unmeasured():
     assert ModelChoice("tiny", precision="int8").precision_note == "int8"
     note = "int8, unmeasured on these weights"
     assert ModelChoice("paper", precision="int8").precision_note == note
+    assert ModelChoice("tiny", precision="int8", runtime="openvino").precision_note == note
     assert ModelChoice("tiny", sam="me/sam", precision="int8").precision_note == note
     assert ModelChoice("paper").precision_note == ""
     clip = small_backbone("int8")

@@ -93,3 +93,9 @@ def test_compiling_for_real_gives_the_same():
     found = clip.forward_vision(pixels, blocks=[8])
     wanted = small_backbone().forward_vision(pixels, blocks=[8])
     torch.testing.assert_close(found.blocks[8], wanted.blocks[8], atol=1e-4, rtol=1e-4)
+    image = np.random.default_rng(0).integers(0, 255, (100, 256, 3), dtype=np.uint8)
+    own, compiled = (
+        Sam(TransformersSam(small_sam(), CPU, "fp32", runtime=name), CPU).encode([image])[0]
+        for name in ("torch", "compile")
+    )
+    torch.testing.assert_close(compiled.embedding, own.embedding, atol=1e-4, rtol=1e-4)

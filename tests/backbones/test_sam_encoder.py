@@ -7,8 +7,15 @@ import pytest
 import torch
 
 from tests.helpers.models import CPU, small_sam
+from tests.helpers.sams import small_model
 from zsas.backbones.sam import Sam
-from zsas.backbones.sam_encoder import PaddedEncoder, strip_attention
+from zsas.backbones.sam_encoder import (
+    PaddedEncoder,
+    attend,
+    attend_without_waste,
+    strip_attention,
+    window_block,
+)
 from zsas.backbones.sam_families import TransformersSam
 
 
@@ -29,6 +36,53 @@ def test_attention_by_strips_is_attention(monkeypatch, values, dtype, to):
     scale = wanted.abs().max()
     assert scale > 0.1
     assert (ours - wanted).abs().max() <= max(to * scale, 2 * (own - wanted).abs().max())
+
+
+@pytest.mark.parametrize("grid", [(16, 16), (7, 14)])
+@pytest.mark.parametrize(("dtype", "to"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_windows_with_folded_positions_are_the_librarys(grid, dtype, to):
+    """Grids that windows fill, and that they reach over on both sides; in bf16 as near as the library's own."""
+    layer = small_sam().vision_encoder.layers[0]
+    assert layer.window_size == 4
+    for rel_pos in (layer.attn.rel_pos_h, layer.attn.rel_pos_w):
+        torch.nn.init.normal_(rel_pos)
+    tokens = torch.randn((2, *grid, 32), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        wanted = layer(tokens)
+        layer.to(dtype)
+        own = layer(tokens.to(dtype)).float()
+        ours = window_block(layer, tokens.to(dtype)).float()
+    assert (ours - wanted).abs().max() <= max(
+        to * wanted.abs().max(), 2 * (own - wanted).abs().max()
+    )
+    assert (wanted - tokens).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("values", [1, 100, 1000, 1 << 20])
+def test_attention_in_bf16_by_strips_is_attention(monkeypatch, values):
+    """Whatever the strips' size, with fewer queries than keys, as where SAM 2 pools them."""
+    monkeypatch.setattr("zsas.backbones.sam_encoder.STRIP_VALUES", values)
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn((2, 3, n, 8), generator=generator) for n in (10, 24, 24))
+    wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=0.3)
+    found = attend(query.bfloat16(), key.bfloat16(), value.bfloat16(), 0.3)
+    torch.testing.assert_close(found.float(), wanted, atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(attend(query, key, value, 0.3), wanted)
+
+
+def test_sam_2s_attention_leaves_out_what_nobody_reads():
+    encoder = small_model("sam2").vision_encoder
+    pixels = torch.randn((1, 3, 256, 256), generator=torch.Generator().manual_seed(0))
+    pooling = [block.attn.query_stride for block in encoder.backbone.blocks]
+    assert None in pooling
+    assert any(pooling)
+    with torch.inference_mode():
+        wanted = encoder(pixels).fpn_hidden_states
+        attend_without_waste(encoder)
+        found = encoder(pixels).fpn_hidden_states
+    assert "forward" in vars(encoder.backbone.blocks[0].attn)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(64, 256), (256, 40), (200, 256), (256, 256)])

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zsas.backbones.int8 import weight_levels
-from zsas.backbones.sam_encoder import PaddedEncoder, offsets
+from zsas.backbones.sam_encoder import PaddedEncoder, folded
 from zsas.cancellation import raise_if_cancelled
 from zsas.device import Precision, encoder_dtype
 from zsas.files import whole
@@ -252,10 +252,7 @@ class QuantisedLinear(nn.Module):
 def folded_attention(
     attention: Any, hidden_states: Tensor, output_attentions: bool = False
 ) -> tuple[Tensor, None]:
-    """The forward of transformers' `SamVisionAttention` with the relative positions folded into queries and keys.
-
-    The bias of query q and key k is h[q, row of k] + w[q, column of k]. With h and w beside the query and the row and
-    the column of each key, as one of many, beside the key, one product gives weight and bias together.
+    """The forward of transformers' `SamVisionAttention` with the relative positions folded in; see `folded`.
 
     Args:
         attention: The module.
@@ -269,21 +266,11 @@ def folded_attention(
     count, cells = attention.num_attention_heads, height * width
     qkv = attention.qkv(hidden_states).reshape(batch, cells, 3, count, -1)
     query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    scale = None
     if attention.use_rel_pos:
-        grid = query.reshape(batch, count, height, width, -1)
-        by_row = offsets(height, height, attention.rel_pos_h).transpose(1, 2)
-        by_column = offsets(width, width, attention.rel_pos_w).transpose(1, 2)
-        rel_h = (grid @ by_row).reshape(batch, count, cells, height)
-        rel_w = (grid.transpose(2, 3) @ by_column).transpose(2, 3).reshape(batch, count, cells, -1)
-        query = torch.cat([query * attention.scale, rel_h, rel_w], -1)
-        place = torch.arange(cells)
-        rows = F.one_hot(place // width, height).to(key.dtype)
-        columns = F.one_hot(place % width, width).to(key.dtype)
-        where = torch.cat([rows, columns], -1).expand(batch, count, -1, -1)
-        key = torch.cat([key, where], -1)
-        mixed = F.scaled_dot_product_attention(query, key, value, scale=1.0)
-    else:
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        query, key = folded(attention, query, key, height, width)
+        scale = 1.0
+    mixed = F.scaled_dot_product_attention(query, key, value, scale=scale)
     heads = mixed.transpose(1, 2).reshape(batch, height, width, -1)
     return attention.proj(heads), None
 
@@ -295,6 +282,7 @@ class _Blocks(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(copied(layer, precision) for layer in layers)
         for layer in self.layers:
+            vars(layer).pop("forward", None)  # what is quicker in torch is not here
             layer.attn.forward = partial(folded_attention, layer.attn)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
@@ -344,7 +332,10 @@ class _Pyramid(nn.Module):
     def __init__(self, encoder: nn.Module, precision: Precision) -> None:
         super().__init__()
         self.encoder = copied(encoder, precision)
-        vars(self.encoder).pop("forward", None)  # the class's own again; see `compile_pyramid`
+        for (
+            module
+        ) in self.encoder.modules():  # the class's own again: these are bound to the original
+            vars(module).pop("forward", None)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         found = self.encoder(pixels, return_dict=True)

@@ -24,7 +24,11 @@ from torch import Tensor, nn
 from zsas.backbones.int8 import set_precision
 from zsas.backbones.sam import IMAGENET_MEAN, IMAGENET_STD, PromptTensors, SamFeatures, SamInput
 from zsas.backbones.sam_decoder import MaskDecoder
-from zsas.backbones.sam_encoder import PaddedEncoder, attend_by_strips
+from zsas.backbones.sam_encoder import (
+    PaddedEncoder,
+    attend_by_strips,
+    attend_without_waste,
+)
 from zsas.cancellation import raise_if_cancelled
 from zsas.device import Precision, Runtime
 from zsas.errors import ZsasError, reason
@@ -158,6 +162,7 @@ class TransformersSam2(TransformersSam):
     def _prepare(self, device: torch.device) -> None:
         # What follows the encoder belongs to the decoder and stays in fp32.
         self.model.vision_encoder.register_forward_hook(_levels_in_fp32)
+        attend_without_waste(self.model.vision_encoder)
 
     def _compile(self, precision: Precision) -> None:
         from zsas.backbones.openvino import compile_pyramid

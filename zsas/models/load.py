@@ -93,10 +93,11 @@ class ModelChoice:
 
     @property
     def precision_note(self) -> str:
-        """What a result must say of the number format; empty but for int8, which was measured on `tiny` alone."""
+        """What a result must say of the number format; empty but for int8, measured on `tiny` in torch alone."""
         if self.precision != "int8":
             return ""
-        return "int8" if self.name == "tiny" else "int8, unmeasured on these weights"
+        measured = self.name == "tiny" and self.runtime == "torch"
+        return "int8" if measured else "int8, unmeasured on these weights"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, without what was not chosen."""

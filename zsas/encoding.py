@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from zsas import __version__
 from zsas.cache import ByteBudgetCache
 from zsas.frames import Window
+from zsas.held import Held
 from zsas.images import ImageSource, ReadInfo, digest, read_image
 from zsas.lazy import torch
 from zsas.localizers.base import Features, Localizer
@@ -33,7 +34,7 @@ MOST_CROPS = 32
 
 
 @dataclass
-class Encoding:
+class Encoding(Held):
     """One image after its encoders: all that deciding needs.
 
     Attributes:
@@ -57,20 +58,6 @@ class Encoding:
     crops: dict[Window, SamFeatures] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     input: ReadInfo | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of image and features in bytes."""
-        sam = self.sam.nbytes if self.sam is not None else 0
-        others = sum(one.nbytes for one in self.others.values())
-        crops = sum(one.nbytes for one in self.crops.values())
-        return self.image.nbytes + self.features.nbytes + sam + others + crops
-
-    def to(self, device: torch.device | str) -> Encoding:
-        """This encoding with its features on another device: "cpu" to send it to another process."""
-        sam = self.sam.to(device) if self.sam is not None else None
-        crops = {window: one.to(device) for window, one in self.crops.items()}
-        return replace(self, features=self.features.to(device), sam=sam, crops=crops)
 
 
 class Encoders:

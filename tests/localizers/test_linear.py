@@ -22,7 +22,7 @@ from zsas.backbones.clip import ClipBackbone
 from zsas.backbones.sam import Sam
 from zsas.backbones.sam_families import TransformersSam
 from zsas.errors import ZsasError
-from zsas.localizers.adapter import Adapter, read_adapter
+from zsas.localizers.adapter import Adapter, card_as_metadata, read_adapter
 from zsas.localizers.linear import Linear
 from zsas.localizers.patches import PatchFeatures, TileFeatures, image_probability, text_map
 from zsas.localizers.vv import VV
@@ -245,7 +245,7 @@ def test_an_adapter_whose_card_cannot_be_is_refused(tmp_path):
         save_file(
             tensors,
             tmp_path / "a.safetensors",
-            metadata=adapter.card.to_metadata() | {name: value},
+            metadata=card_as_metadata(adapter.card) | {name: value},
         )
         with pytest.raises(ZsasError, match=name):
             read_adapter(tmp_path / "a.safetensors")
@@ -296,7 +296,7 @@ def test_a_missing_layer_is_named(tmp_path):
     clip = small_backbone()
     card = small_adapter(clip).card
     save_file(
-        {"fc.0.weight": torch.zeros(2)}, tmp_path / "a.safetensors", metadata=card.to_metadata()
+        {"fc.0.weight": torch.zeros(2)}, tmp_path / "a.safetensors", metadata=card_as_metadata(card)
     )
     with pytest.raises(ZsasError, match=r"lacks the tensor 'fc\.1\.weight'"):
         read_adapter(tmp_path / "a.safetensors")

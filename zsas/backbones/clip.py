@@ -28,6 +28,7 @@ from zsas.backbones.text import ENSEMBLE, prompt_sentences
 from zsas.cache import ByteBudgetCache
 from zsas.cancellation import raise_if_cancelled
 from zsas.device import Precision, Runtime
+from zsas.held import Held
 
 if TYPE_CHECKING:
     from zsas.backbones.openvino import CompiledTower
@@ -49,7 +50,7 @@ _STATES_BYTES = 2_000_000
 
 
 @dataclass(frozen=True)
-class VisionOutput:
+class VisionOutput(Held):
     """What a forward pass of the vision tower gives, for a batch of B images on a g × g patch grid.
 
     Attributes:
@@ -64,12 +65,6 @@ class VisionOutput:
     vv: Tensor | None
     image: Tensor
     class_token: Tensor
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the tensors in bytes."""
-        vv = () if self.vv is None else (self.vv,)
-        return sum(one.nbytes for one in (*self.blocks.values(), *vv, self.image, self.class_token))
 
 
 class ClipBackbone:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,13 +20,14 @@ from torch import Tensor, nn
 
 from zsas.backbones.sam import IMAGENET_MEAN, IMAGENET_STD
 from zsas.cancellation import raise_if_cancelled
+from zsas.held import Held
 
 SHORT_SIDE, LONG_SIDE = 800, 1333
 """The image's shorter side in pixels, as published, unless the longer one would exceed the second."""
 
 
 @dataclass(frozen=True)
-class DetectorFeatures:
+class DetectorFeatures(Held):
     """One image as the vision backbone sees it.
 
     Attributes:
@@ -38,17 +39,6 @@ class DetectorFeatures:
     maps: tuple[Tensor, ...]
     size_hw: tuple[int, int]
     image_hw: tuple[int, int]
-
-    @property
-    def nbytes(self) -> int:
-        """Memory in bytes."""
-        return sum(one.nbytes for one in self.maps)
-
-    def to(self, device: torch.device | str) -> DetectorFeatures:
-        """These features on another device; themselves where they are there already."""
-        if self.maps[0].device == torch.device(device):
-            return self
-        return replace(self, maps=tuple(one.to(device) for one in self.maps))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from zsas.cancellation import raise_if_cancelled
 from zsas.frames import SamFrame
+from zsas.held import Held
 from zsas.lazy import F, torch
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class PatchGrid:
+class PatchGrid(Held):
     """Features of one image on the backbone's own grid.
 
     Attributes:
@@ -37,11 +38,6 @@ class PatchGrid:
 
     valid: NDArray[np.float32]
     frame: SamFrame
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the features in bytes."""
-        return self.valid.nbytes
 
 
 class PatchBackbone:

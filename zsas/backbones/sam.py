@@ -8,7 +8,7 @@ The encoder runs in bf16 where the hardware has it, the decoder in fp32.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from zsas.errors import ZsasError
 from zsas.frames import Fit, SamFrame
+from zsas.held import Held
 from zsas.lazy import F, torch
 from zsas.prompts import Masks, Prompt
 
@@ -50,7 +51,7 @@ class SamInput:
 
 
 @dataclass(frozen=True)
-class SamFeatures:
+class SamFeatures(Held):
     """What the encoder made of one image.
 
     Attributes:
@@ -69,18 +70,6 @@ class SamFeatures:
         """The cells that show image rather than padding, float32 (C, *frame.grid_hw)."""
         rows, columns = self.frame.grid_hw
         return self.embedding[0, :, :rows, :columns].float().cpu().numpy()
-
-    def to(self, device: torch.device | str) -> SamFeatures:
-        """These features on another device; themselves where they are there already."""
-        if self.embedding.device == torch.device(device):
-            return self
-        details = tuple(detail.to(device) for detail in self.details)
-        return replace(self, embedding=self.embedding.to(device), details=details)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the features in bytes."""
-        return self.embedding.nbytes + sum(detail.nbytes for detail in self.details)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from zsas.backbones import text
 from zsas.errors import ZsasError
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zsas.backbones.clip import ClipBackbone
+
+
+Card = TypeVar("Card")
 
 
 @dataclass(frozen=True)
@@ -67,42 +70,6 @@ class AdapterCard:
         if self.activation not in ACT2FN:
             raise ValueError("activation")
 
-    def to_metadata(self) -> dict[str, str]:
-        """As safetensors metadata: text values, numbers as JSON."""
-        return card_as_metadata(self)
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str], path: Path) -> AdapterCard:
-        """The reverse of `to_metadata`.
-
-        Raises:
-            ZsasError: If an entry is missing or is not of its type.
-        """
-        try:
-            return cls(
-                backbone=metadata["backbone"],
-                blocks=tuple(int(block) for block in json.loads(metadata["blocks"])),
-                resolution=int(metadata["resolution"]),
-                activation=metadata["activation"],
-                trained_on=metadata["trained_on"],
-                text_ensemble=metadata["text_ensemble"],
-                scale=float(metadata.get("scale", 100.0)),
-                views=tuple(
-                    (float(fraction), bool(mirrored))
-                    for fraction, mirrored in json.loads(
-                        metadata.get("views") or metadata.get("looks") or "[[1, false]]"
-                    )
-                ),
-                trained_categories=tuple(json.loads(metadata.get("trained_categories", "[]"))),
-                localizer=metadata.get("localizer", "linear"),
-                aliased=bool(json.loads(metadata.get("aliased", "false"))),
-            )
-        except (KeyError, TypeError, ValueError) as wrong:
-            raise ZsasError(
-                f"{path.name} is no adapter of ours: its metadata lacks or garbles {wrong}; it needs "
-                "backbone, blocks, resolution, activation, trained_on and text_ensemble."
-            ) from None
-
 
 def card_as_metadata(card: Any) -> dict[str, str]:
     """A card (a dataclass) as safetensors metadata: text as it is, everything else as JSON."""
@@ -110,6 +77,34 @@ def card_as_metadata(card: Any) -> dict[str, str]:
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in asdict(card).items()
     }
+
+
+def card_from(kind: type[Card], metadata: Mapping[str, str]) -> Card:
+    """The reverse of `card_as_metadata`; what a file does not say has the card's default.
+
+    Raises:
+        KeyError: If an entry without a default is missing.
+        ValueError: If an entry is not of its type; TypeError too.
+    """
+    hints = get_type_hints(kind)
+    needed = {f.name for f in fields(kind) if f.default is MISSING}
+    return kind(
+        **{
+            name: metadata[name] if hint is str else _as(hint, json.loads(metadata[name]))
+            for name, hint in hints.items()
+            if name in metadata or name in needed
+        }
+    )
+
+
+def _as(hint: Any, value: Any) -> Any:
+    """A value of JSON as a number, a word, or a tuple of them."""
+    kinds = get_args(hint)
+    if not kinds:
+        return hint(value)
+    if kinds[-1] is Ellipsis:
+        return tuple(_as(kinds[0], one) for one in value)
+    return tuple(_as(kind, one) for kind, one in zip(kinds, value, strict=True))
 
 
 def save_learned(
@@ -194,11 +189,9 @@ class Adapter:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file, tensors `fc.N.weight` and `fc.N.bias`, the card as metadata."""
-        from safetensors.torch import save_file
-
-        tensors = {f"fc.{i}.weight": weight.contiguous() for i, weight in enumerate(self.weights)}
-        tensors |= {f"fc.{i}.bias": bias.contiguous() for i, bias in enumerate(self.biases)}
-        save_file(tensors, path, metadata=self.card.to_metadata())
+        tensors = {f"fc.{i}.weight": weight for i, weight in enumerate(self.weights)}
+        tensors |= {f"fc.{i}.bias": bias for i, bias in enumerate(self.biases)}
+        save_learned(path, self.card.localizer, self.card, tensors)
 
 
 def read_adapter(path: Path) -> Adapter:
@@ -212,7 +205,15 @@ def read_adapter(path: Path) -> Adapter:
         check_there(path, expected)
         return _read_published(path)
     metadata, tensors = read_learned(path, expected)
-    return _adapter(AdapterCard.from_metadata(metadata, path), tensors, path)
+    try:
+        # Files of the first version say "looks".
+        card = card_from(AdapterCard, {"views": metadata.get("looks", "[[1, false]]"), **metadata})
+    except (KeyError, TypeError, ValueError) as wrong:
+        raise ZsasError(
+            f"{path.name} is no adapter of ours: its metadata lacks or garbles {wrong}; it needs "
+            "backbone, blocks, resolution, activation, trained_on and text_ensemble."
+        ) from None
+    return _adapter(card, tensors, path)
 
 
 _PUBLISHED: dict[str, dict[str, Any]] = {

@@ -7,12 +7,11 @@ are all that is kept of the text tower. Patches come from the V-V stream of most
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from zsas.declare import Values
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import (
+    card_from,
     check_there,
     made_for_another,
     read_learned,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zsas.backbones.clip import ClipBackbone
-    from zsas.models import Models
 
 TEMPERATURE = 0.07
 """By what cosines are divided, in training as afterwards."""
@@ -102,7 +101,7 @@ def read_prompts(path: Path) -> Prompts:
             card = PromptCard("openai/clip-vit-large-patch14-336", 518, "quick_gelu", "unknown")
         else:
             metadata, tensors = read_learned(path, expected)
-            card = _card(metadata)
+            card = card_from(PromptCard, metadata)
         count = sum(name.startswith("compound_prompts_text.") for name in tensors)
         width = tensors["ctx_pos"].shape[-1]
         return Prompts(
@@ -124,16 +123,6 @@ def read_prompts(path: Path) -> Prompts:
         ) from None
 
 
-def _card(metadata: Mapping[str, str]) -> PromptCard:
-    return PromptCard(
-        backbone=metadata["backbone"],
-        resolution=int(metadata["resolution"]),
-        activation=metadata["activation"],
-        trained_on=metadata["trained_on"],
-        trained_categories=tuple(json.loads(metadata.get("trained_categories", "[]"))),
-    )
-
-
 class AnomalyClip(Localizer):
     """The V-V stream of most blocks, compared with the two learned text vectors.
 
@@ -149,6 +138,10 @@ class AnomalyClip(Localizer):
     title = "learned prompts and V-V attention"
     settings = (MapSettings, ReferenceSettings)
     weights = True
+    missing = (
+        "The system anomalyclip needs learned prompts; with the preset paper name the published ones with "
+        "--weights anomalyclip=anomalyclip:visa, or train some with `zsas train adapters --system anomalyclip`."
+    )
     trained_as = "anomalyclip"
 
     def __init__(self, clip: ClipBackbone, prompts: Prompts) -> None:
@@ -163,16 +156,6 @@ class AnomalyClip(Localizer):
     def read(cls, file: Path) -> Prompts:
         """See `Localizer.read`."""
         return read_prompts(file)
-
-    @classmethod
-    def load(cls, models: Models) -> Self:
-        """See `Localizer.load`."""
-        missing = (
-            "The system anomalyclip needs learned prompts; with the preset paper name the published ones with "
-            "--weights anomalyclip=anomalyclip:visa, or train some with `zsas train adapters --system anomalyclip`."
-        )
-        own = cls.learned(models, missing)  # before the CLIP, which may have to be fetched
-        return cls(models.clip_for(cls), own)
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the resolution of the training."""
@@ -206,10 +189,6 @@ class AnomalyClip(Localizer):
             context,
             "CLIP compares each patch with learned prompts for normal and damaged (AnomalyCLIP)",
         )
-
-    def describe(self) -> Mapping[str, Any]:
-        """The prompts' card."""
-        return asdict(self.card)
 
     def tensors(self) -> Sequence[Tensor]:
         """The learned tokens."""

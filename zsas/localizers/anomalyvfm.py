@@ -8,7 +8,7 @@ the object, so an image is encoded once and for all.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -96,22 +96,6 @@ class VfmTile(TileFeatures):
 
     masks: tuple[Tensor, ...]
     image_logit: float
-
-    def to(self, device: torch.device | str) -> VfmTile:
-        """These features on another device; themselves where they are there already."""
-        if self.layers.device == torch.device(device):
-            return self
-        return replace(
-            self,
-            layers=self.layers.to(device),
-            image=self.image.to(device),
-            masks=tuple(mask.to(device) for mask in self.masks),
-        )
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the tensors in bytes."""
-        return super().nbytes + sum(mask.nbytes for mask in self.masks)
 
 
 class AnomalyVfm(TowerLocalizer):

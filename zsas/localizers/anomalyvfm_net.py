@@ -6,7 +6,6 @@ attention; the decoder is two convolutions, nearest ×2, two convolutions, and o
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zsas.cancellation import raise_if_cancelled
 from zsas.errors import ZsasError
 from zsas.lazy import F
-from zsas.localizers.adapter import read_learned, save_learned
+from zsas.localizers.adapter import card_from, read_learned, save_learned
 
 if TYPE_CHECKING:
     import torch
@@ -123,20 +122,7 @@ def _card(metadata: Mapping[str, str]) -> VfmCard:
         if "backbone" in metadata:
             raise ValueError(f"localizer, which is {metadata.get('localizer', 'missing')!r}")
         return VfmCard(PUBLISHED_BACKBONE, PUBLISHED_SIZE, "quick_gelu", "unknown")
-    return VfmCard(
-        backbone=metadata["backbone"],
-        resolution=int(metadata["resolution"]),
-        activation=metadata["activation"],
-        trained_on=metadata["trained_on"],
-        trained_categories=tuple(json.loads(metadata.get("trained_categories", "[]"))),
-        alpha=float(metadata.get("alpha", 1.0)),
-        groups=int(metadata.get("groups", 32)),
-        filter=int(metadata.get("filter", 5)),
-        views=tuple(
-            (float(fraction), bool(mirrored))
-            for fraction, mirrored in json.loads(metadata.get("views", "[[1, false]]"))
-        ),
-    )
+    return card_from(VfmCard, metadata)
 
 
 def depth_of(tensors: Mapping[str, Tensor]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
@@ -134,6 +134,7 @@ class Scored:
         inside: The pixels that are looked at, bool (H, W), read-only; None for all of them. The map is 0 elsewhere.
         patch: Pixels of the image that one patch of the backbone covers, on a side; 0 where it has none.
         smooth: The map before it was drawn along the image's edges, of the same form; None where it was not.
+        answers: What was found in the map alone, by name: a decision with other settings finds it here.
     """
 
     map: NDArray[np.float32]
@@ -142,14 +143,15 @@ class Scored:
     inside: NDArray[np.bool_] | None = None
     patch: float = 0.0
     smooth: NDArray[np.float32] | None = None
+    answers: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def nbytes(self) -> int:
-        """Memory of the maps in bytes."""
+        """Memory of the maps, and of a mask of what is marked in them, in bytes."""
         layers = {id(x): x for stage in self.stages for x in stage.layers}
         extra = [x.values.nbytes for x in layers.values() if isinstance(x, HeatMap)]
         smooth = 0 if self.smooth is None else self.smooth.nbytes
-        return max(self.map.nbytes, sum(extra)) + smooth
+        return max(self.map.nbytes, sum(extra)) + smooth + self.map.size
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,7 @@ class Localizer(ABC):
         settings: Groups of settings that it reads.
         stages: Stages that it shows.
         weights: Whether it needs a file of learned weights of its own (`--weights NAME=FILE`).
+        missing: What to say where there is none, with `{clip}` for the CLIP's name; "" says how to train some.
         tiled: Whether `encode` takes a third argument: of each image the pixels that are looked at, bool (H, W), or
             None; tiles without any are then not encoded.
         own_references: Whether `score` reads `Context.references` itself; see also `own_way`.
@@ -195,11 +198,18 @@ class Localizer(ABC):
     settings: ClassVar[tuple[type[SettingsGroup], ...]] = (ObjectSettings, MapSettings)
     stages: ClassVar[tuple[StageSpec, ...]] = (MAP,)
     weights: ClassVar[bool] = False
+    missing: ClassVar[str] = ""
     tiled: ClassVar[bool] = False
     own_references: ClassVar[bool] = False
     trained_as: ClassVar[str] = ""
     backbone: ClassVar[str] = ""
     by_steps: ClassVar[bool] = False
+    card: Any = None
+    """What its weights were made for, a dataclass; None where it has none."""
+
+    def __init__(self, clip: Any = None, own: Any = None) -> None:
+        """On a loaded backbone, with what `read` gives."""
+        self.clip = clip
 
     @classmethod
     def available(cls, models: Models) -> bool:
@@ -226,29 +236,23 @@ class Localizer(ABC):
         return file
 
     @classmethod
-    def learned(cls, models: Models, missing: str) -> Any:
-        """What its file of weights holds; see `read`.
-
-        Args:
-            models: Know the file.
-            missing: What to say where there is none.
-
-        Raises:
-            ZsasError: If there is none, or it is damaged.
-        """
-        file = models.weights(cls.name)
-        if file is None:
-            raise ZsasError(missing)
-        return cls.read(file)
-
-    @classmethod
-    @abstractmethod
     def load(cls, models: Models) -> Self:
-        """The localizer on loaded models.
+        """The localizer on the loaded CLIP, if it uses one, with its own weights if it has some.
 
         Raises:
             ZsasError: If a model or its weights cannot be had, or do not fit together.
         """
+        if not cls.weights:
+            return cls(models.clip_for(cls)) if "clip" in cls.roles else cls()
+        file = models.weights(cls.name)
+        if file is None:
+            missing = cls.missing or (
+                f"The system {cls.name} needs trained weights; train some with `zsas train adapters --system "
+                f"{cls.trained_as}`, or name a file with --weights {cls.name}=FILE."
+            )
+            raise ZsasError(missing.format(clip=models.clip_name))
+        own = cls.read(file)  # before the CLIP, which may have to be fetched
+        return cls(models.clip_for(cls), own)
 
     @abstractmethod
     def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[Any]:
@@ -312,8 +316,12 @@ class Localizer(ABC):
         return 0
 
     def describe(self) -> Mapping[str, Any]:
-        """What it was made from, as JSON types: its card, resolution, what it was trained on."""
-        return {}
+        """What it was made from, as JSON types: its card."""
+        return (
+            {}
+            if self.card is None
+            else {f.name: getattr(self.card, f.name) for f in fields(self.card)}
+        )
 
     def tensors(self) -> Sequence[torch.Tensor]:
         """Its learned weights, for the fingerprint of a run."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zsas.frames import Window
+from zsas.held import Held
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class SaaFeatures:
+class SaaFeatures(Held):
     """One image as SAA keeps it; answers to words come in when they are first asked for.
 
     Attributes:
@@ -31,18 +32,6 @@ class SaaFeatures:
     seen: DetectorFeatures
     levels: tuple[torch.Tensor, ...] = ()
     answers: dict[Any, Any] = field(default_factory=dict)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the tensors in bytes."""
-        return self.seen.nbytes + sum(one.nbytes for one in self.levels)
-
-    def to(self, device: torch.device | str) -> SaaFeatures:
-        """These features on another device; themselves where they are there already."""
-        seen = self.seen.to(device)
-        if seen is self.seen:
-            return self
-        return replace(self, seen=seen, levels=tuple(one.to(device) for one in self.levels))
 
     def keep(self, key: Any, make: Any) -> Any:
         """What is known under a key, made at first."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zsas.backbones.clip import ClipBackbone
-    from zsas.models import Models
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,10 @@ class Linear(Localizer):
         *(ReferenceSettings, FewShotSettings, EdgeSettings),
     )
     weights = True
+    missing = (
+        "This system needs trained layers for {clip}; name an adapter file with --adapter, or use the system vv, which "
+        "needs none."
+    )
     trained_as = "april-gan"
 
     def __init__(self, clip: ClipBackbone, adapter: Adapter) -> None:
@@ -88,16 +91,6 @@ class Linear(Localizer):
     def read(cls, file: Path) -> Adapter:
         """See `Localizer.read`."""
         return read_adapter(file)
-
-    @classmethod
-    def load(cls, models: Models) -> Self:
-        """See `Localizer.load`."""
-        missing = (
-            f"This system needs trained layers for {models.clip_name}; name an adapter file with --adapter, "
-            "or use the system vv, which needs none."
-        )
-        own = cls.learned(models, missing)  # before the CLIP, which may have to be fetched
-        return cls(models.clip, own)
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the resolution of the adapter's card."""
@@ -174,10 +167,6 @@ class Linear(Localizer):
             return scored
         raw = self.kept(features, context.image, None, values)
         return with_distances(scored, raw, context.references)
-
-    def describe(self) -> Mapping[str, Any]:
-        """The adapter's card."""
-        return asdict(self.card)
 
     def tensors(self) -> Sequence[Tensor]:
         """The layers."""

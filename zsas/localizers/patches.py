@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from zsas.declare import Values
 from zsas.frames import Window, resize_map
+from zsas.held import Held
 from zsas.lazy import F, torch
 from zsas.localizers.base import Context, MapSettings, Scored, map_stage, top_mean
 from zsas.localizers.detail import detail_factor
@@ -46,7 +47,7 @@ other images are compared by something else than these features, L2-normalised t
 
 
 @dataclass(frozen=True)
-class TileFeatures:
+class TileFeatures(Held):
     """One tile of an image as a CLIP localizer keeps it, before any text.
 
     Attributes:
@@ -76,23 +77,9 @@ class TileFeatures:
         """
         return self.layers[0] if self.tokens is None else self.tokens
 
-    def to(self, device: torch.device | str) -> TileFeatures:
-        """These features on another device; themselves where they are there already."""
-        if self.layers.device == torch.device(device):
-            return self
-        tokens = None if self.tokens is None else self.tokens.to(device)
-        layers, image = self.layers.to(device), self.image.to(device)
-        return replace(self, layers=layers, image=image, tokens=tokens)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the tensors in bytes."""
-        tokens = 0 if self.tokens is None else self.tokens.nbytes
-        return self.layers.nbytes + self.image.nbytes + tokens
-
 
 @dataclass(frozen=True)
-class PatchFeatures:
+class PatchFeatures(Held):
     """One image as a CLIP localizer keeps it.
 
     Attributes:
@@ -106,17 +93,6 @@ class PatchFeatures:
     wanted: int = 1
     enlarged: int = 1
     pictures: int = 1
-
-    def to(self, device: torch.device | str) -> PatchFeatures:
-        """These features on another device; themselves where they are there already."""
-        if self.tiles[0].layers.device == torch.device(device):
-            return self
-        return replace(self, tiles=tuple(tile.to(device) for tile in self.tiles))
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the tensors in bytes."""
-        return sum(tile.nbytes for tile in self.tiles)
 
 
 def encode_tiles(

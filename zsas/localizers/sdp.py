@@ -8,8 +8,8 @@ the quarters. The text vector is not the mean of the sentences but that of the l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zsas.backbones.clip import ClipBackbone
-    from zsas.models import Models
 
 TextVector = Literal["dbscan", "mean", "pca"]
 
@@ -108,23 +107,6 @@ class StagedFeatures(PatchFeatures):
         """Side of the CLIP frame in pixels."""
         return self.tiles[0].frame_hw[0]
 
-    def to(self, device: torch.device | str) -> StagedFeatures:
-        """These features on another device; themselves where they are there already."""
-        if self.classes.device == torch.device(device):
-            return self
-        return replace(
-            self,
-            tiles=tuple(tile.to(device) for tile in self.tiles),
-            classes=self.classes.to(device),
-            trained=None if self.trained is None else self.trained.to(device),
-        )
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the tensors in bytes."""
-        trained = 0 if self.trained is None else self.trained.nbytes
-        return super().nbytes + self.classes.nbytes + trained
-
 
 class Sdp(Localizer):
     """The staged V-V stream, compared with two text vectors quarter by quarter."""
@@ -134,14 +116,6 @@ class Sdp(Localizer):
     settings = (ObjectSettings, MapSettings, SdpSettings, ReferenceSettings)
     backbone = "ViT-B-16-plus-240"
     by_steps = True
-
-    def __init__(self, clip: ClipBackbone) -> None:
-        self.clip = clip
-
-    @classmethod
-    def load(cls, models: Models) -> Self:
-        """See `Localizer.load`."""
-        return cls(models.clip_for(cls))
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the side that the backbone was trained on, rounded down to patches."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zsas.backbones.clip import ClipBackbone
-    from zsas.models import Models
 
 
 class SdpPlus(Sdp):
@@ -40,6 +38,10 @@ class SdpPlus(Sdp):
     name = "sdp+"
     title = "SDP with trained linear layers"
     weights = True
+    missing = (
+        "The system sdp+ needs trained layers; train some with `zsas train adapters --system sdp+`, or name a file "
+        "with --weights sdp+=FILE."
+    )
     trained_as = "sdp+"
 
     def __init__(self, clip: ClipBackbone, adapter: Adapter) -> None:
@@ -61,16 +63,6 @@ class SdpPlus(Sdp):
     def read(cls, file: Path) -> Adapter:
         """See `Localizer.read`."""
         return read_adapter(file)
-
-    @classmethod
-    def load(cls, models: Models) -> Self:
-        """See `Localizer.load`."""
-        missing = (
-            "The system sdp+ needs trained layers; train some with `zsas train adapters --system sdp+`, or name a "
-            "file with --weights sdp+=FILE."
-        )
-        own = cls.learned(models, missing)  # before the CLIP, which may have to be fetched
-        return cls(models.clip_for(cls), own)
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the resolution of the adapter's card."""
@@ -101,10 +93,6 @@ class SdpPlus(Sdp):
         The logistic function of 2 x − 4, so that ½ lies where the mean of the four probabilities is ½. Our choice.
         """
         return np.asarray(1.0 / (1.0 + np.exp(4.0 - 2.0 * values)), np.float32)
-
-    def describe(self) -> Mapping[str, Any]:
-        """The adapter's card."""
-        return asdict(self.card)
 
     def tensors(self) -> Sequence[Tensor]:
         """The layers."""

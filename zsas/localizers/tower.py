@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zsas.backbones.clip import ClipBackbone
-    from zsas.models import Models
 
 SeenView = tuple["Tensor", "Tensor", "Tensor"]
 """What one view of one window gives: its patches, what is known of the whole of it, and the localizer's own."""
@@ -44,16 +42,6 @@ class TowerLocalizer(Localizer):
 
     @abstractmethod
     def __init__(self, clip: ClipBackbone, weights: Any) -> None: ...
-
-    @classmethod
-    def load(cls, models: Models) -> Self:
-        """See `Localizer.load`."""
-        missing = (
-            f"The system {cls.name} needs trained weights; train some with `zsas train adapters --system {cls.name}`, "
-            f"or name a file with --weights {cls.name}=FILE."
-        )
-        own = cls.learned(models, missing)  # before the CLIP, which may have to be fetched
-        return cls(models.clip_for(cls), own)
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the resolution of the card."""
@@ -101,10 +89,6 @@ class TowerLocalizer(Localizer):
             window: x0, y0, x1, y1 of the tile in image pixels, x1 and y1 exclusive.
             views: What each gave.
         """
-
-    def describe(self) -> Mapping[str, Any]:
-        """The weights' card."""
-        return asdict(self.card)
 
     def tensors(self) -> Sequence[Tensor]:
         """All that is learned."""

@@ -8,12 +8,11 @@ sizes, convolutions, what is concatenated, and that tokens are brought to one le
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from zsas.declare import Values
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import (
+    card_from,
     made_for_another,
     read_learned,
     save_learned,
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zsas.backbones.clip import ClipBackbone
-    from zsas.models import Models
 
 HIDDEN, KERNELS = 384, (3, 9)
 """Channels inside the module, and sides of the two poolings in patches; our reading."""
@@ -75,23 +74,6 @@ class UmciCard:
     kernels: tuple[int, ...] = KERNELS
     visual: bool = True
     shared: bool = False
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str]) -> UmciCard:
-        """The reverse of `zsas.localizers.adapter.card_as_metadata`."""
-        return cls(
-            backbone=metadata["backbone"],
-            blocks=tuple(int(block) for block in json.loads(metadata["blocks"])),
-            resolution=int(metadata["resolution"]),
-            activation=metadata["activation"],
-            trained_on=metadata["trained_on"],
-            text_ensemble=metadata["text_ensemble"],
-            trained_categories=tuple(json.loads(metadata.get("trained_categories", "[]"))),
-            hidden=int(metadata["hidden"]),
-            kernels=tuple(int(side) for side in json.loads(metadata["kernels"])),
-            visual=bool(json.loads(metadata["visual"])),
-            shared=bool(json.loads(metadata["shared"])),
-        )
 
 
 @dataclass(frozen=True)
@@ -164,7 +146,7 @@ def read_umci(path: Path) -> Umci:
             f"--weights {made_for}={path.name} and run a system that uses it."
         )
     try:
-        card = UmciCard.from_metadata(metadata)
+        card = card_from(UmciCard, metadata)
     except (KeyError, TypeError, ValueError) as wrong:
         raise ZsasError(
             f"{path.name} is no UMCI of ours: its metadata lacks or garbles {wrong}; {_HOW_TO_TRAIN}."
@@ -183,10 +165,10 @@ class UmciFeatures(PatchFeatures):
     """Tokens of an image, and the map that was last made of them: at full size UMCI takes a second on a CPU.
 
     Attributes:
-        squares: The map in the CLIP frame before its blur by the name of the object, fp32 (R, R); one at most.
+        squares: The map in the CLIP frame before its blur by the name of the object, float32 (R, R); one at most.
     """
 
-    squares: dict[str, Tensor] = field(default_factory=dict)
+    squares: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class UmciLocalizer(Localizer):
@@ -204,6 +186,7 @@ class UmciLocalizer(Localizer):
     title = "words and patches that attend to each other (UMCI, our reading)"
     settings = (ObjectSettings, MapSettings, ReferenceSettings)
     weights = True
+    missing = f"The system clipsam needs a trained UMCI; {_HOW_TO_TRAIN}."
     trained_as = "clipsam"
 
     def __init__(self, clip: ClipBackbone, umci: Umci) -> None:
@@ -220,13 +203,6 @@ class UmciLocalizer(Localizer):
     def read(cls, file: Path) -> Umci:
         """See `Localizer.read`."""
         return read_umci(file)
-
-    @classmethod
-    def load(cls, models: Models) -> Self:
-        """See `Localizer.load`."""
-        missing = f"The system clipsam needs a trained UMCI; {_HOW_TO_TRAIN}."
-        own = cls.learned(models, missing)  # before the CLIP, which may have to be fetched
-        return cls(models.clip_for(cls), own)
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the resolution of the training."""
@@ -253,20 +229,16 @@ class UmciLocalizer(Localizer):
         if square is None:
             logits = margins(self.umci, tile.layers.float(), states[None].to(tile.layers.device))
             wide = F.interpolate(logits, size=tile.frame_hw, mode="bilinear", align_corners=True)
-            square = wide.sigmoid().mean(dim=(0, 1)).cpu()
+            square = wide.sigmoid().mean(dim=(0, 1)).cpu().numpy()
             features.squares.clear()
             features.squares[name] = square
         return scored_square(
-            square,
+            torch.from_numpy(square),
             image_probability(tile.image, states, self.clip.logit_scale),
             values,
             context,
             "Patches and words for normal and damaged attend to each other (UMCI)",
         )
-
-    def describe(self) -> Mapping[str, Any]:
-        """Its card."""
-        return asdict(self.card)
 
     def tensors(self) -> Sequence[Tensor]:
         """Its weights."""

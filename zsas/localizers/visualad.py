@@ -8,7 +8,7 @@ cosines, summed over the blocks. Nothing depends on the name of the object.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -64,22 +64,6 @@ class VisualTile(TileFeatures):
     """
 
     difference: Tensor
-
-    def to(self, device: torch.device | str) -> VisualTile:
-        """These features on another device; themselves where they are there already."""
-        if self.layers.device == torch.device(device):
-            return self
-        return replace(
-            self,
-            layers=self.layers.to(device),
-            image=self.image.to(device),
-            difference=self.difference.to(device),
-        )
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the tensors in bytes."""
-        return super().nbytes + self.difference.nbytes
 
 
 class VisualAd(TowerLocalizer):

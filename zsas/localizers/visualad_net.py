@@ -7,7 +7,6 @@ patches, weighted by a gate of the token (SCA); arXiv 2603.07952 and its code.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
-from zsas.localizers.adapter import check_there, quarters, read_learned, save_learned
+from zsas.localizers.adapter import card_from, check_there, quarters, read_learned, save_learned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,7 +94,9 @@ def read_visual(path: Path) -> VisualWeights:
             card = _published_card(content, path)
         else:
             metadata, held = read_learned(path, expected)
-            card = _card(metadata)
+            if metadata.get("localizer") != "visualad":
+                raise ValueError(f"its localizer is {metadata.get('localizer', 'missing')}")
+            card = card_from(VisualCard, metadata)
             tensors = {name: one.float() for name, one in held.items()}
     except ZsasError:
         raise
@@ -126,26 +127,6 @@ def _flat(content: Mapping[str, Any], before: str = "") -> dict[str, Tensor]:
         elif isinstance(value, torch.Tensor):
             found[before + key] = value
     return found
-
-
-def _card(metadata: Mapping[str, str]) -> VisualCard:
-    if metadata.get("localizer") != "visualad":
-        raise ValueError(f"its localizer is {metadata.get('localizer', 'missing')}")
-    return VisualCard(
-        backbone=metadata["backbone"],
-        blocks=tuple(int(block) for block in json.loads(metadata["blocks"])),
-        resolution=int(metadata["resolution"]),
-        activation=metadata["activation"],
-        trained_on=metadata["trained_on"],
-        trained_categories=tuple(json.loads(metadata.get("trained_categories", "[]"))),
-        norm=metadata.get("norm", "trained"),
-        level=float(metadata.get("level", 0.0)),
-        spread=float(metadata.get("spread", 1.0)),
-        views=tuple(
-            (float(fraction), bool(mirrored))
-            for fraction, mirrored in json.loads(metadata.get("views", "[[1, false]]"))
-        ),
-    )
 
 
 def _published_card(content: Mapping[str, Any], path: Path) -> VisualCard:

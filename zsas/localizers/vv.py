@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,6 @@ from zsas.localizers.tiles import TileSettings, View
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zsas.backbones.clip import ClipBackbone
-    from zsas.models import Models
 
 VV_BLOCKS = 6
 """How many of the last blocks carry the V-V stream (our choice, as in CLIP Surgery)."""
@@ -33,14 +31,6 @@ class VV(Localizer):
     tiled = True
     title = "V-V attention, no training"
     settings = (ObjectSettings, MapSettings, TileSettings, ReferenceSettings, EdgeSettings)
-
-    def __init__(self, clip: ClipBackbone) -> None:
-        self.clip = clip
-
-    @classmethod
-    def load(cls, models: Models) -> Self:
-        """See `Localizer.load`."""
-        return cls(models.clip)
 
     def resolution(self, values: Values) -> int:
         """37 × 37 patches for a patch of 14 px; the same 518 px, rounded to patches, for other models."""

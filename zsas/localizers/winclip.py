@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, Values, setting
+from zsas.held import Held
 from zsas.lazy import F, torch
 from zsas.localizers.base import (
     Context,
@@ -30,8 +31,6 @@ from zsas.localizers.square import scored_square, square_resolution
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zsas.backbones.clip import ClipBackbone
-    from zsas.models import Models
 
 SCALES = (2, 3)
 """Sides of the windows in patches."""
@@ -84,7 +83,7 @@ class WinClipSettings(SettingsGroup, key="winclip", title="WinCLIP"):
 
 
 @dataclass(frozen=True)
-class WindowFeatures:
+class WindowFeatures(Held):
     """One image as WinCLIP keeps it, before any text.
 
     Attributes:
@@ -120,20 +119,6 @@ class WindowFeatures:
         cover = self.inside.ravel()[index].mean(axis=1)
         return self.windows[scale][_indices(cover >= min(0.5, float(cover.max())))]
 
-    def to(self, device: torch.device | str) -> WindowFeatures:
-        """These features on another device; themselves where they are there already."""
-        if self.image.device == torch.device(device):
-            return self
-        windows = {scale: one.to(device) for scale, one in self.windows.items()}
-        image, patches = self.image.to(device), self.patches.to(device)
-        return replace(self, image=image, windows=windows, patches=patches)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the tensors in bytes."""
-        tensors = (self.image, self.patches, *self.windows.values())
-        return sum(tensor.nbytes for tensor in tensors)
-
 
 def _indices(kept: NDArray[np.bool_]) -> Tensor:
     return torch.from_numpy(np.flatnonzero(kept))
@@ -148,14 +133,6 @@ class WinClip(Localizer):
     settings = (ObjectSettings, MapSettings, WinClipSettings)
     backbone = "ViT-B-16-plus-240"
     by_steps = True
-
-    def __init__(self, clip: ClipBackbone) -> None:
-        self.clip = clip
-
-    @classmethod
-    def load(cls, models: Models) -> Self:
-        """See `Localizer.load`."""
-        return cls(models.clip_for(cls))
 
     def resolution(self, values: Values) -> int:
         """The setting, or else the side that the backbone was trained on, rounded down to patches."""

@@ -3,7 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zsas.frames import SamFrame, reference_scale, resize_map, window_of_mask
+from zsas.frames import (
+    Piece,
+    SamFrame,
+    around,
+    piece_of_mask,
+    reference_scale,
+    resize_map,
+    window_of_mask,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +43,7 @@ def test_grid_and_photo_agree_on_where_a_thing_is(height, width):
     frame = SamFrame(height, width, side=256, stride=16)
     mask = np.zeros((height, width), bool)
     mask[height // 4 : height // 2 + 1, width // 2 :] = True
-    back = frame.grid_to_photo(frame.mask_to_grid(mask)) > 0.5
+    back = frame.grid_to_photo(frame.mask_to_grid(piece_of_mask(mask))) > 0.5
     cell = max(height, width) / 16
     assert abs(int(back.sum()) - int(mask.sum())) <= 1.5 * cell * (height / 4 + width / 2 + 2)
     centre = np.argwhere(mask).mean(axis=0) - np.argwhere(back).mean(axis=0)
@@ -45,7 +53,7 @@ def test_grid_and_photo_agree_on_where_a_thing_is(height, width):
 def test_a_single_pixel_is_not_lost_on_the_grid():
     mask = np.zeros((2000, 3000), bool)
     mask[1234, 567] = True
-    cover = SamFrame(2000, 3000).mask_to_grid(mask)
+    cover = SamFrame(2000, 3000).mask_to_grid(piece_of_mask(mask))
     assert np.count_nonzero(cover) == 1
     row, column = np.argwhere(cover > 0)[0]
     assert (row, column) == (int(1234 / 2000 * 683 / 16), int(567 / 3000 * 1024 / 16))
@@ -121,4 +129,28 @@ def test_a_crop_keeps_the_coordinates_of_the_whole_image():
     photo = np.zeros((400, 500), bool)
     photo[60:90, 310:350] = True
     part = photo[50:150, 300:420]
-    np.testing.assert_array_equal(crop.mask_to_grid(photo), alone.mask_to_grid(part))
+    np.testing.assert_array_equal(
+        crop.mask_to_grid(piece_of_mask(photo)), alone.mask_to_grid(piece_of_mask(part))
+    )
+    # What SAM does not see of a mask does not count.
+    photo[:40] = True
+    np.testing.assert_array_equal(
+        crop.mask_to_grid(piece_of_mask(photo)), alone.mask_to_grid(piece_of_mask(part))
+    )
+    assert not crop.mask_to_grid(Piece((0, 0, 500, 40), photo[:40])).any()
+
+
+def test_a_piece_is_the_same_in_every_window():
+    mask = np.zeros((30, 40), bool)
+    mask[5:9, 6:20] = mask[12, 30] = True
+    whole = Piece((0, 0, 40, 30), mask)
+    tight = whole.tight()
+    assert tight.window == (6, 5, 31, 13)
+    assert np.array_equal(tight.seen_in((0, 0, 40, 30)), mask)
+    assert np.array_equal(tight.seen_in((10, 0, 36, 10)), mask[:10, 10:36])
+    assert not tight.seen_in((32, 14, 40, 30)).any()
+    assert tight.holds((12, 30))
+    assert not tight.holds((12, 29))
+    assert not tight.holds((0, 0))
+    assert piece_of_mask(np.zeros((3, 3), bool)) is None
+    assert around((0, 4, 5, 6), (3, 1, 9, 5)) == (0, 1, 9, 6)

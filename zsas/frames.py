@@ -13,8 +13,10 @@ pixel at (0, 0). Three other frames exist, and only this file knows how they rel
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import reduce
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -33,6 +35,76 @@ def reference_scale(height: int, width: int, reference_side: int) -> float:
 
 Window = tuple[int, int, int, int]
 """Part of the photo: x0, y0, x1, y1 in pixels, the last two exclusive."""
+
+
+class Piece(NamedTuple):
+    """A part of a mask: work on it costs its window, not the photo.
+
+    Attributes:
+        window: Where it lies.
+        mask: bool, of the window's pixels; outside of the window nothing belongs to it.
+    """
+
+    window: Window
+    mask: NDArray[np.bool_]
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its window as rows and columns of the photo."""
+        return slices(self.window)
+
+    def holds(self, pixel: tuple[int, int]) -> bool:
+        """Whether a pixel of the photo, row and column, belongs to it."""
+        x0, y0, x1, y1 = self.window
+        row, column = pixel
+        return bool(y0 <= row < y1 and x0 <= column < x1 and self.mask[row - y0, column - x0])
+
+    def tight(self) -> Piece | None:
+        """The same in the smallest window; None if nothing belongs to it."""
+        inner = window_of_mask(self.mask)
+        if inner is None:
+            return None
+        left, top, *_ = self.window
+        x0, y0, x1, y1 = inner
+        return Piece((left + x0, top + y0, left + x1, top + y1), self.mask[slices(inner)])
+
+    def seen_in(self, window: Window) -> NDArray[np.bool_]:
+        """What of it lies in another window, bool, of that window's pixels."""
+        x0, y0, x1, y1 = window
+        left, top, right, bottom = self.window
+        found = np.zeros((y1 - y0, x1 - x0), bool)
+        shared = (max(x0, left), max(y0, top), min(x1, right), min(y1, bottom))
+        if shared[0] < shared[2] and shared[1] < shared[3]:
+            found[slices(shared, x0, y0)] = self.mask[slices(shared, left, top)]
+        return found
+
+
+def slices(window: Window, left: int = 0, top: int = 0) -> tuple[slice, slice]:
+    """A window as rows and columns of an array whose first pixel is that of the photo at (left, top)."""
+    x0, y0, x1, y1 = window
+    return slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
+
+
+def grown(window: Window, margin: int, shape: tuple[int, ...]) -> Window:
+    """A window with `margin` pixels around it, cut at the border of a photo of (H, W)."""
+    x0, y0, x1, y1 = window
+    height, width = shape
+    return (
+        max(0, x0 - margin),
+        max(0, y0 - margin),
+        min(width, x1 + margin),
+        min(height, y1 + margin),
+    )
+
+
+def around(first: Window, second: Window) -> Window:
+    """The smallest window that holds two."""
+    return (
+        min(first[0], second[0]),
+        min(first[1], second[1]),
+        max(first[2], second[2]),
+        max(first[3], second[3]),
+    )
 
 
 Fit = Literal["pad", "squash"]
@@ -86,26 +158,53 @@ class SamFrame:
         seen = xy - np.array([self.left, self.top]) if self.left or self.top else xy
         return (seen * np.array([columns / self.width, rows / self.height])).astype(np.float32)
 
-    def mask_to_grid(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Share of each valid feature cell that a photo mask covers: (H, W) bool → `grid_hw` in [0, 1]."""
-        mask = mask[self.top : self.top + self.height, self.left : self.left + self.width]
+    def mask_to_grid(self, piece: Piece) -> NDArray[np.float32]:
+        """Share of each valid feature cell that a part of a photo mask covers: → `grid_hw` in [0, 1]."""
         rows, columns = self.resized_hw
         grid_rows, grid_columns = self.grid_hw
         cell = self.stride / columns * self.width, self.stride / rows * self.height
         if min(cell) >= 1.0:
             # Summed-area table: exact area coverage, so that a region of a single pixel is not lost.
-            table = cv2.integral(mask.astype(np.uint8)).astype(np.float64)
             x = np.minimum(np.arange(grid_columns + 1) * cell[0], self.width)
             y = np.minimum(np.arange(grid_rows + 1) * cell[1], self.height)
-            corners = _sample_bilinear(table, y, x)
+            corners = self._areas(piece, y, x)
             area = corners[1:, 1:] - corners[:-1, 1:] - corners[1:, :-1] + corners[:-1, :-1]
             full = np.outer(np.diff(y), np.diff(x))
             return np.clip(area / np.maximum(full, 1e-9), 0.0, 1.0).astype(np.float32)
+        mask = piece.seen_in(self.window)
         frame = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR)
         padded = np.zeros((grid_rows * self.stride, grid_columns * self.stride), np.float32)
         padded[:rows, :columns] = frame
         blocks = padded.reshape(grid_rows, self.stride, grid_columns, self.stride)
         return blocks.mean(axis=(1, 3)).astype(np.float32)
+
+    def _areas(
+        self, piece: Piece, y: NDArray[np.float64], x: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Pixels of a part above and left of fractional rows `y` and columns `x`, shape (len(y), len(x)).
+
+        The table is made of the part's window alone: beyond it the photo's own would go on with the same numbers.
+        """
+        left, top, right, bottom = piece.window
+        seen = (
+            max(left, self.left),
+            max(top, self.top),
+            min(right, self.left + self.width),
+            min(bottom, self.top + self.height),
+        )
+        if seen[0] >= seen[2] or seen[1] >= seen[3]:
+            return np.zeros((len(y), len(x)))
+        table = cv2.integral(piece.mask[slices(seen, left, top)].astype(np.uint8))
+        y0 = np.minimum(y.astype(int), self.height - 1)
+        x0 = np.minimum(x.astype(int), self.width - 1)
+        fy, fx = (y - y0)[:, None], (x - x0)[None, :]
+        upper_row, lower_row = (
+            np.clip(y0 + i + self.top - seen[1], 0, len(table) - 1) for i in (0, 1)
+        )
+        near, far = (np.clip(x0 + i + self.left - seen[0], 0, table.shape[1] - 1) for i in (0, 1))
+        upper = table[np.ix_(upper_row, near)] * (1 - fx) + table[np.ix_(upper_row, far)] * fx
+        lower = table[np.ix_(lower_row, near)] * (1 - fx) + table[np.ix_(lower_row, far)] * fx
+        return upper * (1 - fy) + lower * fy
 
     def grid_to_photo(
         self, values: NDArray[np.float32], window: Window | None = None
@@ -164,48 +263,75 @@ class SamFrame:
         return 1.0 / self.stride if shape == self.grid_hw else shape[0] / self.side
 
 
-def _sample_bilinear(
-    table: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """`table` at the fractional rows `y` and columns `x`, shape (len(y), len(x))."""
-    y0 = np.minimum(y.astype(int), table.shape[0] - 2)
-    x0 = np.minimum(x.astype(int), table.shape[1] - 2)
-    fy, fx = (y - y0)[:, None], (x - x0)[None, :]
-    upper = table[np.ix_(y0, x0)] * (1 - fx) + table[np.ix_(y0, x0 + 1)] * fx
-    lower = table[np.ix_(y0 + 1, x0)] * (1 - fx) + table[np.ix_(y0 + 1, x0 + 1)] * fx
-    return upper * (1 - fy) + lower * fy
-
-
 def window_of_mask(mask: NDArray[np.bool_], margin: int = 0) -> Window | None:
     """The smallest window that holds a mask and `margin` pixels around it, cut at the border; None if empty."""
     columns = np.flatnonzero(mask.any(axis=0))
     if not columns.size:
         return None
     rows = np.flatnonzero(mask.any(axis=1))
+    tight = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    return grown(tight, margin, mask.shape)
+
+
+def piece_of_mask(mask: NDArray[np.bool_]) -> Piece | None:
+    """All of a mask in its window; None if it is empty."""
     height, width = mask.shape
-    return (
-        max(0, int(columns[0]) - margin),
-        max(0, int(rows[0]) - margin),
-        min(width, int(columns[-1]) + 1 + margin),
-        min(height, int(rows[-1]) + 1 + margin),
-    )
+    return Piece((0, 0, width, height), mask).tight()
 
 
-def pieces_of_mask(mask: NDArray[np.bool_]) -> list[tuple[Window, NDArray[np.bool_]]]:
-    """The connected pieces of a mask (8 neighbours) in reading order: the window of each, and the piece inside it.
+def pieces_of_mask(mask: NDArray[np.bool_]) -> list[Piece]:
+    """The connected pieces of a mask (8 neighbours) in reading order.
 
     Costs the part of the photo that the mask covers, not the photo.
     """
     window = window_of_mask(mask)
     if window is None:
         return []
-    left, top, right, bottom = window
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        mask[top:bottom, left:right].astype(np.uint8), connectivity=8
-    )
-    pieces = []
-    for label in range(1, count):
-        x, y, width, height, _ = (int(value) for value in stats[label])
-        inside = labels[y : y + height, x : x + width] == label
-        pieces.append(((left + x, top + y, left + x + width, top + y + height), inside))
-    return pieces
+    left, top, *_ = window
+    part = mask[slices(window)]
+    count, labels = cv2.connectedComponents(part.view(np.uint8), connectivity=8)
+    return [
+        Piece((left + x0, top + y0, left + x1, top + y1), labels[y0:y1, x0:x1] == label)
+        for label, (x0, y0, x1, y1) in enumerate(_boxes(part, labels, count).tolist()[1:], start=1)
+    ]
+
+
+def parts_with_margin(pieces: Sequence[Piece], margin: int, shape: tuple[int, ...]) -> list[Piece]:
+    """Pieces of a photo of (H, W) with `margin` pixels around each; all in one part where that is less to look at."""
+    if not pieces:
+        return []
+    windows = [grown(piece.window, margin, shape) for piece in pieces]
+    whole = reduce(around, windows)
+    if sum(map(_area, windows)) < _area(whole):
+        pairs = zip(windows, pieces, strict=True)
+        return [Piece(window, piece.seen_in(window)) for window, piece in pairs]
+    x0, y0, x1, y1 = whole
+    mask = np.zeros((y1 - y0, x1 - x0), bool)
+    for piece in pieces:
+        mask[slices(piece.window, x0, y0)] |= piece.mask
+    return [Piece(whole, mask)]
+
+
+def _area(window: Window) -> int:
+    x0, y0, x1, y1 = window
+    return (x1 - x0) * (y1 - y0)
+
+
+def _boxes(mask: NDArray[np.bool_], labels: NDArray[np.int32], count: int) -> NDArray[np.intp]:
+    """The box of each label, (count, 4), from the runs of a mask's rows, whose pixels have one label each.
+
+    OpenCV's own statistics take five times as long as its labels.
+    """
+    height, width = mask.shape
+    padded = np.zeros((height, width + 2), np.bool_)
+    padded[:, 1:-1] = mask
+    ends = np.flatnonzero(padded[:, 1:] != padded[:, :-1])
+    rows, starts = np.divmod(ends[::2], width + 1)
+    found = labels[rows, starts]
+    boxes = np.empty((count, 4), np.intp)
+    boxes[:, :2], boxes[:, 2:] = max(height, width), 0
+    np.minimum.at(boxes[:, 0], found, starts)
+    np.minimum.at(boxes[:, 1], found, rows)
+    np.maximum.at(boxes[:, 2], found, ends[1::2] % (width + 1))
+    np.maximum.at(boxes[:, 3], found, rows + 1)
+    return boxes

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zsas.frames import pieces_of_mask
+from zsas.frames import Piece, pieces_of_mask, slices
 from zsas.prompts import Points
 from zsas.rle import decode, pack_counts
 from zsas.scale import Scale
@@ -301,11 +301,10 @@ def find_regions(mask: NDArray[np.bool_], score_map: NDArray[np.float32]) -> tup
         score_map: float32, shape = (H, W), [0, 1].
     """
     found = []
-    for window, inside in pieces_of_mask(mask):
-        x0, y0, x1, y1 = window
-        score = float(score_map[y0:y1, x0:x1][inside].max())
-        rle = _run_lengths(inside, x0, y0, mask.shape)
-        found.append(Region(0, window, int(inside.sum()), score, rle))
+    for piece in pieces_of_mask(mask):
+        score = float(score_map[piece.slices][piece.mask].max())
+        rle = _run_lengths(piece, mask.shape)
+        found.append(Region(0, piece.window, int(np.count_nonzero(piece.mask)), score, rle))
     found.sort(key=lambda region: (-region.score, -region.area, region.box))
     return tuple(
         Region(number, region.box, region.area, region.score, region.rle)
@@ -337,19 +336,17 @@ def sized(
     if small:
         mask = mask.copy()
     for region in small:
-        x0, y0, x1, y1 = region.box
-        mask[y0:y1, x0:x1] &= ~region.mask[y0:y1, x0:x1]
+        mask[slices(region.box)] &= ~region.mask[slices(region.box)]
     # What counts comes first, and has the first numbers.
     ordered = sorted(found, key=lambda region: region.ignored)
     return tuple(replace(one, id=i) for i, one in enumerate(ordered, start=1)), mask
 
 
-def _run_lengths(
-    inside: NDArray[np.bool_], x: int, y: int, shape: tuple[int, ...]
-) -> dict[str, Any]:
-    """COCO code of a small window at (x, y) of an image; costs the window, not the image."""
+def _run_lengths(piece: Piece, shape: tuple[int, ...]) -> dict[str, Any]:
+    """COCO code of a part of an image of (H, W); costs its window, not the image."""
     height, width = shape
-    columns = np.pad(inside.T.astype(np.int8), ((0, 0), (1, 1)))
+    x, y, *_ = piece.window
+    columns = np.pad(piece.mask.T.astype(np.int8), ((0, 0), (1, 1)))
     steps = np.diff(columns, axis=1)
     column, row = np.nonzero(steps == 1)
     starts = (column + x) * height + row + y

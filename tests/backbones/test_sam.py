@@ -13,6 +13,7 @@ import zsas.backbones.sam_decoder
 from tests.helpers.meta_sam import meta_model, metas_names
 from tests.helpers.models import CPU, small_sam, with_lively_weights
 from zsas.backbones.sam import Sam
+from zsas.backbones.sam_decoder import FusedProjection
 from zsas.backbones.sam_families import TransformersSam
 from zsas.backbones.sam_meta import _META_TYPES, MetaSam, load_meta_checkpoint
 from zsas.errors import ZsasError
@@ -73,27 +74,62 @@ def test_both_backends_give_the_same_answers(size):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_the_decoder_is_transformers_own_in_other_memory_order(count):
+@pytest.mark.parametrize("fed", [False, True])
+def test_the_decoder_is_transformers_own_in_other_memory_order(count, fed):
     model = small_sam()
     rng = torch.Generator().manual_seed(0)
     vision = model.config.vision_config
-    grid = vision.image_size // vision.patch_size
-    shape = (count, vision.output_channels, grid, grid)
-    features, dense = (torch.randn(shape, generator=rng) for _ in range(2))
-    words = torch.randn((count, 5, vision.output_channels), generator=rng)
+    grid, channels = vision.image_size // vision.patch_size, vision.output_channels
+    features = torch.randn((1, channels, grid, grid), generator=rng)
+    logits = torch.randn((count, 1, 4 * grid, 4 * grid), generator=rng) if fed else None
+    words = torch.randn((count, 5, channels), generator=rng)
+    dense = model.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
     with torch.inference_mode():
+        if logits is not None:
+            dense = model.prompt_encoder.mask_embed(logits)
         theirs, their_iou = model.mask_decoder(
-            image_embeddings=features,
-            image_positional_embeddings=model.get_image_wide_positional_embeddings().expand(shape),
+            image_embeddings=features.expand(count, -1, -1, -1),
+            image_positional_embeddings=model.get_image_wide_positional_embeddings().expand(
+                count, -1, -1, -1
+            ),
             sparse_prompt_embeddings=words[:, None],
             dense_prompt_embeddings=dense,
             multimask_output=True,
         )
-        ours, our_iou = zsas.backbones.sam_decoder.MaskDecoder(model)(features, words, dense)
+        ours, our_iou = zsas.backbones.sam_decoder.MaskDecoder(model)(features, words, logits)
     scale = float(theirs.abs().max())
     assert scale > 1e-2
     torch.testing.assert_close(ours, theirs[:, 0], atol=2e-5 * scale, rtol=0)
     torch.testing.assert_close(our_iou, their_iou[:, 0], atol=1e-5, rtol=1e-5)
+
+
+def test_what_all_prompts_read_of_an_image_is_made_once_an_image(monkeypatch):
+    """Points alone share the first layer's products; another image, and logits, have their own."""
+    made = []
+    project = FusedProjection.__call__
+    monkeypatch.setattr(
+        FusedProjection, "__call__", lambda *given: made.append(1) or project(*given)
+    )
+    sam, _ = both("small")
+    one, other = sam.encode([np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 90, np.uint8)])
+    points = Prompt(np.array([[5, 5]], np.float32), np.array([1], np.int64))
+
+    def products(features, prompts):
+        made.clear()
+        answers = sam.decode(features, prompts)
+        return len(made), answers
+
+    layers = len(sam.network.model.mask_decoder.transformer.layers)
+    count, (alone, _, _) = products(one, [points] * 3)
+    assert count == 1 + 3 * layers
+    fed = Prompt(points.points, points.labels, logits=alone.logits[0])
+    assert products(one, [fed])[0] == 1 + layers
+    count, (again,) = products(one, [points])
+    assert count == layers
+    np.testing.assert_array_equal(again.logits, alone.logits)
+    count, (elsewhere,) = products(other, [points])
+    assert count == 1 + layers
+    assert not np.array_equal(elsewhere.logits, alone.logits)
 
 
 def test_several_prompts_are_answered_in_order_and_as_alone():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.refiners.test_cascade import FRAME, answer
+from zsas.frames import Piece
 from zsas.refiners.base import fuse
 from zsas.refiners.masks import (
-    box_of_window,
     cut_clicks,
     mask_in_window,
     pieces_of_clicks,
@@ -17,8 +17,8 @@ from zsas.refiners.masks import (
 
 
 def test_a_mask_at_the_corner_has_its_box_at_the_corner():
-    window, mask = mask_in_window(answer((12, 12, 16, 16)).logits[0], FRAME)
-    np.testing.assert_allclose(box_of_window(window, mask), [48, 48, 64, 64], atol=1)
+    found = Piece(*mask_in_window(answer((12, 12, 16, 16)).logits[0], FRAME))
+    np.testing.assert_allclose(found.tight().window, [48, 48, 64, 64], atol=1)
 
 
 def test_logits_without_a_positive_cell_are_no_mask():
@@ -30,9 +30,8 @@ def test_the_piece_with_the_highest_pixel_comes_first():
     heat[2:5, 2:5] = 0.6
     heat[3, 3] = 0.9
     heat[10:18, 10:18] = 0.8
-    assert [int(piece.sum()) for piece in separate_regions(heat > 0.5, heat, 8)] == [9, 64]
-    assert len(separate_regions(heat > 0.5, heat, 1)) == 1
-    assert separate_regions(heat > 1, heat, 2) == []
+    assert [int(piece.mask.sum()) for piece in separate_regions(heat > 0.5, heat)] == [9, 64]
+    assert separate_regions(heat > 1, heat) == []
 
 
 def test_a_soft_mask_is_probability_times_confidence_and_the_maximum_where_masks_overlap():

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from zsas.frames import SamFrame
+from zsas.frames import SamFrame, piece_of_mask
 from zsas.refiners.marking import extreme_region
 from zsas.refiners.points import (
     PointSettings,
@@ -152,7 +152,7 @@ def test_similarity_is_high_where_the_features_are_the_regions_own(similarity):
     frame = SamFrame(128, 128, side=128, stride=16)
     region = np.zeros((128, 128), bool)
     region[48:80, 16:48] = True
-    map_s = ring_similarity(_two_sided_features(frame), region, frame, similarity)
+    map_s = ring_similarity(_two_sided_features(frame), piece_of_mask(region), frame, similarity)
     assert map_s.shape == (128, 128)
     assert map_s[64, 8] == pytest.approx(1)
     assert map_s[64, 120] == pytest.approx(0, abs=1e-6)
@@ -167,7 +167,7 @@ def test_similarity_asks_for_direction_and_not_for_length(similarity):
     region[40:90, 30:80] = True
     lengths = rng.uniform(0.1, 10, (8, 8)).astype(np.float32)
     one, other = (
-        ring_similarity(cells, region, frame, similarity)
+        ring_similarity(cells, piece_of_mask(region), frame, similarity)
         for cells in (features, features * lengths)
     )
     np.testing.assert_allclose(one, other, atol=1e-5)
@@ -183,7 +183,7 @@ def _points_of_a_hill(side: int, spacing: float, mode: str, reference: int) -> n
     frame = SamFrame(side, side, side=128, stride=16)
     region = heat > 0.3
     points, _ = point_prompts(
-        heat, region, ~region, np.ones((2, 8, 8), np.float32), frame, settings
+        heat, piece_of_mask(region), None, np.ones((2, 8, 8), np.float32), frame, settings
     )
     return points
 
@@ -211,7 +211,8 @@ def test_positives_are_hot_and_negatives_differ():
     region = heat > 0.5
     ring = surrounding_ring(region, "rectangle", 31)
     settings = PointSettings(k_positive=2, k_negative=2, spacing=10, reference_size=0)
-    points, labels = point_prompts(heat, region, ring, _two_sided_features(frame), frame, settings)
+    pieces = piece_of_mask(region), piece_of_mask(ring)
+    points, labels = point_prompts(heat, *pieces, _two_sided_features(frame), frame, settings)
     assert labels.tolist() == [1, 1, 0, 0]
     assert all(region[int(y), int(x)] for x, y in points[:2])
     assert all(ring[int(y), int(x)] and x > 64 for x, y in points[2:])
@@ -222,22 +223,21 @@ def test_negatives_can_be_switched_off_and_an_empty_region_has_no_points():
     frame = SamFrame(64, 64, side=128, stride=16)
     features = np.ones((2, 8, 8), np.float32)
     region = np.zeros((64, 64), bool)
-    nothing, no_labels = point_prompts(HEAT_64, region, region, features, frame, PointSettings())
+    nothing, no_labels = point_prompts(HEAT_64, None, None, features, frame, PointSettings())
     assert nothing.shape == (0, 2)
     assert no_labels.shape == (0,)
     region[10:20, 10:20] = True
     ring = surrounding_ring(region, "ellipse", 5)
-    _, labels = point_prompts(
-        HEAT_64, region, ring, features, frame, PointSettings(negatives=False)
-    )
+    pieces = piece_of_mask(region), piece_of_mask(ring)
+    _, labels = point_prompts(HEAT_64, *pieces, features, frame, PointSettings(negatives=False))
     assert set(labels.tolist()) == {1}
 
 
 def test_a_region_that_fills_the_photo_has_positives_only():
     frame = SamFrame(64, 64, side=128, stride=16)
-    everything = np.ones((64, 64), bool)
+    everything = piece_of_mask(np.ones((64, 64), bool))
     features = np.ones((2, 8, 8), np.float32)
-    _, labels = point_prompts(HEAT_64, everything, ~everything, features, frame, PointSettings())
+    _, labels = point_prompts(HEAT_64, everything, None, features, frame, PointSettings())
     assert labels.tolist() == [1, 1, 1]
 
 
@@ -252,7 +252,7 @@ def _unlike_cell(similarity: str) -> float:
     region = np.zeros((128, 128), bool)
     region[48:64, 48:64] = True
     region[48:64, 64:66] = region[48:58, 66:67] = True  # 42 of 256 pixels of the next cell
-    return float(ring_similarity(features, region, frame, similarity)[56, 100])
+    return float(ring_similarity(features, piece_of_mask(region), frame, similarity)[56, 100])
 
 
 def test_a_cell_counts_as_far_as_the_region_covers_it():

@@ -5,12 +5,14 @@ things make transformers' module slow, none of them arithmetic: it copies featur
 changes between channels first and channels last, and it multiplies the same features by one matrix after the other.
 Here the image tokens stay rows of one matrix from the first layer to the last, positions are folded into the biases
 once, and layers that read the same tokens are one product. Layers that treat each token alone run over strips of
-tokens, so that intermediate values stay in the processor's cache. The weights stay those of the model; points, boxes
-and mask tokens run through its own modules. Names are those of Meta's `segment_anything`.
+tokens, so that intermediate values stay in the processor's cache. What the first layer reads of an image before any
+logits are added is the same for all prompts and made once. The weights stay those of the model; points, boxes and mask
+tokens run through its own modules. Names are those of Meta's `segment_anything`.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -33,16 +35,17 @@ class MaskDecoder:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.modules = model.mask_decoder
+        self._latest: tuple[weakref.ref[Tensor], Tensor, tuple[Tensor, ...]] | None = None
 
     def __call__(
-        self, embedding: Tensor, sparse: Tensor, dense: Tensor, single: bool = False
+        self, embedding: Tensor, sparse: Tensor, logits: Tensor | None = None, single: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Three masks for each prompt, or the one for prompts without ambiguity.
 
         Args:
-            embedding: Image features, fp32 (B, C, g, g), one row a prompt; quickest in channels-last order.
+            embedding: Image features, fp32 (1, C, g, g); quickest in channels-last order.
             sparse: Embedded points and boxes, fp32 (B, n, C).
-            dense: Embedded logits, fp32 (B, C, g, g).
+            logits: Of the masks that are given with them, fp32 (B, 1, 4 g, 4 g).
             single: Whether one mask is wanted.
 
         Returns:
@@ -50,17 +53,20 @@ class MaskDecoder:
         """
         modules, transformer = self.modules, self.modules.transformer
         first = torch.cat([modules.iou_token.weight, modules.mask_tokens.weight])
-        point_embedding = torch.cat([first.expand(len(embedding), -1, -1), sparse], 1)
-        image_tokens = (embedding + dense).flatten(2).transpose(1, 2)
+        point_embedding = torch.cat([first.expand(len(sparse), -1, -1), sparse], 1)
+        if logits is None:
+            plain, read = self._without_logits(embedding)
+            image_tokens = plain.repeat(len(sparse), 1, 1)  # the layers write into it
+        else:
+            image_tokens = embedding.flatten(2).transpose(1, 2) + self._dense(logits)
+            read = self._projections[0](image_tokens)
         tokens = point_embedding
-        for number, (layer, project) in enumerate(
-            zip(transformer.layers, self._projections[:-1], strict=True)
-        ):
+        for number, layer in enumerate(transformer.layers):
             # The first layer's tokens are the prompts themselves: added neither to queries nor to the output.
             query = tokens + point_embedding if number else tokens
             attn_out = _self_attend(layer.self_attn, query, query, tokens)
             tokens = layer.layer_norm1(tokens + attn_out if number else attn_out)
-            keys, queries, values = project(image_tokens)
+            keys, queries, values = self._projections[number](image_tokens) if number else read
             from_image = layer.cross_attn_token_to_image
             tokens = layer.layer_norm2(
                 tokens
@@ -84,6 +90,24 @@ class MaskDecoder:
         masks = self._masks(image_tokens, tokens, embedding.shape[-1], which)
         return masks, modules.iou_prediction_head(tokens[:, 0])[:, which]
 
+    def _without_logits(self, embedding: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Image tokens (1, N, C) of prompts without logits, and what the first layer reads off them."""
+        latest = self._latest
+        if latest is None or latest[0]() is not embedding:
+            nothing = self.model.prompt_encoder.no_mask_embed.weight
+            tokens = embedding.flatten(2).transpose(1, 2) + nothing
+            latest = weakref.ref(embedding), tokens, self._projections[0](tokens)
+            self._latest = latest
+        return latest[1:]
+
+    def _dense(self, logits: Tensor) -> Tensor:
+        """Embedded logits as tokens, (B, N, C); the last of three convolutions is a product here."""
+        embed = self.model.prompt_encoder.mask_embed
+        hidden = embed.activation(embed.layer_norm1(embed.conv1(logits)))
+        hidden = embed.activation(embed.layer_norm2(embed.conv2(hidden)))
+        cells = hidden.flatten(2).transpose(1, 2)
+        return F.linear(cells, embed.conv3.weight.flatten(1), embed.conv3.bias)
+
     def _masks(self, image_tokens: Tensor, tokens: Tensor, grid: int, which: slice) -> Tensor:
         """Logits (B, n, 4 g, 4 g) of n of the four mask tokens."""
         modules = self.modules
@@ -99,11 +123,11 @@ class MaskDecoder:
             wide = modules.activation(second(modules.activation(wide)))
             found.append(masks @ wide.flatten(1, -2).transpose(1, 2))
         logits = torch.cat(found, -1)
-        # Each token's sixteen values lie in the order of the two upscalings: rows and columns of each.
-        square = logits.view(len(logits), -1, grid, grid, 2, 2, 2, 2).permute(
-            0, 1, 2, 4, 6, 3, 5, 7
-        )
-        return square.reshape(len(logits), -1, 4 * grid, 4 * grid)
+        # Each token's sixteen values lie in the order of the two upscalings: rows and columns of each. The last two
+        # are neighbours in the mask, too, and move as one number.
+        pairs = torch.view_as_complex(logits.view(len(logits), -1, grid, grid, 2, 2, 2, 2))
+        square = torch.view_as_real(pairs.permute(0, 1, 2, 4, 6, 3, 5).contiguous())
+        return square.view(len(logits), -1, 4 * grid, 4 * grid)
 
     @cached_property
     def _projections(self) -> list[FusedProjection]:

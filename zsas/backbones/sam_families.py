@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -103,9 +104,8 @@ class TransformersSam:
 
     def decoder(self, features: SamFeatures, prompts: PromptTensors) -> tuple[Tensor, Tensor]:
         """See `SamNetwork.decoder`."""
-        sparse, dense = self._embedded(prompts)
-        embedding = features.embedding.expand(len(prompts), -1, -1, -1)
-        return self.decode(embedding, sparse[:, 0], dense, single=prompts.single)
+        sparse, _ = self._embedded(replace(prompts, logits=None))
+        return self.decode(features.embedding, sparse[:, 0], prompts.logits, prompts.single)
 
     def _embedded(self, prompts: PromptTensors) -> tuple[Tensor, Tensor]:
         """Sparse (B, 1, n, C) and dense (B, C, g, g) embeddings of prompts."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, Values, setting
-from zsas.frames import Window
+from zsas.frames import Piece, Window, around, piece_of_mask, slices
 from zsas.prompts import Click, Masks, Points, Prompt
 from zsas.refiners.base import (
     FUSED,
@@ -41,7 +42,7 @@ from zsas.refiners.cascade_stages import (
     points_stage,
     region_stage,
 )
-from zsas.refiners.crops import CropSettings, box_of, close_windows, closest, lies_in
+from zsas.refiners.crops import CropSettings, close_windows, closest, lies_in
 from zsas.refiners.marking import Marked, mark_scored
 from zsas.refiners.masks import (
     cut_clicks,
@@ -55,9 +56,11 @@ from zsas.refiners.masks import (
 )
 from zsas.refiners.points import (
     WHOSE,
+    KernelShape,
     PointSettings,
     kernel_size_in_image,
     point_prompts,
+    ring_of,
     surrounding_ring,
 )
 from zsas.stages import Area, HeatMap, Stage
@@ -137,14 +140,21 @@ class Cascade(Refiner):
         region, shape = marked.region, marked.region.shape
         # Eq. 3: N_a = dilate(S_a) − S_a.
         kernel = kernel_size_in_image(ppg.kernel_size, ppg.reference_size, *region.shape)
-        ring = within(surrounding_ring(region, ppg.kernel_shape, kernel), scored.inside)
-        yield region_stage(marked, ring, ppg.kernel_shape, kernel, bool(clicks))
+        pieces = separate_regions(region, scored.map)
+        ring = surrounding_ring(region, ppg.kernel_shape, kernel, pieces)
+        ring = within(ring, scored.inside)
+        yield region_stage(marked, len(pieces), ring, ppg.kernel_shape, kernel, bool(clicks))
 
         # Eqs 2 and 4 to 8: P = Concat(P_h, P_l) of each cascade.
-        windows = []
-        if cps.prompting == "per_region" and region.any():
+        windows: Sequence[Window] = ()
+        rest = pieces[cps.max_regions :]
+        joint = cps.prompting == "joint"
+        if joint and (whole := piece_of_mask(region)) is not None:
+            pieces, rest = [whole], []
+        elif pieces:
             windows = close_windows(scored, values.of(CropSettings), sam.side)
-        targets, rest = _targets(scored, region, ring, kernel, sam, ppg, cps, clicks, windows)
+        cut = _Cut(region, pieces[: cps.max_regions], rest, ring, kernel, joint)
+        targets = _targets(scored, cut, sam, ppg, clicks, windows)
         points = all_points(targets)
         if targets:
             yield points_stage(region, points, WHOSE[ppg.point_features], targets)
@@ -176,52 +186,68 @@ class Cascade(Refiner):
             asked = "{points}, box, logits of M2" if any(p.box is not None for p in prompts) else ""
             yield mask_stage(M3, targets, shape, points, asked or "{points}, logits of M2")
 
-        yield _fused(scored, marked, targets, rest, values, points, clicks)
+        yield _fused(scored, marked, cut, targets, values, clicks)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """S_a as the cascades see it.
+
+    Attributes:
+        region: S_a, bool (H, W).
+        pieces: What gets a cascade each: the whole region, or its separate pieces.
+        rest: Pieces beyond `max_regions`: no cascade refines them, and they are kept as they are.
+        ring: N_a, bool (H, W).
+        kernel: Of the dilation, in pixels of the image.
+        joint: Whether all of it is one cascade, that every click belongs to.
+    """
+
+    region: NDArray[np.bool_]
+    pieces: Sequence[Piece]
+    rest: Sequence[Piece]
+    ring: NDArray[np.bool_]
+    kernel: int
+    joint: bool
+
+    def around(self, piece: Piece, shape: KernelShape, scored: Scored) -> Piece | None:
+        """The ring of a piece, in which no other piece lies."""
+        if len(self.pieces) == 1 and not self.rest:
+            return piece_of_mask(self.ring)
+        found = ring_of(piece, self.region, shape, self.kernel)
+        return Piece(found.window, within(found.mask, scored.inside, found.window)).tight()
 
 
 def _targets(
     scored: Scored,
-    region: NDArray[np.bool_],
-    ring: NDArray[np.bool_],
-    kernel: int,
+    cut: _Cut,
     sam: SamSession,
     ppg: PointSettings,
-    cps: CascadeSettings,
     clicks: Sequence[Click],
     windows: Sequence[Window],
-) -> tuple[list[Target], NDArray[np.bool_]]:
-    """The cascades to run: the whole region, or one for each piece of it, and the clicks.
+) -> list[Target]:
+    """The cascades to run: one for each piece, and the clicks.
 
-    Beside them, bool (H, W), the pieces beyond `max_regions`: no cascade refines them, and they are kept as they are.
     A piece that lies in one of the windows is asked about there: SAM then sees nothing else. A click belongs to the
-    piece it lies in or beside (in its ring). Elsewhere a positive one is a cascade of its own, and a negative one
-    reaches those cascades of clicks alone.
+    piece it lies in or beside (in its ring), or to the whole region. Elsewhere a positive one is a cascade of its own,
+    and a negative one reaches those cascades of clicks alone.
     """
-    pieces = [region] if region.any() else []
-    if cps.prompting == "per_region":
-        pieces = separate_regions(region, scored.map, cps.max_regions)
-    rest = region.copy()
-    for piece in pieces:
-        rest &= ~piece
+    pixel = partial(pixel_of, shape=cut.region.shape)
     left = list(clicks)
     targets = []
-    for piece in pieces:
-        around = ring
-        if len(pieces) > 1 or rest.any():
-            around = surrounding_ring(piece, ppg.kernel_shape, kernel) & ~region
-            around = within(around, scored.inside)
-        near = piece | around
-        own = [c for c in left if cps.prompting == "joint" or near[pixel_of(c, near.shape)]]
-        crop = closest(windows, box_of(piece)) if windows else None
-        if crop is not None and all(lies_in(crop, pixel_of(c, near.shape)) for c in own):
-            around = _only(around, crop)
+    for piece in cut.pieces:
+        ring = cut.around(piece, ppg.kernel_shape, scored)
+        near = [one for one in (piece, ring) if one is not None]
+        own = [c for c in left if cut.joint or any(one.holds(pixel(c)) for one in near)]
+        crop = closest(windows, piece.window) if windows else None
+        if crop is not None and all(lies_in(crop, pixel(c)) for c in own):
+            ring = Piece(crop, ring.seen_in(crop)).tight() if ring is not None else None
         else:
             crop = None
         seen = sam if crop is None else sam.crop(crop)
         # Another backbone encodes the image only where a negative point is looked for.
-        kind = ppg.point_features if ppg.negatives and around.any() else "sam"
+        kind = ppg.point_features if ppg.negatives and ring is not None else "sam"
         features, frame = seen.features_for_points(kind)
-        xy, labels = point_prompts(scored.map, piece, around, features, frame, ppg)
+        xy, labels = point_prompts(scored.map, piece, ring, features, frame, ppg)
         left = [click for click in left if click not in own]
         source = tuple("map" if label else "ring" for label in labels)
         # What a person points at needs no agreement with the map any more.
@@ -230,7 +256,7 @@ def _targets(
             Target(
                 Points(xy, labels, source).with_clicks(own),
                 None if clicked else piece,
-                float(scored.map[piece].max()),
+                float(scored.map[piece.slices][piece.mask].max()),
                 seen.frame,
                 tuple(own),
                 crop,
@@ -241,15 +267,7 @@ def _targets(
         if click[2] == 1:
             own = [click, *negative]
             targets.append(Target(Points.none().with_clicks(own), None, 1.0, sam.frame, tuple(own)))
-    return targets, rest
-
-
-def _only(mask: NDArray[np.bool_], window: Window) -> NDArray[np.bool_]:
-    """What of a mask lies in a window."""
-    x0, y0, x1, y1 = window
-    kept = np.zeros_like(mask)
-    kept[y0:y1, x0:x1] = mask[y0:y1, x0:x1]
-    return kept
+    return targets
 
 
 def _ask(
@@ -273,51 +291,76 @@ def _ask(
         best = int(np.argmax(answer.iou))
         logits = answer.logits[best]
         window, mask = mask_in_window(logits, target.frame, inside)
-        target.steps.append(Step(name, logits, float(answer.iou[best]), window, mask))
+        piece = None if window is None or mask is None else Piece(window, mask)
+        target.steps.append(Step(name, logits, float(answer.iou[best]), piece))
 
 
 def _fused(
     scored: Scored,
     marked: Marked,
+    cut: _Cut,
     targets: Sequence[Target],
-    rest: NDArray[np.bool_],
     values: Values,
-    points: Points,
     clicks: Sequence[Click],
 ) -> Refined:
     """The final mask, what it is made of, and the score map."""
-    cps = values.of(CascadeSettings)
+    cps, fusion = values.of(CascadeSettings), values.of(FusionSettings)
     kept = [(s.logits, t.confidence(s), t.frame) for t in targets if (s := t.kept)]
     soft = soft_mask(kept, *scored.map.shape)
     soft = soft if scored.inside is None else soft * scored.inside
+    score_map = fuse(scored.map, soft, fusion.fusion, fusion.fusion_weight)
     level = cps.mask_level * marked.level
-    agreed = fuse(scored.map, soft, "weighted", 0.5) > level if level else None
-    mask = rest.copy()
-    provenance = {"region"} if rest.any() else set()
+    agreed = None
+    if level:
+        equal = fusion.fusion == "weighted" and fusion.fusion_weight == 0.5
+        agreed = (score_map if equal else fuse(scored.map, soft, "weighted", 0.5)) > level
+    mask = np.zeros(cut.region.shape, bool)
+    for piece in cut.rest:
+        union(mask, *piece)
+    provenance = {"region"} if cut.rest else set()
     for target in targets:
-        part, step = np.zeros_like(mask), target.kept
-        if step is not None:
-            union(part, step.window, step.mask)
-        if target.region is None:
-            # A person means what is under the point, not what SAM finds far from it.
-            part = pieces_of_clicks(part, target.clicks)
-        elif agreed is not None:
-            part = without_crumbs((part | target.region) & agreed)
-        elif target.overlap(step) < cps.min_overlap:
-            part, step = target.region, None
-        if step is not None:
-            provenance.add(step.name)
-        elif target.region is not None:
-            provenance.add("region")
-        mask |= cut_clicks(part, target.clicks)
+        part, name = _final_part(target, agreed, cps.min_overlap, mask.shape)
+        if name:
+            provenance.add(name)
+        if part is not None and target.clicks:
+            whole = np.zeros_like(mask)
+            union(whole, *part)
+            mask |= cut_clicks(whole, target.clicks)
+        elif part is not None:
+            union(mask, *part)
     mask = cut_clicks(mask, clicks, pieces=False)
     made_of = tuple(sorted(provenance)[::-1])
-    fusion = values.of(FusionSettings)
-    score_map = fuse(scored.map, soft, fusion.fusion, fusion.fusion_weight)
     stage = Stage(
         FUSED,
-        fusion_caption(fusion, made_of, bool(marked.region.any() or targets), level),
+        fusion_caption(fusion, made_of, bool(cut.pieces or targets), level),
         (HeatMap(score_map), Area(mask, "line")),
         {"provenance": list(made_of)},
     )
-    return Refined(mask, score_map, stage, points, made_of)
+    return Refined(mask, score_map, stage, all_points(targets), made_of)
+
+
+def _final_part(
+    target: Target,
+    agreed: NDArray[np.bool_] | None,
+    min_overlap: float,
+    shape: tuple[int, ...],
+) -> tuple[Piece | None, str]:
+    """What a cascade gives to the final mask of an image of (H, W), and what that is: a step, or the region itself."""
+    step, region = target.kept, target.region
+    drawn = None if step is None else step.piece
+    name = "" if step is None else step.name
+    if region is None:
+        # A person means what is under the point, not what SAM finds far from it.
+        whole = np.zeros(shape, bool)
+        if drawn is not None:
+            union(whole, *drawn)
+        return piece_of_mask(pieces_of_clicks(whole, target.clicks)), name
+    if agreed is not None:
+        window = region.window if drawn is None else around(region.window, drawn.window)
+        either = region.seen_in(window)
+        if drawn is not None:
+            either |= drawn.seen_in(window)
+        return Piece(window, without_crumbs(either & agreed[slices(window)])), name or "region"
+    if target.overlap(step) < min_overlap:
+        return region, "region"
+    return drawn, name or "region"

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from zsas.frames import SamFrame, Window
+from zsas.frames import Piece, SamFrame, Window
 from zsas.prompts import Click, Points
 from zsas.refiners.base import FusionSettings
-from zsas.refiners.crops import box_of
 from zsas.refiners.marking import Marked
-from zsas.refiners.masks import box_of_window, overlap, union
+from zsas.refiners.masks import overlap, union
 from zsas.stages import Area, Boxes, Layer, PointMarks, Stage, StageSpec, area_words, counted
 
 Shape = tuple[int, ...]
@@ -61,22 +59,19 @@ class Step:
         name: `M1`, `M2` or `M3`.
         logits: Its low-resolution logits, float32, in the decoder's own frame.
         iou: Its predicted IoU.
-        window: The part of the image that the mask can touch, None if the mask is empty.
-        mask: The mask inside `window`, bool, None if it is empty.
+        piece: The mask in the part of the image that it can touch; None if it is empty.
     """
 
     name: str
     logits: NDArray[np.float32]
     iou: float
-    window: Window | None
-    mask: NDArray[np.bool_] | None
+    piece: Piece | None
 
     @property
     def box(self) -> NDArray[np.float32] | None:
         """Eq. 11: the tight box of the mask, XYXY in image pixels, x1 and y1 exclusive; None if it is empty."""
-        if self.window is None or self.mask is None:
-            return None
-        return box_of_window(self.window, self.mask)
+        tight = None if self.piece is None else self.piece.tight()
+        return None if tight is None else np.array(tight.window, np.float32)
 
 
 @dataclass
@@ -87,7 +82,7 @@ class Target:
     """
 
     points: Points
-    region: NDArray[np.bool_] | None
+    region: Piece | None
     peak: float
     frame: SamFrame
     clicks: tuple[Click, ...] = ()
@@ -97,15 +92,15 @@ class Target:
     @property
     def kept(self) -> Step | None:
         """The last step whose mask is not empty: an empty M3 does not undo M2."""
-        return next((step for step in reversed(self.steps) if step.mask is not None), None)
+        return next((step for step in reversed(self.steps) if step.piece is not None), None)
 
     def overlap(self, step: Step | None) -> float:
         """Fraction of a step's mask that lies inside the region, in [0, 1]; 1 where a person asked for it."""
         if self.region is None:
             return 1.0
-        if step is None or step.window is None or step.mask is None:
+        if step is None or step.piece is None:
             return 0.0
-        return overlap(step.window, step.mask, self.region)
+        return overlap(step.piece, self.region)
 
     def confidence(self, step: Step) -> float:
         """Mask confidence in [0, 1]: peak of Map_a in the region × predicted IoU × overlap; 1 for a clicked region."""
@@ -118,12 +113,16 @@ class Target:
 
 
 def region_stage(
-    marked: Marked, ring: NDArray[np.bool_], shape: str, kernel: int, clicked: bool
+    marked: Marked,
+    pieces: int,
+    ring: NDArray[np.bool_],
+    shape: str,
+    kernel: int,
+    clicked: bool,
 ) -> Stage:
-    """Eqs 1 and 3: what is above the marking level, and the ring around it."""
+    """Eqs 1 and 3: what is above the marking level, in how many pieces, and the ring around it."""
     region = marked.region
-    if region.any():
-        pieces = cv2.connectedComponents(region.view(np.uint8))[0] - 1
+    if pieces:
         caption = (
             f"{area_words(region)} in {counted(pieces, 'piece')} of the map are above {marked.words}; dilated by "
             f"{kernel} px ({shape}), it leaves the hatched ring of {area_words(ring)}."
@@ -132,8 +131,8 @@ def region_stage(
         asked = "SAM is asked about your clicks alone" if clicked else "SAM is not asked"
         caption = f"Nothing of the map is above {marked.words}, so {asked}."
     data = {
-        "area": int(region.sum()),
-        "ring_area": int(ring.sum()),
+        "area": int(np.count_nonzero(region)),
+        "ring_area": int(np.count_nonzero(ring)),
         "kernel_px": kernel,
         "level": round(marked.level, 6),
     }
@@ -159,7 +158,7 @@ def points_stage(
     caption += f" SAM looks at {counted(len(close), 'region')} closer, in {counted(len(windows), 'frame')}."
     data = {
         "crops": [
-            {"window": list(t.crop), "region": list(box_of(t.region))}
+            {"window": list(t.crop), "region": list(t.region.window)}
             for t in close
             if t.crop is not None and t.region is not None
         ]
@@ -167,28 +166,33 @@ def points_stage(
     return Stage(POINTS, caption, (*layers, Boxes(np.array(windows, np.float32))), data)
 
 
+def _drawn(targets: Sequence[Target], shape: Shape) -> NDArray[np.bool_]:
+    """What the last step of all cascades drew, bool (H, W)."""
+    mask = np.zeros(shape, bool)
+    for target in targets:
+        if (piece := target.steps[-1].piece) is not None:
+            union(mask, *piece)
+    return mask
+
+
 def mask_stage(
     spec: StageSpec, targets: Sequence[Target], shape: Shape, points: Points, asked: str
 ) -> Stage:
     """One step of all cascades as one: union of the masks, mean of the predicted IoU."""
     steps = [target.steps[-1] for target in targets]
-    mask = np.zeros(shape, bool)
-    for step in steps:
-        union(mask, step.window, step.mask)
+    mask = _drawn(targets, shape)
     prompts = asked.format(points=counted(sum(len(t.points) for t in targets), "point"))
     if len(steps) > 1:
         prompts += f", in {len(steps)} regions"
     iou = float(np.mean([step.iou for step in steps]))
     caption = f"SAM draws {area_words(mask)} from {prompts}, with a predicted IoU of {iou:.2f}."
-    data = {"area": int(mask.sum()), "predicted_iou": round(iou, 6), "prompts": prompts}
+    data = {"area": int(np.count_nonzero(mask)), "predicted_iou": round(iou, 6), "prompts": prompts}
     return Stage(spec, caption, (Area(mask), PointMarks(points)), data)
 
 
 def box_stage(targets: Sequence[Target], shape: Shape, boxes: list[NDArray[np.float32]]) -> Stage:
     """Eq. 11: the boxes around the second masks."""
-    mask = np.zeros(shape, bool)
-    for target in targets:
-        union(mask, target.steps[-1].window, target.steps[-1].mask)
+    mask = _drawn(targets, shape)
     sizes = [f"{x1 - x0:.0f} × {y1 - y0:.0f} px" for x0, y0, x1, y1 in boxes[:3]]
     more = f" and {len(boxes) - 3} more" if len(boxes) > 3 else ""
     count = counted(len(boxes), "tight box", "tight boxes")

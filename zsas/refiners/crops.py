@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, setting
-from zsas.frames import Window, pieces_of_mask, window_of_mask
+from zsas.frames import Window, pieces_of_mask
 from zsas.refiners.base import MarkSettings
 from zsas.refiners.marking import mark_scored
 
@@ -69,9 +68,9 @@ def close_windows(scored: Scored, settings: CropSettings, side: int) -> list[Win
     anomaly_map = scored.map
     region = mark_scored(scored, MarkSettings(threshold_mode="adaptive")).region
     ranked = []
-    for (x0, y0, x1, y1), piece in pieces_of_mask(region):
-        peak = float(anomaly_map[y0:y1, x0:x1][piece].max())
-        ranked.append((peak, int(np.count_nonzero(piece)), (x0, y0, x1, y1)))
+    for piece in pieces_of_mask(region):
+        peak = float(anomaly_map[piece.slices][piece.mask].max())
+        ranked.append((peak, np.count_nonzero(piece.mask), piece.window))
     found: list[Window] = []
     for *_, box in sorted(ranked, reverse=True):
         if len(found) == most:
@@ -123,13 +122,6 @@ def closest(windows: Sequence[Window], box: Window) -> Window | None:
         if inside and side * (1 + MARGIN) / 2 >= MARGIN * max(x1 - x0, y1 - y0):
             holding.append(window)
     return min(holding, key=lambda one: (one[2] - one[0]) * (one[3] - one[1]), default=None)
-
-
-def box_of(piece: NDArray[np.bool_]) -> Window:
-    """The tight window of a mask that is not empty."""
-    window = window_of_mask(piece)
-    assert window is not None
-    return window
 
 
 def lies_in(window: Window, pixel: tuple[int, int]) -> bool:

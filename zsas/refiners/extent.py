@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from zsas.frames import pieces_of_mask
+from zsas.frames import parts_with_margin, pieces_of_mask
 from zsas.refiners.masks import without_crumbs
 
 Slices = tuple[slice, slice]
@@ -49,12 +49,14 @@ def without_grains(region: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
     Pieces nearer to each other than `reach` pixels are of one kind, and crumbs among them are left out; a small piece
     far from all others stays.
     """
-    if reach < 1 or not region.any():
+    if reach < 1:
         return region
-    near = cv2.distanceTransform((~region).view(np.uint8), cv2.DIST_L2, 3) <= reach / 2
-    found = np.zeros_like(region)
-    for (x0, y0, x1, y1), piece in pieces_of_mask(near):
-        found[y0:y1, x0:x1] |= without_crumbs(region[y0:y1, x0:x1] & piece)
+    near, found = np.zeros((2, *region.shape), bool)
+    for part in parts_with_margin(pieces_of_mask(region), reach, region.shape):
+        away = cv2.distanceTransform((~part.mask).view(np.uint8), cv2.DIST_L2, 3)
+        near[part.slices] |= away <= reach / 2
+    for piece in pieces_of_mask(near):
+        found[piece.slices] |= without_crumbs(region[piece.slices] & piece.mask)
     return found
 
 

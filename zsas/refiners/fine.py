@@ -163,12 +163,14 @@ def with_detail(
     found = cache.get_or_make(
         ("fine", seen.key, factor, where), lambda: standing_out(seen.image, factor, inside)
     )
-    score_map = refined.score_map * (1 - LOWERED + LOWERED * found)
+    score_map = found * np.float32(LOWERED)
+    score_map += np.float32(1 - LOWERED)
+    score_map *= refined.score_map
     layers = tuple(
         HeatMap(score_map) if isinstance(layer, HeatMap) else layer
         for layer in refined.stage.layers
     )
-    fraction = float((found > 0.5).mean())
+    fraction = int(np.count_nonzero(found > 0.5)) / found.size
     caption = (
         f"{100 * fraction:.1f} % of the pixels stand out from their surroundings; the others lose up to "
         f"{100 * LOWERED:.0f} % of their score."

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from zsas.frames import pieces_of_mask
 from zsas.refiners.base import MarkSettings, ThresholdMode
 from zsas.refiners.extent import to_half_height, without_grains
 
@@ -73,8 +74,15 @@ class Marked:
 
 
 def mark_scored(scored: Scored, settings: MarkSettings) -> Marked:
-    """S_a of what a localizer has scored; see `mark_region`."""
-    return mark_region(scored.map, settings, scored.inside, scored.patch, scored.smooth)
+    """S_a of what a localizer has scored, read-only; see `mark_region`. The map's own level is found once for a map."""
+    own = settings.threshold_mode == "adaptive"
+    if own and "marked" in scored.answers:
+        return scored.answers["marked"]
+    marked = mark_region(scored.map, settings, scored.inside, scored.patch, scored.smooth)
+    marked.region.setflags(write=False)
+    if own:
+        scored.answers["marked"] = marked
+    return marked
 
 
 def mark_region(
@@ -164,13 +172,11 @@ def with_peaks(
 ) -> NDArray[np.bool_]:
     """The connected regions (8 neighbours) above a level that reach a peak somewhere, bool (H, W)."""
     above = anomaly_map > level if inside is None else (anomaly_map > level) & inside
-    if not above.any():
-        return above
-    count, labels = cv2.connectedComponents(above.view(np.uint8), connectivity=8)
-    kept = np.zeros(count, bool)
-    kept[labels[above & (anomaly_map >= peak)]] = True
-    kept[0] = False
-    return kept[labels]
+    kept = np.zeros(above.shape, bool)
+    for piece in pieces_of_mask(above):
+        if anomaly_map[piece.slices][piece.mask].max() >= peak:
+            kept[piece.slices] |= piece.mask
+    return kept
 
 
 def logit(value: float) -> float:

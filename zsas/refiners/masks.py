@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from zsas.frames import SamFrame, Window, pieces_of_mask, window_of_mask
+from zsas.frames import Piece, SamFrame, Window, pieces_of_mask, slices
 from zsas.prompts import Click
 from zsas.refiners.base import pixel_of
 
@@ -25,10 +25,7 @@ def within(
     """What of a mask, of the image or of a window of it, lies among the pixels that are looked at; all for None."""
     if inside is None:
         return mask
-    if window is None:
-        return mask & inside
-    x0, y0, x1, y1 = window
-    return mask & inside[y0:y1, x0:x1]
+    return mask & (inside if window is None else inside[slices(window)])
 
 
 def mask_in_window(
@@ -48,25 +45,16 @@ def mask_in_window(
     return (window, mask) if mask.any() else (None, None)
 
 
-def box_of_window(window: Window, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Tight box of a mask that is not empty, given in a window: float32 XYXY in image pixels, x1 and y1 exclusive."""
-    inner = window_of_mask(mask)
-    assert inner is not None
-    x0, y0, *_ = window
-    return np.array([x0 + inner[0], y0 + inner[1], x0 + inner[2], y0 + inner[3]], np.float32)
-
-
 def union(whole: NDArray[np.bool_], window: Window | None, mask: NDArray[np.bool_] | None) -> None:
     """Add a mask that is given in a window to a mask of the image, in place; nothing where it is empty."""
     if window is not None and mask is not None:
-        x0, y0, x1, y1 = window
-        whole[y0:y1, x0:x1] |= mask
+        whole[slices(window)] |= mask
 
 
-def overlap(window: Window, mask: NDArray[np.bool_], region: NDArray[np.bool_]) -> float:
-    """Fraction of a mask, given in a window, that lies inside a region of the image, bool (H, W)."""
-    x0, y0, x1, y1 = window
-    return float(np.count_nonzero(mask & region[y0:y1, x0:x1]) / np.count_nonzero(mask))
+def overlap(mask: Piece, region: Piece) -> float:
+    """Fraction of a mask that lies inside a region, both in windows of the image."""
+    shared = np.count_nonzero(mask.mask & region.seen_in(mask.window))
+    return float(shared / np.count_nonzero(mask.mask))
 
 
 def cut_clicks(
@@ -133,12 +121,12 @@ def without_crumbs(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         400
     """
     pieces = pieces_of_mask(mask)
-    areas = [int(np.count_nonzero(inside)) for _, inside in pieces]
+    areas = [np.count_nonzero(piece.mask) for piece in pieces]
     least = CRUMB * max(areas, default=0)
-    kept = np.zeros_like(mask)
-    for (window, inside), area in zip(pieces, areas, strict=True):
+    kept = np.zeros(mask.shape, bool)
+    for piece, area in zip(pieces, areas, strict=True):
         if area >= least:
-            union(kept, window, inside)
+            union(kept, *piece)
     return kept
 
 
@@ -164,36 +152,22 @@ def soft_mask(
         window = frame.window_of_cells(logits > -_SOFT_EDGE)
         if window is None:
             continue
-        x0, y0, x1, y1 = window
         odds = frame.grid_to_photo(-logits, window)
         np.exp(np.clip(odds, -30, 30, out=odds), out=odds)
-        part = merged[y0:y1, x0:x1]
+        part = merged[slices(window)]
         np.maximum(part, np.float32(confidence) / (1 + odds), out=part)
     return merged
 
 
-def separate_regions(
-    region: NDArray[np.bool_], anomaly_map: NDArray[np.float32], at_most: int
-) -> list[NDArray[np.bool_]]:
+def separate_regions(region: NDArray[np.bool_], anomaly_map: NDArray[np.float32]) -> list[Piece]:
     """The connected pieces of S_a (8 neighbours), the one with the highest pixel first.
 
     Args:
         region: S_a, bool (H, W).
         anomaly_map: Map_a, float32 (H, W).
-        at_most: How many pieces are returned.
-
-    Returns:
-        Bool masks (H, W); none for an empty region.
     """
-    pieces = pieces_of_mask(region)
 
-    def peak_and_area(piece: tuple[Window, NDArray[np.bool_]]) -> tuple[float, int]:
-        (x0, y0, x1, y1), inside = piece
-        return float(anomaly_map[y0:y1, x0:x1][inside].max()), int(inside.sum())
+    def peak_and_area(piece: Piece) -> tuple[float, int]:
+        return float(anomaly_map[piece.slices][piece.mask].max()), np.count_nonzero(piece.mask)
 
-    found = []
-    for (x0, y0, x1, y1), inside in sorted(pieces, key=peak_and_area, reverse=True)[:at_most]:
-        whole = np.zeros(region.shape, bool)
-        whole[y0:y1, x0:x1] = inside
-        found.append(whole)
-    return found
+    return sorted(pieces_of_mask(region), key=peak_and_area, reverse=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, Values, setting
-from zsas.frames import SamFrame, Window, window_of_mask
+from zsas.frames import Piece, SamFrame, slices
 from zsas.prompts import Click, Masks, Points, Prompt
 from zsas.refiners.base import (
     FUSED,
@@ -104,8 +104,8 @@ class Mmr(Refiner):
         region = marked.region
         pieces = [
             piece
-            for piece in separate_regions(region, scored.map, own.mmr_most_regions)
-            if piece.sum() >= own.mmr_least_area
+            for piece in separate_regions(region, scored.map)[: own.mmr_most_regions]
+            if np.count_nonzero(piece.mask) >= own.mmr_least_area
         ]
         prompts = [_prompt(scored.map, piece, own.mmr_points) for piece in pieces]
         prompts += [
@@ -156,16 +156,16 @@ class Mmr(Refiner):
         )
 
 
-def _prompt(anomaly_map: NDArray[np.float32], piece: NDArray[np.bool_], count: int) -> Prompt:
+def _prompt(anomaly_map: NDArray[np.float32], piece: Piece, count: int) -> Prompt:
     """The box of a piece and points in it: its highest pixel, then pixels drawn with a fixed seed."""
-    window = window_of_mask(piece)
-    assert window is not None
-    ys, xs = np.nonzero(piece)
+    x0, y0, *_ = piece.window
+    ys, xs = np.nonzero(piece.mask)
+    ys, xs = ys + y0, xs + x0
     order = np.random.default_rng(0).permutation(len(xs))
     best = int(np.argmax(anomaly_map[ys, xs]))
     chosen = [best, *(int(i) for i in order if i != best)][:count]
     xy = np.stack([xs[chosen], ys[chosen]], axis=1).astype(np.float32)
-    return Prompt(xy, np.ones(len(chosen), np.int64), np.array(window, np.float32))
+    return Prompt(xy, np.ones(len(chosen), np.int64), np.array(piece.window, np.float32))
 
 
 def _points(prompts: Sequence[Prompt], from_map: int) -> Points:
@@ -204,15 +204,10 @@ def fuse_masks(
             window, mask = mask_in_window(logits, frame, inside)
             if window is None or mask is None:
                 continue
-            _add(total, window, mask * np.float32(min(max(float(iou), 0.0), 1.0)))
-            _add(count, window, mask.astype(np.float32))
+            total[slices(window)] += mask * np.float32(min(max(float(iou), 0.0), 1.0))
+            count[slices(window)] += mask
             union(every, window, mask)
     return (total / np.maximum(count, 1)).astype(np.float32), every
-
-
-def _add(whole: NDArray[np.float32], window: Window, part: NDArray[np.float32]) -> None:
-    x0, y0, x1, y1 = window
-    whole[y0:y1, x0:x1] += part
 
 
 def _scaled(

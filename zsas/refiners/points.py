@@ -6,6 +6,7 @@ cells of a backbone in its own frame (see `zsas.frames`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, setting
-from zsas.frames import SamFrame, Window, reference_scale, window_of_mask
+from zsas.frames import (
+    Piece,
+    SamFrame,
+    Window,
+    around,
+    parts_with_margin,
+    pieces_of_mask,
+    reference_scale,
+    slices,
+    window_of_mask,
+)
 
 SpacingMode = Literal["distance", "stride"]
 KernelShape = Literal["ellipse", "rectangle", "cross"]
@@ -114,28 +125,39 @@ _LARGEST_ELLIPSE = 64
 """Larger kernels, in pixels, are discs of exact distance; below it OpenCV's own kernel is as quick."""
 
 
-def surrounding_ring(region: NDArray[np.bool_], shape: KernelShape, size: int) -> NDArray[np.bool_]:
+def surrounding_ring(
+    region: NDArray[np.bool_],
+    shape: KernelShape,
+    size: int,
+    pieces: Sequence[Piece] | None = None,
+) -> NDArray[np.bool_]:
     """N_a = dilate(S_a) − S_a, eq. 3.
 
     Args:
         region: S_a, bool (H, W).
         shape: Kernel shape.
         size: Kernel width and height in image pixels, at least 1.
+        pieces: The connected pieces of the region, where they are known.
 
     Returns:
         N_a, bool (H, W); empty if the region is empty or fills the image.
     """
     ring = np.zeros(region.shape, bool)
-    window = window_of_mask(region, margin=size)
-    if window is not None:
-        x0, y0, x1, y1 = window
-        inside = region[y0:y1, x0:x1]
-        ring[y0:y1, x0:x1] = _dilated(inside.astype(np.uint8), shape, size) & ~inside
+    pieces = pieces_of_mask(region) if pieces is None else pieces
+    for part in parts_with_margin(pieces, size, region.shape):
+        ring[part.slices] |= _dilated(part.mask, shape, size) & ~region[part.slices]
     return ring
 
 
-def _dilated(inside: NDArray[np.uint8], shape: KernelShape, size: int) -> NDArray[np.bool_]:
+def ring_of(piece: Piece, region: NDArray[np.bool_], shape: KernelShape, size: int) -> Piece:
+    """N_a of one piece of a region, without the others."""
+    (part,) = parts_with_margin([piece], size, region.shape)
+    return part._replace(mask=_dilated(part.mask, shape, size) & ~region[part.slices])
+
+
+def _dilated(mask: NDArray[np.bool_], shape: KernelShape, size: int) -> NDArray[np.bool_]:
     """Dilation whose time grows with the kernel's width at most, not with its area."""
+    inside = mask.view(np.uint8)
     if shape == "ellipse" and size > _LARGEST_ELLIPSE:
         distance = cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         return np.asarray(distance <= size / 2)
@@ -176,14 +198,13 @@ def spaced_top_points(
     window = window_of_mask(where)
     if window is None:
         return np.zeros((0, 2), np.float32)
-    x0, y0, x1, y1 = window
-    ys, xs = np.nonzero(where[y0:y1, x0:x1])
+    x0, y0, *_ = window
+    ys, xs = np.nonzero(where[slices(window)])
     ys, xs = ys + y0, xs + x0
     values = score[ys, xs]
     if mode == "stride":
         stride = max(1, min(round(spacing), ys.size // k))
-        order = np.argsort(-values, kind="stable")
-        chosen = order[: stride * k : stride][:k]
+        chosen = _at_ranks(values, list(range(0, min(stride * k, ys.size), stride)))
         return np.stack([xs[chosen], ys[chosen]], axis=1).astype(np.float32)
     free = np.ones(ys.size, bool)
     points: list[tuple[int, int]] = []
@@ -196,9 +217,20 @@ def spaced_top_points(
     return np.array(points, np.float32)
 
 
+def _at_ranks(values: NDArray[np.float32], ranks: Sequence[int]) -> list[int]:
+    """Where the values of some ranks stand, the highest first and the earlier of equal ones first; without sorting."""
+    falling = -values
+    ordered = np.partition(falling, ranks)
+    found = []
+    for rank in ranks:
+        before = np.count_nonzero(falling < ordered[rank])
+        found.append(int(np.flatnonzero(falling == ordered[rank])[rank - before]))
+    return found
+
+
 def ring_similarity(
     features: NDArray[np.float32],
-    region: NDArray[np.bool_],
+    region: Piece,
     frame: SamFrame,
     similarity: Similarity = "mean",
     window: Window | None = None,
@@ -210,7 +242,7 @@ def ring_similarity(
 
     Args:
         features: F, features of the valid cells, float32 (C, *frame.grid_hw): SAM's or another backbone's.
-        region: S_a, bool (H, W), not empty.
+        region: S_a, not empty.
         frame: The geometry of the image in that backbone.
         similarity: `mean`: with the mean of the L2-normalised features over S_a. `nearest`: with the most similar
             one among the cells that S_a covers by half, or most.
@@ -238,8 +270,8 @@ def ring_similarity(
 
 def point_prompts(
     anomaly_map: NDArray[np.float32],
-    region: NDArray[np.bool_],
-    ring: NDArray[np.bool_],
+    region: Piece | None,
+    ring: Piece | None,
     features: NDArray[np.float32],
     frame: SamFrame,
     settings: PointSettings,
@@ -248,8 +280,8 @@ def point_prompts(
 
     Args:
         anomaly_map: Map_a, float32 (H, W), in [0, 1].
-        region: S_a or one component of it, bool (H, W).
-        ring: N_a around `region`, bool (H, W).
+        region: S_a or one component of it; None if it is empty.
+        ring: N_a around `region`; None if it is empty.
         features: F, the valid feature cells of SAM or another backbone, float32 (C, *frame.grid_hw).
         frame: The geometry of the image in that backbone.
         settings: k, spacing, similarity and whether negatives are used.
@@ -258,25 +290,24 @@ def point_prompts(
         Points (x, y) in image pixels, float32 (n, 2), and labels int64 (n,), 1 positive and 0 negative; both empty
         if the region is.
     """
-    window = window_of_mask(region | ring)
-    if window is None or not region.any():
+    if region is None:
         return np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
-    x0, y0, x1, y1 = window
-    part = np.s_[y0:y1, x0:x1]
-    height, width = anomaly_map.shape
-    scale = reference_scale(height, width, settings.reference_size)
+    scale = reference_scale(*anomaly_map.shape, settings.reference_size)
     # A stride counts pixels in a list, so it grows with the area; a distance with the side.
     spacing = settings.spacing * (scale**2 if settings.spacing_mode == "stride" else scale)
+
+    def top(score: NDArray[np.float32], where: Piece, k: int) -> NDArray[np.float32]:
+        found = spaced_top_points(score, where.mask, k, spacing, settings.spacing_mode)
+        return found + np.array(where.window[:2], np.float32)
+
     # Eqs 1 and 2: R_a is Map_a inside S_a, P_h its k highest pixels.
-    positive = spaced_top_points(
-        anomaly_map[part], region[part], settings.k_positive, spacing, settings.spacing_mode
-    )
+    positive = top(anomaly_map[region.slices], region, settings.k_positive)
     negative = np.zeros((0, 2), np.float32)
-    if settings.negatives and ring.any():
+    if settings.negatives and ring is not None:
+        window = around(region.window, ring.window)
         map_s = ring_similarity(features, region, frame, settings.similarity, window)
-        negative = spaced_top_points(
-            -map_s, ring[part], settings.k_negative, spacing, settings.spacing_mode
-        )
-    points = np.concatenate([positive, negative]) + np.array([x0, y0], np.float32)
+        part = map_s[slices(ring.window, *window[:2])]
+        negative = top(-part, ring, settings.k_negative)
+    points = np.concatenate([positive, negative])
     labels = np.concatenate([np.ones(len(positive), np.int64), np.zeros(len(negative), np.int64)])
     return points, labels

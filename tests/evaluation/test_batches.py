@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from contextlib import nullcontext
+from operator import methodcaller
 
 import pytest
 from typer.testing import CliRunner
@@ -13,8 +14,8 @@ from tests.helpers.datasets import write_folder
 from tests.helpers.models import small_segmenter
 from zsas.cli import app
 from zsas.datasets.load import load_dataset
+from zsas.distributed import batch
 from zsas.evaluation import report, together
-from zsas.evaluation.conditions import Condition
 from zsas.segmenter import Segmenter
 from zsas.settings import Settings
 
@@ -68,7 +69,8 @@ def test_on_a_cluster_the_figures_are_those_of_one_process(shell, tmp_path, monk
             encoded.append((type(task).__name__, segmenter.images_encoded["localizer"]))
             yield key, pickle.loads(pickle.dumps(answer))
 
-    monkeypatch.setattr(together, "spread", in_turn)
+    for module in (batch, together):
+        monkeypatch.setattr(module, "spread", in_turn)
     monkeypatch.setattr(together, "connected", lambda address: nullcontext())
     (tmp_path / "parts/tile/test/good/broken.png").write_bytes(b"no image")
     for name, more in (("near", ""), ("far", "--engine ray")):
@@ -83,7 +85,7 @@ def test_on_a_cluster_the_figures_are_those_of_one_process(shell, tmp_path, monk
     # Each image once under each of both encodings, never again for its scores or its record.
     assert sum(count for task, count in encoded if task == "Encode") == 2 * 9
     assert not any(count for task, count in encoded if task != "Encode")
-    assert not (tmp_path / "far" / together.WAITING).exists()
+    assert not (tmp_path / "far" / batch.WAITING).exists()
 
 
 def test_too_few_images_on_a_cluster_are_records_that_say_so(tmp_path, monkeypatch):
@@ -91,10 +93,12 @@ def test_too_few_images_on_a_cluster_are_records_that_say_so(tmp_path, monkeypat
         for key, job in jobs.items():
             yield key, task.do(small_segmenter(), [job])[0]
 
-    monkeypatch.setattr(together, "spread", in_turn)
+    monkeypatch.setattr(batch, "spread", in_turn)
     write_folder(tmp_path / "few", per_kind=1, categories=("tile",))
     data = load_dataset("folder", str(tmp_path / "few"))
-    settings = Settings(resolution=128, tiles="off")
-    made = together._batches(data.of("tile"), [Condition("a", settings)], tmp_path, None, None)
-    (sentence,) = made.values()
+    samples = {one.key: one for one in data.of("tile")}
+    wanted = [(Settings(resolution=128, tiles="off"), None)]
+    how = (methodcaller("load_image"), wanted, batch.Kept(tmp_path), None, None)
+    sentence, complaints = batch.compare_far(samples, *how)
     assert "at least 5" in sentence
+    assert complaints == {}

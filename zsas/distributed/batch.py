@@ -9,7 +9,8 @@ import hashlib
 import os
 import pickle
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,69 +36,165 @@ from zsas.settings import Settings
 if TYPE_CHECKING:
     from zsas.distributed.ray import Load
     from zsas.good import Good
+    from zsas.images import ImageSource
     from zsas.part import Part
+    from zsas.region import RegionOfInterest
+
+    Wanted = tuple[Settings, RegionOfInterest | None]
+    """How images are encoded, and where they are looked at."""
 
 WAITING = ".encodings"
 """Folder of what workers keep for each other until a batch is compared."""
 
 
-def _file(folder: Path, job: Job, kind: str) -> Path:
-    return folder / f"{hashlib.sha256(os.fsencode(job.image)).hexdigest()[:20]}.{kind}"
+@dataclass(frozen=True)
+class Kept:
+    """What the workers of a run keep for each other, by the image's name, the number of the encoding, and its kind."""
+
+    folder: Path
+
+    def put(self, key: str, group: int, kind: str, value: Any) -> None:
+        """Keep something."""
+        write_whole(self._file(key, group, kind), pickle.dumps(value))
+
+    def get(self, key: str, group: int, kind: str) -> Any:
+        """What was kept."""
+        return pickle.loads(self._file(key, group, kind).read_bytes())  # by this run alone
+
+    def _file(self, key: str, group: int, kind: str) -> Path:
+        name = hashlib.sha256(os.fsencode(key)).hexdigest()[:20]
+        return self.folder / f"{name}-{group}.{kind}"
 
 
-def load_waiting(path: Path) -> Any:
-    """What a worker of this run has kept."""
-    return pickle.loads(path.read_bytes())  # written by this run's workers alone
+@contextmanager
+def waiting(folder: Path) -> Iterator[Kept]:
+    """A place for what is kept, below a folder that all machines share; it is gone afterwards.
+
+    Raises:
+        ZsasError: If it cannot be written to.
+    """
+    place = folder / WAITING
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ZsasError(f"{place} cannot be written to ({error.strerror}).") from None
+    try:
+        yield Kept(place)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @dataclass(frozen=True)
 class Encode:
-    """The first task of a worker: encode, and keep what is compared; the answer is light."""
+    """The first task of a worker: encode in each of some ways, and keep what is compared; the answer is light."""
 
-    settings: Settings
-    folder: Path
-    part: Part | None
+    wanted: tuple[Wanted, ...]
+    kept: Kept
+    read: Callable[[Any], ImageSource]
 
-    def do(self, segmenter: Segmenter, jobs: Sequence[Job]) -> list[tuple[Cells, Any] | str]:
-        """For each image its cells without their values and what made them, or why there are none."""
-        return [self._one(segmenter, job) for job in jobs]
+    def do(
+        self, segmenter: Segmenter, items: Sequence[tuple[str, Any]]
+    ) -> list[list[tuple[Cells, Any]] | str]:
+        """For each image and encoding its cells without their values and what made them, or why there are none."""
+        return [self._one(segmenter, *item) for item in items]
 
-    def _one(self, segmenter: Segmenter, job: Job) -> tuple[Cells, Any] | str:
-        region = self.part.region if self.part is not None else None
+    def _one(self, segmenter: Segmenter, key: str, item: Any) -> list[tuple[Cells, Any]] | str:
+        found = []
         try:
-            encoding = segmenter.begin(read_job(job), self.settings, region)
-            cells = cells_in(encoding, region)
+            image = self.read(item)
+            for group, (settings, region) in enumerate(self.wanted):
+                encoding = segmenter.begin(image, settings, region)
+                cells = cells_in(encoding, region)
+                self.kept.put(key, group, "encoding", encoding.to("cpu"))
+                self.kept.put(key, group, "cells", cells)
+                found.append((replace(cells, tiles=(), insides=()), encoding.made_by))
         except ZsasError as error:
-            return str(error).replace("The image could", f"{job.image} could", 1)
-        write_whole(_file(self.folder, job, "encoding"), pickle.dumps(encoding.to("cpu")))
-        write_whole(_file(self.folder, job, "cells"), pickle.dumps(cells))
-        return replace(cells, tiles=(), insides=()), encoding.made_by
+            return str(error).replace("The image could", f"{key} could", 1)
+        return found
 
-    def failed(self, job: Job, why: str) -> str:
+    def failed(self, item: tuple[str, Any], why: str) -> str:
         """Why it could not be encoded."""
-        return f"{job.image} could not be processed{why}."
+        return f"{item[0]} could not be processed{why}."
 
 
 @dataclass(frozen=True)
 class Score:
-    """The second task: one image against its others."""
+    """The second task: one image of one encoding against its others."""
 
-    folder: Path
+    kept: Kept
 
-    def do(self, segmenter: Segmenter, blocks: Sequence[tuple[Job, Sequence[Job]]]) -> list[Any]:
+    def do(
+        self, segmenter: Segmenter, blocks: Sequence[tuple[int, str, Sequence[str]]]
+    ) -> list[Any]:
         """Scores and cells looked at of each image."""
         found = []
-        for job, others in blocks:
-            cells = load_waiting(_file(self.folder, job, "cells"))
-            scores = scores_against(
-                cells, [load_waiting(_file(self.folder, o, "cells")) for o in others]
-            )
-            found.append((scores, cells.insides))
+        for group, key, others in blocks:
+            cells = self.kept.get(key, group, "cells")
+            rest = [self.kept.get(other, group, "cells") for other in others]
+            found.append((scores_against(cells, rest), cells.insides))
         return found
 
-    def failed(self, block: tuple[Job, Sequence[Job]], why: str) -> ZsasError:
+    def failed(self, block: tuple[int, str, Sequence[str]], why: str) -> ZsasError:
         """What is raised: without one image's scores there is no batch."""
-        return ZsasError(f"{block[0].image} could not be compared with the others{why}.")
+        return ZsasError(f"{block[1]} could not be compared with the others{why}.")
+
+
+def compare_far(
+    items: Mapping[str, Any],
+    read: Callable[[Any], ImageSource],
+    wanted: Sequence[Wanted],
+    kept: Kept,
+    load: Load,
+    cluster: Cluster,
+) -> tuple[list[Batch] | str, dict[str, str]]:
+    """Images compared with each other on a cluster.
+
+    Args:
+        items: By the image's name.
+        read: Reads one.
+        wanted: How they are encoded, once for each.
+        kept: Where encodings wait.
+        load: Makes the segmenter of a worker; see `zsas.distributed.ray.loader`.
+        cluster: Where.
+
+    Returns:
+        A batch for each encoding, or why there is none; and by name why images could not be encoded.
+
+    Raises:
+        ZsasError: If one cannot be compared, or as in `zsas.distributed.ray.spread`.
+    """
+    encode = Encode(tuple(wanted), kept, read)
+    answers = dict(spread({key: (key, one) for key, one in items.items()}, encode, load, cluster))
+    complaints = {key: one for key, one in answers.items() if isinstance(one, str)}
+    readable = [key for key in items if key not in complaints]
+    try:
+        check_count(len(readable))
+    except ZsasError as error:
+        unread = next(iter(complaints.values()), "") if not readable else ""
+        return unread or str(error), complaints
+    groups = range(len(wanted))
+    blocks = {
+        f"{group} {key}": (group, key, [readable[i] for i in others_of(at, len(readable))])
+        for group in groups
+        for at, key in enumerate(readable)
+    }
+    scored = dict(spread(blocks, Score(kept), load, cluster))
+    for one in scored.values():
+        if isinstance(one, ZsasError):
+            raise one
+    batches = []
+    for group, (_, region) in zip(groups, wanted, strict=True):
+        found = [scored[f"{group} {key}"] for key in readable]
+        cells = [
+            replace(answers[key][group][0], insides=insides)
+            for key, (_, insides) in zip(readable, found, strict=True)
+        ]
+        made_by = answers[readable[0]][group][1]
+        where = region.key if region else ""
+        asked = [kept.get(readable[i], group, "cells") for i in speakers(len(readable))]
+        how = {"scores": [scores for scores, _ in found], "differ": differ_of(asked)}
+        batches.append(compare_batch(cells, made_by, region=where, **how))
+    return batches, complaints
 
 
 @dataclass(frozen=True)
@@ -106,7 +203,7 @@ class Decide:
 
     settings: Settings
     output: Output
-    folder: Path
+    kept: Kept
     batch: Batch
     part: Part | None
     good: Good | None = None
@@ -117,7 +214,7 @@ class Decide:
         memory = self.good.of(segmenter, self.settings, region) if self.good else None
         rows = []
         for job in jobs:
-            encoding = load_waiting(_file(self.folder, job, "encoding"))
+            encoding = self.kept.get(job.image, 0, "encoding")
             beside: dict[str, Any] = {"references": memory, "batch": self.batch}
             result = segmenter.segment(encoding, self.settings, **beside, part=self.part)
             rows.append(saved(job, result, self.output))
@@ -154,40 +251,16 @@ def segment_together(
         ZsasError: If there are too few images, one cannot be compared, or as in `zsas.distributed.segment`.
     """
     assert output.folder is not None
-    folder = output.folder / WAITING
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ZsasError(f"{folder} cannot be written to ({error.strerror}).") from None
-    try:
+    with waiting(output.folder) as kept:
         by_image = {job.image: job for job in jobs}
-        answers = dict(spread(by_image, Encode(settings, folder, part), load, cluster))
-        complaints = {image: one for image, one in answers.items() if isinstance(one, str)}
-        readable = [job for job in jobs if job.image not in complaints]
-        if not readable and complaints:
-            raise ZsasError(next(iter(complaints.values())))
-        check_count(len(readable))
-        blocks = {
-            job.image: (job, [readable[i] for i in others_of(at, len(readable))])
-            for at, job in enumerate(readable)
-        }
-        scored = dict(spread(blocks, Score(folder), load, cluster))
-        for one in scored.values():
-            if isinstance(one, ZsasError):
-                raise one
-        cells = [replace(answers[job.image][0], insides=scored[job.image][1]) for job in readable]
-        made_by = answers[readable[0].image][1]
-        region = part.region.key if part is not None and part.region is not None else ""
-        scores = [scored[job.image][0] for job in readable]
-        asked = (_file(folder, readable[i], "cells") for i in speakers(len(readable)))
-        differ = differ_of([load_waiting(one) for one in asked])
-        batch = compare_batch(cells, made_by, region=region, scores=scores, differ=differ)
+        wanted = [(settings, part.region if part is not None else None)]
+        batches, complaints = compare_far(by_image, read_job, wanted, kept, load, cluster)
+        if isinstance(batches, str):
+            raise ZsasError(batches)
         for job in left:
             if job.image in complaints:
                 yield Row.failed(job, complaints[job.image])
-        wanted = {job.image: job for job in left if job.image not in complaints}
-        decide = Decide(settings, output, folder, batch, part, good)
-        for _, row in spread(wanted, decide, load, cluster):
+        readable = {job.image: job for job in left if job.image not in complaints}
+        decide = Decide(settings, output, kept, batches[0], part, good)
+        for _, row in spread(readable, decide, load, cluster):
             yield row
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

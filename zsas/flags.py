@@ -186,6 +186,26 @@ Ignore = Annotated[
     ),
 ]
 
+References = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Images of good parts of the same kind, or a folder of them; may be given several times.",
+        metavar="IMAGE_OR_FOLDER",
+    ),
+]
+Stages = Annotated[
+    bool, typer.Option("--stages", metavar="", help="Write a picture of every stage.")
+]
+Bits = Annotated[
+    int,
+    typer.Option(
+        help="Bits that a camera uses of values of 16, such as 12.",
+        min=0,
+        max=32,
+        show_default="by the file",
+    ),
+]
+
 Command = Callable[..., None]
 
 

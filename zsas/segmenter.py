@@ -210,16 +210,8 @@ class Segmenter(Loaded):
     ) -> Iterator[Stage | Result]:
         """The stages as they are found, and the result at the end.
 
-        Stages that a setting switches off, or that have nothing to do, are left out.
-
-        Args:
-            source: An encoding, or an image, which is then encoded on the way: its map is there before SAM begins.
-            settings: All settings.
-            clicks: A person's points, (x, y, label) in image pixels.
-            references: Images of good parts, from `remember`.
-            batch: The batch that the image belongs to, from `compare_batch`.
-            region: Where to look; what lies outside never counts.
-            part: What belongs to the part: it gives what is not given here.
+        Stages that a setting switches off, or that have nothing to do, are left out. An image is encoded on the way:
+        its map is there before SAM begins. What is given is what `segment` takes.
         """
         remembered = part.memory(self, part.chosen(settings)) if part is not None else None
         beside, settings = beside_of(settings, part, remembered, references, batch, region)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from zsas.declare import Setting, SettingsGroup, declared, setting
+from zsas.declare import Setting, SettingsGroup, setting
 from zsas.errors import ZsasError
 from zsas.localizers.anomalyclip import AnomalyClip
 from zsas.localizers.anomalyvfm import AnomalyVfm
@@ -200,13 +200,3 @@ def with_choices(one: Setting) -> Setting:
     if one.name == "refiner":
         return replace(one, choices=(OWN_REFINER, *refiners()))
     return one
-
-
-def title_of_group(key: str) -> str:
-    """Title of the settings group with that key."""
-    return next(group.title for group in settings_groups() if group.key == key)
-
-
-def declared_in(system: System) -> tuple[Setting, ...]:
-    """All settings that a system reads."""
-    return tuple(with_choices(s) for group in system.settings_groups for s in declared(group))

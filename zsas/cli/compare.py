@@ -54,13 +54,7 @@ def compare(
             metavar="FILE",
         ),
     ] = None,
-    references: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Images of good parts of the same kind, or a folder of them; may be given several times.",
-            metavar="IMAGE_OR_FOLDER",
-        ),
-    ] = None,
+    references: flags.References = None,
     part: flags.Part = None,
     region: flags.Region = None,
     ignore: flags.Ignore = None,

@@ -33,13 +33,6 @@ Smallest = Annotated[
     str | None,
     typer.Option(help="The smallest anomaly that counts, as 0.5mm2 or 20px.", metavar="SIZE"),
 ]
-References = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Images of good parts, or a folder of them; may be given several times.",
-        metavar="IMAGE_OR_FOLDER",
-    ),
-]
 
 
 # Long because every flag is declared here.
@@ -51,7 +44,7 @@ def create(
     settings: Settings,
     choice: ModelChoice,
     name: Name = None,
-    references: References = None,
+    references: flags.References = None,
     region: flags.Region = None,
     ignore: flags.Ignore = None,
     mm_per_pixel: MmPerPixel = None,
@@ -105,7 +98,7 @@ def update(
     settings: Settings,
     choice: ModelChoice,
     name: Name = None,
-    references: References = None,
+    references: flags.References = None,
     region: flags.Region = None,
     ignore: flags.Ignore = None,
     everywhere: Annotated[

@@ -65,9 +65,7 @@ def segment(
         FormatName,
         typer.Option(help="A folder for each image, or masks and one table (Parquet) for all."),
     ] = FormatName.folders,
-    stages: Annotated[
-        bool, typer.Option("--stages", metavar="", help="Write a picture of every stage.")
-    ] = False,
+    stages: flags.Stages = False,
     json: Annotated[
         bool,
         typer.Option("--json", metavar="", help="Print one line of JSON for each image on stdout."),
@@ -80,15 +78,7 @@ def segment(
             show_default="the first",
         ),
     ] = "0",
-    bits: Annotated[
-        int,
-        typer.Option(
-            help="Bits that a camera uses of values of 16, such as 12.",
-            min=0,
-            max=32,
-            show_default="by the file",
-        ),
-    ] = 0,
+    bits: flags.Bits = 0,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -97,13 +87,7 @@ def segment(
             dir_okay=False,
         ),
     ] = None,
-    references: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Images of good parts of the same kind, or a folder of them; may be given several times.",
-            metavar="IMAGE_OR_FOLDER",
-        ),
-    ] = None,
+    references: flags.References = None,
     batch_scoring: Annotated[
         bool,
         typer.Option(

@@ -51,9 +51,7 @@ def watch(
         str | None,
         typer.Option(help="Address that the line of the log is posted to.", metavar="URL"),
     ] = None,
-    stages: Annotated[
-        bool, typer.Option("--stages", metavar="", help="Write a picture of every stage.")
-    ] = False,
+    stages: flags.Stages = False,
     json: Annotated[
         bool, typer.Option("--json", metavar="", help="Print the lines of the log on stdout.")
     ] = False,
@@ -64,15 +62,7 @@ def watch(
             min=0,
         ),
     ] = 0.5,
-    bits: Annotated[
-        int,
-        typer.Option(
-            help="Bits that the camera uses of values of 16, such as 12.",
-            min=0,
-            max=32,
-            show_default="by the file",
-        ),
-    ] = 0,
+    bits: flags.Bits = 0,
     part: flags.Part = None,
     region: flags.Region = None,
     ignore: flags.Ignore = None,

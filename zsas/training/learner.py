@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -157,8 +157,14 @@ class Learner(ABC):
         """
 
     @abstractmethod
+    def weights(self, trained_on: str = "", categories: tuple[str, ...] = ()) -> Any:
+        """What is learned, as the localizer reads it: with a `card` and `save`."""
+
     def save(self, path: Path, trained_on: str, categories: tuple[str, ...]) -> dict[str, Any]:
         """Write the file; its card, as JSON types."""
+        found = self.weights(trained_on, categories)
+        found.save(path)
+        return asdict(found.card)
 
     @property
     def stamp(self) -> dict[str, Any]:

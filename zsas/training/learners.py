@@ -7,8 +7,7 @@ what is being learned.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -21,7 +20,7 @@ from zsas.localizers import anomalyclip, sdp, umci
 from zsas.localizers.adapter import Adapter, AdapterCard, quarters
 from zsas.settings import Settings
 from zsas.training.learner import Learner, Losses, Recipe
-from zsas.training.losses import dice_loss, focal_loss
+from zsas.training.losses import dice_loss, each_layer, focal_loss
 from zsas.training.towers import AdaptedTower, VisualTokens
 
 if TYPE_CHECKING:
@@ -102,13 +101,10 @@ class LinearLayers(Learner):
             margin = margins(
                 kept, self.module, states, self.side, self.chosen.scale, self.align_corners
             )
-        layers = range(margin.shape[1])
-        focal = torch.stack([focal_loss(margin[:, i], mask) for i in layers]).sum()
-        dice = torch.stack([dice_loss(margin[:, i], mask) for i in layers]).sum()
-        return Losses({"focal": focal, "dice": dice}, margin.detach().sigmoid().mean(1))
+        return Losses(each_layer(margin, mask), margin.detach().sigmoid().mean(1))
 
-    def save(self, path: Path, trained_on: str, categories: tuple[str, ...]) -> dict[str, Any]:
-        """See `Learner.save`."""
+    def weights(self, trained_on: str = "", categories: tuple[str, ...] = ()) -> Adapter:
+        """See `Learner.weights`."""
         card = AdapterCard(
             backbone=self.clip.name,
             blocks=self.blocks,
@@ -123,8 +119,7 @@ class LinearLayers(Learner):
         assert isinstance(self.module, nn.ModuleList)
         weights = tuple(layer.weight.detach().cpu() for layer in self.module)
         biases = tuple(layer.bias.detach().cpu() for layer in self.module)
-        Adapter(card, weights, biases).save(path)
-        return asdict(card)
+        return Adapter(card, weights, biases)
 
 
 class SdpPlusLayers(LinearLayers):
@@ -181,10 +176,10 @@ class LearnedPrompts(Learner):
         patches, image = anomalyclip.look(self.clip, pixels, self.clip.activation)
         return torch.cat([image[:, None], patches.flatten(1, 2)], dim=1)[:, None]
 
-    def prompts(
+    def weights(
         self, trained_on: str = "", categories: tuple[str, ...] = ()
     ) -> anomalyclip.Prompts:
-        """What is learned, as the localizer reads it."""
+        """See `Learner.weights`."""
         card = anomalyclip.PromptCard(
             self.clip.name, self.side, self.clip.activation, trained_on, categories
         )
@@ -193,7 +188,7 @@ class LearnedPrompts(Learner):
 
     def losses(self, kept: Tensor, objects: Sequence[str], mask: Tensor) -> Losses:
         """Four times focal loss and both states' Dice losses of the map, and cross-entropy of the image."""
-        states = anomalyclip.text_vectors(self.clip, self.prompts())
+        states = anomalyclip.text_vectors(self.clip, self.weights())
         difference = (states[1] - states[0]) / anomalyclip.TEMPERATURE
         logits = kept[:, 0] @ difference
         grid = torch.sigmoid(logits[:, 1:]).unflatten(1, (1, self.grid, self.grid))
@@ -208,12 +203,6 @@ class LearnedPrompts(Learner):
             },
             maps.detach(),
         )
-
-    def save(self, path: Path, trained_on: str, categories: tuple[str, ...]) -> dict[str, Any]:
-        """See `Learner.save`."""
-        prompts = self.prompts(trained_on, categories)
-        prompts.save(path)
-        return asdict(prompts.card)
 
 
 class UmciModule(Learner):
@@ -262,8 +251,8 @@ class UmciModule(Learner):
         tokens = torch.stack([seen.blocks[block] for block in self.card.blocks], dim=1)
         return F.normalize(tokens.float(), dim=-1)
 
-    def learned(self, trained_on: str = "", categories: tuple[str, ...] = ()) -> umci.Umci:
-        """What is learned, as the localizer reads it."""
+    def weights(self, trained_on: str = "", categories: tuple[str, ...] = ()) -> umci.Umci:
+        """See `Learner.weights`."""
         card = replace(self.card, trained_on=trained_on, trained_categories=categories)
         tensors = {name.replace(":", "."): one for name, one in self.module.named_parameters()}
         return umci.Umci(card, tensors)
@@ -273,21 +262,12 @@ class UmciModule(Learner):
         states = torch.stack([self.clip.state_vectors(name) for name in objects]).clone()
         patches = kept.unflatten(2, (self.grid, self.grid))
         margin = F.interpolate(
-            umci.margins(self.learned(), patches, states),
+            umci.margins(self.weights(), patches, states),
             size=(self.side, self.side),
             mode="bilinear",
             align_corners=True,
         )
-        stages = range(margin.shape[1])
-        focal = torch.stack([focal_loss(margin[:, i], mask) for i in stages]).sum()
-        dice = torch.stack([dice_loss(margin[:, i], mask) for i in stages]).sum()
-        return Losses({"focal": focal, "dice": dice}, margin.detach().sigmoid().mean(1))
-
-    def save(self, path: Path, trained_on: str, categories: tuple[str, ...]) -> dict[str, Any]:
-        """See `Learner.save`."""
-        found = self.learned(trained_on, categories)
-        found.save(path)
-        return asdict(found.card)
+        return Losses(each_layer(margin, mask), margin.detach().sigmoid().mean(1))
 
 
 LEARNERS: dict[str, type[Learner]] = {

@@ -34,6 +34,14 @@ def dice_loss(margin: Tensor, mask: Tensor, smooth: float = 1.0) -> Tensor:
     return (1.0 - overlap / (found.sum(-1) + mask.sum(-1) + smooth)).mean()
 
 
+def each_layer(margin: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """Focal and Dice loss of each layer's margin (B, L, H, W), summed over the layers."""
+    return {
+        name: torch.stack([loss(one, mask) for one in margin.unbind(1)]).sum()
+        for name, loss in (("focal", focal_loss), ("dice", dice_loss))
+    }
+
+
 def alpha_focal_loss(
     logits: Tensor, truth: Tensor, alpha: float = 0.25, gamma: float = 2.0
 ) -> Tensor:

@@ -6,8 +6,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from zsas.errors import ZsasError
 from zsas.localizers import anomalyvfm_net as vfm
 from zsas.localizers import visualad_net as visual
 from zsas.training.learner import Learner, Losses, Recipe
-from zsas.training.losses import alpha_focal_loss, dice_loss, focal_loss
+from zsas.training.losses import alpha_focal_loss, each_layer
 
 if TYPE_CHECKING:
     from zsas.backbones.clip import ClipBackbone
@@ -159,12 +158,6 @@ class AdaptedTower(TowerLearner):
         )
         return vfm.VfmWeights(card, self.tensors)
 
-    def save(self, path: Path, trained_on: str, categories: tuple[str, ...]) -> dict[str, Any]:
-        """See `Learner.save`."""
-        weights = self.weights(trained_on, categories)
-        weights.save(path)
-        return asdict(weights.card)
-
 
 class VisualTokens(TowerLearner):
     """Tokens, last norm, transforms and attention of VisualAD."""
@@ -235,11 +228,9 @@ class VisualTokens(TowerLearner):
             self.remember(total, mask)
         count = math.ceil(0.01 * total[0].numel())
         score = total.flatten(1).topk(count, dim=1).values.mean(dim=1)
-        layers = range(wide.shape[1])
         terms = {
             "image": F.binary_cross_entropy_with_logits(score, mask.flatten(1).amax(1)),
-            "focal": torch.stack([focal_loss(wide[:, i], mask) for i in layers]).sum(),
-            "dice": torch.stack([dice_loss(wide[:, i], mask) for i in layers]).sum(),
+            **each_layer(wide, mask),
             "apart": apart_loss(tokens),
         }
         level, spread = self.module.level.tolist()
@@ -258,12 +249,6 @@ class VisualTokens(TowerLearner):
             spread=spread,
         )
         return visual.VisualWeights(card, self.tensors)
-
-    def save(self, path: Path, trained_on: str, categories: tuple[str, ...]) -> dict[str, Any]:
-        """See `Learner.save`."""
-        weights = self.weights(trained_on, categories)
-        weights.save(path)
-        return asdict(weights.card)
 
 
 class _Level:

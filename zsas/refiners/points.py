@@ -292,7 +292,8 @@ def point_prompts(
     """
     if region is None:
         return np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
-    scale = reference_scale(*anomaly_map.shape, settings.reference_size)
+    height, width = anomaly_map.shape
+    scale = reference_scale(height, width, settings.reference_size)
     # A stride counts pixels in a list, so it grows with the area; a distance with the side.
     spacing = settings.spacing * (scale**2 if settings.spacing_mode == "stride" else scale)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -15,6 +18,16 @@ from zsas.refiners.points import surrounding_ring
 SIDE = 800
 
 
+def watched(work: Callable[..., Any], seen: list[Any]) -> Callable[..., Any]:
+    """A function that also writes down what it is given."""
+
+    def watching(*given: Any) -> Any:
+        seen.append(given)
+        return work(*given)
+
+    return watching
+
+
 def far_apart() -> np.ndarray:
     """A map with a small spot in each corner, float32."""
     heat = np.full((SIDE, SIDE), 0.1, np.float32)
@@ -26,11 +39,8 @@ def far_apart() -> np.ndarray:
 
 def test_the_maps_own_level_is_found_once_for_a_map(monkeypatch: pytest.MonkeyPatch) -> None:
     """Marking, windows for close-ups, and decisions with other settings share it."""
-    found = []
-    marked = marking.mark_region
-    monkeypatch.setattr(
-        marking, "mark_region", lambda *given: found.append(given[1]) or marked(*given)
-    )
+    found: list[Any] = []
+    monkeypatch.setattr(marking, "mark_region", watched(marking.mark_region, found))
     scored = Scored(far_apart(), {}, ())
     own = MarkSettings(threshold_mode="adaptive")
     assert marking.mark_scored(scored, own) is marking.mark_scored(scored, own)
@@ -43,26 +53,20 @@ def test_the_maps_own_level_is_found_once_for_a_map(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_ring_costs_the_surroundings_of_its_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at = []
-    dilated = points._dilated
-    monkeypatch.setattr(
-        points, "_dilated", lambda mask, *how: looked_at.append(mask.size) or dilated(mask, *how)
-    )
+    looked_at: list[Any] = []
+    monkeypatch.setattr(points, "_dilated", watched(points._dilated, looked_at))
     region = far_apart() > 0.5
     ring = surrounding_ring(region, "ellipse", 25)
     assert len(looked_at) == 4
-    assert sum(looked_at) < 0.04 * region.size
+    assert sum(mask.size for mask, *_ in looked_at) < 0.04 * region.size
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (25, 25))
     whole = cv2.dilate(region.view(np.uint8), kernel) > 0
     assert np.array_equal(ring, whole & ~region)
 
 
 def test_many_pieces_close_together_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at = []
-    away = cv2.distanceTransform
-    monkeypatch.setattr(
-        extent.cv2, "distanceTransform", lambda mask, *how: looked_at.append(1) or away(mask, *how)
-    )
+    looked_at: list[Any] = []
+    monkeypatch.setattr(cv2, "distanceTransform", watched(cv2.distanceTransform, looked_at))
     region = np.zeros((200, 200), bool)
     region[::4, ::4] = True
     assert np.array_equal(extent.without_grains(region, 12), region)

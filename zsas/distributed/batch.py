@@ -192,8 +192,8 @@ def compare_far(
         made_by = answers[readable[0]][group][1]
         where = region.key if region else ""
         asked = [kept.get(readable[i], group, "cells") for i in speakers(len(readable))]
-        how = {"scores": [scores for scores, _ in found], "differ": differ_of(asked)}
-        batches.append(compare_batch(cells, made_by, region=where, **how))
+        scores, differ = [one for one, _ in found], differ_of(asked)
+        batches.append(compare_batch(cells, made_by, region=where, scores=scores, differ=differ))
     return batches, complaints
 
 

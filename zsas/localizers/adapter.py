@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_type_hints
 
 from zsas.backbones import text
 from zsas.errors import ZsasError
@@ -86,8 +86,8 @@ def card_from(kind: type[Card], metadata: Mapping[str, str]) -> Card:
         KeyError: If an entry without a default is missing.
         ValueError: If an entry is not of its type; TypeError too.
     """
-    hints = get_type_hints(kind)
-    needed = {f.name for f in fields(kind) if f.default is MISSING}
+    hints, card = get_type_hints(kind), cast(Any, kind)
+    needed = {f.name for f in fields(card) if f.default is MISSING}
     return kind(
         **{
             name: metadata[name] if hint is str else _as(hint, json.loads(metadata[name]))

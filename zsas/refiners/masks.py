@@ -168,6 +168,6 @@ def separate_regions(region: NDArray[np.bool_], anomaly_map: NDArray[np.float32]
     """
 
     def peak_and_area(piece: Piece) -> tuple[float, int]:
-        return float(anomaly_map[piece.slices][piece.mask].max()), np.count_nonzero(piece.mask)
+        return float(anomaly_map[piece.slices][piece.mask].max()), int(np.count_nonzero(piece.mask))
 
     return sorted(pieces_of_mask(region), key=peak_and_area, reverse=True)

@@ -36,11 +36,11 @@ def text_vectors(clip, folder, name):  # normal and anomalous, (2, D): mean of n
 def anomaly_map(image, name, folder):  # Map_a, (H, W) in [0, 1]
     clip = CLIPModel.from_pretrained(folder, dtype=torch.float32)
     with safe_open(folder / "adapter.safetensors", "pt") as file:  # one linear layer for each of four blocks
-        card = {key: json.loads(file.metadata()[key]) for key in ("blocks", "looks", "resolution", "scale")}
+        card = {key: json.loads(file.metadata()[key]) for key in ("blocks", "views", "resolution", "scale")}
         layers = [[file.get_tensor(f"fc.{i}.{part}").float() for part in ("weight", "bias")] for i in range(4)]
     text, patch, views = text_vectors(clip, folder, name), clip.config.vision_config.patch_size, []
     grid = card["resolution"] // patch
-    for fraction, mirrored in card["looks"]:  # test-time augmentation
+    for fraction, mirrored in card["views"]:  # test-time augmentation
         n = int(fraction * card["resolution"]) // patch
         seen = pixels(image, n * patch, n * patch, PILImageResampling.BICUBIC, CLIP_PIXELS)
         seen = {"pixel_values": seen.flip(-1) if mirrored else seen, "interpolate_pos_encoding": True}

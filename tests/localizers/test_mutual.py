@@ -132,7 +132,7 @@ def test_a_batch_of_different_parts_leaves_the_map_alone(segmenter) -> None:
     cells = segmenter.gather([plate(i) for i in range(6)], SETTINGS)
     batch = segmenter.compare_batch(cells, SETTINGS)
     assert batch.trust > 0.5
-    apart = replace(batch, differ=1.5)
+    apart = replace(batch, differ=2.0)
     smooth = SETTINGS.replace(edge_radius=0)
     result = segmenter.segment(plate(1), smooth, batch=apart)
     np.testing.assert_array_equal(

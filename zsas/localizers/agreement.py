@@ -31,6 +31,8 @@ DISTINCT = 0.2
 ALIKE, FOREIGN = 1.0, 1.5
 """Good images agree where their distinct cells are no farther from the others than from the rest of their own image;
 from half as far again they show other parts: on made images of one part at most 1.4, of other parts at least 1.3."""
+FOREIGN_MEANS = 2.0
+"""The same of the means of neighbourhoods that a batch is compared by: the rest of their image is nearer to them."""
 _LEAST = 1e-6
 
 
@@ -82,9 +84,9 @@ def _as_features(cells: Cells) -> PatchFeatures:
     )
 
 
-def trust_of(ratio: float) -> float:
-    """How much good images that disagree so much deserve to be believed, in [0, 1]."""
-    return min(max((FOREIGN - ratio) / (FOREIGN - ALIKE), 0.0), 1.0)
+def trust_of(ratio: float, foreign: float = FOREIGN) -> float:
+    """How much good images that disagree so much deserve to be believed, in [0, 1]; 0 from `foreign` on."""
+    return min(max((foreign - ratio) / (foreign - ALIKE), 0.0), 1.0)
 
 
 def _ratio(others: NDArray[np.float32], own: NDArray[np.float32]) -> float:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
-from zsas.localizers.agreement import differ_of, speakers, trust_of
+from zsas.localizers.agreement import FOREIGN_MEANS, differ_of, speakers, trust_of
 from zsas.localizers.base import MAP, Scored
 from zsas.localizers.calming import calibrated, calmed, in_frame, likely, lowered
 from zsas.localizers.looking import cells_inside
@@ -289,7 +289,7 @@ class Batch:
     @property
     def trust(self) -> float:
         """How much the batch deserves to be believed, in [0, 1]: nothing where it shows different parts."""
-        return trust_of(self.differ)
+        return trust_of(self.differ, FOREIGN_MEANS)
 
     @property
     def key(self) -> str:

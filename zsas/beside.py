@@ -151,6 +151,7 @@ def memory_key(settings: Settings) -> tuple[Any, ...]:
     return settings.object_name, few_shot, how.reference_rotation, how.reference_window
 
 
+# Long because images, their changed copies and their turned ones are remembered in one order.
 def remember_images(
     begin: Begin,
     images: Sequence[ImageSource],

@@ -376,6 +376,7 @@ class Segmenter(Loaded):
         slot = ("map", encoding.key, *made_by, *values, *beside.key)
         return self.cache.get_or_make(slot, make)
 
+    # Long because a result is made of so many facts.
     def _decide(
         self,
         encoding: Encoding,

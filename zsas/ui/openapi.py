@@ -224,7 +224,7 @@ def schema_of(setting: Setting) -> dict[str, Any]:
     return found
 
 
-def result_schema() -> dict[str, Any]:
+def result_schema() -> dict[str, Any]:  # one list of fields, hence its length
     """JSON schema of a result."""
     number, whole = {"type": ["number", "null"]}, {"type": "integer"}
     region = {

@@ -214,8 +214,10 @@ class ClipBackbone:
             tokens: (B, n, width).
             activation: Run the MLP with this activation (`gelu`, `quick_gelu`) instead of the config's.
         """
-        raise_if_cancelled()
-        return (self._compiled_block or self._block)(layer, tokens, activation)
+        if self._compiled_block is None:
+            return self._block(layer, tokens, activation)
+        raise_if_cancelled()  # no hook runs inside
+        return self._compiled_block(layer, tokens, activation)
 
     def _block(self, layer: Any, tokens: Tensor, activation: str | None) -> Tensor:
         tokens = tokens + layer.self_attn(layer.layer_norm1(tokens))[0]

@@ -36,8 +36,8 @@ from zsas.training.checkpoint import CurveLog, load_checkpoint, plot_curves, sav
 BACKBONE = "zsas/tiny"
 """Name that the exported adapter gives for the backbone it belongs to."""
 
-TTA_VIEWS = ((1.0, False), (0.75, True), (0.5, True), (1.25, True))
-"""How the exported model looks at an image: plainly, and mirrored at 3/4, half and 5/4 of the size."""
+TTA_VIEWS = ((1.0, False), (0.5, True))
+"""How the exported model looks at an image: plainly, and mirrored at half of the size."""
 
 COLUMNS = (
     "step", "minutes", "images", "images_per_second", "resolution", "lr", "loss", "focal", "dice",

@@ -25,7 +25,7 @@ GOALS = {"512 × 512": 0.6, "1024 × 1024": 1.2}
 
 
 def tiles() -> dict[str, Any]:
-    """The map of each size, `auto` and four views of it squeezed into one square; sizes ascend, so that each peak is its own.
+    """The map of each size, `auto` and four views squeezed into one square; sizes ascend, so that each peak is its own.
 
     Each call has an image of its own: the passes of the vision tower over the last few images are kept.
     """

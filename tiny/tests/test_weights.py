@@ -46,7 +46,7 @@ def test_the_files_are_small_enough_to_ship():
     files = [path for path in (WEIGHTS / "tiny").rglob("*") if path.is_file()]
     assert max(path.stat().st_size for path in files) <= 10_000_000
     assert sum(path.stat().st_size for path in files) <= 20_000_000
-    assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt"}
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt", ".md"}
 
 
 def test_the_map_is_higher_on_defects_than_elsewhere(tiny, images):

@@ -140,6 +140,7 @@ class _NoModels:
     """Stands for `zsas.models.Models`."""
 
     device = torch.device("cpu")
+    clip_name = "none"
 
     def __init__(self, preset: str) -> None:
         self.choice = ModelChoice(preset)

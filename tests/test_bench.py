@@ -63,6 +63,7 @@ def test_each_part_of_the_encoders_has_its_share_of_the_peak():
     ]
 
 
+@pytest.mark.slow
 def test_a_part_of_the_gpus_bench_that_fails_or_comes_too_late_is_a_line(capsys):
     bench = gpu.Bench(gpu.CPU, 1e9, small=True)
     with bench.part("broken"):

@@ -425,6 +425,7 @@ def test_models_fetch_fetches_what_is_missing(run: Run, monkeypatch: pytest.Monk
     assert "no preset 'huge'" in wrong.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("help", ["--help", "-h"])
 @pytest.mark.parametrize("command", ["evaluate", "train"])
 def test_commands_of_other_modules_have_their_own_flags(run: Run, command: str, help: str) -> None:
@@ -434,6 +435,7 @@ def test_commands_of_other_modules_have_their_own_flags(run: Run, command: str, 
     assert run(command, "--no-such-flag").exit_code == 2
 
 
+@pytest.mark.slow
 def test_the_package_runs_as_a_module() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "zsas", "settings"], capture_output=True, text=True, check=True

@@ -47,6 +47,7 @@ def test_a_system_brings_its_own_defaults_and_keeps_what_was_given():
     assert (found.blur, found.image_weight) == (0.0, 0.25)
 
 
+@pytest.mark.slow
 def test_every_system_gives_a_row_and_shares_encodings(tmp_path):
     segmenter, image = every_system_segmenter(), read_image(photo(size=(96, 128)))
     chosen = comparison.combinations(refiners=["own", "none"])

@@ -114,6 +114,7 @@ def test_elsewhere_than_on_linux_the_default_index_has_no_cuda(
     assert install.choose_index("")[0] is None
 
 
+@pytest.mark.slow
 def test_the_lines_for_torch_are_found_through_includes(install: ModuleType) -> None:
     found = install.build_requirements(["-r", str(ROOT / "requirements-dev.txt")])
     assert sorted(line.split(">")[0] for line in found) == ["torch", "torchvision"]

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -22,6 +24,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+@pytest.mark.slow
 def test_the_engine_knows_nothing_of_how_its_small_models_were_made() -> None:
     files = list((ROOT / "zsas").rglob("*.py"))
     assert len(files) > 30
@@ -76,6 +79,7 @@ def needed(path: Path, known: dict[str, Path], *, lazily: bool) -> set[str]:
     return found & known.keys()
 
 
+@pytest.mark.slow
 def test_no_module_imports_from_a_layer_above_its_own() -> None:
     known, height = modules(), layers()
     for name, path in known.items():
@@ -86,6 +90,7 @@ def test_no_module_imports_from_a_layer_above_its_own() -> None:
                 assert height[other.split(".")[1]] <= height[part[0]], f"{name} imports {other}"
 
 
+@pytest.mark.slow
 def test_there_are_no_circles() -> None:
     known = modules()
     left = {name: needed(path, known, lazily=False) - {name} for name, path in known.items()}
@@ -105,6 +110,7 @@ def test_a_file_can_be_read_in_one_sitting() -> None:
     assert not long
 
 
+@pytest.mark.slow
 def test_help_loads_no_model_library() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from zsas.cli import app; "

@@ -53,6 +53,7 @@ def run(code: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_no_library_and_settings_no_torch() -> None:
     code = (
         "import sys; import zsas; print('numpy' in sys.modules); from zsas import Settings; "
@@ -274,6 +275,7 @@ def test_what_needs_an_extra_says_which(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_that_is_not_declared() -> None:
     """Each package that zsas imports is a dependency of the core or of an extra, by its own name."""
     modules = metadata.packages_distributions()

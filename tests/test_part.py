@@ -237,6 +237,7 @@ def good_images(folder: Path, count: int = 4) -> Path:
 FLAGS = ("--tiles", "off", "--views", "one", "--preset", "tiny", "--device", "cpu")
 
 
+@pytest.mark.slow
 def test_the_shell_makes_shows_and_changes_a_profile(run: Any, tmp_path: Path) -> None:
     file, good = tmp_path / "part.zsas", good_images(tmp_path / "good")
     look = tmp_path / "look.json"
@@ -308,6 +309,7 @@ def test_verdicts_without_scores_are_examined(run: Any, tmp_path: Path) -> None:
     assert "missing.png" in said.output
 
 
+@pytest.mark.slow
 def test_segment_takes_the_limit_from_good_images_unless_one_is_named(
     run: Any, tmp_path: Path
 ) -> None:
@@ -363,6 +365,7 @@ def test_good_images_named_beside_a_profile_bring_their_own_limit(segmenter: Seg
     assert (told.settings.verdict_threshold, told.limit_from) == (0.6, "person")
 
 
+@pytest.mark.slow
 def test_compare_takes_the_good_images_and_their_limit_for_the_profiles_own_system(
     run: Any, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -76,6 +77,7 @@ def flags_of(words: list[str]) -> set[str] | None:
     return {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
 
 
+@pytest.mark.slow
 def test_the_commands_in_the_docs_have_the_flags_that_they_name() -> None:
     commands = documented_commands()
     assert len(commands) > 20

@@ -43,6 +43,7 @@ def test_a_report_says_what_a_person_changed() -> None:
         assert words in text
 
 
+@pytest.mark.slow
 def test_the_file_that_was_examined_can_be_told_from_every_other(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     cv2.imwrite(str(file), np.full((40, 60, 3), 90, np.uint8))

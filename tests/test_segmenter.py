@@ -79,6 +79,7 @@ def test_an_encoding_takes_sams_features_in_when_they_are_needed(photo):
     assert segmenter.images_encoded == {"localizer": 1, "sam": 1}
 
 
+@pytest.mark.slow
 def test_deciding_again_runs_no_encoder(segmenter, photo):
     encoding = segmenter.encode(photo)
     before = dict(segmenter.images_encoded)
@@ -92,6 +93,7 @@ def test_deciding_again_runs_no_encoder(segmenter, photo):
     assert segmenter.images_encoded == before
 
 
+@pytest.mark.slow
 def test_the_same_photo_is_encoded_once(photo, tmp_path):
     segmenter = small_segmenter()
     Image.fromarray(photo).save(tmp_path / "photo.png")
@@ -103,6 +105,7 @@ def test_the_same_photo_is_encoded_once(photo, tmp_path):
     assert segmenter.images_encoded == {"localizer": 2, "sam": 1}
 
 
+@pytest.mark.slow
 def test_the_cache_keeps_to_its_bytes(photo):
     one = small_segmenter()
     encoding = one.encode(photo)
@@ -113,6 +116,7 @@ def test_the_cache_keeps_to_its_bytes(photo):
         assert fresh.cache.nbytes <= budget
 
 
+@pytest.mark.slow
 def test_a_batch_gives_what_one_at_a_time_gives(photo):
     """In fp32, photos of different sizes together, to 1e-4."""
     together, apart = small_segmenter(), small_segmenter()
@@ -243,6 +247,7 @@ def test_features_from_elsewhere_are_fetched_and_those_at_hand_are_not_copied(se
         segmenter.segment(away, HOT.replace(object_name="not yet seen"))
 
 
+@pytest.mark.slow
 def test_a_system_takes_the_first_localizer_that_can_run(photo):
     segmenter = small_segmenter(linear=False)
     assert segmenter(photo, HOT).models["localizer"] == "vv"
@@ -288,6 +293,7 @@ def test_no_negative_point_lies_on_another_region(photo):
     assert not ring_of(result)[region_of(result)].any()
 
 
+@pytest.mark.slow
 def test_a_mask_around_a_faint_region_stays_faint(photo):
     def scored(peak: float, clicks=()):
         heat = np.full(photo.shape[:2], 0.01, np.float32)
@@ -346,6 +352,7 @@ def test_every_setting_reaches_the_result(segmenter, photo, name):
     assert not same
 
 
+@pytest.mark.slow
 def test_settings_that_only_decide_never_encode(segmenter, photo):
     encoding = segmenter.encode(photo, HOTTEST)
     before = dict(segmenter.images_encoded)

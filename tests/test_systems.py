@@ -64,6 +64,7 @@ def image() -> NDArray[np.uint8]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_gives_the_same_as_single_images(segmenter, image, name):
     settings = Settings(system=name, refiner="none")
@@ -168,6 +169,7 @@ def test_every_setting_of_a_localizer_reaches_the_map_or_the_encoding(segmenter,
         segmenter(encoding, changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_that_only_decide_never_encode(segmenter, image, name):
     base = Settings(system=name, **MARKED)
@@ -256,6 +258,7 @@ def test_defaults_of_systems_are_settings_within_their_ranges():
                 assert value / step == pytest.approx(round(value / step), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_every_interface_takes_every_name(segmenter):
     (system,) = (one for one in all_settings() if one.name == "system")
     assert set(system.choices) == set(SYSTEMS)

@@ -114,6 +114,7 @@ def test_another_image_under_the_old_name_is_another_part(line: Line) -> None:
     assert (part.file, part.name, part.word) == ("latest.png", "latest_2", "OK")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_examined_is_nok_with_a_sentence(line: Line) -> None:
     (line.folder / "a.png").write_bytes(b"no image")
     (line.folder / "b.png").write_bytes(b"")
@@ -174,6 +175,7 @@ def running(line: Line) -> Iterator[Callable[[int], list[Part]]]:
     thread.join()
 
 
+@pytest.mark.slow
 def test_a_half_written_file_waits_until_it_is_whole(line: Line, running: Any) -> None:
     whole = image(line.folder.parent / "whole.bmp").read_bytes()
     with (line.folder / "a.bmp").open("wb") as stream:
@@ -186,6 +188,7 @@ def test_a_half_written_file_waits_until_it_is_whole(line: Line, running: Any) -
     assert part.latency < 2
 
 
+@pytest.mark.slow
 def test_a_file_whose_writer_pauses_and_comes_back_is_examined_once(
     line: Line, running: Any
 ) -> None:
@@ -268,6 +271,7 @@ def test_what_is_no_file_is_left_alone(line: Line) -> None:
     assert [part.file for part in line.once()] == ["folder.png/a.png"]
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_be_read_is_nok(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     image(line.folder / "a.png")
 
@@ -292,6 +296,7 @@ def test_another_file_as_old_and_as_large_is_another_part(line: Line) -> None:
     assert (part.file, part.word) == ("latest.bmp", "OK")
 
 
+@pytest.mark.slow
 def test_a_large_file_is_read_where_it_lies(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zsas.watch.MOST_BYTES", 100)
     image(line.folder / "a.png")
@@ -302,6 +307,7 @@ def test_a_large_file_is_read_where_it_lies(line: Line, monkeypatch: pytest.Monk
     assert parts["b.png"].error.startswith("b.png is not an image")
 
 
+@pytest.mark.slow
 def test_a_drive_that_is_gone_for_a_while_is_waited_for(line: Line) -> None:
     said: list[str] = []
     image(line.folder / "a.png")

@@ -100,6 +100,7 @@ def test_sentences_are_padded_to_the_longest_and_not_further(clip, monkeypatch):
     assert widths == [len("abcdefgh") + 2]
 
 
+@pytest.mark.slow
 def test_a_real_tokenizer_pads_to_the_longest_too():
     clip = Segmenter.from_preset("tiny").clip
     widths = []
@@ -118,6 +119,7 @@ def test_padding_does_not_change_a_sentence(clip):
     torch.testing.assert_close(alone[0], beside[0], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_state_vectors_are_normalised_means_and_kept_per_name(clip):
     vectors = clip.state_vectors("metal nut")
     normal, abnormal = prompt_sentences("metal nut")

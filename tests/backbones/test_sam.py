@@ -168,6 +168,7 @@ def test_a_gpu_answers_prompts_of_one_shape_in_one_call_and_a_cpu_each_in_its_ow
     assert Sam(network, CPU)._groups(asked) == [[i] for i in range(6)]
 
 
+@pytest.mark.slow
 def test_the_encoder_follows_the_precision_and_the_decoder_stays_in_fp32():
     theirs = MetaSam(sam_model_registry["vit_b"](), CPU, "bf16").model
     ours = TransformersSam(small_sam(), CPU, "bf16").model

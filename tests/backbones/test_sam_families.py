@@ -36,6 +36,7 @@ def assert_equal(ours: np.ndarray, theirs: np.ndarray) -> None:
     assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "shape"),
     [(f, (150, 220)) for f in BUILDERS] + [(f, (300, 90)) for f in ("sam_hq", "sam2")],
@@ -76,6 +77,7 @@ def test_pixels_are_the_processors(family):
     assert frame.side == pixels.shape[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", BUILDERS)
 def test_batches_and_grouped_prompts_change_nothing(family):
     sam = sam_of(small_model(family))
@@ -93,6 +95,7 @@ def test_batches_and_grouped_prompts_change_nothing(family):
         sam._groups = groups
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sam_hq", "sam2", "sam3_tracker"])
 def test_the_whole_method_runs_with_a_family(family, photo):
     clip = small_backbone()
@@ -105,6 +108,7 @@ def test_the_whole_method_runs_with_a_family(family, photo):
     assert result.points.negatives > 0
 
 
+@pytest.mark.slow
 def test_frames_of_the_families_differ():
     frames = {f: sam_of(small_model(f)).network.input.frame(100, 200) for f in BUILDERS}
     assert frames["sam"].grid_hw == frames["sam_hq"].grid_hw == (8, 16)
@@ -170,6 +174,7 @@ def test_encoders_follow_the_precision_and_decoders_stay_in_fp32(family):
     assert answer.logits.dtype == np.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", BUILDERS)
 def test_a_repository_is_read_as_it_is_published(family, tmp_path):
     """SAM 2.1's and SAM 3's hold a whole video model, of which only the tracker's image part is wanted."""

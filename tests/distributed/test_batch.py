@@ -47,6 +47,7 @@ def together(jobs: list[Job], left: list[Job], out: Path):
     return list(far.segment_together(jobs, left, SETTINGS, output, small_segmenter, Cluster()))
 
 
+@pytest.mark.slow
 def test_workers_give_what_one_process_gives(tmp_path: Path) -> None:
     jobs = folder_of(tmp_path / "in", 6)
     rows = {row.image: row for row in together(jobs, jobs, tmp_path / "far")}
@@ -64,12 +65,14 @@ def test_workers_give_what_one_process_gives(tmp_path: Path) -> None:
     assert not (tmp_path / "far" / far.WAITING).exists()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_compares_all_and_decides_what_is_left(tmp_path: Path) -> None:
     jobs = folder_of(tmp_path / "in", 5)
     rows = together(jobs, jobs[:1], tmp_path / "out")
     assert [row.image for row in rows] == [jobs[0].image]
 
 
+@pytest.mark.slow
 def test_too_few_are_a_sentence_and_leave_nothing(tmp_path: Path) -> None:
     jobs = folder_of(tmp_path / "in", 3)
     with pytest.raises(ZsasError, match="at least 5"):
@@ -84,6 +87,7 @@ def test_who_is_compared_with_whom_is_mutual(count: int) -> None:
     assert {len(others_of(i, count)) for i in range(count)} == {min(count - 1, 30)}
 
 
+@pytest.mark.slow
 def test_workers_compare_with_good_images_too(tmp_path: Path, monkeypatch: Any) -> None:
     jobs = folder_of(tmp_path / "in", 5)
     good = tmp_path / "good"

@@ -31,6 +31,7 @@ def shell(monkeypatch, tmp_path):
     return lambda more: CliRunner().invoke(app, ["evaluate", *WORDS.split(), *more.split()])
 
 
+@pytest.mark.slow
 def test_a_batch_has_a_table_of_its_own_with_its_conditions(shell, tmp_path):
     for name, more in (("alone", ""), ("together", "--batch-scoring")):
         outcome = shell(f"--out {name} {more}")
@@ -49,6 +50,7 @@ def test_a_batch_has_a_table_of_its_own_with_its_conditions(shell, tmp_path):
     assert "transductive" not in (tmp_path / "alone/table.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_folder_of_single_images_takes_no_batch(shell):
     assert shell("--out r").exit_code == 0
     refused = shell("--out r --batch-scoring")
@@ -56,6 +58,7 @@ def test_a_folder_of_single_images_takes_no_batch(shell):
     assert "another --out" in " ".join((refused.output + str(refused.exception)).split())
 
 
+@pytest.mark.slow
 def test_on_a_cluster_the_figures_are_those_of_one_process(shell, tmp_path, monkeypatch):
     """The cluster is played by a loop over workers that share nothing but files and pickles."""
     encoded = []

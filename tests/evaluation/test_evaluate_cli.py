@@ -45,6 +45,7 @@ def test_a_folder_gives_a_complete_report(shell, tmp_path):
     assert (tmp_path / "report/curves.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_papers_ablations_stand_beside_ours(shell, tmp_path):
     words = "folder --root parts --out report --ablate cascade --categories tile"
     assert shell(*words.split()).exit_code == 0
@@ -53,11 +54,13 @@ def test_the_papers_ablations_stand_beside_ours(shell, tmp_path):
     assert "| 89.5 | 48.8 | 46.4 |" in table
 
 
+@pytest.mark.slow
 def test_without_a_folder_the_report_lies_below_runs(shell, tmp_path):
     assert shell("folder", "--root", "parts", "--limit", "1").exit_code == 0
     assert (tmp_path / "runs/folder-parts/table.md").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -77,6 +80,7 @@ def test_what_a_person_can_mend_is_a_sentence(shell, words, message):
     assert "Traceback" not in result.output
 
 
+@pytest.mark.slow
 def test_curves_of_sixty_categories_have_room_for_their_names(tmp_path, recwarn):
     from zsas.evaluation.metrics import Curves
     from zsas.evaluation.report import draw_curves

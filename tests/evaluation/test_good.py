@@ -42,6 +42,7 @@ def figures(results: dict) -> list:
     return [row["mean"] for row in results["table"]]
 
 
+@pytest.mark.slow
 def test_good_images_change_the_figures_and_the_table_says_so(shell):
     alone = shell("--systems april-gan")
     with_good = shell(f"--systems april-gan --references {GOOD}")
@@ -52,6 +53,7 @@ def test_good_images_change_the_figures_and_the_table_says_so(shell):
     assert len(with_good["good_images"]) == 16
 
 
+@pytest.mark.slow
 def test_a_profile_brings_its_good_images_for_its_own_system(shell, tmp_path):
     settings = Settings(system="april-gan", resolution=128, tiles="off")
     segmenter = small_segmenter()

@@ -124,6 +124,7 @@ def test_an_interval_holds_its_figure_and_narrows_with_more_images():
     assert widths[1] < 0.7 * widths[0]
 
 
+@pytest.mark.slow
 def test_the_interval_covers_what_other_images_give():
     truth = category_row(totals(300, (0.15,), seed=99), 0)["pixel_ap"]
     inside = 0
@@ -231,6 +232,7 @@ def measured(tmp_path_factory):
     return write_report(store, data, conditions, facts, draws=50), (out / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_report_has_intervals_pairs_and_the_papers_rows(measured):
     results, text = measured
     assert [row["name"] for row in results["table"]] == ["april-gan", "vv", "vv-none"]
@@ -260,6 +262,7 @@ def test_at_a_square_map_and_mask_have_its_size():
     assert run._at(np.zeros((30, 60), np.float32), 20, 0).shape == (10, 20)
 
 
+@pytest.mark.slow
 def test_a_system_that_fails_leaves_the_others_their_images(tmp_path, monkeypatch):
     segmenter = small_segmenter()
     segment = segmenter.segment
@@ -282,6 +285,7 @@ def test_a_system_that_fails_leaves_the_others_their_images(tmp_path, monkeypatc
 # Number formats
 
 
+@pytest.mark.slow
 def test_several_formats_stand_side_by_side(tmp_path, monkeypatch):
     loaded = []
 

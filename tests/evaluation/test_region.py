@@ -44,6 +44,7 @@ def test_an_image_whose_anomaly_lies_outside_is_normal_there(tmp_path, column, e
     assert run.anomalous_inside(sample, mask, None) is True
 
 
+@pytest.mark.slow
 def test_a_run_with_a_region_is_another_run_and_measures_inside_alone(tmp_path) -> None:
     data = load_dataset("folder", write_folder(tmp_path / "parts"))
     conditions = plan(Settings(threshold=0.9, threshold_mode="quantile"))

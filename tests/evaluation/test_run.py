@@ -108,6 +108,7 @@ def test_every_image_is_encoded_once_whatever_is_compared(data, tmp_path, condit
     assert [row["name"] for row in results["table"]] == [c.name for c in conditions]
 
 
+@pytest.mark.slow
 def test_each_category_is_prompted_by_its_own_name_unless_one_is_set(data, monkeypatch):
     segmenter, asked = small_segmenter(), []
     encode = segmenter.clip.encode_sentences
@@ -134,6 +135,7 @@ def test_a_mean_is_over_the_categories_that_have_the_figure():
     assert report.mean_row([]) == {}
 
 
+@pytest.mark.slow
 def test_conditions_decided_together_equal_conditions_decided_alone(data, segmenter):
     encoding = segmenter.encode(data.samples[3].load_image())
     settings = [c.settings for c in plan(SETTINGS, ["kernel", "cascade"])]
@@ -255,6 +257,7 @@ def test_a_folder_of_another_run_is_refused(data, tmp_path, segmenter):
         Store(tmp_path, identity(data, plan(SETTINGS), segmenter, 518), 3)
 
 
+@pytest.mark.slow
 def test_a_broken_image_is_reported_and_not_counted(tmp_path, segmenter):
     root = write_folder(tmp_path / "parts")
     (root / "tile/test/spot/000.png").write_bytes(b"\x89PNG broken")
@@ -264,6 +267,7 @@ def test_a_broken_image_is_reported_and_not_counted(tmp_path, segmenter):
     assert "1 images could not be measured" in (tmp_path / "run/table.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_failure_is_tried_again_and_replaced(tmp_path, monkeypatch):
     monkeypatch.setattr(
         records, "RECORDS_AT_ONCE", 2
@@ -303,6 +307,7 @@ def test_two_processes_on_one_folder_count_nothing_twice(data, tmp_path):
     assert sum(len(total.images) for total in totals) == len(data)
 
 
+@pytest.mark.slow
 def test_an_image_that_breaks_the_work_takes_no_other_along(data, tmp_path, monkeypatch):
     measure = run.measure
 

@@ -37,6 +37,7 @@ def test_draws_are_repeatable_and_nested_and_leave_the_test_set(shell):
         draw(data, (), "tile", 3, 0)
 
 
+@pytest.mark.slow
 def test_shots_give_a_table_with_mean_and_spread(shell, tmp_path):
     outcome = shell("--shots 0,2 --seeds 2")
     assert outcome.exit_code == 0, outcome.output
@@ -48,6 +49,7 @@ def test_shots_give_a_table_with_mean_and_spread(shell, tmp_path):
     assert "±" in (tmp_path / "r/shots.md").read_text()
 
 
+@pytest.mark.slow
 def test_training_images_are_taken_first_and_the_test_set_stays_whole(shell, tmp_path):
     shutil.copytree(tmp_path / "parts/tile/test/good", tmp_path / "parts/tile/train/good")
     outcome = shell("--shots 0,1 --seeds 2")
@@ -71,6 +73,7 @@ def test_what_a_person_can_mend_is_a_sentence(shell, words, message):
     assert message in " ".join(outcome.stderr.split())
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_next_category(shell, tmp_path, monkeypatch):
     from zsas.evaluation import shots
 

@@ -58,6 +58,7 @@ def test_wrong_names_are_one_sentence(settings, asked, message):
         plan(settings, **asked)
 
 
+@pytest.mark.slow
 def test_what_cannot_run_stands_in_the_table_with_its_sentence(shell, tmp_path):
     words = "folder --root parts --out r --limit 1 --resolution 128 --tiles off --systems april-gan,sdp+"
     outcome = shell(words + " --refiners own,cascade")
@@ -77,6 +78,7 @@ def test_where_no_system_can_run_its_sentence_ends_the_command(shell):
     assert "needs trained layers" in outcome.stderr
 
 
+@pytest.mark.slow
 def test_systems_of_one_localizer_share_its_encoding(tmp_path):
     from zsas.datasets.load import load_dataset
 

@@ -80,6 +80,7 @@ def test_each_adapted_matrix_acts(clip, matrix):
     assert float((after - before).abs().max()) > 1e-3
 
 
+@pytest.mark.slow
 def test_the_published_sizes_have_the_published_number_of_weights():
     """24 · 3 · 132,096 of DoRA, 25,962,498 of the decoder and 1,025 of the predictor."""
     vision = {

@@ -91,6 +91,7 @@ def test_turned_copies_keep_the_size_and_the_middle() -> None:
     assert turned_copies(image, 0) == []
 
 
+@pytest.mark.slow
 def test_turned_references_know_a_turned_part(segmenter) -> None:
     square = [plate(seed)[:96, :96] for seed in range(4)]
     upside = np.rot90(plate(20)[:96, :96]).copy()

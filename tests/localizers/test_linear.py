@@ -161,6 +161,7 @@ def test_sentences_other_than_ours_are_said_and_taken(caplog):
     assert "trained against the sentences april-gan" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_map_is_made_with_the_adapters_activation_in_both_towers(photo):
     """An adapter trained on plain-GELU towers gives on QuickGELU ones what it gives on its own."""
     asked, own = (

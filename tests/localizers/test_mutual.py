@@ -215,6 +215,7 @@ def test_tiles_share_the_budget_of_cells() -> None:
     assert cells_of(PatchFeatures((tile,)), "a", budget=400).flat.shape[:2] == (2, 400)
 
 
+@pytest.mark.slow
 def test_tiles_are_compared_and_come_back_in_the_frame_of_the_image(segmenter) -> None:
     settings = SETTINGS.replace(tiles=64)
     images = [plate(i, dent=i == 3) for i in range(8)]
@@ -235,6 +236,7 @@ def test_a_batch_without_spread_has_a_level() -> None:
     assert batch.usual[1] > 0
 
 
+@pytest.mark.slow
 def test_a_folder_is_compared_with_itself(tmp_path, monkeypatch) -> None:
     from typer.testing import CliRunner
 

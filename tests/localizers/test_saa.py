@@ -263,6 +263,7 @@ def test_saa_paints_the_boxes_that_count():
     assert found.stages[0].data["boxes"][0]["words"] == "defect"
 
 
+@pytest.mark.slow
 def test_saa_plus_bounds_boxes_by_the_object_and_rescores(image):
     localizer = plus({"bottle": [BOTTLE], "defect on bottle": [SMALL, NAMED, LARGE]})
     found = scored(localizer, image, object_name="bottle")
@@ -280,6 +281,7 @@ def test_saa_plus_bounds_boxes_by_the_object_and_rescores(image):
     assert len(wide.stages[0].data["boxes"]) == 2
 
 
+@pytest.mark.slow
 def test_only_the_best_masks_are_kept(image):
     places = [(8 * i, 8, 8 * i + 6, 14, 0.2 + 0.05 * i, "defect") for i in range(9)]
     localizer = plus({"object": [], "defect on object": places})
@@ -311,6 +313,7 @@ def test_the_best_box_is_kept_where_that_is_asked_for(image):
     assert found.map[6, 6] == 0
 
 
+@pytest.mark.slow
 def test_several_objects_are_compared_with_each_other_where_they_are_found(image):
     candles = [(2, 4, 28, 60, 0.9, "candle"), (34, 4, 60, 60, 0.8, "candle")]
     spot = {"defect on candle": [(40, 20, 50, 30, 0.5, "defect")]}
@@ -329,6 +332,7 @@ def test_several_objects_are_compared_with_each_other_where_they_are_found(image
     assert "compared with all others" in declared.stages[1].caption
 
 
+@pytest.mark.slow
 def test_known_objects_can_be_forgotten(image):
     localizer = plus({})
     scored(localizer, image, object_name="carpet")
@@ -338,6 +342,7 @@ def test_known_objects_can_be_forgotten(image):
     assert len(localizer.detector.asked) == 1 + len(GENERAL)
 
 
+@pytest.mark.slow
 def test_each_phrase_and_each_box_is_asked_for_once(image):
     localizer = plus({"object": [BOTTLE], "defect on object": [SMALL, LARGE]})
     values = Settings(system="saa+")
@@ -364,6 +369,7 @@ def test_numbers_out_of_range_are_one_sentence(name, value):
 # The real classes, small, with random weights.
 
 
+@pytest.mark.slow
 def test_everything_runs_through_the_real_classes(image):
     segmenter = every_system_segmenter()
     for name in ("saa", "saa+"):
@@ -384,6 +390,7 @@ def test_everything_runs_through_the_real_classes(image):
     assert features.to("cpu") is features
 
 
+@pytest.mark.slow
 def test_empty_phrases_are_one_sentence_and_nothing_is_lost(image):
     segmenter = every_system_segmenter()
     settings = Settings(system="saa", saa_general=False)

@@ -132,6 +132,7 @@ def test_the_backbones_own_norm_is_a_switch(clip):
     np.testing.assert_array_equal(decided(own)[1].map, maps["pretrained"])
 
 
+@pytest.mark.slow
 def test_the_published_sizes_have_the_published_number_of_weights():
     """31,522,836, of which a table of 1,536 positions for each of four layers."""
     vision = {

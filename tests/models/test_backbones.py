@@ -69,6 +69,7 @@ def test_a_system_without_a_refiner_needs_nothing_else(hub, photo):
     assert result.models["winclip"]["backbone"] == NAME
 
 
+@pytest.mark.slow
 def test_the_shell_asks_for_nothing_else_either(hub, tmp_path):
     from typer.testing import CliRunner
 

@@ -63,6 +63,7 @@ def save(model: Any, file: Path, quick_gelu: bool | None = False) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 @pytest.mark.parametrize("quick_gelu", [False, True])
 def test_both_towers_are_open_clips(tmp_path, suffix, quick_gelu):
@@ -80,6 +81,7 @@ def test_both_towers_are_open_clips(tmp_path, suffix, quick_gelu):
     torch.testing.assert_close(ours.logit_scale, theirs.logit_scale)
 
 
+@pytest.mark.slow
 def test_the_converted_folder_is_a_clip_for_this_program(tmp_path):
     convert(save(model_of_open_clip(), tmp_path / "in/model.safetensors"), tmp_path / "out")
     clip = load_clip(
@@ -88,6 +90,7 @@ def test_the_converted_folder_is_a_clip_for_this_program(tmp_path):
     assert (clip.activation, clip.depth, clip.width, clip.projection) == ("gelu", 3, 128, 32)
 
 
+@pytest.mark.slow
 def test_the_tokenizer_is_open_clips(tmp_path):
     """Built from the list of merges alone, for every sentence of our text ensemble and some odd ones."""
     vocabulary = Path(open_clip.__file__).with_name("bpe_simple_vocab_16e6.txt.gz")
@@ -110,6 +113,7 @@ def test_the_tokenizer_is_open_clips(tmp_path):
         assert not wanted[end:].any()
 
 
+@pytest.mark.slow
 def test_the_shape_of_the_model_of_winclip_says_its_activation(tmp_path, monkeypatch):
     theirs = model_of_open_clip(image_size=240, width=896, layers=1)
     file = save(theirs, tmp_path / "in/model.safetensors", quick_gelu=None)
@@ -156,6 +160,7 @@ def beside(name):
     return lambda state: {**state, name: torch.zeros(3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -210,6 +215,7 @@ def test_pixels_of_another_mean_are_refused(tmp_path):
         convert(file, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_an_activation_is_never_guessed(tmp_path):
     file = save(model_of_open_clip(), tmp_path / "model.safetensors", quick_gelu=None)
     with pytest.raises(ZsasError, match="does not say which activation"):
@@ -257,6 +263,7 @@ def test_a_tokenizer_is_found_or_asked_for(tmp_path, monkeypatch):
         tokenizer_files(file, tmp_path / "empty", 2)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_made(tmp_path):
     from typer.testing import CliRunner
 

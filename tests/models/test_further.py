@@ -32,6 +32,7 @@ def image():
 # Against the libraries' own.
 
 
+@pytest.mark.slow
 def test_the_features_are_torchvisions(image):
     whole = detectors.small_resnet()
     ours = ResNetFeatures(ResNet(whole.state_dict()), CPU)
@@ -60,6 +61,7 @@ def test_the_real_size_has_torchvisions_names_and_shapes():
     assert [len(getattr(parts, f"layer{i}")) for i in (1, 2, 3)] == [3, 4, 6]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["missing", "basic", "other"])
 def test_weights_of_another_network_are_one_sentence(broken):
     weights = detectors.small_resnet().state_dict()
@@ -121,6 +123,7 @@ def test_presets_that_fetch_name_them_and_tiny_says_where_they_are():
         PRESETS["tiny"].source("detector")
 
 
+@pytest.mark.slow
 def test_they_are_fetched_when_asked_for_with_their_size_before(server, monkeypatch, capsys, image):
     server.add(DETECTOR, detectors.detector_repo())
     server.add(SALIENCY, detectors.saliency_repo())
@@ -138,6 +141,7 @@ def test_they_are_fetched_when_asked_for_with_their_size_before(server, monkeypa
     assert len(again.saliency.maps([image], 64)[0]) == 3
 
 
+@pytest.mark.slow
 def test_what_cannot_be_had_is_one_sentence(server):
     with pytest.raises(ZsasError, match=r"needs IDEA-Research.* \(689 MB.*--detector"):
         _ = Models(ModelChoice("base", device="cpu")).detector
@@ -154,6 +158,7 @@ def test_what_cannot_be_had_is_one_sentence(server):
         _ = Models(ModelChoice("tiny", saliency="me/noise", device="cpu")).saliency
 
 
+@pytest.mark.slow
 def test_others_take_their_place_a_folder_or_a_file_of_torchvision(tmp_path, image):
     file = tmp_path / "wide.pth"
     torch.save(detectors.small_resnet().state_dict(), file)

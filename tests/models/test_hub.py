@@ -36,6 +36,7 @@ def test_an_unreachable_hub_is_one_sentence_within_seconds(monkeypatch, tmp_path
     assert "\n" not in sentence
 
 
+@pytest.mark.slow
 def test_a_missing_model_is_said_before_torch_is_imported(tmp_path):
     code = (
         "import sys; from zsas.cli import main\n"
@@ -84,6 +85,7 @@ def test_the_hub_is_probed_once_with_a_short_limit(monkeypatch, tmp_path):
     assert asked[0][1] <= 3
 
 
+@pytest.mark.slow
 def test_a_hub_that_stays_silent_is_given_up_in_time(monkeypatch):
     """A host of several addresses, or a name nobody resolves, outlasts the library's own limit."""
     from huggingface_hub import constants

@@ -45,6 +45,7 @@ def test_a_local_folder_may_stand_in_for_sam(tmp_path):
     assert sam.network.input.side == 256
 
 
+@pytest.mark.slow
 def test_padding_is_dropped_where_that_is_chosen_and_the_result_says_so(tmp_path, photo):
     wide = np.ascontiguousarray(photo[: photo.shape[0] // 3])
     exact, dropped = (
@@ -182,6 +183,7 @@ def test_the_models_attend_by_sdpa():
         assert config._attn_implementation == "sdpa"
 
 
+@pytest.mark.slow
 def test_an_exported_folder_works_wherever_it_lies(tmp_path, caplog):
     folder = shutil.copytree(models.WEIGHTS / "tiny" / "clip", tmp_path / "moved")
     segmenter = Segmenter.from_preset("tiny", clip=str(folder))

@@ -49,6 +49,7 @@ def test_a_preset_is_fetched_once_and_runs_offline(base, monkeypatch, tmp_path, 
     assert len(base.requests) == asked
 
 
+@pytest.mark.slow
 def test_the_hubs_own_client_finds_what_was_fetched(base, monkeypatch, tmp_path):
     models.fetch(models.PRESETS["base"])
     folder = snapshot_download(SAM, allow_patterns=["config.json"], local_files_only=True)
@@ -66,6 +67,7 @@ def test_what_the_hubs_own_client_fetched_is_not_fetched_again(base, tmp_path):
     assert len(base.requests) == asked
 
 
+@pytest.mark.slow
 def test_safetensors_are_taken_before_pickles_and_pickles_where_there_is_nothing_else(base):
     models.fetch(models.PRESETS["base"])
     assert base.count("*/model.safetensors")
@@ -109,6 +111,7 @@ def test_a_gated_sam_is_fetched_by_who_has_accepted_its_terms(server, monkeypatc
     assert type(models.Models(choice).sam.network).__name__ == "TransformersSam3"
 
 
+@pytest.mark.slow
 def test_a_repository_without_weights_for_us_is_one_sentence(server):
     server.add("me/other", {"config.json": b"{}", "flax_model.msgpack": b"x"})
     with pytest.raises(ZsasError, match=r"me/other holds none of model\.safetensors"):
@@ -155,6 +158,7 @@ def test_of_anomalyclips_file_only_the_prompts_are_kept(server, monkeypatch, tmp
     assert read_prompts(file).normal.shape == (12, 768)
 
 
+@pytest.mark.slow
 def test_a_clip_of_open_clip_is_fetched_and_converted(server, tmp_path):
     from zsas.models.convert import convert
 
@@ -168,6 +172,7 @@ def test_a_clip_of_open_clip_is_fetched_and_converted(server, tmp_path):
     assert hub.open_clip_file("some/file.pt") == Path("some/file.pt")
 
 
+@pytest.mark.slow
 def test_the_clip_that_a_system_brings_is_fetched_once_and_converted(server, monkeypatch, capsys):
     from zsas.models.backbones import BACKBONES, folder_of_backbone
 
@@ -191,6 +196,7 @@ def data_sets(server, monkeypatch):
     datasets_hub._hub_is_silent.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mvtec", "visa"])
 def test_a_data_set_is_fetched_and_read_offline(data_sets, monkeypatch, name):
     from zsas.datasets.load import load_dataset
@@ -205,6 +211,7 @@ def test_a_data_set_is_fetched_and_read_offline(data_sets, monkeypatch, name):
     assert len(data_sets.requests) == asked
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_page_join_from_the_hub(data_sets, monkeypatch, tmp_path):
     from zsas.ui.examples import Examples
 

@@ -25,6 +25,7 @@ def weights_request(name: str = "model.safetensors") -> str:
     return f"/cdn/*/{name}"
 
 
+@pytest.mark.slow
 def test_a_cut_connection_goes_on_where_it_stopped(base, tmp_path):
     data = hub_repos.sam_repo()["model.safetensors"]
     base.fail(weights_request(), "cut", at=60_000, times=3)
@@ -34,6 +35,7 @@ def test_a_cut_connection_goes_on_where_it_stopped(base, tmp_path):
     assert ranges == [None, "bytes=60000-", "bytes=120000-", "bytes=180000-"]
 
 
+@pytest.mark.slow
 def test_another_run_goes_on_where_the_first_stopped(base, tmp_path):
     fault = base.fail(weights_request(), "cut", at=0)
     first = base.fail(weights_request(), "cut", at=70_000, times=1)
@@ -52,6 +54,7 @@ def test_another_run_goes_on_where_the_first_stopped(base, tmp_path):
     assert not any("incomplete" in file.name for file in blobs(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_server_that_knows_no_ranges_starts_anew(base):
     base.fail(weights_request(), "cut", at=50_000, times=1)
     base.fail(weights_request(), "ignore-range")
@@ -59,6 +62,7 @@ def test_a_server_that_knows_no_ranges_starts_anew(base):
     assert (folder / "model.safetensors").read_bytes() == hub_repos.sam_repo()["model.safetensors"]
 
 
+@pytest.mark.slow
 def test_a_file_of_another_size_is_refused(base, tmp_path):
     base.fail(weights_request(), "short", at=50_000)
     with pytest.raises(ZsasError, match="has 50000 bytes on the server, but"):
@@ -67,6 +71,7 @@ def test_a_file_of_another_size_is_refused(base, tmp_path):
     assert not any("incomplete" in file.name for file in blobs(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_file_with_another_hash_is_fetched_once_more_and_then_refused(base, tmp_path):
     fault = base.fail(weights_request(), "corrupt", times=1)
     assert hub.folder_of(SAM, SAM_FILES, "base").is_dir()
@@ -78,6 +83,7 @@ def test_a_file_with_another_hash_is_fetched_once_more_and_then_refused(base, tm
     assert not any("incomplete" in file.name for file in blobs(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_small_file_is_checked_by_gits_hash(base):
     base.fail("/api/resolve-cache/*/config.json", "corrupt")
     with pytest.raises(ZsasError, match=r"config\.json arrived damaged twice"):
@@ -101,6 +107,7 @@ def test_a_refusal_is_one_sentence_and_no_retry(server, facts, words):
     assert len(server.requests) <= 4
 
 
+@pytest.mark.slow
 def test_who_is_signed_in_gets_what_is_private_and_gated(server, monkeypatch):
     server.add("me/model", hub_repos.sam_repo(), private=True, gated=True)
     monkeypatch.setenv("HF_TOKEN", server.token)
@@ -121,6 +128,7 @@ def test_a_wrong_token_is_one_sentence(server, monkeypatch):
         hub.folder_of("me/model", SAM_FILES, "base")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["/cdn/*", "/api/models/*", "/facebook/*/resolve/*"])
 def test_a_busy_server_is_asked_again_after_its_time(base, where, monkeypatch):
     slept = []
@@ -131,6 +139,7 @@ def test_a_busy_server_is_asked_again_after_its_time(base, where, monkeypatch):
     assert slept.count(7.0) >= (1 if "resolve" in where else 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["/cdn/*", "/api/models/*"])
 def test_a_server_that_wants_an_hour_is_one_sentence(base, where):
     base.fail(where, "status", method="", status=429, headers={"Retry-After": "3600"})
@@ -144,6 +153,7 @@ def test_retry_after_may_be_a_date():
     assert download.retry_after("soon") is None
 
 
+@pytest.mark.slow
 def test_errors_now_and_then_do_not_matter(base):
     base.fail("/cdn/*", "status", status=503, times=2)
     base.fail("/api/*", "status", method="", status=500, times=2)
@@ -151,6 +161,7 @@ def test_errors_now_and_then_do_not_matter(base):
     assert hub.folder_of(SAM, SAM_FILES, "base").is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["/cdn/*", "/api/models/*"])
 def test_a_server_that_stays_broken_is_one_sentence(base, where):
     base.fail(where, "status", method="", status=500)
@@ -160,6 +171,7 @@ def test_a_server_that_stays_broken_is_one_sentence(base, where):
     assert base.count(where) == download.TRIES
 
 
+@pytest.mark.slow
 def test_a_byte_a_second_is_given_up_and_kept(base, monkeypatch, tmp_path):
     monkeypatch.setattr(download, "SLOW_SECONDS", 0.3)
     fault = base.fail("/cdn/*", "trickle", pause=0.05)
@@ -172,6 +184,7 @@ def test_a_byte_a_second_is_given_up_and_kept(base, monkeypatch, tmp_path):
     assert sent is not None
 
 
+@pytest.mark.slow
 def test_a_listing_that_trickles_is_given_up(base, monkeypatch):
     monkeypatch.setattr(repository, "ASK_SECONDS", 0.2)
     monkeypatch.setattr(download, "TRIES", 2)
@@ -180,6 +193,7 @@ def test_a_listing_that_trickles_is_given_up(base, monkeypatch):
         hub.folder_of(SAM, SAM_FILES, "base")
 
 
+@pytest.mark.slow
 def test_a_server_that_falls_silent_is_one_sentence(base, monkeypatch):
     monkeypatch.setattr(download, "SILENT_SECONDS", 0.1)
     monkeypatch.setattr(download, "TRIES", 2)
@@ -195,6 +209,7 @@ def test_a_disk_without_room_is_said_before_anything_comes(base, monkeypatch):
     assert not base.count("/cdn/*")
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_one_sentence(base, monkeypatch, tmp_path):
     """A real limit of the kernel: no file of this process grows beyond 100,000 bytes."""
     import resource
@@ -220,6 +235,7 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(base, monkeypatch, tmp_p
         hub.folder_of(SAM, SAM_FILES, "base")
 
 
+@pytest.mark.slow
 def test_a_cache_without_links_has_copies(base, monkeypatch, tmp_path):
     def refuse(*_, **__):
         raise OSError(1, "Operation not permitted")
@@ -245,6 +261,7 @@ def test_a_cache_of_an_older_client_is_used_as_it_is(base, monkeypatch, tmp_path
     assert hub.folder_of(SAM, SAM_FILES, "base") == folder
 
 
+@pytest.mark.slow
 def test_a_half_cache_is_completed(base, tmp_path):
     storage = tmp_path / "hub" / "models--facebook--sam-vit-base"
     folder = storage / "snapshots" / ("a" * 40)
@@ -257,6 +274,7 @@ def test_a_half_cache_is_completed(base, tmp_path):
     assert hub.in_cache(SAM, SAM_FILES) == found
 
 
+@pytest.mark.slow
 def test_two_threads_at_once_fetch_each_file_once(base, monkeypatch):
     base.fail("/cdn/*", "slowly", at=50_000, pause=0.02)
     found: list[Path | ZsasError] = []
@@ -276,6 +294,7 @@ def test_two_threads_at_once_fetch_each_file_once(base, monkeypatch):
     assert base.count("/cdn/*") == 1
 
 
+@pytest.mark.slow
 def test_a_proxy_carries_everything(base, monkeypatch):
     """An HTTP proxy sees full addresses; the practice Hub plays it for an address that does not exist."""
     proxied = "http://hub.example"
@@ -314,6 +333,7 @@ def test_the_page_of_a_captive_network_is_no_file_of_weights(server, tmp_path):
     assert models.weights_file("april-gan:visa").is_file()
 
 
+@pytest.mark.slow
 def test_a_raw_file_goes_on_too_and_has_its_limits(server, monkeypatch):
     path = "ByChelsea/VAND-APRIL-GAN/main/exps/pretrained/visa_pretrained.pth"
     server.raw[path] = hub_repos.april_gan_file()
@@ -338,6 +358,7 @@ def test_another_file_under_that_name_is_refused_and_not_kept(server, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_hub_that_offers_xet_and_cannot_keep_to_it_says_the_way_out(base, monkeypatch):
     base.fail(f"/{SAM}/resolve/*/model.safetensors", "xet", method="")
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
@@ -348,6 +369,7 @@ def test_a_hub_that_offers_xet_and_cannot_keep_to_it_says_the_way_out(base, monk
     assert hub.folder_of(SAM, SAM_FILES, "base").is_dir()
 
 
+@pytest.mark.slow
 def test_a_file_name_that_leaves_the_folder_is_refused(server):
     index = b'{"weight_map": {"a": "../../../../evil.safetensors"}}'
     server.add("me/evil", {"config.json": b"{}", "model.safetensors.index.json": index})
@@ -363,6 +385,7 @@ def test_an_address_that_is_no_hub_is_one_sentence(base, monkeypatch):
         hub.folder_of(SAM, SAM_FILES, "base")
 
 
+@pytest.mark.slow
 def test_the_page_can_say_what_is_being_fetched(base):
     base.fail("/cdn/*", "slowly", at=30_000, pause=0.05)
     seen: set[str] = set()
@@ -379,6 +402,7 @@ def test_the_page_can_say_what_is_being_fetched(base):
     assert models.fetching() == ""
 
 
+@pytest.mark.slow
 def test_who_waits_for_another_process_is_told(base, monkeypatch, capsys):
     monkeypatch.setattr(download, "WAIT_SILENTLY", 0.05)
     base.fail("/cdn/*", "slowly", at=60_000, pause=0.1)

@@ -85,6 +85,7 @@ def test_a_negative_click_takes_the_piece_and_a_positive_one_asks():
     np.testing.assert_array_equal(sam.asked[-1].points, [[60, 4]])
 
 
+@pytest.mark.slow
 def test_any_system_can_be_followed_by_it(photo):
     segmenter = small_segmenter()
     marked = Settings(threshold=0.9, threshold_mode="quantile", fine_detail=False)

@@ -48,6 +48,7 @@ def until_looked(many: Many) -> None:
     raise AssertionError("it is still being looked at")
 
 
+@pytest.mark.slow
 def test_one_of_many_is_looked_at_closer_and_the_others_stay(
     site: Site, lot: tuple[Visitor, Many]
 ) -> None:
@@ -71,6 +72,7 @@ def test_one_of_many_is_looked_at_closer_and_the_others_stay(
         closer(site, visitor, {"number": 1})
 
 
+@pytest.mark.slow
 def test_a_row_that_is_open_is_shown_anew_when_it_was_looked_at(
     site: Site, lot: tuple[Visitor, Many]
 ) -> None:

@@ -24,6 +24,7 @@ from zsas.ui.line import Line
 from zsas.ui.visitor import MOST, Visitors
 
 
+@pytest.mark.slow
 def test_a_decision_never_encodes_and_an_image_is_encoded_once_however_small_the_cache(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -38,6 +39,7 @@ def test_a_decision_never_encodes_and_an_image_is_encoded_once_however_small_the
     assert fake.encoded == 1
 
 
+@pytest.mark.slow
 def test_single_images_go_before_batches_and_the_waiting_are_told() -> None:
     line = Line()
     order: list[str] = []

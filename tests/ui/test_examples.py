@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import httpx2 as httpx
+import pytest
 from PIL import Image
 
 from tests.helpers import ROOT
@@ -70,6 +71,7 @@ def test_the_front_matter_of_the_readme_is_valid() -> None:
     assert Image.open(ROOT / "docs" / "page.png").width >= 1200
 
 
+@pytest.mark.slow
 def test_the_examples_pictures_come_from_the_server_when_they_are_shown(served: Served) -> None:
     assert 'data-at="zsas/example/one-spot.jpg"' in served.examples.html()
     answer = httpx.get(f"{served.url}/zsas/example/one-spot.jpg")

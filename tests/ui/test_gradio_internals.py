@@ -20,6 +20,7 @@ def test_no_stub_is_written_beside_a_component() -> None:
     assert inspect.getfile(gr.HTML).endswith(".py")
 
 
+@pytest.mark.slow
 def test_gradio_is_imported_in_one_place_alone() -> None:
     """Whoever imports it first decides whether it parses and rewrites stubs, which doubles its import."""
     for path in (ROOT / "zsas").rglob("*.py"):
@@ -38,6 +39,7 @@ def test_the_script_of_the_web_component_comes_with_gradio() -> None:
     assert internals.script_of_component().stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_blocks_are_built_without_an_app_until_they_are_launched() -> None:
     with internals.without_apps(), gr.Blocks() as blocks:
         gr.Textbox()

@@ -42,6 +42,7 @@ def test_no_link_inside_the_documentation_is_dead() -> None:
     assert seen > 20
 
 
+@pytest.mark.slow
 def test_the_foot_of_the_page_leads_somewhere_without_any_variable(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

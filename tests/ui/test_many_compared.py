@@ -42,6 +42,7 @@ def shown(stages: dict[int, set[str]]):
     return draw
 
 
+@pytest.mark.slow
 def test_all_are_read_then_compared_then_decided(tmp_path: Path, engine: Engine) -> None:
     many = lot(tmp_path, 6)
     (tmp_path / "5.png").write_bytes(b"no image")
@@ -69,6 +70,7 @@ def test_too_few_are_a_sentence(tmp_path: Path, engine: Engine) -> None:
         list(lot(tmp_path, 3).run(engine, shown({})))
 
 
+@pytest.mark.slow
 def test_a_batch_over_a_protocol_says_what_the_page_says(tmp_path: Path, engine: Engine) -> None:
     many = lot(tmp_path, 6)
     list(many.run(engine, shown({})))

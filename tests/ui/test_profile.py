@@ -26,6 +26,7 @@ from zsas.ui.visitor import Corrections, View
 LEFT = {"size": [320, 240], "region": [{"rectangle": [0, 0, 160, 240]}]}
 
 
+@pytest.mark.slow
 def test_a_region_changes_the_result_without_encoding_again(site: Site) -> None:
     visitor = opened(site, photo(2))
     segmenter = site.engine.segmenter("tiny")
@@ -41,6 +42,7 @@ def test_a_region_changes_the_result_without_encoding_again(site: Site) -> None:
     assert segmenter.encoded == encoded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [
@@ -63,6 +65,7 @@ def test_what_is_wrong_is_said_and_changes_nothing(site, name, data, says) -> No
     assert settled(visitor).screen == before
 
 
+@pytest.mark.slow
 def test_a_profile_is_saved_opened_and_closed(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_the_answer_is_what_result_json_holds(address: str) -> None:
     assert body["settings"] == expected.to_dict()
 
 
+@pytest.mark.slow
 def test_mask_and_score_come_as_base64_or_as_links(address: str) -> None:
     inside = post(address, files="mask, score").json()["files"]
     assert set(inside) == {"mask", "score"}
@@ -354,6 +355,7 @@ def lot(count: int) -> list[Any]:
     return [("image", (f"{i}.png", png(photo(i)))) for i in range(count)]
 
 
+@pytest.mark.slow
 def test_several_images_are_rows_in_their_order(address: str) -> None:
     files = [*lot(2), ("image", ("broken.png", b"no image")), ("image", ("empty.png", b""))]
     files += [("threshold", (None, "0.3")), ("files", (None, "mask"))]
@@ -371,6 +373,7 @@ def test_several_images_are_rows_in_their_order(address: str) -> None:
     assert {k: body["rows"][0][k] for k in same} == {k: one[k] for k in same}
 
 
+@pytest.mark.slow
 def test_the_images_of_a_batch_are_compared_with_each_other(address: str, monkeypatch: Any) -> None:
     segmenter = Mutual("tiny")
     monkeypatch.setitem(gpu.SEGMENTERS, "tiny", segmenter)

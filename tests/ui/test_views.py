@@ -37,6 +37,7 @@ def test_names_from_outside_cannot_carry_markup() -> None:
     assert "<img" not in drawer.drawer(Settings(object_name="<img src=x>"))
 
 
+@pytest.mark.slow
 def test_every_picture_has_words_for_those_who_cannot_see_it(site: Site) -> None:
     visitor = opened(site, photo(1))
     for part in ("zs-viewer", "zs-strip"):
@@ -78,6 +79,7 @@ def test_against_a_mask_cards_have_figures_and_curves() -> None:
     assert "<svg" not in cards.cards([cards.Card("vv")], "auto", result.mask.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "settings", "offer"),
     [

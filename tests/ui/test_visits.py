@@ -51,6 +51,7 @@ def test_undo_walks_back_and_redo_forward() -> None:
     assert screen.click(two.undone(), (240, 320), 5, 5, "plus").future == ()
 
 
+@pytest.mark.slow
 def test_each_stage_is_shown_as_soon_as_it_exists(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +69,7 @@ def test_each_stage_is_shown_as_soon_as_it_exists(
     assert shown == sorted(shown)
 
 
+@pytest.mark.slow
 def test_a_problem_is_a_sentence_and_what_is_shown_stays(site: Site) -> None:
     visitor = opened(site, photo(1))
     before = dict(visitor.screen)
@@ -79,6 +81,7 @@ def test_a_problem_is_a_sentence_and_what_is_shown_stays(site: Site) -> None:
     assert act(site, "nobody", "stop", {}, 0) == {"gone": True}
 
 
+@pytest.mark.slow
 def test_a_tab_is_told_only_what_changed(site: Site) -> None:
     visitor = opened(site, photo(1))
     answer = act(site, visitor.token, "verdict", {"verdict": "normal"}, visitor.news)
@@ -87,6 +90,7 @@ def test_a_tab_is_told_only_what_changed(site: Site) -> None:
     assert "by a person" in answer["parts"]["zs-verdict"]
 
 
+@pytest.mark.slow
 def test_a_click_that_would_mark_most_of_the_photo_is_offered_and_not_taken(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +104,7 @@ def test_a_click_that_would_mark_most_of_the_photo_is_offered_and_not_taken(
     assert len(visitor.view.now.clicks) == 1
 
 
+@pytest.mark.slow
 def test_only_a_spot_marks_a_small_piece_and_travels_in_the_address(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +121,7 @@ def test_only_a_spot_marks_a_small_piece_and_travels_in_the_address(
     assert screen.parse_points("9,9,2", (240, 320)) == ((9, 9, 2),)
 
 
+@pytest.mark.slow
 def test_where_no_sam_draws_a_click_marks_the_spot(site: Site) -> None:
     visitor = opened(site, photo(1))
     act(site, visitor.token, "change", {"name": "refiner", "value": "none"}, visitor.news)
@@ -125,6 +131,7 @@ def test_where_no_sam_draws_a_click_marks_the_spot(site: Site) -> None:
     assert result.mask[9, 9]
 
 
+@pytest.mark.slow
 def test_pictures_of_silent_tabs_are_let_go_and_drawn_anew(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +144,7 @@ def test_pictures_of_silent_tabs_are_let_go_and_drawn_anew(
     assert "zs-meter" in settled(visitor).screen["zs-verdict"]
 
 
+@pytest.mark.slow
 def test_a_reload_brings_good_parts_and_scale_and_no_old_question(site: Site) -> None:
     visitor = opened(site, photo(2))
     visitor.parts = (("key", "rim"),)
@@ -150,6 +158,7 @@ def test_a_reload_brings_good_parts_and_scale_and_no_old_question(site: Site) ->
     assert not {"offer", "preview"} & shown.keys()
 
 
+@pytest.mark.slow
 def test_good_parts_outlast_the_photo_and_are_counted_in_the_verdict(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,12 +188,14 @@ def test_good_parts_outlast_the_photo_and_are_counted_in_the_verdict(
     assert {"memory", None} == set(asked)
 
 
+@pytest.mark.slow
 def test_a_system_that_cannot_compare_says_so(site: Site) -> None:
     visitor = opened(site, photo(2))
     act(site, visitor.token, "add_this", {}, 0)
     assert "no patch features" in settled(visitor).screen["zs-verdict"]
 
 
+@pytest.mark.slow
 def test_a_reload_finds_the_visitor_and_a_link_makes_a_new_one(site: Site) -> None:
     visitor = opened(site, photo(1))
     assert hello(site, visitor.token, "")["token"] == visitor.token
@@ -192,6 +203,7 @@ def test_a_reload_finds_the_visitor_and_a_link_makes_a_new_one(site: Site) -> No
     assert hello(site, "gone", "")["token"] not in ("gone", visitor.token)
 
 
+@pytest.mark.slow
 def test_a_photo_that_was_let_go_is_asked_for_again(site: Site) -> None:
     visitor = opened(site, photo(1))
     visitor.view = View("gone", "part")
@@ -199,6 +211,7 @@ def test_a_photo_that_was_let_go_is_asked_for_again(site: Site) -> None:
     assert "open it again" in settled(visitor).screen["zs-verdict"]
 
 
+@pytest.mark.slow
 def test_the_systems_that_can_run_are_compared_and_the_others_say_why(site: Site) -> None:
     visitor = opened(site, photo(1))
     act(site, visitor.token, "systems", {}, 0)
@@ -212,6 +225,7 @@ def test_the_systems_that_can_run_are_compared_and_the_others_say_why(site: Site
     assert cards.agreement([half, ~half, half])[0, 0] == pytest.approx(2 / 3)
 
 
+@pytest.mark.slow
 def test_a_visitor_gives_the_mask_of_their_own_photo(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

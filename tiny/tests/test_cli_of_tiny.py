@@ -100,6 +100,7 @@ def test_what_a_person_can_mend_is_a_sentence(
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_help_loads_no_model_library() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from tiny.cli import app; "

@@ -151,6 +151,7 @@ def test_packages_of_unknown_licences_are_refused(
         fetch(tmp_path / "out", files=[package(tmp_path / "a_1_all.deb", files)])
 
 
+@pytest.mark.slow
 def test_large_photographs_are_scaled_and_the_same_one_is_kept_once(tmp_path: Path) -> None:
     large = np.kron(
         np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8),

@@ -19,6 +19,7 @@ def longest_side(mask: np.ndarray) -> int:
     return int(max(np.ptp(rows), np.ptp(columns))) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "shape", "sides"),
     [

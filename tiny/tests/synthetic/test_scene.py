@@ -70,6 +70,7 @@ def test_grey_means_three_equal_channels() -> None:
     assert np.array_equal(image[..., 0], image[..., 2])
 
 
+@pytest.mark.slow
 def test_about_a_quarter_of_the_images_is_good() -> None:
     good = sum(not make_image(seed, 64, families=["plain_sheet"]).mask.any() for seed in range(80))
     assert 10 <= good <= 32

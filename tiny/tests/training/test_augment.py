@@ -66,6 +66,7 @@ def test_blind_damage_is_seen_where_its_mask_says(seed: int) -> None:
     assert change[labels > 0].mean() > 4 * change[labels == 0].mean()
 
 
+@pytest.mark.slow
 def test_blind_damage_is_mostly_visible_and_of_every_kind() -> None:
     found = [0] * (len(VALUES) + 1)
     for seed in range(120):

@@ -61,6 +61,7 @@ def test_other_blocks_begin_as_the_nearest(cache: DatasetCache, tmp_path: Path) 
         assert (weight - before).abs().max() < 0.02
 
 
+@pytest.mark.slow
 def test_directions_are_those_of_the_method() -> None:
     model, tokenizer = layers.load_model(BUNDLED)
     found = layers.directions(model, tokenizer, ["hazelnut"])

@@ -89,6 +89,7 @@ assert len({pid for _, pid in together} - {os.getpid()}) == 2
 """
 
 
+@pytest.mark.slow
 def test_processes_make_what_a_thread_makes_in_the_same_order() -> None:
     # In a process of its own, as a training is: one that other tests have given threads may not be forked.
     subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=120)

@@ -24,13 +24,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-VIT_H = {
-    "hidden_size": 1280,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 16,
-    "mlp_dim": 5120,
-    "global_attn_indexes": [7, 15, 23, 31],
-}
+from bench.sizes import VIT_H
+
 VIT_L = {
     "hidden_size": 1024,
     "intermediate_size": 4096,

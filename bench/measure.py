@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.sizes import VIT_H
+
 CPU = torch.device("cpu")
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -82,15 +84,6 @@ def _full_clip() -> Any:
         projection_dim=768,
     )
     return CLIPModel(config).eval()
-
-
-VIT_H = {
-    "hidden_size": 1280,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 16,
-    "mlp_dim": 5120,
-    "global_attn_indexes": [7, 15, 23, 31],
-}
 
 
 def _points(side: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -17,6 +17,17 @@ from zsas.models import ModelChoice, Models
 from zsas.segmenter import Segmenter
 
 
+def compiled_clip() -> ClipBackbone:
+    return ClipBackbone(
+        small_clip(),
+        LetterTokenizer(),
+        name="small-clip",
+        device=CPU,
+        precision="fp32",
+        runtime="compile",
+    )
+
+
 def test_what_cannot_run_here_is_a_sentence(monkeypatch, tmp_path):
     check_runtime(CPU, "torch")
     with pytest.raises(ZsasError, match="must be torch, compile or openvino"):
@@ -61,14 +72,7 @@ def test_blocks_that_are_compiled_give_the_same(monkeypatch):
     assert torch.equal(own.embedding, compiled.embedding)
     assert len(handed) == 2
     pixels = torch.randn((1, 3, 64, 64), generator=torch.Generator().manual_seed(0))
-    clip = ClipBackbone(
-        small_clip(),
-        LetterTokenizer(),
-        name="small-clip",
-        device=CPU,
-        precision="fp32",
-        runtime="compile",
-    )
+    clip = compiled_clip()
     found = clip.forward_vision(pixels, blocks=[8], vv_blocks=2)
     wanted = small_backbone().forward_vision(pixels, blocks=[8], vv_blocks=2)
     assert torch.equal(found.blocks[8], wanted.blocks[8])
@@ -82,14 +86,7 @@ def test_compiling_for_real_gives_the_same():
     if not device._cpp_compiler():
         pytest.skip("there is no C++ compiler")
     pixels = torch.randn((1, 3, 64, 64), generator=torch.Generator().manual_seed(0))
-    clip = ClipBackbone(
-        small_clip(),
-        LetterTokenizer(),
-        name="small-clip",
-        device=CPU,
-        precision="fp32",
-        runtime="compile",
-    )
+    clip = compiled_clip()
     found = clip.forward_vision(pixels, blocks=[8])
     wanted = small_backbone().forward_vision(pixels, blocks=[8])
     torch.testing.assert_close(found.blocks[8], wanted.blocks[8], atol=1e-4, rtol=1e-4)

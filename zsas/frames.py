@@ -78,6 +78,10 @@ class Piece(NamedTuple):
             found[slices(shared, x0, y0)] = self.mask[slices(shared, left, top)]
         return found
 
+    def whole(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Its mask of the whole image, bool, shape = (H, W)."""
+        return self.seen_in((0, 0, shape[1], shape[0]))
+
 
 def slices(window: Window, left: int = 0, top: int = 0) -> tuple[slice, slice]:
     """A window as rows and columns of an array whose first pixel is that of the photo at (left, top)."""

@@ -71,6 +71,8 @@ class Prompt:
         box: XYXY in image pixels, x1 and y1 exclusive, float32 (4,), or None.
         logits: Low-resolution logits of an earlier answer, float32 (h, w) in the decoder's own frame, or None.
         single: Whether the decoder's one mask for prompts without ambiguity is wanted instead of three.
+        crop: Window of the image, XYXY in pixels, that SAM sees instead of the whole image, or None; points and box
+            stay in pixels of the whole image.
     """
 
     points: NDArray[np.float32]
@@ -78,6 +80,7 @@ class Prompt:
     box: NDArray[np.float32] | None = None
     logits: NDArray[np.float32] | None = None
     single: bool = False
+    crop: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -47,11 +47,12 @@ class ClosingSam:
         return np.ones((2, *self.frame.grid_hw), np.float32), self.frame
 
     def decode(self, prompts: Sequence[Prompt]) -> list[Masks]:
-        self.asked += prompts
         answers = []
         for prompt in prompts:
+            seen = self if prompt.crop is None else self.crop(prompt.crop)
+            seen.asked.append(prompt)
             logits = np.full((3, 64, 64), -8, np.float32)
-            for x, y in self.frame.points_to_frame(prompt.points[prompt.labels == 1]) / 4:
+            for x, y in seen.frame.points_to_frame(prompt.points[prompt.labels == 1]) / 4:
                 logits[:, int(y), int(x)] = 8
             answers.append(Masks(logits, np.array([0.9, 0.1, 0.1], np.float32)))
         return answers

@@ -100,7 +100,19 @@ class SamSession:
         return found.valid, found.frame
 
     def decode(self, prompts: Sequence[Prompt]) -> list[Masks]:
-        """Dec of eqs 9, 10 and 12 for several prompts; see `zsas.backbones.sam.Sam.decode`."""
+        """Dec of eqs 9, 10 and 12 for several prompts, each in the window of the image that it names, if any.
+
+        Raises:
+            ZsasError: If a prompt is none; see `zsas.backbones.sam.Sam.decode`.
+        """
+        answers: dict[int, Masks] = {}
+        for crop in dict.fromkeys(prompt.crop for prompt in prompts):
+            which = [i for i, prompt in enumerate(prompts) if prompt.crop == crop]
+            seen = self if crop is None else self.crop(crop)
+            answers.update(zip(which, seen._decode([prompts[i] for i in which]), strict=True))
+        return [answers[i] for i in range(len(prompts))]
+
+    def _decode(self, prompts: Sequence[Prompt]) -> list[Masks]:
         if self._answers is None:
             return self._sam().decode(self.features, prompts)
         keys = [(*self._about, _question(prompt)) for prompt in prompts]

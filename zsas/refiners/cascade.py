@@ -1,7 +1,8 @@
-"""The paper's refiner: PPG (eqs 1 to 8, see `zsas.refiners.points`) and CPS (eqs 9 to 12), from top to bottom.
+"""The paper's refiner: PPG (eqs 1 to 8) and CPS (eqs 9 to 12), in `Cascade.refine` from top to bottom.
 
 SAM's decoder is called three times, each time with what the call before it found. One cascade runs for each separate
-region, or one for all of them together as the paper prints it.
+region, or one for all of them together as the paper prints it. How points are taken (eqs 2 and 4 to 8) is in
+`zsas.refiners.points`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, Values, setting
 from zsas.frames import Piece, Window, around, piece_of_mask, slices
-from zsas.prompts import Click, Masks, Points, Prompt
+from zsas.prompts import Click, Points
 from zsas.refiners.base import (
     FUSED,
     FusionSettings,
@@ -33,7 +34,6 @@ from zsas.refiners.cascade_stages import (
     M3,
     POINTS,
     REGION,
-    Step,
     Target,
     all_points,
     box_stage,
@@ -41,12 +41,12 @@ from zsas.refiners.cascade_stages import (
     mask_stage,
     points_stage,
     region_stage,
+    take,
 )
 from zsas.refiners.crops import CropSettings, close_windows, closest, lies_in
 from zsas.refiners.marking import Marked, mark_scored
 from zsas.refiners.masks import (
     cut_clicks,
-    mask_in_window,
     pieces_of_clicks,
     separate_regions,
     soft_mask,
@@ -56,7 +56,6 @@ from zsas.refiners.masks import (
 )
 from zsas.refiners.points import (
     WHOSE,
-    KernelShape,
     PointSettings,
     kernel_size_in_image,
     point_prompts,
@@ -132,131 +131,110 @@ class Cascade(Refiner):
     def refine(
         self, scored: Scored, sam: SamSession, values: Values, clicks: Sequence[Click]
     ) -> Iterator[Stage | Refined]:
-        """See `Refiner.refine`. The paper's equations in their order; hence its length."""
+        """See `Refiner.refine`. One equation of the paper after the other; hence its length."""
+        ppg, cps, inside = values.of(PointSettings), values.of(CascadeSettings), scored.inside
+
+        # Eq. 1: the extreme region S_a. R_a = S_a ⊗ Map_a is read where points are taken from it.
         marked = mark_scored(scored, values.of(MarkSettings))
-        ppg = values.of(PointSettings)
-        cps = values.of(CascadeSettings)
-        # Eq. 1: S_a, the extreme region; R_a = S_a ⊗ Map_a is read where points are taken from it.
         region, shape = marked.region, marked.region.shape
-        # Eq. 3: N_a = dilate(S_a) − S_a.
-        kernel = kernel_size_in_image(ppg.kernel_size, ppg.reference_size, *region.shape)
+        # Eq. 3: the ring N_a = dilate(S_a) − S_a.
+        kernel = kernel_size_in_image(ppg.kernel_size, ppg.reference_size, *shape)
         pieces = separate_regions(region, scored.map)
-        ring = surrounding_ring(region, ppg.kernel_shape, kernel, pieces)
-        ring = within(ring, scored.inside)
+        ring = within(surrounding_ring(region, ppg.kernel_shape, kernel, pieces), inside)
         yield region_stage(marked, len(pieces), ring, ppg.kernel_shape, kernel, bool(clicks))
 
-        # Eqs 2 and 4 to 8: P = Concat(P_h, P_l) of each cascade.
-        windows: Sequence[Window] = ()
-        rest = pieces[cps.max_regions :]
-        joint = cps.prompting == "joint"
-        if joint and (whole := piece_of_mask(region)) is not None:
-            pieces, rest = [whole], []
-        elif pieces:
-            windows = close_windows(scored, values.of(CropSettings), sam.side)
-        cut = _Cut(region, pieces[: cps.max_regions], rest, ring, kernel, joint)
-        targets = _targets(scored, cut, sam, ppg, clicks, windows)
+        # Eqs 2 and 4 to 8: the points P = Concat(P_h, P_l) of each cascade.
+        if cps.prompting == "joint" and (whole := piece_of_mask(region)) is not None:
+            pieces = [whole]
+        pieces, rest = pieces[: cps.max_regions], pieces[cps.max_regions :]
+        if len(pieces) == 1 and not rest:
+            rings = [piece_of_mask(ring)]
+        else:
+            found = [ring_of(piece, region, ppg.kernel_shape, kernel) for piece in pieces]
+            rings = [Piece(at, within(mask, inside, at)).tight() for at, mask in found]
+        targets = _targets(scored, list(zip(pieces, rings, strict=True)), sam, values, clicks)
         points = all_points(targets)
+        calls = cps.steps if targets else 0
         if targets:
             yield points_stage(region, points, WHOSE[ppg.point_features], targets)
 
+        if calls >= 1:
             # Eq. 9: M1, logit1 = Dec(F, P).
-            prompts = [Prompt(t.points.xy, t.points.labels) for t in targets]
-            _ask(targets, "M1", sam, prompts, scored.inside)
+            take("M1", targets, sam.decode([t.prompt() for t in targets]), inside)
             yield mask_stage(M1, targets, shape, points, "{points}")
 
-        if targets and cps.steps >= 2:
+        if calls >= 2:
             # Eq. 10: M2, logit2 = Dec(F, P + logit1).
-            prompts = [
-                Prompt(t.points.xy, t.points.labels, logits=t.steps[-1].logits) for t in targets
-            ]
-            _ask(targets, "M2", sam, prompts, scored.inside)
+            prompts = [t.prompt(logits=t.steps[-1].logits) for t in targets]
+            take("M2", targets, sam.decode(prompts), inside)
             yield mask_stage(M2, targets, shape, points, "{points}, logits of M1")
 
-        if targets and cps.steps >= 3:
+        if calls >= 3:
             # Eq. 11: box = F_location(M2). An empty M2 has none, and M3 is then asked without one.
             boxes = [t.steps[-1].box for t in targets]
-            if any(box is not None for box in boxes):
-                yield box_stage(targets, shape, [box for box in boxes if box is not None])
+            drawn = [box for box in boxes if box is not None]
+            if drawn:
+                yield box_stage(targets, shape, drawn)
             # Eq. 12: M3 = Dec(F, P + box + logit2).
-            prompts = [
-                Prompt(t.points.xy, t.points.labels, box, t.steps[-1].logits)
-                for t, box in zip(targets, boxes, strict=True)
-            ]
-            _ask(targets, "M3", sam, prompts, scored.inside)
-            asked = "{points}, box, logits of M2" if any(p.box is not None for p in prompts) else ""
-            yield mask_stage(M3, targets, shape, points, asked or "{points}, logits of M2")
+            pairs = zip(targets, boxes, strict=True)
+            prompts = [t.prompt(box, t.steps[-1].logits) for t, box in pairs]
+            take("M3", targets, sam.decode(prompts), inside)
+            asked = "{points}, box, logits of M2" if drawn else "{points}, logits of M2"
+            yield mask_stage(M3, targets, shape, points, asked)
 
-        yield _fused(scored, marked, cut, targets, values, clicks)
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """S_a as the cascades see it.
-
-    Attributes:
-        region: S_a, bool (H, W).
-        pieces: What gets a cascade each: the whole region, or its separate pieces.
-        rest: Pieces beyond `max_regions`: no cascade refines them, and they are kept as they are.
-        ring: N_a, bool (H, W).
-        kernel: Of the dilation, in pixels of the image.
-        joint: Whether all of it is one cascade, that every click belongs to.
-    """
-
-    region: NDArray[np.bool_]
-    pieces: Sequence[Piece]
-    rest: Sequence[Piece]
-    ring: NDArray[np.bool_]
-    kernel: int
-    joint: bool
-
-    def around(self, piece: Piece, shape: KernelShape, scored: Scored) -> Piece | None:
-        """The ring of a piece, in which no other piece lies."""
-        if len(self.pieces) == 1 and not self.rest:
-            return piece_of_mask(self.ring)
-        found = ring_of(piece, self.region, shape, self.kernel)
-        return Piece(found.window, within(found.mask, scored.inside, found.window)).tight()
+        yield _fused(scored, marked, rest, targets, values, clicks)
 
 
 def _targets(
     scored: Scored,
-    cut: _Cut,
+    regions: Sequence[tuple[Piece, Piece | None]],
     sam: SamSession,
-    ppg: PointSettings,
+    values: Values,
     clicks: Sequence[Click],
-    windows: Sequence[Window],
 ) -> list[Target]:
-    """The cascades to run: one for each piece, and the clicks.
+    """The cascades to run, each with its points: one for each region, and one for each positive click elsewhere.
 
-    A piece that lies in one of the windows is asked about there: SAM then sees nothing else. A click belongs to the
-    piece it lies in or beside (in its ring), or to the whole region. Elsewhere a positive one is a cascade of its own,
-    and a negative one reaches those cascades of clicks alone.
+    A region that lies in a close-up window is asked about there: SAM then sees nothing else. A click belongs to the
+    region it lies in or beside (in its ring), and under joint prompting to the one cascade there is. A negative click
+    elsewhere reaches the cascades of clicks alone.
+
+    Args:
+        scored: The localizer's map.
+        regions: Each region and its ring N_a, None where it has none.
+        sam: SAM on the image.
+        values: The settings.
+        clicks: A person's points.
     """
-    pixel = partial(pixel_of, shape=cut.region.shape)
+    ppg = values.of(PointSettings)
+    joint = values.of(CascadeSettings).prompting == "joint"
+    windows: Sequence[Window] = ()
+    if regions and not joint:
+        windows = close_windows(scored, values.of(CropSettings), sam.side)
+    pixel = partial(pixel_of, shape=scored.map.shape)
     left = list(clicks)
     targets = []
-    for piece in cut.pieces:
-        ring = cut.around(piece, ppg.kernel_shape, scored)
-        near = [one for one in (piece, ring) if one is not None]
-        own = [c for c in left if cut.joint or any(one.holds(pixel(c)) for one in near)]
-        crop = closest(windows, piece.window) if windows else None
-        if crop is not None and all(lies_in(crop, pixel(c)) for c in own):
-            ring = Piece(crop, ring.seen_in(crop)).tight() if ring is not None else None
-        else:
+    for region, ring in regions:
+        near = [part for part in (region, ring) if part is not None]
+        own = [c for c in left if joint or any(part.holds(pixel(c)) for part in near)]
+        left = [click for click in left if click not in own]
+        crop = closest(windows, region.window)
+        if crop is not None and not all(lies_in(crop, pixel(c)) for c in own):
             crop = None
+        if crop is not None and ring is not None:
+            ring = Piece(crop, ring.seen_in(crop)).tight()
         seen = sam if crop is None else sam.crop(crop)
         # Another backbone encodes the image only where a negative point is looked for.
         kind = ppg.point_features if ppg.negatives and ring is not None else "sam"
         features, frame = seen.features_for_points(kind)
-        xy, labels = point_prompts(scored.map, piece, ring, features, frame, ppg)
-        left = [click for click in left if click not in own]
+        xy, labels = point_prompts(scored.map, region, ring, features, frame, ppg)
         source = tuple("map" if label else "ring" for label in labels)
-        # What a person points at needs no agreement with the map any more.
+        # The map need not agree with what a person points at.
         clicked = any(label == 1 for *_, label in own)
         targets.append(
             Target(
                 Points(xy, labels, source).with_clicks(own),
-                None if clicked else piece,
-                float(scored.map[piece.slices][piece.mask].max()),
+                None if clicked else region,
+                float(scored.map[region.slices][region.mask].max()),
                 seen.frame,
                 tuple(own),
                 crop,
@@ -270,40 +248,15 @@ def _targets(
     return targets
 
 
-def _ask(
-    targets: Sequence[Target],
-    name: str,
-    sam: SamSession,
-    prompts: list[Prompt],
-    inside: NDArray[np.bool_] | None,
-) -> None:
-    """One decoder call for each cascade; of its three masks the one with the highest predicted IoU is the step.
-
-    What of a mask lies outside the pixels that are looked at does not belong to it.
-    """
-    answers: dict[int, Masks] = {}
-    for crop in {target.crop for target in targets}:
-        which = [i for i, target in enumerate(targets) if target.crop == crop]
-        seen = sam if crop is None else sam.crop(crop)
-        answers.update(zip(which, seen.decode([prompts[i] for i in which]), strict=True))
-    for i, target in enumerate(targets):
-        answer = answers[i]
-        best = int(np.argmax(answer.iou))
-        logits = answer.logits[best]
-        window, mask = mask_in_window(logits, target.frame, inside)
-        piece = None if window is None or mask is None else Piece(window, mask)
-        target.steps.append(Step(name, logits, float(answer.iou[best]), piece))
-
-
 def _fused(
     scored: Scored,
     marked: Marked,
-    cut: _Cut,
+    rest: Sequence[Piece],
     targets: Sequence[Target],
     values: Values,
     clicks: Sequence[Click],
 ) -> Refined:
-    """The final mask, what it is made of, and the score map."""
+    """The final mask, what it is made of, and the score map; regions beyond `max_regions` stay as they are."""
     cps, fusion = values.of(CascadeSettings), values.of(FusionSettings)
     kept = [(s.logits, t.confidence(s), t.frame) for t in targets if (s := t.kept)]
     soft = soft_mask(kept, *scored.map.shape)
@@ -314,25 +267,23 @@ def _fused(
     if level:
         equal = fusion.fusion == "weighted" and fusion.fusion_weight == 0.5
         agreed = (score_map if equal else fuse(scored.map, soft, "weighted", 0.5)) > level
-    mask = np.zeros(cut.region.shape, bool)
-    for piece in cut.rest:
+    mask = np.zeros(marked.region.shape, bool)
+    for piece in rest:
         union(mask, *piece)
-    provenance = {"region"} if cut.rest else set()
+    provenance = {"region"} if rest else set()
     for target in targets:
         part, name = _final_part(target, agreed, cps.min_overlap, mask.shape)
         if name:
             provenance.add(name)
         if part is not None and target.clicks:
-            whole = np.zeros_like(mask)
-            union(whole, *part)
-            mask |= cut_clicks(whole, target.clicks)
+            mask |= cut_clicks(part.whole(mask.shape), target.clicks)
         elif part is not None:
             union(mask, *part)
     mask = cut_clicks(mask, clicks, pieces=False)
     made_of = tuple(sorted(provenance)[::-1])
     stage = Stage(
         FUSED,
-        fusion_caption(fusion, made_of, bool(cut.pieces or targets), level),
+        fusion_caption(fusion, made_of, bool(targets), level),
         (HeatMap(score_map), Area(mask, "line")),
         {"provenance": list(made_of)},
     )
@@ -351,9 +302,7 @@ def _final_part(
     name = "" if step is None else step.name
     if region is None:
         # A person means what is under the point, not what SAM finds far from it.
-        whole = np.zeros(shape, bool)
-        if drawn is not None:
-            union(whole, *drawn)
+        whole = np.zeros(shape, bool) if drawn is None else drawn.whole(shape)
         return piece_of_mask(pieces_of_clicks(whole, target.clicks)), name
     if agreed is not None:
         window = region.window if drawn is None else around(region.window, drawn.window)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.frames import Piece, SamFrame, Window
-from zsas.prompts import Click, Points
+from zsas.prompts import Click, Masks, Points, Prompt
 from zsas.refiners.base import FusionSettings
 from zsas.refiners.marking import Marked
-from zsas.refiners.masks import overlap, union
+from zsas.refiners.masks import mask_in_window, overlap, union
 from zsas.stages import Area, Boxes, Layer, PointMarks, Stage, StageSpec, area_words, counted
 
 Shape = tuple[int, ...]
@@ -89,6 +89,19 @@ class Target:
     crop: Window | None = None
     steps: list[Step] = field(default_factory=list)
 
+    def prompt(
+        self,
+        box: NDArray[np.float32] | None = None,
+        logits: NDArray[np.float32] | None = None,
+    ) -> Prompt:
+        """The question to the decoder: P, and what the calls before have found.
+
+        Args:
+            box: XYXY in image pixels, x1 and y1 exclusive, float32 (4,).
+            logits: Of the step before, float32 (h, w).
+        """
+        return Prompt(self.points.xy, self.points.labels, box, logits, crop=self.crop)
+
     @property
     def kept(self) -> Step | None:
         """The last step whose mask is not empty: an empty M3 does not undo M2."""
@@ -107,6 +120,28 @@ class Target:
         if self.region is None:
             return 1.0
         return self.peak * min(max(step.iou, 0.0), 1.0) * self.overlap(step)
+
+
+def take(
+    name: str,
+    targets: Sequence[Target],
+    answers: Sequence[Masks],
+    inside: NDArray[np.bool_] | None,
+) -> None:
+    """Make each answer the next step of its cascade: of its three masks the one with the highest predicted IoU.
+
+    Args:
+        name: Of the step: `M1`, `M2` or `M3`.
+        targets: The cascades.
+        answers: The decoder's answer to each.
+        inside: The pixels that are looked at, bool (H, W), or None for all; a mask ends with them.
+    """
+    for target, answer in zip(targets, answers, strict=True):
+        best = int(np.argmax(answer.iou))
+        logits = answer.logits[best]
+        window, mask = mask_in_window(logits, target.frame, inside)
+        piece = None if window is None or mask is None else Piece(window, mask)
+        target.steps.append(Step(name, logits, float(answer.iou[best]), piece))
 
 
 # What the stages say.

@@ -301,14 +301,17 @@ def point_prompts(
         found = spaced_top_points(score, where.mask, k, spacing, settings.spacing_mode)
         return found + np.array(where.window[:2], np.float32)
 
-    # Eqs 1 and 2: R_a is Map_a inside S_a, P_h its k highest pixels.
+    # Eq. 2: P_h, the k highest pixels of R_a, which is Map_a inside S_a (eq. 1).
     positive = top(anomaly_map[region.slices], region, settings.k_positive)
     negative = np.zeros((0, 2), np.float32)
     if settings.negatives and ring is not None:
         window = around(region.window, ring.window)
+        # Eqs 5 and 6: Map_s, how much each cell of F resembles F_a, the feature of the region.
         map_s = ring_similarity(features, region, frame, settings.similarity, window)
         part = map_s[slices(ring.window, *window[:2])]
+        # Eq. 7: P_l, the k pixels of the ring that resemble the region least.
         negative = top(-part, ring, settings.k_negative)
+    # Eq. 8: P = Concat(P_h, P_l).
     points = np.concatenate([positive, negative])
     labels = np.concatenate([np.ones(len(positive), np.int64), np.zeros(len(negative), np.int64)])
     return points, labels

@@ -290,25 +290,44 @@ def train_layers(
 
 @train_app.command("full")
 def train_full(
-    out: Annotated[Path, typer.Option(help="Folder of all runs.", file_okay=False)] = Path(
-        "runs/full"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of all runs and images.", file_okay=False)
+    ] = Path("runs/full"),
     minutes: Annotated[
-        float | None, typer.Option(help="Length of all trainings together.", min=0.1)
-    ] = 1209.0,
+        float | None,
+        typer.Option(
+            help="Length of all trainings together; their steps decide without it.", min=0.1
+        ),
+    ] = None,
     seed: Seed = 0,
     threads: Threads = 2,
+    device: Device = "auto",
+    workers: Workers = 0,
     fresh: Fresh = False,
+    photographs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of `python -m tiny photographs`; fetched first without it.",
+            file_okay=False,
+        ),
+    ] = None,
     export: Annotated[
         Path | None, typer.Option(help="Gets `clip` and `sam`; DIR/model without it.")
     ] = None,
 ) -> None:
-    """Train both small models from nothing, in the order and with the parts of time of the bundled ones."""
+    """Train both small models from nothing, with the steps of the bundled ones; goes on where it was stopped."""
     from tiny.training import full
-    from tiny.training.loop import Run
+    from tiny.training.loop import Run, chosen_device
 
-    run = Run(out, minutes, seed=seed, resume=not fresh, threads=threads)
-    print(full.train_full(run, export or out / "model"))
+    if "WORLD_SIZE" in os.environ:
+        raise ZsasError(
+            "`train full` is one process: start it without torchrun, and with --workers for more."
+        )
+    run = Run(
+        out, minutes, seed=seed, resume=not fresh, threads=threads,
+        save_minutes=6.0, device=chosen_device(device), workers=workers,
+    )  # fmt: skip
+    print(full.train_full(run, export or out / "model", photographs=photographs))
 
 
 @app.command()

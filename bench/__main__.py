@@ -81,6 +81,7 @@ def full_rows(found: dict[str, dict[str, Any]]) -> Iterator[Row]:
 
 def main() -> None:
     """Measure what is asked for and print a table in Markdown."""
+    # Long because the rows of the table stand here in their order.
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("only", nargs="*", choices=[*MEASUREMENTS, []], help="all if none is named")
     chosen = parser.parse_args().only or MEASUREMENTS

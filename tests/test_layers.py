@@ -119,3 +119,21 @@ def test_help_loads_no_model_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "0 set()\n"
+
+
+LONG = re.compile(r"\b[Ll]ong because|\b[Ll]ong, as|hence its length")
+
+
+@pytest.mark.slow
+def test_files_have_at_most_450_lines_and_functions_60_or_a_reason() -> None:
+    files = [path for home in ("zsas", "tiny", "bench") for path in (ROOT / home).rglob("*.py")]
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        assert len(lines) <= 450, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = min(part.lineno for part in (node, *node.decorator_list))
+                if (node.end_lineno or first) - node.lineno >= 60:
+                    own = "\n".join(lines[max(0, first - 3) : node.end_lineno])
+                    assert LONG.search(own), f"{path}: {node.name} is long, and no comment says why"

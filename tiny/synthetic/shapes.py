@@ -208,7 +208,7 @@ class Canvas:
         view = self.rgb[y0:y1, x0:x1]
         cv2.multiply(view, cv2.merge([1 - dark] * 3), dst=view)
 
-    def solid(
+    def solid(  # long because of what can be told of a solid
         self,
         outlines: Outline | Sequence[Outline],
         finish: Finish,

@@ -253,6 +253,7 @@ def train(
     Raises:
         ZsasError: If a folder holds no images.
     """
+    # Long because the training stands here in its order: what it goes on from, its steps, what it keeps.
     recipe = recipe or LayersRecipe()
     if not 0 <= keep < 1:
         raise ZsasError(

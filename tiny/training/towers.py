@@ -140,6 +140,7 @@ def train(
     Raises:
         ZsasError: If nothing is trained for the system, or a folder holds no images.
     """
+    # Long because the training stands here in its order: what it goes on from, its steps, what it keeps.
     if system not in SMALL:
         raise ZsasError(f"Nothing is trained here for {system!r}; choose {' or '.join(SMALL)}.")
     torch.set_num_threads(run.threads)

@@ -28,7 +28,7 @@ _DATA = "Data"
 @flags.with_settings
 @flags.with_models_in_several_formats
 @flags.with_cluster
-def evaluate(
+def evaluate(  # long because each flag is declared here
     dataset: Annotated[
         str,
         typer.Argument(

@@ -278,6 +278,7 @@ def measure_each(
         ]
 
 
+# Long because what is measured of an image stands here in its order.
 def measure(
     segmenter: Segmenters,
     samples: Sequence[Sample],

@@ -194,16 +194,9 @@ def _targets(
 ) -> list[Target]:
     """The cascades to run, each with its points: one for each region, and one for each positive click elsewhere.
 
-    A region that lies in a close-up window is asked about there: SAM then sees nothing else. A click belongs to the
-    region it lies in or beside (in its ring), and under joint prompting to the one cascade there is. A negative click
-    elsewhere reaches the cascades of clicks alone.
-
-    Args:
-        scored: The localizer's map.
-        regions: Each region and its ring N_a, None where it has none.
-        sam: SAM on the image.
-        values: The settings.
-        clicks: A person's points.
+    A region comes with its ring N_a, None where it has none. One that lies in a close-up window is asked about there:
+    SAM then sees nothing else. A click belongs to the region it lies in or beside (in its ring), and under joint
+    prompting to the one cascade there is. A negative click elsewhere reaches the cascades of clicks alone.
     """
     ppg = values.of(PointSettings)
     joint = values.of(CascadeSettings).prompting == "joint"

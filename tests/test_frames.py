@@ -43,7 +43,7 @@ def test_grid_and_photo_agree_on_where_a_thing_is(height, width):
     frame = SamFrame(height, width, side=256, stride=16)
     mask = np.zeros((height, width), bool)
     mask[height // 4 : height // 2 + 1, width // 2 :] = True
-    back = frame.grid_to_photo(frame.mask_to_grid(piece_of_mask(mask))) > 0.5
+    back = frame.grid_to_image(frame.mask_to_grid(piece_of_mask(mask))) > 0.5
     cell = max(height, width) / 16
     assert abs(int(back.sum()) - int(mask.sum())) <= 1.5 * cell * (height / 4 + width / 2 + 2)
     centre = np.argwhere(mask).mean(axis=0) - np.argwhere(back).mean(axis=0)
@@ -62,8 +62,8 @@ def test_a_single_pixel_is_not_lost_on_the_grid():
 def test_a_window_of_the_photo_equals_that_part_of_the_whole():
     frame = SamFrame(120, 200, side=256, stride=16)
     logits = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
-    whole = frame.grid_to_photo(logits)
-    part = frame.grid_to_photo(logits, (30, 10, 90, 70))
+    whole = frame.grid_to_image(logits)
+    part = frame.grid_to_image(logits, (30, 10, 90, 70))
     np.testing.assert_allclose(part, whole[10:70, 30:90], atol=2e-2)
 
 
@@ -71,7 +71,7 @@ def test_the_window_of_cells_holds_every_pixel_they_can_make_positive():
     frame = SamFrame(333, 500, side=256, stride=16)
     logits = np.full((64, 64), -5, np.float32)
     logits[5:9, 40:47] = 5
-    mask = frame.grid_to_photo(logits) > 0
+    mask = frame.grid_to_image(logits) > 0
     x0, y0, x1, y1 = frame.window_of_cells(logits > 0)
     outside = mask.copy()
     outside[y0:y1, x0:x1] = False
@@ -119,12 +119,12 @@ def test_a_crop_keeps_the_coordinates_of_the_whole_image():
         crop.points_to_frame(at + np.array([300, 50], np.float32)), alone.points_to_frame(at)
     )
     logits = np.random.default_rng(1).normal(size=(64, 64)).astype(np.float32)
-    np.testing.assert_array_equal(crop.grid_to_photo(logits), alone.grid_to_photo(logits))
+    np.testing.assert_array_equal(crop.grid_to_image(logits), alone.grid_to_image(logits))
     x0, y0, x1, y1 = alone.window_of_cells(logits > 1.5)
     assert crop.window_of_cells(logits > 1.5) == (x0 + 300, y0 + 50, x1 + 300, y1 + 50)
     np.testing.assert_array_equal(
-        crop.grid_to_photo(logits, (310, 60, 350, 90)),
-        alone.grid_to_photo(logits, (10, 10, 50, 40)),
+        crop.grid_to_image(logits, (310, 60, 350, 90)),
+        alone.grid_to_image(logits, (10, 10, 50, 40)),
     )
     photo = np.zeros((400, 500), bool)
     photo[60:90, 310:350] = True

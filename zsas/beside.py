@@ -1,4 +1,4 @@
-"""What a decision looks at beside the image: images of good parts, the batch, the region of interest, the scale."""
+"""What a decision uses in addition to the image: reference images, the batch, the region of interest, the scale."""
 
 from __future__ import annotations
 
@@ -38,28 +38,31 @@ if TYPE_CHECKING:
     from zsas.region import RegionOfInterest
 
 Begin = Callable[[Sequence["ImageSource"], "RegionOfInterest | None"], "list[Encoding]"]
-"""Encodes images, as far as they are looked at."""
+"""Encodes images; tiles wholly outside the region of interest are left out."""
 Judge = Callable[
     ["Encoding", Any, "NDArray[np.bool_] | None", Sequence[Any]],
     "tuple[Mapping[str, float], NDArray[np.float32] | None]",
 ]
-"""Says what the localizer makes of an image, evidence and map: from its encoding, its features, the pixels that are
-looked at, and features of good images."""
+"""Scores one image: (encoding, features, pixels inside the region of interest, features of reference images) →
+(evidence, anomaly map)."""
 Keep = Callable[[Any, "NDArray[np.uint8]", "NDArray[np.bool_] | None"], Any]
-"""What is kept of a good image: its features, its pixels, those that are looked at."""
+"""What a localizer keeps of a reference image: (features, pixels, pixels inside the region of interest) → features."""
 OWN_WAY = "own way"
-"""What `made_by` of a memory ends with that a localizer compares with itself."""
+"""Last entry of `made_by` of a memory that the localizer itself compares with, in the way of its paper."""
 MOST_JUDGED = 16
-"""Good images that a system with a way of its own compares with the others: each costs as much as an image."""
+"""Reference images at most that are judged by the others where the localizer compares with them itself.
+
+Each costs as much time as an image.
+"""
 
 
 @dataclass(frozen=True)
 class Beside:
-    """What a decision looks at beside the image.
+    """What a decision uses in addition to the image.
 
     Attributes:
-        references: Images of good parts, remembered.
-        batch: The batch that the image belongs to, compared with itself.
+        references: The memory of reference images (images of good parts).
+        batch: The unlabelled batch that the image belongs to, its images compared with each other.
         region: Where to look; None for the whole image.
         scale: Millimetres per pixel, and the smallest anomaly that counts.
         limit_from: Where the limit of the settings comes from, "" where only they say; see `Result`.
@@ -73,12 +76,12 @@ class Beside:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What of it changes map and evidence, for a cache."""
+        """The part of a cache key that stands for everything here that changes the anomaly map or the evidence."""
         found = [one.key if one else "" for one in (self.references, self.batch)]
         return (*found, self.region.key if self.region else "")
 
     def facts(self) -> dict[str, Any]:
-        """What a result says of it."""
+        """Fields of `zsas.result.Result` that follow from it."""
         good = self.references
         return {
             "references": good.named if good else (),
@@ -88,10 +91,14 @@ class Beside:
         }
 
     def check(self, made_by: tuple[Any, ...], remembered_by: tuple[Any, ...]) -> None:
-        """Whether all of it goes with an image that was encoded so, and good images are remembered so.
+        """Refuse reference images or a batch that do not fit the image.
+
+        Args:
+            made_by: Models and settings that encoded the image.
+            remembered_by: The same for reference images.
 
         Raises:
-            ZsasError: If good images or batch were encoded otherwise, or looked at elsewhere.
+            ZsasError: If they were encoded by other models or settings, or with another region of interest.
         """
         region = self.region.key if self.region else ""
         for beside, made, was, again in (
@@ -117,17 +124,17 @@ def beside_of(
     batch: Batch | None,
     region: RegionOfInterest | None,
 ) -> tuple[Beside, Settings]:
-    """What a decision looks at, and its settings: what is given, and what the part's profile gives where nothing is.
+    """What a decision uses, and its settings; the profile of the part fills in whatever is None.
 
-    Good images that are given bring a limit of their own, where the profile's came from those that it remembers.
+    Where the profile's limit came from its own reference images and others are given, the limit is taken from those.
 
     Args:
-        settings: Those that are given.
-        part: What belongs to the part.
-        remembered: The profile's good images, for the models that run.
-        references: Given beside it, as the rest.
+        settings: Given settings, which override the profile's.
+        part: The profile.
+        remembered: The profile's reference images, for the models that run.
+        references: Given reference images, which replace the profile's.
         batch: The batch that the image belongs to.
-        region: Where to look.
+        region: Given region of interest, which replaces the profile's.
     """
     scale = Scale()
     if part is not None:
@@ -143,9 +150,9 @@ def beside_of(
 
 
 def memory_key(settings: Settings) -> tuple[Any, ...]:
-    """The values, beside those that encode, that a memory of good images depends on.
+    """Values that a memory of reference images depends on, in addition to the settings that change an encoding.
 
-    The object's name changes nothing that is remembered, but what is said of each by itself, and so the limit.
+    The object's name is among them because it changes the score of each reference image, and so the limit.
     """
     few_shot, how = settings.few_shot, settings.of(ReferenceSettings)
     return settings.object_name, few_shot, how.reference_rotation, how.reference_window
@@ -161,15 +168,15 @@ def remember_images(
     *,
     keep: Keep | None = None,
 ) -> References:
-    """A memory of images of good parts; see `zsas.segmenter.Segmenter.remember`.
+    """A memory of reference images; see `zsas.segmenter.Segmenter.remember`.
 
     Args:
-        begin: Encodes.
-        images: Of good parts.
+        begin: Encodes images.
+        images: Images of good parts.
         settings: How they are remembered.
-        region: Where to look on them.
-        judge: Says what the localizer makes of each.
-        keep: What the localizer keeps of a good image where it compares with them itself, as `Localizer.kept`.
+        region: The region of interest on all of them.
+        judge: Scores each of them, for the limit; None leaves the limit to the settings.
+        keep: `Localizer.kept` where the localizer compares with reference images itself; None elsewhere.
     """
     encodings = begin(images, region)
     if not encodings:
@@ -227,7 +234,7 @@ def weighed(
     localizer: Localizer,
     settings: Settings,
 ) -> Scored:
-    """What a localizer says of an image, with what is beside it: good images, then the batch, the region, the edges."""
+    """A localizer's score, changed by reference images, then the batch, the region of interest and the edges."""
     references, batch, region = beside.references, beside.batch, beside.region
     if references and not localizer.own_way(settings):
         scored = compare(scored, features, references, encoding.key)
@@ -248,7 +255,7 @@ def judge_with(
     session: Callable[[Encoding], SamSession],
     device: torch.device | str,
 ) -> Judge:
-    """What a localizer says of good images, each by itself or, in a way of its own, among the others."""
+    """Makes the function that scores reference images with a localizer; see `Judge`."""
 
     def judge(
         encoding: Encoding, features: Any, inside: NDArray[np.bool_] | None, others: Sequence[Any]
@@ -266,10 +273,10 @@ def judge_with(
 def _judged(
     judge: Judge, tested: Sequence[tuple[Any, Any, Any]], features: Sequence[Any], *, own_way: bool
 ) -> list[tuple[Mapping[str, float], NDArray[np.float32] | None]]:
-    """What the localizer says of each good image, or of each changed copy of one."""
+    """Evidence and map of each reference image, or of each changed copy of a single one."""
     if not own_way:
         return [judge(*one, ()) for one in tested]
-    alone = len(features) == 1  # then the copies were tested
+    alone = len(features) == 1  # then `tested` holds changed copies of it
     step = -(-len(tested) // MOST_JUDGED)
     return [
         judge(*one, features if alone else [*features[:i], *features[i + 1 :]])
@@ -279,5 +286,5 @@ def _judged(
 
 
 def cells_in(one: Encoding, region: RegionOfInterest | None) -> Cells:
-    """What is compared of an encoded image of a batch; see `Segmenter.gather`."""
+    """The part of an encoded image that a batch is compared by; see `Segmenter.gather`."""
     return cells_of(look_at(one.features, one.image.shape, region), one.key)

@@ -1,4 +1,4 @@
-"""Images and their encoders: what is kept of an image, and the cache that encodes each image once."""
+"""What the encoders make of an image, and the cache that lets each image be encoded once."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 
 MOST_CROPS = 32
-"""Windows of one image whose features are kept beside it; the oldest make room."""
+"""SAM's close-up windows of one image that are kept in its encoding at most; the oldest are dropped."""
 
 
 @dataclass
 class Encoding(Held):
-    """One image after its encoders: all that deciding needs.
+    """One encoded image: everything that a decision needs of it.
 
     Attributes:
         key: Digest of the image's pixels.
         image: The image, uint8 RGB (H, W, 3).
-        features: What the localizer keeps of it.
-        made_by: Models, localizer and encoding settings that made it; it is refused where others are asked for.
+        features: The localizer's features.
+        made_by: Models, localizer and encoding settings that made it; a decision with others refuses it.
         sam: SAM's features, F of eq. 4; None until a refiner, or `Segmenter.encode`, asks for them.
         others: Features of other backbones for eq. 4 by their kind, as far as a refiner has asked for them.
         crops: SAM's features of windows of the image, as far as a refiner has asked for them.
@@ -61,14 +61,14 @@ class Encoding(Held):
 
 
 class Encoders:
-    """The encoders of the loaded models behind one cache: each image is encoded once.
+    """The encoders of the loaded models, behind one cache.
 
     Args:
         cache_bytes: Budget of the cache of encodings and maps.
 
     Attributes:
-        cache: What was encoded, and the maps made of it, by content.
-        images_encoded: How many images each encoder has seen.
+        cache: Encodings and anomaly maps, by the content of the image.
+        images_encoded: How many images each encoder has been run on, by the encoder's name.
     """
 
     def __init__(self, cache_bytes: int) -> None:
@@ -87,9 +87,9 @@ class Encoders:
 
         Args:
             images: Paths, PIL images or RGB arrays.
-            localizer: Whose features they are.
+            localizer: Makes the features.
             made_by: See `Encoding`.
-            settings: Those that encode are read.
+            settings: Only those with `encoding=True` are read.
             region: Tiles wholly outside of it are not encoded.
         """
         if not images:
@@ -123,7 +123,7 @@ class Encoders:
         ]
 
     def add_sam(self, encodings: Sequence[Encoding], sam: Callable[[], Sam]) -> None:
-        """SAM's features into the encodings that lack them; SAM is loaded where one does."""
+        """Add SAM's features to the encodings that have none; SAM is loaded only if one has none."""
         waiting = [encoding for encoding in encodings if encoding.sam is None]
         if not waiting:
             return
@@ -138,7 +138,7 @@ class Encoders:
             encoding.timings["sam"] = seconds / len(waiting)
 
     def crop(self, encoding: Encoding, window: Window, sam: Callable[[], Sam]) -> SamFeatures:
-        """SAM's features of a window of the image, kept in the encoding; SAM is loaded where they are missing."""
+        """SAM's features of a window of the image (XYXY), kept in the encoding; SAM is loaded if they are missing."""
         if window not in encoding.crops:
             x0, y0, x1, y1 = window
             part = np.ascontiguousarray(encoding.image[y0:y1, x0:x1])
@@ -158,7 +158,7 @@ class Encoders:
     def others(
         self, encoding: Encoding, kind: str, backbone: Callable[[], PatchBackbone]
     ) -> PatchGrid:
-        """The features of another backbone for eq. 4, kept in the encoding; it is loaded where they are missing."""
+        """The features of another backbone for eq. 4, kept in the encoding; it is loaded if they are missing."""
         if kind not in encoding.others:
             (found,), seconds = self._encoded(
                 kind,
@@ -173,7 +173,14 @@ class Encoders:
     def _encoded(
         self, encoder: str, images: list[NDArray[np.uint8]], slots: list[Any], encode: Any
     ) -> tuple[list[Any], float]:
-        """What an encoder gives for some images, from the cache where it is there, and the seconds it took."""
+        """An encoder's features of some images, from the cache where possible, and the seconds that encoding took.
+
+        Args:
+            encoder: Name in `images_encoded`.
+            images: uint8 RGB (H, W, 3) each.
+            slots: Keys of the images in the cache.
+            encode: Makes the features of those that are missing.
+        """
         found = {slot: self.cache.get(slot) for slot in slots}
         missing = {
             slot: image for slot, image in zip(slots, images, strict=True) if found[slot] is None
@@ -191,7 +198,7 @@ class Encoders:
 
 
 class Clock:
-    """Seconds of each stage, without those that SAM's encoder and others take on the way."""
+    """Measures the seconds of each stage; seconds of encoders that run during a stage are not counted."""
 
     def __init__(self, encoding: Encoding) -> None:
         self.seconds: dict[str, float] = {}
@@ -199,12 +206,12 @@ class Clock:
         self.restart()
 
     def restart(self) -> None:
-        """Begin a stage."""
+        """Start timing a stage."""
         self._since = time.perf_counter()
         self._encoders = sum(self._encoding.timings.values())
 
     def lap(self, stage: str) -> None:
-        """End a stage."""
+        """Stop timing a stage, and keep its seconds under its name."""
         spent = time.perf_counter() - self._since
         encoders = sum(self._encoding.timings.values()) - self._encoders
         self.seconds[stage] = max(0.0, spent - encoders)
@@ -212,7 +219,7 @@ class Clock:
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
+    """Versions of zsas and of the installed packages that can change a result."""
     found = {"zsas": __version__}
     for package in (
         *("torch", "transformers", "numpy", "opencv-python-headless"),

@@ -1,9 +1,9 @@
 """Coordinate frames and the conversions between them.
 
-Every public coordinate is (x, y) in pixels of the original photo: x to the right, y down, the centre of the first
+Every public coordinate is (x, y) in pixels of the original image: x to the right, y down, the centre of the first
 pixel at (0, 0). Three other frames exist, and only this file knows how they relate:
 
-- the *CLIP frame*: the photo squeezed to a square of `resolution` pixels, its aspect ratio given up;
+- the *CLIP frame*: the image squeezed to a square of `resolution` pixels, its aspect ratio given up;
 - the *SAM frame*: the image in SAM's square of `side` pixels (1024; 1008 for SAM 3). SAM 1 scales the longest side to
   it and pads at right and bottom; SAM 2 and 3 squash both sides to it;
 - SAM's *feature grid* (one cell per `stride` frame pixels: 16, or 14 for SAM 3) and *logit grid* (four logits per cell
@@ -24,25 +24,25 @@ from numpy.typing import NDArray
 
 
 def resize_map(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Bilinear resize of a map of shape (h, w) to (height, width), pixel centres aligned (CLIP frame → photo)."""
+    """Bilinear resize of a map of shape (h, w) to (height, width), pixel centres aligned (CLIP frame → image)."""
     return cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def reference_scale(height: int, width: int, reference_side: int) -> float:
-    """Photo pixels per pixel of a photo whose longest side is `reference_side`; 1 if that is 0."""
+    """Image pixels per pixel of an image whose longest side is `reference_side`; 1 if that is 0."""
     return max(height, width) / reference_side if reference_side else 1.0
 
 
 Window = tuple[int, int, int, int]
-"""Part of the photo: x0, y0, x1, y1 in pixels, the last two exclusive."""
+"""Part of the image: x0, y0, x1, y1 in pixels, the last two exclusive."""
 
 
 class Piece(NamedTuple):
-    """A part of a mask: work on it costs its window, not the photo.
+    """A part of a mask with its place in the image, so that work on it costs its window and not the whole image.
 
     Attributes:
-        window: Where it lies.
-        mask: bool, of the window's pixels; outside of the window nothing belongs to it.
+        window: Its place, XYXY in image pixels, x1 and y1 exclusive.
+        mask: bool, shape = (y1 - y0, x1 - x0); outside of the window nothing belongs to the piece.
     """
 
     window: Window
@@ -50,17 +50,17 @@ class Piece(NamedTuple):
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Its window as rows and columns of the photo."""
+        """Its window as rows and columns of the image."""
         return slices(self.window)
 
     def holds(self, pixel: tuple[int, int]) -> bool:
-        """Whether a pixel of the photo, row and column, belongs to it."""
+        """Whether a pixel of the image, row and column, belongs to it."""
         x0, y0, x1, y1 = self.window
         row, column = pixel
         return bool(y0 <= row < y1 and x0 <= column < x1 and self.mask[row - y0, column - x0])
 
     def tight(self) -> Piece | None:
-        """The same in the smallest window; None if nothing belongs to it."""
+        """The same piece in its smallest window; None if it is empty."""
         inner = window_of_mask(self.mask)
         if inner is None:
             return None
@@ -69,7 +69,7 @@ class Piece(NamedTuple):
         return Piece((left + x0, top + y0, left + x1, top + y1), self.mask[slices(inner)])
 
     def seen_in(self, window: Window) -> NDArray[np.bool_]:
-        """What of it lies in another window, bool, of that window's pixels."""
+        """Its mask in the pixels of another window (XYXY), bool, shape = (y1 - y0, x1 - x0)."""
         x0, y0, x1, y1 = window
         left, top, right, bottom = self.window
         found = np.zeros((y1 - y0, x1 - x0), bool)
@@ -84,13 +84,13 @@ class Piece(NamedTuple):
 
 
 def slices(window: Window, left: int = 0, top: int = 0) -> tuple[slice, slice]:
-    """A window as rows and columns of an array whose first pixel is that of the photo at (left, top)."""
+    """A window as rows and columns of an array whose first pixel is that of the image at (left, top)."""
     x0, y0, x1, y1 = window
     return slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
 
 
 def grown(window: Window, margin: int, shape: tuple[int, ...]) -> Window:
-    """A window with `margin` pixels around it, cut at the border of a photo of (H, W)."""
+    """A window with `margin` pixels around it, cut at the border of an image of (H, W)."""
     x0, y0, x1, y1 = window
     height, width = shape
     return (
@@ -117,7 +117,7 @@ Fit = Literal["pad", "squash"]
 
 @dataclass(frozen=True)
 class SamFrame:
-    """The geometry of one image in SAM, or of a crop of it: photo coordinates are those of the whole image.
+    """The geometry of one image in SAM, or of a crop of it: image coordinates are those of the whole image.
 
     Attributes:
         height: Of the image or crop, in pixels.
@@ -139,7 +139,7 @@ class SamFrame:
 
     @property
     def window(self) -> Window:
-        """The part of the photo that SAM sees."""
+        """The part of the image that SAM sees."""
         return self.left, self.top, self.left + self.width, self.top + self.height
 
     @property
@@ -157,13 +157,13 @@ class SamFrame:
         return math.ceil(rows / self.stride), math.ceil(columns / self.stride)
 
     def points_to_frame(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Photo points of shape (..., 2) as SAM-frame points (x, y); boxes too, reshaped to (..., 2, 2)."""
+        """Points (x, y) in image pixels as points in the SAM frame, float32 (..., 2); a box goes in as (2, 2)."""
         rows, columns = self.resized_hw
         seen = xy - np.array([self.left, self.top]) if self.left or self.top else xy
         return (seen * np.array([columns / self.width, rows / self.height])).astype(np.float32)
 
     def mask_to_grid(self, piece: Piece) -> NDArray[np.float32]:
-        """Share of each valid feature cell that a part of a photo mask covers: → `grid_hw` in [0, 1]."""
+        """Fraction of each valid feature cell that a part of a mask covers: float32 `grid_hw`, in [0, 1]."""
         rows, columns = self.resized_hw
         grid_rows, grid_columns = self.grid_hw
         cell = self.stride / columns * self.width, self.stride / rows * self.height
@@ -185,9 +185,10 @@ class SamFrame:
     def _areas(
         self, piece: Piece, y: NDArray[np.float64], x: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Pixels of a part above and left of fractional rows `y` and columns `x`, shape (len(y), len(x)).
+        """How many pixels of a mask lie above row `y[i]` and left of column `x[j]`, shape (len(y), len(x)).
 
-        The table is made of the part's window alone: beyond it the photo's own would go on with the same numbers.
+        Rows and columns may be fractions. The summed-area table covers the piece's window alone; outside of the window
+        the sums stay what they are at its border.
         """
         left, top, right, bottom = piece.window
         seen = (
@@ -210,17 +211,17 @@ class SamFrame:
         lower = table[np.ix_(lower_row, near)] * (1 - fx) + table[np.ix_(lower_row, far)] * fx
         return upper * (1 - fy) + lower * fy
 
-    def grid_to_photo(
+    def grid_to_image(
         self, values: NDArray[np.float32], window: Window | None = None
     ) -> NDArray[np.float32]:
-        """Bilinear map of a feature or logit grid to the photo.
+        """A feature or logit grid, interpolated (bilinear) to image pixels.
 
         Args:
             values: Grid of the whole square, shape (n, n), or of its valid feature cells, shape `grid_hw`.
-            window: Part of the photo wanted; all that SAM sees if None.
+            window: Part of the image to return, XYXY in image pixels; all that SAM sees if None.
 
         Returns:
-            Values of the photo's pixels, or the window's, float32.
+            One value a pixel, float32, shape = (height, width) of the window.
         """
         cells_per_pixel = self._cells_per_pixel(values.shape)
         rows, columns = self.resized_hw
@@ -229,7 +230,7 @@ class SamFrame:
             rows / self.height * cells_per_pixel,
         )
         x0, y0, x1, y1 = window or self.window
-        # Photo pixel (x, y) reads the grid at ((x + 0.5) * step - 0.5), the rule of aligned pixel areas.
+        # Image pixel (x, y) reads the grid at ((x + 0.5) * step - 0.5), the rule of aligned pixel areas.
         to_grid = np.array(
             [
                 [step_x, 0.0, (x0 - self.left + 0.5) * step_x - 0.5],
@@ -245,7 +246,11 @@ class SamFrame:
         )
 
     def window_of_cells(self, cells: NDArray[np.bool_]) -> Window | None:
-        """The part of the photo that some cells of a grid can influence by interpolation; None if there are none."""
+        """The window of the image whose interpolated values depend on the cells that are True; None if there are none.
+
+        Args:
+            cells: bool, of the shape of a grid that `grid_to_image` takes.
+        """
         columns = np.flatnonzero(cells.any(axis=0))
         rows = np.flatnonzero(cells.any(axis=1))
         if not columns.size:
@@ -268,7 +273,7 @@ class SamFrame:
 
 
 def window_of_mask(mask: NDArray[np.bool_], margin: int = 0) -> Window | None:
-    """The smallest window that holds a mask and `margin` pixels around it, cut at the border; None if empty."""
+    """The smallest window that holds a mask, bool (H, W), and `margin` pixels around it; None if the mask is empty."""
     columns = np.flatnonzero(mask.any(axis=0))
     if not columns.size:
         return None
@@ -278,15 +283,15 @@ def window_of_mask(mask: NDArray[np.bool_], margin: int = 0) -> Window | None:
 
 
 def piece_of_mask(mask: NDArray[np.bool_]) -> Piece | None:
-    """All of a mask in its window; None if it is empty."""
+    """A mask, bool (H, W), as one piece in its smallest window; None if it is empty."""
     height, width = mask.shape
     return Piece((0, 0, width, height), mask).tight()
 
 
 def pieces_of_mask(mask: NDArray[np.bool_]) -> list[Piece]:
-    """The connected pieces of a mask (8 neighbours) in reading order.
+    """The connected pieces of a mask, bool (H, W), with 8 neighbours, in reading order.
 
-    Costs the part of the photo that the mask covers, not the photo.
+    The time it takes depends on the window that the mask covers, not on the size of the image.
     """
     window = window_of_mask(mask)
     if window is None:
@@ -301,7 +306,10 @@ def pieces_of_mask(mask: NDArray[np.bool_]) -> list[Piece]:
 
 
 def parts_with_margin(pieces: Sequence[Piece], margin: int, shape: tuple[int, ...]) -> list[Piece]:
-    """Pieces of a photo of (H, W) with `margin` pixels around each; all in one part where that is less to look at."""
+    """Pieces with `margin` pixels around each, cut at the border of an image of `shape` (H, W).
+
+    Where the grown windows cover more pixels than one window around all of them, all pieces are joined in that one.
+    """
     if not pieces:
         return []
     windows = [grown(piece.window, margin, shape) for piece in pieces]
@@ -322,9 +330,9 @@ def _area(window: Window) -> int:
 
 
 def _boxes(mask: NDArray[np.bool_], labels: NDArray[np.int32], count: int) -> NDArray[np.intp]:
-    """The box of each label, (count, 4), from the runs of a mask's rows, whose pixels have one label each.
+    """The tight box of each label, XYXY, shape = (count, 4), from the runs of True pixels in each row of the mask.
 
-    OpenCV's own statistics take five times as long as its labels.
+    Every run belongs to one label. OpenCV's own statistics take five times as long as its labels.
     """
     height, width = mask.shape
     padded = np.zeros((height, width + 2), np.bool_)

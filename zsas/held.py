@@ -1,4 +1,4 @@
-"""What is kept of an image: how much memory it takes, and its way to another device."""
+"""Base of dataclasses that hold tensors and arrays: their size in memory, and how they move to another device."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Held:
-    """A dataclass of tensors and arrays; tuples and mappings of them count, and others of this kind."""
+    """A dataclass whose fields are tensors, arrays, others of this kind, or tuples and mappings of these."""
 
     def to(self, device: torch.device | str) -> Self:
-        """The same on another device; itself where it is there already."""
+        """A copy on another device; itself if everything is there already."""
         values: Any = self
         moved = {
             one.name: new
@@ -31,7 +31,7 @@ class Held:
 
 
 def _moved(value: Any, device: torch.device | str) -> Any:
-    """A value on a device; itself where nothing of it moves."""
+    """A value on a device; the value itself if nothing in it has to move."""
     if hasattr(value, "to"):
         return value.to(device)
     if isinstance(value, Mapping):

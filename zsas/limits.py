@@ -23,15 +23,18 @@ if TYPE_CHECKING:
     from zsas.settings import Settings
 
 SPREADS = 1.0
-"""Standard deviations above the mean of good images' scores at which their limit lies: chosen on synthetic parts, where
-two let a third more of the anomalies pass and called a twentieth fewer of the good ones anomalous."""
+"""The limit lies so many standard deviations above the mean score of good images.
+
+Chosen on synthetic parts: with two, a third more of the anomalies passed, and a twentieth fewer of the good images were
+called anomalous.
+"""
 LEAST_SPREAD = 0.02
-"""How far above the highest score of a good image a limit lies at least."""
+"""The limit lies at least so far above the highest score of a good image."""
 USUAL_SPREAD, USUAL_PARTS = 0.05, 4
-"""How much good images' scores spread on the synthetic sets, and how many of them this knowledge counts as: a few that
-happen to score alike would else give a limit that the next good part passes."""
+"""Prior of the standard deviation of good images' scores: its value on the synthetic sets, and how many images it
+counts as. Without it, a few images that happen to score alike would give a limit below the next good part's score."""
 MISS_WEIGHT = 3.0
-"""How many false alarms a missed anomalous part costs."""
+"""A missed anomalous part costs as much as so many false alarms."""
 _NORMAL = ("normal", "ok", "good", "io", "pass", "0")
 _ANOMALOUS = ("anomalous", "nok", "bad", "nio", "fail", "defect", "1")
 
@@ -41,10 +44,10 @@ class Judged:
     """One image and the verdict on it.
 
     Attributes:
-        file: Its name.
-        verdict: What is true.
-        score: Its image score in [0, 1]; None where it has still to be examined.
-        by_person: Whether a person said so; else it is what the system said and nobody corrected.
+        file: Name of the image.
+        verdict: The verdict that is taken as true.
+        score: Its image score in [0, 1]; None if it has not been examined yet.
+        by_person: Whether a person gave the verdict; otherwise the system did, and nobody corrected it.
     """
 
     file: str
@@ -55,15 +58,15 @@ class Judged:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A limit for the next lot.
+    """A proposed limit, with the errors on a lot of judged parts that it and the present limit give.
 
     Attributes:
-        limit: Image score from which a part would be anomalous.
-        false_alarms: Normal parts of this lot at or above it.
-        misses: Anomalous parts of this lot below it.
-        before: The limit as it stands.
-        false_alarms_before: The same at the limit as it stands.
-        misses_before: The same at the limit as it stands.
+        limit: Proposed limit: the image score from which a part is anomalous, in [0, 1].
+        false_alarms: Normal parts of the lot at or above `limit`.
+        misses: Anomalous parts of the lot below `limit`.
+        before: The present limit.
+        false_alarms_before: Normal parts of the lot at or above `before`.
+        misses_before: Anomalous parts of the lot below `before`.
         normal: Normal parts of the lot.
         anomalous: Anomalous parts of the lot.
         by_person: How many of the verdicts a person gave.
@@ -81,7 +84,7 @@ class Proposal:
 
     @property
     def sentence(self) -> str:
-        """What is proposed, and what it would have changed."""
+        """The proposal in a sentence, with the errors of both limits."""
         lot = f"{self.normal} normal and {self.anomalous} anomalous parts, {self.by_person} verdicts by a person"
         return (
             f"Limit {self.before:g} gave {_errors(self.false_alarms_before, self.misses_before)} on {lot}; "
@@ -95,14 +98,18 @@ def _errors(false_alarms: int, misses: int) -> str:
 
 
 def limit_from_good(scores: Sequence[float], parts: int | None = None) -> float:
-    """The limit that image scores of good parts ask for: a standard deviation above their mean, above all of them.
+    """The limit that follows from scores of good parts: one standard deviation above their mean, and above all of them.
 
-    The deviation is that of a further part: s² = (ν₀ s₀² + Σ (x − x̄)²) / (ν₀ + n − 1) with what is usual, s₀ and ν₀,
-    times 1 + 1/n.
+    The standard deviation is the one expected of a further part's score: its square is s² (1 + 1/n) with
+    s² = (ν₀ s₀² + Σ (x − x̄)²) / (ν₀ + n − 1), where s₀ and ν₀ are `USUAL_SPREAD` and `USUAL_PARTS`.
 
     Args:
-        scores: At least one, in [0, 1].
-        parts: How many parts they are of, n, where some are of copies of one; each is one without.
+        scores: Image scores, at least one, in [0, 1].
+        parts: Number n of parts that they belong to, where several scores are of copies of one part; by default each
+            score is of a part of its own.
+
+    Returns:
+        In [0.05, 0.99], rounded to three decimals.
 
     Example:
         >>> limit_from_good([0.30, 0.34, 0.32])
@@ -119,7 +126,7 @@ def limit_from_good(scores: Sequence[float], parts: int | None = None) -> float:
 
 
 def source_of_limit(settings: Settings, part: Part | None) -> str:
-    """Where a limit that settings name comes from: "person", or what a profile says; "default" where none is named."""
+    """Where the limit in the settings comes from: "person", or what the profile says; "default" if none was given."""
     named = settings.given.get("verdict_threshold")
     if named is None:
         return "default"
@@ -130,7 +137,7 @@ def source_of_limit(settings: Settings, part: Part | None) -> str:
 
 
 def limit_of(references: References, localizer: Localizer, settings: Settings) -> float | None:
-    """The limit that good images ask for; see `zsas.segmenter.Segmenter.limit_of`."""
+    """The limit that follows from reference images; see `zsas.segmenter.Segmenter.limit_of`."""
     scores = [localizer.image_score(one, settings) for one in own_evidence(references)]
     return limit_from_good(scores, len(references)) if scores else None
 
@@ -138,13 +145,16 @@ def limit_of(references: References, localizer: Localizer, settings: Settings) -
 def limited(
     settings: Settings, localizer: Localizer, references: References | None, source: str
 ) -> tuple[Settings, str]:
-    """The settings with the limit that good images ask for, unless somebody named one; and where it comes from.
+    """The settings with the limit that follows from reference images, unless a limit was given, and its source.
 
     Args:
         settings: All settings.
-        localizer: Whose image score it is.
-        references: Images of good parts.
-        source: From `source_of_limit`, "" where there is no profile.
+        localizer: Makes the image score.
+        references: Reference images.
+        source: From `source_of_limit`; "" if there is no profile.
+
+    Returns:
+        The settings, and "default", "person", "references" or "verdicts".
     """
     source = source or source_of_limit(settings, None)
     limit = None
@@ -158,9 +168,10 @@ def limited(
 def score_alone(
     evidence: Mapping[str, float], localizer: Localizer, settings: Settings
 ) -> float | None:
-    """The image score without good images and batch.
+    """The image score that the image would have without reference images and batch, in [0, 1].
 
-    None where neither was weighed in, or good images in a region of interest, where only the lowered map is known.
+    None if neither changed the score, or if reference images changed it in a region of interest: there, only the
+    lowered map is known.
     """
     if not evidence.keys() & {"map_alone", "batch_weight"}:
         return None
@@ -170,13 +181,13 @@ def score_alone(
 
 
 def propose(judged: Iterable[Judged], before: float) -> Proposal:
-    """The limit that would have served a lot best: a miss costs as much as `MISS_WEIGHT` false alarms.
+    """The limit with the lowest cost on a lot of judged parts; a miss costs as much as `MISS_WEIGHT` false alarms.
 
     Among limits that cost the same, the middle of the widest gap between scores is taken.
 
     Args:
-        judged: All with their scores.
-        before: The limit as it stands.
+        judged: The parts, all with their scores.
+        before: The present limit.
 
     Raises:
         ZsasError: If there is no normal part, or too few of them where none is anomalous.
@@ -272,7 +283,7 @@ def _rows_of_json(text: str, path: Path) -> list[Any]:
 
 
 def _judged(row: Any, where: str) -> Judged | None:
-    """A row's verdict; None where there is none: it failed, or the system was unsure and nobody said more."""
+    """The verdict of a row; None if the image failed, or the system was unsure and no person decided."""
     if not isinstance(row, Mapping):
         raise ZsasError(f"{where} is no row with file and verdict.")
     if isinstance(row.get("result"), str) and "verdict" not in row:  # a line of results.jsonl

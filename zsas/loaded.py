@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from zsas.backbones.session import Answers
+from zsas.backbones.session import Answers, SamSession
 from zsas.beside import OWN_WAY
 from zsas.cache import ByteBudgetCache
 from zsas.declare import declared
-from zsas.encoding import Encoders
+from zsas.encoding import Encoders, Encoding
 from zsas.errors import ZsasError
 from zsas.localizers.base import Localizer
 from zsas.models import ModelChoice, Models
@@ -24,17 +24,17 @@ from zsas.systems import system_named
 
 if TYPE_CHECKING:
     from zsas.backbones.clip import ClipBackbone
-    from zsas.backbones.sam import Sam
+    from zsas.backbones.sam import Sam, SamFeatures
     from zsas.device import Precision, Runtime
 
 ENCODING_BYTES = 1_000_000_000
 """Default budget of the cache of encodings and maps."""
 ANSWER_BYTES = 48 * 2**20
-"""Most bytes of SAM's last answers: two decisions at full size, dozens with the preset tiny."""
+"""Budget of the cache of SAM's answers: enough for two decisions at full size, or dozens with the preset tiny."""
 
 
 class Loaded:
-    """Models on demand, the localizers on them, and one cache; see `zsas.segmenter.Segmenter`.
+    """Loads models and localizers when they are first needed, and holds the caches; base of `zsas.Segmenter`.
 
     Args:
         models: The backbones, loaded by role on first need.
@@ -131,7 +131,7 @@ class Loaded:
 
         Args:
             choice: Which models, and how.
-            settings: Whose system is loaded now; another one is loaded when it is first asked for.
+            settings: Their system is loaded now; any other system is loaded when it is first used.
             cache_bytes: Budget of the cache.
 
         Raises:
@@ -145,7 +145,7 @@ class Loaded:
                 f"There is no localizer {unknown[0]!r} with weights; name {', '.join(sorted(readers))}."
             )
         models = Models(choice)
-        # What is wrong is said before anything is fetched.
+        # Device, number format and files are checked before anything is downloaded.
         models.check()
         system = system_named(settings.system, refiner=settings.refiner)
         for kind in system.localizers:
@@ -158,20 +158,20 @@ class Loaded:
 
     @property
     def answers(self) -> Answers | None:
-        """SAM's last answers: a click or another level changes few of the questions.
+        """The cache of SAM's last answers: after a click or a change of the level most prompts are the same.
 
-        None on a GPU, where an answer depends to the last bit on what is asked with it.
+        None on a GPU: there, prompts are decoded together, and the last bits of an answer depend on the other prompts.
         """
         return self._answers if self.models.device.type == "cpu" else None
 
     @property
     def cache(self) -> ByteBudgetCache[Any]:
-        """What was encoded, and the maps made of it, by content."""
+        """Encodings and anomaly maps, by the content of the image."""
         return self._encoders.cache
 
     @property
     def images_encoded(self) -> dict[str, int]:
-        """How many images each encoder has seen."""
+        """How many images each encoder has been run on, by the encoder's name."""
         return self._encoders.images_encoded
 
     @property
@@ -186,11 +186,11 @@ class Loaded:
 
     @property
     def sam(self) -> Sam:
-        """SAM."""
+        """The SAM of the preset."""
         return self.models.sam
 
     def localizer(self, settings: Settings) -> Localizer:
-        """The localizer that runs with these settings: the first of the system's that the models can run.
+        """The localizer that runs with these settings: the first one of the system that the loaded models can run.
 
         Raises:
             ZsasError: If the models lack what the system needs.
@@ -210,7 +210,7 @@ class Loaded:
         return system_named(settings.system, refiner=settings.refiner).refiner()
 
     def describe(self, settings: Settings) -> dict[str, Any]:
-        """What runs with these settings, as JSON types."""
+        """Which models and components run with these settings, as JSON types; `models` of a result."""
         localizer = self.localizer(settings)
         note = self.models.choice.precision_note
         kind = settings.point_features if "point_features" in settings.used() else "sam"
@@ -230,10 +230,36 @@ class Loaded:
         }
 
     def _runtime(self, localizer: Localizer) -> str:
-        """What runs the vision encoders, where it is not torch."""
+        """The runtime of the vision encoders in words, where it is not torch."""
         name = self.models.choice.runtime
         by_steps = name == "openvino" and localizer.by_steps
         return f"{name}; CLIP in torch, by steps" if by_steps else name
+
+    def _session(self, encoding: Encoding, answers: Answers | None = None) -> SamSession:
+        """SAM on an encoded image, for one or several decisions.
+
+        Args:
+            encoding: Gets SAM's features when they are first needed.
+            answers: Cache of SAM's answers; the shared one by default.
+        """
+
+        def features() -> SamFeatures:
+            self._encoders.add_sam([encoding], lambda: self.sam)
+            assert encoding.sam is not None
+            return encoding.sam.to(self.sam.device)
+
+        return SamSession(
+            lambda: self.sam,
+            features,
+            answers=answers or self.answers,
+            about=(encoding.key,),
+            others=lambda kind: self._encoders.others(
+                encoding, kind, lambda: self.models.patch_features(kind)
+            ),
+            crops=lambda window: self._encoders.crop(encoding, window, lambda: self.sam).to(
+                self.sam.device
+            ),
+        )
 
     def weights(self, settings: Settings) -> str:
         """Fingerprint of the weights of the localizer that runs with some settings."""
@@ -245,7 +271,7 @@ class Loaded:
         return self._weights[name]
 
     def made_by(self, settings: Settings) -> tuple[Any, ...]:
-        """Models, localizer and the values that need its encoder again."""
+        """What an encoding depends on: models, localizer, resolution, and its settings with `encoding=True`."""
         localizer = self.localizer(settings)
         values = [
             getattr(settings, setting.name)
@@ -256,7 +282,7 @@ class Loaded:
         return (self.models_key, localizer.name, localizer.resolution(settings), *values)
 
     def remembered_by(self, settings: Settings) -> tuple[Any, ...]:
-        """`made_by` of good images that are remembered with these settings."""
+        """What a memory of reference images depends on; `made_by`, marked where the localizer itself compares."""
         own = [OWN_WAY] if self.localizer(settings).own_way(settings) else []
         return (*self.made_by(settings), *own)
 

@@ -1,4 +1,4 @@
-"""What a person decided about a result: findings that are none, and a verdict of their own."""
+"""A person's review of a result: findings that are rejected, and a verdict that overrides the system's."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Review:
     """A person's decisions on one image.
 
     Attributes:
-        rejected: (x, y) in image pixels; a region that holds one of them is no finding. Places and not numbers, so that
-            a rejection outlives another marking level, which numbers the regions anew.
-        verdict: The person's verdict on the whole image, "" where the system's stands.
+        rejected: Places (x, y) in image pixels; a region that contains one of them is no finding. Places are kept and
+            not the regions' numbers, since another marking level numbers the regions anew.
+        verdict: The person's verdict on the whole image; "" leaves the system's.
     """
 
     rejected: tuple[tuple[int, int], ...] = ()
@@ -41,10 +41,10 @@ class Review:
 
 
 def reviewed(result: Result, review: Review) -> Result:
-    """The result with a person's decisions in it.
+    """A copy of the result with a person's decisions in it.
 
-    Rejected regions stay in the list, marked as such, and leave the mask. Where all are rejected, the verdict is
-    normal, by a person; a verdict of the person's own stands above everything.
+    Rejected regions stay in the list, marked as rejected, and are removed from the mask. If all are rejected, the
+    person's verdict is normal, unless the review names another.
     """
     if not review:
         return result
@@ -71,7 +71,7 @@ def holds(region: Region, x: int, y: int) -> bool:
 
 
 def place_in(region: Region, result: Result) -> tuple[int, int]:
-    """The pixel of a region with the highest score, by which it is known again: (x, y)."""
+    """The pixel (x, y) of a region with the highest score; a review remembers the region by it."""
     x0, y0, x1, y1 = region.box
     inside = np.where(region.mask[y0:y1, x0:x1], result.score_map[y0:y1, x0:x1], -1.0)
     row, column = np.unravel_index(int(inside.argmax()), inside.shape)

@@ -1,4 +1,4 @@
-"""How large things are on a part: millimetres per pixel, and the smallest anomaly that counts."""
+"""Physical size: millimetres per pixel of a part's images, and the smallest anomaly that counts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SIZE = re.compile(r"([0-9]*[.,]?[0-9]+)\s*(mm2|mm²|px)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Scale:
-    """Sizes of one part's images.
+    """Physical size of what a part's images show.
 
     Attributes:
-        mm_per_px: Millimetres that a pixel of the image covers, along either side; None where nobody said.
-        least_mm2: Regions of a smaller area do not count, in mm²; 0 for none.
-        least_px: The same in pixels; the larger of the two decides where both are given.
+        mm_per_px: Millimetres that one pixel covers, along either side; None if not known.
+        least_mm2: Regions of a smaller area than this do not count, in mm²; 0: all count.
+        least_px: The same in pixels; if both are given, the larger area decides.
 
     Raises:
         ZsasError: If a value is no number of its range, or mm² are asked for without millimetres per pixel.
@@ -48,7 +48,7 @@ class Scale:
 
     @property
     def least_area(self) -> float:
-        """Pixels that a region needs at least to count; 0 where every one does."""
+        """Smallest area of a region that counts, in pixels; 0 if every region counts."""
         square = (self.mm_per_px or 1.0) ** 2
         return max(self.least_px, self.least_mm2 / square)
 
@@ -58,7 +58,7 @@ class Scale:
 
     @property
     def least_words(self) -> str:
-        """The smallest anomaly that counts in words: "0.5 mm²", "20 px"; "" where every one does."""
+        """The smallest anomaly that counts, in words: "0.5 mm²", "20 px"; "" if every region counts."""
         square = (self.mm_per_px or 1.0) ** 2
         if not self.least_area:
             return ""
@@ -67,7 +67,7 @@ class Scale:
         return f"{self.least_px:g} px"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types, without what nobody said."""
+        """As JSON types, without values that were not given."""
         return {name: value for name, value in vars(self).items() if value}
 
     @classmethod
@@ -89,7 +89,7 @@ def _is_between(value: Any, low: float, high: float) -> bool:
 
 
 def parse_smallest(text: str) -> dict[str, float]:
-    """What `--smallest` says, as arguments of `Scale`.
+    """The text of `--smallest` as arguments of `Scale`.
 
     Raises:
         ZsasError: If it is no size.

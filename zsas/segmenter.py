@@ -38,7 +38,6 @@ from zsas.stages import Stage
 from zsas.systems import system_named
 
 if TYPE_CHECKING:
-    from zsas.backbones.sam import SamFeatures
     from zsas.part import Part
     from zsas.region import RegionOfInterest
 
@@ -69,13 +68,16 @@ class Segmenter(Loaded):
         settings: Settings | None = None,
         region: RegionOfInterest | None = None,
     ) -> Encoding:
-        """The localizer's features of one image; SAM encodes it when a refiner asks, and the encoding keeps that too.
+        """Encode one image with the localizer alone; SAM encodes it later, if a refiner asks for it.
 
         Args:
             image: Path, PIL image or RGB array; see `zsas.images.load_image`. `zsas.images.read_image` reads a page of
                 a stack, or values of so many bits, and what it gives can be passed here.
-            settings: Those that need the encoders again are read.
-            region: Tiles wholly outside of it are not encoded; the encoding is then good for this region alone.
+            settings: Only those with `encoding=True` are read.
+            region: Tiles wholly outside of it are not encoded; the encoding then serves this region alone.
+
+        Raises:
+            ZsasError: If the image cannot be read, or the system cannot run.
         """
         return self._begin([image], settings or Settings(), region)[0]
 
@@ -85,7 +87,7 @@ class Segmenter(Loaded):
         settings: Settings | None = None,
         region: RegionOfInterest | None = None,
     ) -> Encoding:
-        """All encoders on one image; kept by content, so that the same image is encoded once. See `begin`."""
+        """Run all encoders on one image; an image with the same pixels is encoded once. Arguments as in `begin`."""
         return self.encode_batch([image], settings, region)[0]
 
     def encode_batch(
@@ -94,7 +96,7 @@ class Segmenter(Loaded):
         settings: Settings | None = None,
         region: RegionOfInterest | None = None,
     ) -> list[Encoding]:
-        """All encoders on several images of any sizes, each in one batch; see `encode`."""
+        """Run all encoders on several images, of any sizes; each encoder takes them as one batch. See `encode`."""
         settings = settings or Settings()
         encodings = self._begin(images, settings, region)
         if encodings and "sam" in system_named(settings.system, refiner=settings.refiner).roles:
@@ -130,19 +132,25 @@ class Segmenter(Loaded):
         region: RegionOfInterest | None = None,
         part: Part | None = None,
     ) -> Result:
-        """Decide on an image; an `Encoding` of it needs no encoder any more.
+        """Find what is anomalous on an image.
 
         Args:
-            source: From `encode` or `begin` with the same encoding settings, or an image.
+            source: An image, or its `Encoding` from `encode` or `begin` with the same encoding settings: then no
+                encoder runs.
             settings: All settings.
-            clicks: A person's points, (x, y, label) in image pixels, beside the automatic ones; see `prompts.Click`.
-            references: Images of good parts, from `remember`.
+            clicks: A person's points, (x, y, label) in image pixels, in addition to the automatic ones; see
+                `prompts.Click`.
+            references: Reference images (images of good parts), from `remember`.
             batch: The batch that the image belongs to, from `compare_batch`.
-            region: Where to look; what lies outside never counts.
-            part: What belongs to the part: it gives what is not given here.
+            region: Region of interest; nothing outside of it is marked or changes a score.
+            part: Profile of the part; it fills in what is None here.
 
         Returns:
             The result with every stage.
+
+        Raises:
+            ZsasError: If the image cannot be read, a click is none, or encoding, references or batch do not fit
+                the settings.
         """
         *_, result = self.stages(
             source, settings, clicks, references, batch, region=region, part=part
@@ -161,10 +169,10 @@ class Segmenter(Loaded):
         *,
         region: RegionOfInterest | None = None,
     ) -> Iterator[Result]:
-        """One result for each of some settings that share the encoding, in their order.
+        """One result for each of several settings that share an encoding, in their order.
 
-        Conditions of an evaluation often ask SAM the same question: the first steps of a longer cascade, or another
-        kernel that leads to the same points. Each question is put once.
+        Conditions of an evaluation often lead to the same prompts (the first steps of a longer cascade, another kernel
+        with the same points); SAM's decoder runs once for each different prompt.
         """
         session = self._session(encoding, Answers(2**60))
         beside = Beside(references, batch, region, limit_from="")
@@ -185,13 +193,13 @@ class Segmenter(Loaded):
         *,
         region: RegionOfInterest | None = None,
     ) -> float:
-        """How anomalous an encoded image is as a whole, in [0, 1], without any refiner.
+        """The image score of an encoded image, in [0, 1]; no refiner runs.
 
         Args:
-            encoding: Of the image.
+            encoding: The encoded image.
             settings: All settings.
-            references: Images of good parts, from `remember`.
-            region: Where to look.
+            references: Reference images, from `remember`.
+            region: Region of interest.
         """
         beside = Beside(references, region=region)
         scored = self._score(encoding, settings, self._session(encoding), beside)
@@ -208,10 +216,10 @@ class Segmenter(Loaded):
         region: RegionOfInterest | None = None,
         part: Part | None = None,
     ) -> Iterator[Stage | Result]:
-        """The stages as they are found, and the result at the end.
+        """Yield each stage as soon as it is computed, and the result at the end. Arguments as in `segment`.
 
-        Stages that a setting switches off, or that have nothing to do, are left out. An image is encoded on the way:
-        its map is there before SAM begins. What is given is what `segment` takes.
+        Stages that a setting switches off, or that have nothing to do, are left out. An image that is not encoded yet
+        is encoded on the way: its anomaly map comes before SAM begins.
         """
         remembered = part.memory(self, part.chosen(settings)) if part is not None else None
         beside, settings = beside_of(settings, part, remembered, references, batch, region)
@@ -220,37 +228,18 @@ class Segmenter(Loaded):
             source = self.begin(source, settings, beside.region)
         yield from self._decide(source, settings, clicks, self._session(source), beside)
 
-    def _session(self, encoding: Encoding, answers: Answers | None = None) -> SamSession:
-        def features() -> SamFeatures:
-            self._encoders.add_sam([encoding], lambda: self.sam)
-            assert encoding.sam is not None
-            return encoding.sam.to(self.sam.device)
-
-        return SamSession(
-            lambda: self.sam,
-            features,
-            answers=answers or self.answers,
-            about=(encoding.key,),
-            others=lambda kind: self._encoders.others(
-                encoding, kind, lambda: self.models.patch_features(kind)
-            ),
-            crops=lambda window: self._encoders.crop(encoding, window, lambda: self.sam).to(
-                self.sam.device
-            ),
-        )
-
     def remember(
         self,
         images: Sequence[ImageSource],
         settings: Settings | None = None,
         region: RegionOfInterest | None = None,
     ) -> References:
-        """A memory of images of good parts, encoded once, to decide others with.
+        """Encode images of good parts once, as a memory that other images are compared with.
 
         Args:
-            images: One to a hundred; of one, changed copies give the normal level.
-            settings: Those that encode are read; images decided with this memory must be encoded with the same.
-            region: Where to look on them; images decided with this memory must be looked at in the same.
+            images: One to a hundred; with a single one, changed copies of it give the normal level.
+            settings: Those that change an encoding are read; images to compare must be encoded with the same.
+            region: Region of interest on all of them; images to compare must have the same.
 
         Raises:
             ZsasError: If an image cannot be read, or the system has no patch features to compare.
@@ -265,13 +254,14 @@ class Segmenter(Loaded):
         )
 
     def limit_of(self, references: References, settings: Settings | None = None) -> float | None:
-        """The limit that good images ask for, each judged by the others alone (leave one out).
+        """The limit of the image score that follows from reference images, each judged by the others (leave one out).
 
         Args:
             references: From `remember`.
-            settings: All settings; the limit that they name is not looked at.
+            settings: All settings; `verdict_threshold` is not read.
 
-        Returns: In [0, 1]; None where only what they look like is known.
+        Returns:
+            In [0, 1]; None if the memory holds no scores of its images.
         """
         chosen = settings or Settings()
         return limit_of(references, self.localizer(chosen), chosen)
@@ -282,7 +272,12 @@ class Segmenter(Loaded):
         settings: Settings | None = None,
         region: RegionOfInterest | None = None,
     ) -> list[Cells]:
-        """What is compared of each image of a batch: at most some hundred kilobytes each; see `compare_batch`.
+        """The features that the images of a batch are compared by, at most some hundred kilobytes an image.
+
+        Args:
+            images: The batch.
+            settings: Those that change an encoding are read.
+            region: Region of interest on all of them.
 
         Raises:
             ZsasError: If an image cannot be read, or the system has no patch features to compare.
@@ -295,12 +290,12 @@ class Segmenter(Loaded):
         settings: Settings | None = None,
         region: RegionOfInterest | None = None,
     ) -> Batch:
-        """Compare unlabelled images of one product with each other, to decide each of them with.
+        """Compare unlabelled images of one product with each other, as evidence for each of them.
 
         Args:
             cells: From `gather`, of at least five images.
-            settings: The same.
-            region: The same.
+            settings: Those that `gather` was given.
+            region: The one that `gather` was given.
 
         Raises:
             ZsasError: If there are too few images.
@@ -318,15 +313,15 @@ class Segmenter(Loaded):
         region: RegionOfInterest | None = None,
         part: Part | None = None,
     ) -> Iterator[Result]:
-        """A result for each image, in their order, each when it is asked for.
+        """One result for each image, in their order; each is computed when the iterator asks for it.
 
         Args:
-            images: Encodings or images. What is encoded to compare them is used again where the cache still holds it.
-            settings: Of all.
+            images: Encodings or images. Encodings made for the comparison are used again if the cache still holds them.
+            settings: All settings, the same for every image.
             mutual: Compare them with each other first: at least five images of the same product, mostly good.
-            references: Images of good parts, from `remember`.
-            region: Where to look on all of them.
-            part: What belongs to the part: it gives what is not given here.
+            references: Reference images, from `remember`.
+            region: Region of interest on all of them.
+            part: Profile of the part; it fills in what is None here.
 
         Raises:
             ZsasError: If an image cannot be read, or there are too few to compare.
@@ -350,7 +345,7 @@ class Segmenter(Loaded):
     def _score(
         self, encoding: Encoding, settings: Settings, session: SamSession, beside: Beside
     ) -> Scored:
-        """Map and evidence, kept while the localizer's own few settings stay the same."""
+        """Anomaly map and evidence, from the cache unless a setting that the localizer reads has changed."""
         self._check_process()
         localizer, made_by = self.localizer(settings), self.made_by(settings)
         if encoding.made_by != made_by:
@@ -376,7 +371,7 @@ class Segmenter(Loaded):
         slot = ("map", encoding.key, *made_by, *values, *beside.key)
         return self.cache.get_or_make(slot, make)
 
-    # Long because a result is made of so many facts.
+    # Long because a result has many fields, all filled here.
     def _decide(
         self,
         encoding: Encoding,
@@ -385,7 +380,7 @@ class Segmenter(Loaded):
         session: SamSession,
         beside: Beside,
     ) -> Iterator[Stage | Result]:
-        described = self.describe(settings)  # what cannot be had is said before anything runs
+        described = self.describe(settings)  # a missing model is refused before anything runs
         clock = Clock(encoding)
         scored = self._score(encoding, settings, session, beside)
         if scored.inside is not None:
@@ -393,7 +388,7 @@ class Segmenter(Loaded):
         refiner = self.refiner(settings)
         found: list[Stage] = []
         refined: Refined | None = None
-        # Spots are the person's alone: no refiner is asked about them.
+        # Spots are drawn as the person placed them; refiners do not see them.
         asked = [click for click in clicks if click[2] != SPOT]
         for step in chain(scored.stages, refiner.refine(scored, session, settings, asked)):
             if isinstance(step, Refined):

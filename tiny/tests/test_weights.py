@@ -91,7 +91,7 @@ def test_a_box_around_a_part_gives_the_part(tiny, images):
         (features,) = tiny.sam.encode([made.image])
         prompt = Prompt(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), box=box)
         (answer,) = tiny.sam.decode(features, [prompt])
-        masks = [features.frame.grid_to_photo(logits) > 0 for logits in answer.logits]
+        masks = [features.frame.grid_to_image(logits) > 0 for logits in answer.logits]
         found.append(max((m & part).sum() / (m | part).sum() for m in masks))
     assert len(found) >= 6
     assert np.mean(found) >= BOX_FLOOR

@@ -125,7 +125,7 @@ def sam_alone(segmenter: Segmenter, count: int) -> dict[str, float]:
         for name, answer in zip(
             ("click", "box"), segmenter.sam.decode(features, asked), strict=True
         ):
-            masks = [features.frame.grid_to_photo(logits) > 0 for logits in answer.logits]
+            masks = [features.frame.grid_to_image(logits) > 0 for logits in answer.logits]
             best = max(float((m & piece).sum() / (m | piece).sum()) for m in masks)
             found.setdefault(f"{name}, {defect_type}", []).append(best)
     return {name: float(np.mean(values)) for name, values in sorted(found.items())}

@@ -1,7 +1,7 @@
-"""Words for "sound" and "defective": the text ensemble that CLIP compares patches with.
+"""Sentences for "normal" and "anomalous": the text ensemble that CLIP compares patches with.
 
 Seven normal states and five anomalous ones, each in 35 photo templates, as in the recipe the paper builds on
-(method: state words x templates x class name); the template wording is our own. The words stand in `prompts.json`.
+(method: state words x templates x class name); the template wording is our own. They are built from `prompts.json`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def prompt_sentences(object_name: str) -> tuple[tuple[str, ...], tuple[str, ...]
     """The sentences of both states for one object.
 
     Args:
-        object_name: What is on the photo; empty means the word "object".
+        object_name: What is on the image; empty means the word "object".
 
     Returns:
-        The 245 sentences for "sound" and the 175 for "defective".
+        The 245 sentences of the normal states and the 175 of the anomalous ones.
 
     Example:
         >>> normal, abnormal = prompt_sentences("metal nut")

@@ -1,6 +1,6 @@
 """What a reader hands over: values as the file holds them, and what they mean.
 
-Every container ends here, so that there is one rule for photos (`pixels.to_rgb`) and one for masks (`masks.to_mask`).
+Every container ends here, so that there is one rule for images (`pixels.to_rgb`) and one for masks (`masks.to_mask`).
 """
 
 from __future__ import annotations

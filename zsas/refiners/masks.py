@@ -41,7 +41,7 @@ def mask_in_window(
     window = frame.window_of_cells(logits > 0)
     if window is None:
         return None, None
-    mask = within(frame.grid_to_photo(logits, window) > 0, inside, window)
+    mask = within(frame.grid_to_image(logits, window) > 0, inside, window)
     return (window, mask) if mask.any() else (None, None)
 
 
@@ -152,7 +152,7 @@ def soft_mask(
         window = frame.window_of_cells(logits > -_SOFT_EDGE)
         if window is None:
             continue
-        odds = frame.grid_to_photo(-logits, window)
+        odds = frame.grid_to_image(-logits, window)
         np.exp(np.clip(odds, -30, 30, out=odds), out=odds)
         part = merged[slices(window)]
         np.maximum(part, np.float32(confidence) / (1 + odds), out=part)

@@ -265,7 +265,7 @@ def ring_similarity(
         flat = flat / length
         inside = flat[:, cover >= min(0.5, float(cover.max()))]
         cosine = (inside.T @ flat).max(axis=0)
-    return frame.grid_to_photo(cosine.reshape(frame.grid_hw).astype(np.float32), window)
+    return frame.grid_to_image(cosine.reshape(frame.grid_hw).astype(np.float32), window)
 
 
 def point_prompts(

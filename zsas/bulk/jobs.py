@@ -1,4 +1,4 @@
-"""Which images there are, and what their files are called."""
+"""The images of a run (jobs), and the names of the files that are written for each."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Output:
     """Where results go.
 
     Attributes:
-        folder: None where only rows are wanted.
-        format: "folders" writes a folder for each image and `results.jsonl`, "table" writes `masks/` and
+        folder: The output folder; None if only rows are wanted.
+        format: "folders" writes a folder for each image and `results.jsonl`; "table" writes `masks/` and
             `results/*.parquet`.
-        stages: Write a picture of every stage as well.
+        stages: Whether a picture of every stage is written as well.
     """
 
     folder: Path | None = None
@@ -46,9 +46,9 @@ class Job:
     """One image to be examined.
 
     Attributes:
-        image: Path or address; with `#page=3` behind it where pages are images of their own.
-        name: What its files are called below the output folder; no other image has it, whatever the case of letters.
-        stamp: Size and time of the file, so that another image under the same path is noticed; "" where unknown.
+        image: Path or address; `#page=3` is appended if each page is an image of its own.
+        name: Name of its files in the output folder; unique even if upper and lower case are not told apart.
+        stamp: Size and time of the file, so that another image under the same path is noticed; "" if unknown.
         page: See `Reading`.
         bits: See `Reading`.
     """
@@ -71,31 +71,31 @@ def _page_mark(page: int) -> str:
 
 @dataclass(frozen=True)
 class Reading:
-    """What files are read how; see `zsas.images.ReadOptions`.
+    """How files are read; see `zsas.images.ReadOptions`.
 
     Attributes:
-        page: The page or frame, from 1; 0 for the first; "all" for each, as an image of its own.
-        bits: Bits that are used of values of more than 8; 0 for what the file says.
+        page: The page or frame, counted from 1; 0 for the first; "all" for each page as an image of its own.
+        bits: How many bits of deep values (more than 8 bits) are in use; 0: as the file says.
     """
 
     page: int | Literal["all"] = 0
     bits: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """What stands in a run's identity; nothing where files are read as usual."""
+        """The entries for a run's identity; none if both have their defaults."""
         return {} if self == Reading() else {"reading": asdict(self)}
 
 
 def unique_names(wanted: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
-    """A name for each file, without its suffix, none like another one's whatever the case of letters.
+    """A unique name for each file, without its suffix.
 
-    Names that differ only by their suffix get it in the name ("gear_png", "gear_jpg"); a number follows where names are
-    equal even so. Case is ignored because some file systems do not tell Gear from gear; what Windows cannot write is
-    replaced, so that results can be copied anywhere.
+    Files that differ only by their suffix get it in the name ("gear_png", "gear_jpg"); names that are still equal get a
+    number. Case is ignored, because some file systems do not tell Gear from gear. Characters that Windows cannot write
+    are replaced, so that results can be copied anywhere.
 
     Args:
         wanted: Relative paths with suffixes, folders separated by "/".
-        taken: Names that others have already.
+        taken: Names that are in use already.
 
     >>> unique_names(["a/gear.png", "gear.png", "gear.jpg", "gear.jpg"])
     ['a/gear', 'gear_png', 'gear_jpg', 'gear_jpg_2']
@@ -120,12 +120,12 @@ def unique_names(wanted: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
 
 
 def _same(path: PurePosixPath) -> str:
-    """What is equal for names that some file system takes for one: without case, accents in one form."""
+    """A key that is equal for names that some file system takes for the same: lower case, accents composed."""
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 def _portable(part: str) -> str:
-    """A name that Windows can have too: it keeps some for devices, and none ends in a dot or space."""
+    """A name that Windows accepts, too: no device's name (con, lpt1), and no dot or space at its end."""
     part = re.sub(r'[\x00-\x1f<>:"|?*\\]', "_", part.rstrip(" .")) or "_"
     return f"{part}_" if _DEVICE.fullmatch(part.partition(".")[0]) else part
 
@@ -140,8 +140,8 @@ def plan(
 
     Args:
         sources: Files and folders, local or at addresses that fsspec knows (s3://, gs://, hf://).
-        output: Where results go; its folder is not read.
-        known: Image to name of earlier calls for the same folder; they keep their names.
+        output: Where results go; no images are read from its folder.
+        known: Names of images in earlier calls for the same folder; these images keep their names.
 
     Raises:
         ZsasError: If there is no image at all, or a folder or address cannot be listed.
@@ -150,7 +150,7 @@ def plan(
 
 
 def list_images(sources: Sequence[str], output: Output, scan: Scan) -> dict[str, tuple[str, str]]:
-    """Image to relative name and stamp; what is left out goes to `scan`."""
+    """Each image with its relative name and its stamp; files that are left out are added to `scan`."""
     several = sum("://" in source or os.path.isdir(source) for source in sources) > 1
     found: dict[str, tuple[str, str]] = {}
     for source in sources:
@@ -169,7 +169,7 @@ def list_images(sources: Sequence[str], output: Output, scan: Scan) -> dict[str,
 def name_jobs(
     found: Mapping[str, tuple[str, str]], known: Mapping[str, str], reading: Reading
 ) -> list[Job]:
-    """Images with their names; those that are known keep theirs."""
+    """A job with a unique name for each image; images in `known` keep their names."""
     if reading.page == "all":
         return _all_pages(found, known, reading)
     new = [image for image in found if image not in known]
@@ -199,7 +199,7 @@ def _all_pages(
 
 
 def _pages_of(image: str) -> int:
-    """Pages of a file; 1 of what cannot be read, which is said when it is examined."""
+    """Number of pages of a file; 1 if it cannot be read: the error is reported when it is examined."""
     from zsas.datasets.folders import place
     from zsas.images import count_pages
 
@@ -210,7 +210,7 @@ def _pages_of(image: str) -> int:
 
 
 def _near(source: str, output: Output, scan: Scan) -> Iterator[tuple[str, str, str, bool]]:
-    """(path, relative name, stamp, whether the source is a folder) of files and folders on disk."""
+    """(path, relative name, stamp, whether the source is a folder) for each image of a file or folder on disk."""
     root = Path(os.path.expanduser(source))
     is_folder = os.path.isdir(root)
     ours = _own_folders(root, output) if is_folder else []
@@ -229,12 +229,12 @@ def _near(source: str, output: Output, scan: Scan) -> Iterator[tuple[str, str, s
 
 
 def _real(path: Path) -> Path:
-    """Like `Path.resolve`, which raises at a link to itself."""
+    """As `Path.resolve`, which would raise at a link that points to itself."""
     return Path(os.path.realpath(path))
 
 
 def _own_folders(root: Path, output: Output) -> list[Path]:
-    """Folders below a named one that hold nothing but our own pictures."""
+    """Folders below a source that hold nothing but results of zsas."""
     if output.folder is None:
         return []
     out = output.folder.resolve()

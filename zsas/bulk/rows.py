@@ -1,4 +1,4 @@
-"""What became of an image."""
+"""The row of an image: its result or its error, as it is stored and printed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one image: JSON types alone, the same in every format.
+    """The outcome of one image in JSON types, the same in every output format.
 
     Attributes:
         image, name, stamp: As in its `Job`.
         run: Digest of settings and models; see `Output`.
-        mask: File of the mask below the output folder; "" where there is none.
-        error: Why it failed, in a sentence; "" if it did not.
-        anomalous, image_score, width, height: From the result; None where it failed.
-        result: `Result.to_dict` as JSON; "" where it failed.
+        mask: File of the mask, relative to the output folder; "" if none was written.
+        error: Why the image could not be examined, in a sentence; "" if it was.
+        anomalous, image_score, width, height: From the result; None if there is none.
+        result: `Result.to_dict` as JSON; "" if there is none.
     """
 
     image: str
@@ -51,12 +51,15 @@ class Row:
         return cls(job.image, job.name, job.stamp, mask=mask, result=text, **known)
 
     def to_dict(self) -> dict[str, Any]:
-        """As it is stored."""
+        """The row as it is stored."""
         return asdict(self)
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong, for a machine that knows no third answer; a failed image is not counted here."""
+        """Whether the part passes, for machines that know only pass and fail; True for an image that failed.
+
+        Failed images are counted by their error instead.
+        """
         return bool(self.error) or bool(json.loads(self.result).get("ok", not self.anomalous))
 
     @property
@@ -65,7 +68,7 @@ class Row:
         return self.error or json.loads(self.result)["sentence"]
 
     def shown(self) -> dict[str, Any]:
-        """As it is printed: image, name, mask, and the entries of the result or the error."""
+        """The row as it is printed: image, name, mask, and the entries of the result or the error."""
         if self.error:
             return {"image": self.image, "name": self.name, "error": self.error}
         where = {"mask": self.mask} if self.mask else {}

@@ -46,14 +46,14 @@ Image = TypeVar("Image")
 
 @dataclass(frozen=True)
 class Work:
-    """What a command has to do.
+    """The images of a run, and which of them are still to be examined.
 
     Attributes:
         jobs: All images, in order.
-        left: Those without a row of this run.
-        rows: Where rows are kept; None where nothing is written.
+        left: Images for which no earlier call with the same settings and models has left a row.
+        rows: Storage of the rows; None if nothing is written.
         run: Digest of settings and models.
-        scan: What the named folders hold beside.
+        scan: Files in the named folders that are no images of this run.
     """
 
     jobs: list[Job]
@@ -63,7 +63,7 @@ class Work:
     scan: Scan
 
     def __iter__(self) -> Iterator[Row]:
-        """The rows that earlier calls with the same settings and models have left."""
+        """The rows of images that earlier calls with the same settings and models have examined."""
         if self.rows is not None and len(self.left) < len(self.jobs):
             left = {job.image for job in self.left}
             yield from self.rows.stored([job for job in self.jobs if job.image not in left])
@@ -81,12 +81,12 @@ class Work:
 
 
 def load(choice: ModelChoice, settings: Settings, cache_bytes: int) -> Segmenter:
-    """The segmenter of a choice, with the models that the system of some settings needs.
+    """Load the models of a choice that the system in the settings needs.
 
     Raises:
         ZsasError: If a model cannot be had or weights do not fit.
     """
-    # A missing model is said at once, without torch; weights and a device are looked at first, with it.
+    # Without weights or a device to check, a missing model can be reported before torch is imported.
     if not (choice.weights or choice.device):
         system = system_named(settings.system, refiner=settings.refiner)
         Models(choice).fetch_for(system.roles, system.localizers)
@@ -105,17 +105,17 @@ def prepare(
     mutual: bool = False,
     part: Part | None = None,
 ) -> Work:
-    """List the images and find what an earlier call has done; no model is loaded.
+    """List the images, and find out which of them an earlier call has examined; no model is loaded.
 
     Args:
-        sources: As for `plan`.
+        sources: Files, folders and addresses; see `zsas.bulk.jobs.plan`.
         output: Where results go.
-        settings: Of the whole run.
-        choice: The models; on which device they run may change between calls.
-        reading: Pages and bits.
-        references: Files and folders of good images.
-        mutual: Whether the images are compared with each other: another image is then another run.
-        part: What belongs to the part.
+        settings: Settings of the whole run.
+        choice: The models; the device may change between calls.
+        reading: Pages and bits to read.
+        references: Files and folders of reference images.
+        mutual: Whether the images are compared with each other; one more image then makes another run.
+        part: Profile of the part.
 
     Raises:
         ZsasError: If there is no image or too few to compare, or the folder cannot be written to or holds a table of
@@ -128,12 +128,12 @@ def prepare(
     if references:
         identity["references"] = [f"{path} {stamp_of(path)}" for path in find_images(references)]
     if part is not None:
-        # Its name and date change no result; settings and models stand there already.
+        # Its name and date change no result, and its settings and models are in the identity already.
         facts = part.to_dict()
         kept = {key: facts[key] for key in ("region", "scale", "weights")}
         references_key = part.references.key if part.references else ""
         identity["part"] = {**kept, "references": references_key}
-    # Listed before the folder is touched: a mistyped source leaves nothing behind.
+    # Sources are listed before the output folder is made, so that a mistyped source leaves no folder behind.
     scan = Scan()
     found = list_images(sources, output, scan)
     if mutual:
@@ -156,16 +156,16 @@ def walk(
     decide: Callable[[list[Image]], list[Answer]],
     batch: int = 1,
 ) -> Iterator[tuple[Item, Answer | str]]:
-    """Each item with its result, or with the sentence that says why there is none.
+    """Read and decide many images; yields each item with its result, or with a sentence that says why there is none.
 
-    The next batch is read while the present one is decided. A batch that fails is taken image by image, so that one
-    image's fault takes no other along.
+    The next batch is read while the present one is decided. If a batch fails, its images are tried one by one, so that
+    one bad image does not fail the others.
 
     Args:
         items: Anything that `read` understands, in order.
-        read: Gives the image; a `ZsasError` becomes the item's sentence.
-        decide: Results of some images, in their order.
-        batch: Images decided together.
+        read: Gives the image of an item; a `ZsasError` becomes the item's sentence.
+        decide: Gives the results of several images, in their order.
+        batch: How many images are decided together.
 
     Raises:
         Cancelled: If a step is cancelled; see `zsas.cancellation`.
@@ -228,17 +228,17 @@ def examine(
     neighbours: Batch | None = None,
     part: Part | None = None,
 ) -> Iterator[Row]:
-    """A row for each job, its files written first.
+    """Examine images one after the other; yields the row of each after its files are written.
 
     Args:
         segmenter: The models.
         jobs: From `plan`.
-        settings: Of all images.
+        settings: Settings for all images.
         output: Where files go.
-        batch: Images encoded together.
-        references: Images of good parts, remembered.
+        batch: How many images are encoded together.
+        references: The memory of reference images.
         neighbours: The batch that the images belong to, from `compare_jobs`.
-        part: What belongs to the part; good images in `references` replace its own.
+        part: Profile of the part; `references` replace its own reference images.
     """
     region = part.region if part is not None else None
 
@@ -268,12 +268,12 @@ def compare_jobs(
     """Compare the images of some jobs with each other; those that cannot be read are left out.
 
     Args:
-        segmenter: The models; what they encode is used again by `examine` where their cache still holds it.
+        segmenter: The models; `examine` uses the encodings again if the segmenter's cache still holds them.
         jobs: From `plan`.
-        settings: Of all images.
-        batch: Images encoded together.
-        region: Where to look on all of them.
-        expect: Told before they are compared how many images there are, and about how many seconds it takes.
+        settings: Settings for all images.
+        batch: How many images are encoded together.
+        region: Region of interest on all of them.
+        expect: Called before the comparison with the number of images and the estimated seconds.
 
     Raises:
         ZsasError: If too few can be read, or the system has no patch features to compare.
@@ -288,10 +288,10 @@ def compare_jobs(
 
 
 def read_job(job: Job) -> ReadImage:
-    """The image of a job, on disk or at an address.
+    """Read the image of a job, from disk or from an address.
 
     Raises:
-        ZsasError: If it cannot be had.
+        ZsasError: If it cannot be read.
     """
     from zsas.datasets.folders import place
 
@@ -299,12 +299,12 @@ def read_job(job: Job) -> ReadImage:
 
 
 def _named(sentence: str, job: Job) -> str:
-    """Sentences about an image without a name get the job's."""
+    """An error sentence in which "The image" is replaced by the job's path or address."""
     return sentence.replace("The image could", f"{job.image} could", 1)
 
 
 def saved(job: Job, result: Result, output: Output) -> Row:
-    """The row of a result, its files written first; one with an error where they cannot be."""
+    """Write the files of a result and return its row; the row has an error if they cannot be written."""
     try:
         save(result, job.name, output)
     except ZsasError as error:

@@ -1,4 +1,4 @@
-"""What every refiner is: anomaly map in, mask and score map out."""
+"""The base class of refiners (anomaly map → mask and score map), and the settings that refiners share."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Refined:
         score_map: float32, shape = (H, W), in [0, 1].
         stage: The last stage: score map and mask.
         points: All point prompts.
-        provenance: What the mask is made of: names of stages, "region" where the region itself stands in it.
+        provenance: What the mask is made of: names of steps, and "region" if it contains a region as it was marked.
     """
 
     mask: NDArray[np.bool_]
@@ -91,7 +91,7 @@ class Refined:
 
 
 def refined_inside(refined: Refined, inside: NDArray[np.bool_]) -> Refined:
-    """A decision without what lies outside the pixels that are looked at, bool (H, W), whatever the refiner did."""
+    """The decision with mask and score map set to nothing outside the region of interest, bool (H, W)."""
     score_map = np.where(inside, refined.score_map, np.float32(0))
     layers = tuple(
         HeatMap(score_map)
@@ -136,7 +136,7 @@ class Refiner(ABC):
 
 
 def pixel_of(click: Sequence[float], shape: tuple[int, ...]) -> tuple[int, int]:
-    """Row and column of a click, moved into the image."""
+    """Row and column of the pixel under a click (x, y); a click outside the image counts at its border."""
     return (
         min(max(round(float(click[1])), 0), shape[0] - 1),
         min(max(round(float(click[0])), 0), shape[1] - 1),
@@ -170,6 +170,13 @@ def fused_stage(
     caption: str,
     level: float | None = None,
 ) -> Stage:
-    """The last stage: the score map in colours with the outlined mask; the marking level where no stage has said it."""
+    """The last stage: the score map in colours with the outlined mask.
+
+    Args:
+        score_map: float32 (H, W), in [0, 1].
+        mask: The final mask, bool (H, W).
+        caption: How the score map was made.
+        level: The marking level, if no earlier stage carries it.
+    """
     data = {} if level is None else {"level": round(level, 6)}
     return Stage(FUSED, caption, (HeatMap(score_map), Area(mask, "line")), data)

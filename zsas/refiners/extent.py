@@ -1,7 +1,7 @@
-"""How far a region reaches: to half of its height above the ground around it, each region for itself.
+"""The extent of a marked region: it ends where the map has fallen to about half of its height above the background.
 
-One level for a whole map cuts a strong anomaly too wide and a weak one too narrow. What an optical system blurs is
-measured at half its height; a map is the blurred picture of an anomaly.
+One level for a whole map marks a strong anomaly too wide and a weak one too narrow. A map is a blurred picture of the
+anomaly, and the width of a blurred object is measured at half of its height.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zsas.refiners.masks import without_crumbs
 
 Slices = tuple[slice, slice]
 HEIGHT = 0.45
-"""Where a region ends, as a part of the rise from the ground around it to its peak. Chosen on synthetic images."""
+"""Height at which a region ends: 0 is the background around it, 1 its peak. Chosen on synthetic images."""
 
 
 def to_half_height(
@@ -26,16 +26,18 @@ def to_half_height(
     reach: int,
     inside: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.bool_]:
-    """Regions that end at half of their height, bool (H, W).
+    """Redraw each connected region (8 neighbours) at a level of its own, `HEIGHT` of the way from background to peak.
 
-    Each connected region (8 neighbours) becomes what of it, and of its surroundings, is above the level of its own,
-    without crumbs.
+    A region may shrink, or grow by at most `reach` pixels; crumbs are removed.
 
     Args:
         anomaly_map: Map_a, float32 (H, W), in [0, 1].
-        region: What was marked, bool (H, W).
-        reach: How wide the ground around a region is, and how far the region may grow, in pixels.
-        inside: The pixels that are looked at, bool (H, W); None for all of them.
+        region: The marked regions, bool (H, W).
+        reach: Width of the band around a region whose median is its background, in pixels.
+        inside: The region of interest, bool (H, W); None for the whole image.
+
+    Returns:
+        bool (H, W).
     """
     found = np.zeros_like(region)
     for window, piece in extents(anomaly_map, region, reach, inside):
@@ -44,10 +46,10 @@ def to_half_height(
 
 
 def without_grains(region: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
-    """A region, bool (H, W), without the crumbs that a level leaves of a grainy map around the pieces that count.
+    """A region, bool (H, W), without the crumbs that thresholding a grainy map leaves.
 
-    Pieces nearer to each other than `reach` pixels are of one kind, and crumbs among them are left out; a small piece
-    far from all others stays.
+    Pieces nearer to each other than `reach` pixels belong together, and the crumbs among them are removed. A small
+    piece far from all others stays.
     """
     if reach < 1:
         return region
@@ -66,7 +68,7 @@ def extents(
     reach: int,
     inside: NDArray[np.bool_] | None = None,
 ) -> Iterator[tuple[Slices, NDArray[np.bool_]]]:
-    """Each connected region of `to_half_height` by itself, in reading order: where it lies, and its mask there."""
+    """The regions of `to_half_height` one by one, in reading order: rows and columns, and the mask there."""
     height, width = region.shape
     for (x0, y0, x1, y1), piece in pieces_of_mask(region):
         left, top, right, bottom = (min(room, reach) for room in (x0, y0, width - x1, height - y1))
@@ -79,7 +81,7 @@ def extents(
         around = values[near & ~whole]
         if around.size:
             ground, peak = float(np.median(around)), float(values[whole].max())
-            # A map that follows edges is grainy, and its grains are no regions of their own.
+            # A map drawn along the image's edges is grainy; single grains are no regions.
             yield window, without_crumbs(near & (values > ground + HEIGHT * (peak - ground)))
         else:
             yield window, whole

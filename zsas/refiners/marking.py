@@ -1,9 +1,9 @@
-"""Eq. 1: which part of the map is the extreme region S_a. One level for all images, or one for each.
+"""Eq. 1: the extreme region S_a, where the anomaly map exceeds the marking level.
 
-The adaptive level is decided by evidence in the map itself: two numbers follow from the ground of the map, a quantile
-of its values. One is the level at which regions are cut, the other the peak that a region must reach to count. Regions
-that lie above the level and nowhere reach the peak are left out: textures and edges of good images lie there. The
-constants were chosen on synthetic images and stand beside this file; docs/results.md says how.
+The adaptive level is found for each map. Its background, a quantile of the map, gives two numbers: the level at which
+regions are cut, and the peak that a region must reach to count. Regions that stay below the peak are left out, since
+textures and edges of good images lie there. The constants were chosen on synthetic images and are stored in
+`marking.json`; docs/results.md says how.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 CONSTANTS = Path(__file__).with_name("marking.json")
 SIDE = 192
-"""Longest side of the copy of the map whose statistics decide; they then do not depend on the image's size."""
+"""Statistics are taken on a copy of the map with this longest side, so that they do not depend on the image's size."""
 _LEVELS = (0.55, 0.6)
-"""Lowest and highest level that is ever taken. Lower ones helped on synthetic images and marked large parts of good
-photographs; with these, nothing is marked that the absolute level would leave out. Above them regions lose borders."""
+"""Lowest and highest adaptive level. Lower ones helped on synthetic images but marked large parts of good photographs;
+with these bounds, nothing is marked that the absolute level leaves out. Above the highest, regions lose their borders."""
 _EDGE = 1e-3
 
 
 @dataclass(frozen=True)
 class Constants:
-    """The adaptive rule: logit of level and of peak are linear in the logit of the map's ground.
+    """The adaptive rule: logit(level) = a + b · logit(background), and the same for the peak.
 
     Attributes:
-        level: Constant and slope of the level.
-        peak: Constant and slope of the peak that a region must reach.
-        quantile: Which quantile of the map is its ground.
+        level: (a, b) of the level.
+        peak: (a, b) of the peak that a region must reach.
+        quantile: The quantile of the map that is its background.
     """
 
     level: tuple[float, float]
@@ -51,7 +51,7 @@ class Constants:
 
 @cache
 def constants() -> Constants:
-    """Those that were fitted."""
+    """The fitted constants, from `marking.json`."""
     stored = json.loads(CONSTANTS.read_text(encoding="utf-8"))
     level, peak = (tuple(map(float, stored[name])) for name in ("level", "peak"))
     return Constants((level[0], level[1]), (peak[0], peak[1]), float(stored["quantile"]))
@@ -59,12 +59,12 @@ def constants() -> Constants:
 
 @dataclass(frozen=True)
 class Marked:
-    """S_a and how it came about.
+    """S_a and the level that marked it.
 
     Attributes:
         region: S_a, bool (H, W).
-        level: The level in units of the map, in [0, 1]: every part of `region` reaches it, and where each region ends
-            at a height of its own (adaptive), a part may lie below.
+        level: The level as a value of the map, in [0, 1]. Every region reaches it; under `adaptive` the borders of a
+            region may lie below it, as each region ends at a height of its own.
         words: The level in words, for captions: "0.55".
     """
 
@@ -74,7 +74,7 @@ class Marked:
 
 
 def mark_scored(scored: Scored, settings: MarkSettings) -> Marked:
-    """S_a of what a localizer has scored, read-only; see `mark_region`. The map's own level is found once for a map."""
+    """S_a of a localizer's map, read-only; see `mark_region`. The adaptive result is kept with the map."""
     own = settings.threshold_mode == "adaptive"
     if own and "marked" in scored.answers:
         return scored.answers["marked"]
@@ -97,10 +97,10 @@ def mark_region(
     Args:
         anomaly_map: Map_a, float32 (H, W), in [0, 1].
         settings: Level and mode.
-        inside: The pixels that are looked at, bool (H, W); None for all of them.
-        patch: Pixels of the image that one patch of the backbone covers, on a side; 0 where it has none.
-        smooth: The map before it was drawn along edges: under `adaptive` it says which regions there are, since a thin
-            line's peak is lower in the drawn one, and Map_a how far each reaches.
+        inside: The region of interest, bool (H, W); None for the whole image.
+        patch: Side of the square of image pixels that one patch of the backbone covers; 0 if it has no patches.
+        smooth: The map before it was drawn along the image's edges, or None. Under `adaptive` it decides which regions
+            there are, since a thin line has a lower peak in the drawn map; Map_a decides how far each reaches.
     """
     number = settings.threshold
     if settings.threshold_mode == "adaptive":
@@ -131,7 +131,7 @@ def adaptive_levels(
     rule: Constants | None = None,
     inside: NDArray[np.bool_] | None = None,
 ) -> tuple[float, float]:
-    """The level at which regions of this map are cut, and the peak that each must reach, not below it.
+    """The level at which regions of this map are cut, and the peak that each must reach, at least as high.
 
     Args:
         anomaly_map: Map_a, float32 (H, W), in [0, 1].
@@ -148,7 +148,7 @@ def adaptive_levels(
 
 
 def levels_of(ground: float, rule: Constants) -> tuple[float, float]:
-    """Level and peak of a map whose ground has this logit."""
+    """Level and peak of a map whose background has this logit."""
     level = min(max(_sigmoid(rule.level[0] + rule.level[1] * ground), _LEVELS[0]), _LEVELS[1])
     peak = min(max(_sigmoid(rule.peak[0] + rule.peak[1] * ground), level), 1.0)
     return level, peak

@@ -22,7 +22,13 @@ CUT_FRACTION = 0.01
 def within(
     mask: NDArray[np.bool_], inside: NDArray[np.bool_] | None, window: Window | None = None
 ) -> NDArray[np.bool_]:
-    """What of a mask, of the image or of a window of it, lies among the pixels that are looked at; all for None."""
+    """A mask cut to the region of interest.
+
+    Args:
+        mask: bool, of the image or of a window of it.
+        inside: The region of interest, bool (H, W); None for the whole image.
+        window: The mask's window, XYXY; None for the whole image.
+    """
     if inside is None:
         return mask
     return mask & (inside if window is None else inside[slices(window)])
@@ -31,12 +37,15 @@ def within(
 def mask_in_window(
     logits: NDArray[np.float32], frame: SamFrame, inside: NDArray[np.bool_] | None = None
 ) -> tuple[Window | None, NDArray[np.bool_] | None]:
-    """The mask of some logits, made only where it can be: its window and bool mask; None, None if empty.
+    """The mask of low-resolution logits (where they exceed 0), interpolated only in the window it can touch.
 
     Args:
-        logits: Low-resolution logits.
-        frame: The image's geometry.
-        inside: The pixels that are looked at, bool (H, W); the mask ends with them.
+        logits: float32 (h, w), in the decoder's own frame.
+        frame: The geometry of the image or crop in SAM.
+        inside: The region of interest, bool (H, W), or None; the mask is cut to it.
+
+    Returns:
+        Window (XYXY) and mask, bool, of its pixels; (None, None) if the mask is empty.
     """
     window = frame.window_of_cells(logits > 0)
     if window is None:
@@ -46,7 +55,7 @@ def mask_in_window(
 
 
 def union(whole: NDArray[np.bool_], window: Window | None, mask: NDArray[np.bool_] | None) -> None:
-    """Add a mask that is given in a window to a mask of the image, in place; nothing where it is empty."""
+    """Add a mask in a window to a mask of the image, bool (H, W), in place; does nothing if the mask is None."""
     if window is not None and mask is not None:
         whole[slices(window)] |= mask
 
@@ -60,13 +69,13 @@ def overlap(mask: Piece, region: Piece) -> float:
 def cut_clicks(
     mask: NDArray[np.bool_], clicks: Sequence[Click], *, pieces: bool = True
 ) -> NDArray[np.bool_]:
-    """A mask that holds no pixel under a negative click.
+    """A mask without the pixels under negative clicks.
 
     Args:
         mask: bool (H, W).
         clicks: A person's points.
-        pieces: The whole connected piece under a negative click goes, unless a positive one lies in it as well; then,
-            or if False, a disc of `CUT_FRACTION` goes.
+        pieces: Whether the whole connected piece under a negative click is removed. A disc of `CUT_FRACTION` is removed
+            instead if a positive click lies in the same piece, or if this is False.
     """
     negative = [pixel_of(click, mask.shape) for click in clicks if click[2] == 0]
     if not any(mask[pixel] for pixel in negative):
@@ -96,7 +105,7 @@ def pieces_of_clicks(mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArra
     """The connected pieces of a mask (8 neighbours) that hold a positive click; the whole mask where none does.
 
     Args:
-        mask: bool (H, W), what SAM draws for a person's points.
+        mask: SAM's mask for a person's points, bool (H, W).
         clicks: These points.
     """
     positive = [pixel_of(click, mask.shape) for click in clicks if click[2] == 1]
@@ -108,11 +117,11 @@ def pieces_of_clicks(mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArra
 
 
 CRUMB = 0.02
-"""A piece of a cut mask that is so much smaller than the largest one is no finding of its own."""
+"""A piece with less than this fraction of the largest piece's area is a crumb, and no finding of its own."""
 
 
 def without_crumbs(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A region's mask, bool (H, W), without the connected pieces that a cut by a level leaves beside the large ones.
+    """A mask, bool (H, W), without its crumbs: the tiny connected pieces that a threshold leaves beside large ones.
 
     Example:
         >>> mask = np.zeros((40, 40), bool)
@@ -133,14 +142,13 @@ def without_crumbs(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def soft_mask(
     masks: Sequence[tuple[NDArray[np.float32], float, SamFrame]], height: int, width: int
 ) -> NDArray[np.float32]:
-    """SAM's masks of several regions as one map.
+    """SAM's masks of several regions as one soft map.
 
-    Each mask's probability (sigmoid of its logits) is multiplied by the confidence in it; the maximum is taken where
-    masks overlap.
+    Each mask's probability (sigmoid of its logits) is multiplied by its mask confidence; where masks overlap, the
+    maximum counts.
 
     Args:
-        masks: Low-resolution logits, the confidence in them, in [0, 1], and the geometry of the image or crop that
-            they lie in.
+        masks: Low-resolution logits, mask confidence in [0, 1], and the geometry of the image or crop in SAM.
         height: Of the image, pixels.
         width: Of the image, pixels.
 

@@ -30,7 +30,7 @@ SIDE = 192
 """Statistics are taken on a copy of the map with this longest side, so that they do not depend on the image's size."""
 _LEVELS = (0.55, 0.6)
 """Lowest and highest adaptive level. Lower ones helped on synthetic images but marked large parts of good photographs;
-with these bounds, nothing is marked that the absolute level leaves out. Above the highest, regions lose their borders."""
+with these bounds, nothing is marked that the absolute level leaves out. Above the highest, regions lose borders."""
 _EDGE = 1e-3
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -90,8 +90,8 @@ class Chain:
     """
 
     phases: Sequence[Phase] = PHASES
-    clip_recipes: Mapping[str, ClipRecipe] = clip.RECIPES
-    sam_recipes: Mapping[str, SamRecipe] = sam.RECIPES
+    clip_recipes: Mapping[str, ClipRecipe] = field(default_factory=lambda: clip.RECIPES)
+    sam_recipes: Mapping[str, SamRecipe] = field(default_factory=lambda: sam.RECIPES)
 
 
 SHIPPED = Chain()

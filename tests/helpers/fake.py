@@ -61,9 +61,10 @@ class DarkSpots(Localizer):
 
     def encode(self, images: Sequence[NDArray[np.uint8]], values: Any) -> list[Darkness]:
         try:
-            for _ in range(20 * len(images)):  # as many blocks
+            blocks = max(20, round(10 * self.fake.seconds))  # of a tenth of a second at most
+            for _ in range(blocks * len(images)):
                 raise_if_cancelled()
-                time.sleep(self.fake.seconds / 20)
+                time.sleep(self.fake.seconds / blocks)
         except Cancelled:
             self.fake.interrupted += 1
             raise

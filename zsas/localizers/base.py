@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zsas.models import Models, Role
 
 TOP_FRACTION = 0.001
-"""Fraction of the pixels with the highest scores whose mean stands for the map in the image score."""
+"""The mean of this fraction of the pixels, those with the highest scores, is the map's part of the image score."""
 
 MAP = StageSpec(
     "anomaly_map",
@@ -111,7 +111,7 @@ class VerdictSettings(SettingsGroup, key="verdict", title="Verdict"):
 
 
 class Features(Protocol):
-    """What a localizer keeps of one image; opaque to everybody else."""
+    """The features of one image; only the localizer that made them knows what is in them."""
 
     @property
     def nbytes(self) -> int:
@@ -119,22 +119,22 @@ class Features(Protocol):
         ...
 
     def to(self, device: torch.device | str) -> Self:
-        """These features on another device; themselves where they are there already."""
+        """A copy on another device; the features themselves if they are there already."""
         ...
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a localizer makes of one image.
+    """The anomaly map of one image and the evidence for its image score.
 
     Attributes:
         map: Map_a in the image's frame, float32 (H, W), in [0, 1]; read-only.
-        evidence: Opinions on the image as a whole, by name, for `Localizer.image_score`.
+        evidence: Scores of the image as a whole, by name, from which `Localizer.image_score` makes one.
         stages: The localizer's stages; the anomaly map is the last one.
-        inside: The pixels that are looked at, bool (H, W), read-only; None for all of them. The map is 0 elsewhere.
-        patch: Pixels of the image that one patch of the backbone covers, on a side; 0 where it has none.
-        smooth: The map before it was drawn along the image's edges, of the same form; None where it was not.
-        answers: What was found in the map alone, by name: a decision with other settings finds it here.
+        inside: The region of interest, bool (H, W), read-only; None for all of them. The map is 0 elsewhere.
+        patch: Side of the square of image pixels that one patch of the backbone covers; 0 if it has no patches.
+        smooth: The map before it was drawn along the image's edges, as `map`; None if it was not drawn along them.
+        answers: Cache of what was computed from the map alone, by name, for decisions with other settings.
     """
 
     map: NDArray[np.float32]
@@ -147,7 +147,7 @@ class Scored:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the maps, and of a mask of what is marked in them, in bytes."""
+        """Memory of the maps, and of one mask that `answers` may hold, in bytes."""
         layers = {id(x): x for stage in self.stages for x in stage.layers}
         extra = [x.values.nbytes for x in layers.values() if isinstance(x, HeatMap)]
         smooth = 0 if self.smooth is None else self.smooth.nbytes
@@ -156,13 +156,14 @@ class Scored:
 
 @dataclass(frozen=True)
 class Context:
-    """What a localizer may look at beside the features of the image.
+    """What a localizer may use in addition to the features of the image.
 
     Attributes:
         image: uint8 RGB (H, W, 3).
         sam: SAM on this image; encodes it on first use.
-        references: Features of images of normal parts, made by the same localizer with the same settings, for those
-            that have a way of their own with them; others are compared in `zsas.localizers.references`.
+        references: Features of reference images, made by the same localizer with the same settings. Given only to
+            localizers that compare with them in the way of their paper (`Localizer.own_way`); for the others,
+            `zsas.localizers.references` compares.
         batch: Features of the other images of an unlabelled batch.
     """
 
@@ -173,23 +174,23 @@ class Context:
 
 
 class Localizer(ABC):
-    """Finds the place: image → Map_a.
+    """Base of all localizers: image → anomaly map Map_a.
 
     Class attributes are its declaration:
-        name: Identifier.
-        title: A few words.
+        name: Identifier, used in `--weights NAME=FILE` and in results.
+        title: What it does, in a few words.
         roles: Models that it needs, by role.
         settings: Groups of settings that it reads.
-        stages: Stages that it shows.
+        stages: Stages that it yields, in order.
         weights: Whether it needs a file of learned weights of its own (`--weights NAME=FILE`).
-        missing: What to say where there is none, with `{clip}` for the CLIP's name; "" says how to train some.
-        tiled: Whether `encode` takes a third argument: of each image the pixels that are looked at, bool (H, W), or
-            None; tiles without any are then not encoded.
-        own_references: Whether `score` reads `Context.references` itself; see also `own_way`.
-        trained_as: What `zsas train adapters --system` calls it, "" where nothing is trained here.
-        backbone: Name of its own paper's CLIP among `zsas.models.backbones`, which takes the place of the
-            preset's under the preset `paper`; "" takes the preset's everywhere.
-        by_steps: Whether it walks CLIP's vision tower itself, which then runs in torch whatever the runtime.
+        missing: The error if there is no such file, with `{clip}` for the CLIP's name; "": how to train one.
+        tiled: Whether `encode` takes a third argument, the region of interest of each image, bool (H, W) or None;
+            tiles wholly outside are then not encoded.
+        own_references: Whether `score` itself compares with `Context.references`; see also `own_way`.
+        trained_as: Its name for `zsas train adapters --system`; "" if it cannot be trained here.
+        backbone: The CLIP of its paper, by its name in `zsas.models.backbones`; under the preset `paper` it replaces
+            the preset's CLIP. "" uses the preset's everywhere.
+        by_steps: Whether it runs the blocks of CLIP's vision tower one by one, which is possible in torch alone.
     """
 
     name: ClassVar[str]
@@ -205,15 +206,20 @@ class Localizer(ABC):
     backbone: ClassVar[str] = ""
     by_steps: ClassVar[bool] = False
     card: Any = None
-    """What its weights were made for, a dataclass; None where it has none."""
+    """What its weights were made for, a dataclass; None if it has no weights of its own."""
 
     def __init__(self, clip: Any = None, own: Any = None) -> None:
-        """On a loaded backbone, with what `read` gives."""
+        """Make the localizer.
+
+        Args:
+            clip: The loaded CLIP backbone, for localizers with the role.
+            own: Its own weights, as `read` returns them.
+        """
         self.clip = clip
 
     @classmethod
     def available(cls, models: Models) -> bool:
-        """Whether the weights that it needs are at hand; a system of several localizers takes the first that is."""
+        """Whether its weights are on this machine; of a system's localizers, the first available one runs."""
         return not cls.weights or models.weights(cls.name) is not None
 
     @classmethod
@@ -228,16 +234,16 @@ class Localizer(ABC):
 
     @classmethod
     def read(cls, file: Path) -> Any:
-        """What a file of its own weights holds.
+        """Read a file of its own weights.
 
         Raises:
-            ZsasError: If it is damaged or another one.
+            ZsasError: If the file is damaged, or not one of this localizer.
         """
         return file
 
     @classmethod
     def load(cls, models: Models) -> Self:
-        """The localizer on the loaded CLIP, if it uses one, with its own weights if it has some.
+        """Make the localizer from the loaded models and its own weights.
 
         Raises:
             ZsasError: If a model or its weights cannot be had, or do not fit together.
@@ -256,14 +262,28 @@ class Localizer(ABC):
 
     @abstractmethod
     def encode(self, images: Sequence[NDArray[np.uint8]], values: Values) -> list[Any]:
-        """Features of RGB images, uint8 (H, W, 3), of any sizes; the only costly step. See also `tiled`."""
+        """Run the encoders: the only step that costs seconds.
+
+        Args:
+            images: uint8 RGB (H, W, 3) each, of any sizes.
+            values: The settings; only those with `encoding=True` may be read.
+
+        Returns:
+            `Features` of each image, in their order. See `tiled` for the third argument of some localizers.
+        """
 
     @abstractmethod
     def score(self, features: Any, values: Values, context: Context) -> Scored:
-        """Anomaly map and opinions on the whole image; text, references and neighbours enter here."""
+        """Make the anomaly map and the evidence; text, reference images and the batch are used here.
+
+        Args:
+            features: From `encode`.
+            values: The settings.
+            context: What may be used in addition.
+        """
 
     def own_way(self, values: Values) -> bool:
-        """Whether `score` reads `Context.references` itself with these settings."""
+        """Whether, with these settings, `score` itself compares with `Context.references`, in the way of its paper."""
         return self.own_references
 
     def kept(
@@ -273,38 +293,40 @@ class Localizer(ABC):
         inside: NDArray[np.bool_] | None,
         values: Values,
     ) -> Any:
-        """What is kept of a good image where `own_way` is true.
+        """What a memory keeps of a reference image; used where `own_way` is true.
 
         Args:
-            features: Of the image, as far as it is looked at.
+            features: Features of the image, limited to the region of interest.
             image: uint8 RGB (H, W, 3).
-            inside: The pixels that are looked at, bool (H, W); None for all of them.
+            inside: The region of interest, bool (H, W); None for the whole image.
             values: All settings.
         """
         return features
 
     @classmethod
     def pack(cls, features: Any) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
-        """Features of a good image as tensors by name and as JSON types, for a file; where `own_references` is true.
+        """Features of a reference image as tensors by name and as JSON types, to be stored in a file.
 
         Raises:
-            ZsasError: If they cannot be kept.
+            ZsasError: If the localizer cannot store them.
         """
         raise ZsasError("This system's memory of good images cannot be kept in a file.")
 
     @classmethod
     def unpack(cls, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> Any:
-        """The features that `pack` gave."""
+        """The features that `pack` has stored."""
         raise ZsasError("This system's memory of good images cannot be kept in a file.")
 
     def image_score(self, evidence: Mapping[str, float], values: Values) -> float:
-        """How anomalous the image is as a whole, in [0, 1]: no setting that only marks regions moves it.
+        """The image score: how anomalous the image is as a whole, in [0, 1].
+
+        Settings that only decide which regions are marked do not change it.
 
         Args:
-            evidence: From `score`: `map`, the mean of the highest `TOP_FRACTION` of Map_a, and `clip`, CLIP's
-                zero-shot answer for the whole image, both in [0, 1]; good images lower `map` as the map; with a
-                batch `batch`, its calibrated score, and `batch_weight`.
-            values: `image_weight`, the weight of the latter.
+            evidence: From `score`, each in [0, 1]: `map`, the mean of the highest `TOP_FRACTION` of Map_a; `clip`,
+                CLIP's zero-shot score of the whole image; with a batch, `batch`, the score from the comparison, and
+                `batch_weight`, its weight. Reference images lower `map` with the map.
+            values: The settings; `image_weight` is the weight of `clip`.
         """
         weight = values.of(VerdictSettings).image_weight if "clip" in evidence else 0.0
         score = (1.0 - weight) * evidence["map"] + weight * evidence.get("clip", 0.0)
@@ -312,11 +334,11 @@ class Localizer(ABC):
         return (1.0 - believed) * score + believed * evidence.get("batch", 0.0)
 
     def resolution(self, values: Values) -> int:
-        """Side of the square that its backbone looks at with these settings, in pixels; 0 where it has none."""
+        """Side of the backbone's square input in pixels, with these settings; 0 if it has no fixed one."""
         return 0
 
     def describe(self) -> Mapping[str, Any]:
-        """What it was made from, as JSON types: its card."""
+        """The card of its weights, as JSON types."""
         return (
             {}
             if self.card is None
@@ -329,17 +351,17 @@ class Localizer(ABC):
 
 
 def top_mean(anomaly_map: NDArray[np.float32]) -> float:
-    """Mean of the highest `TOP_FRACTION` of a map, at least of one pixel."""
+    """Mean of the highest `TOP_FRACTION` of the pixels of a map, float32 (H, W), at least of one pixel."""
     count = max(1, round(anomaly_map.size * TOP_FRACTION))
     return float(np.partition(anomaly_map.ravel(), -count)[-count:].mean())
 
 
 MAP_RANGE = re.compile(r"Map_a runs from \S+ to \S+ at \(\d+, \d+\)")
-"""What `map_range` says."""
+"""Matches what `map_range` returns."""
 
 
 def map_range(anomaly_map: NDArray[np.float32]) -> str:
-    """From where to where a map, float32 (H, W), runs, and where its peak lies, in words."""
+    """Lowest and highest value of a map, float32 (H, W), and the place of the highest, in words."""
     row, column = np.unravel_index(int(np.argmax(anomaly_map)), anomaly_map.shape)
     least, most = anomaly_map.min(), anomaly_map[row, column]
     return f"Map_a runs from {least:.2f} to {most:.2f} at ({column}, {row})"
@@ -350,8 +372,8 @@ def map_stage(anomaly_map: NDArray[np.float32], how: str, windows: Sequence[Wind
 
     Args:
         anomaly_map: float32 (H, W), in [0, 1].
-        how: One clause that says how it was made, as "CLIP compares each patch with words".
-        windows: The tiles that it was made of; several are drawn as a grid.
+        how: One clause that says how it was made, for example "CLIP compares each patch with words".
+        windows: The tiles that it was made of; if there are several, they are drawn as a grid.
     """
     peak = float(anomaly_map.max())
     caption = f"{how}: {map_range(anomaly_map)}."

@@ -1,7 +1,7 @@
-"""Only what is looked at counts: features and scores of an image with a region of interest.
+"""Features and scores of an image with a region of interest: nothing outside of it counts.
 
-The map is made from whole tiles, and what lies outside the region is taken away: what a vision transformer makes of a
-patch near the border has still seen its surroundings, but no pixel outside is scored.
+The map is made from whole tiles and then set to 0 outside the region. A patch near the border of the region has still
+been influenced by its surroundings, as in any vision transformer, but no pixel outside is scored.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _HALF = 0.5
 
 
 def only_inside(features: Any, inside: NDArray[np.bool_]) -> Any:
-    """Features without tiles wholly outside, in which the cells that count are marked.
+    """Features limited to a region: tiles wholly outside are dropped, and in the others the cells inside are marked.
 
     Args:
-        features: Of any localizer; those that cannot tell places apart are returned as they are.
-        inside: The pixels that are looked at, bool (H, W), at least one.
+        features: Of any localizer; features without places are returned unchanged.
+        inside: The region of interest, bool (H, W), at least one.
 
     Raises:
         ZsasError: If tiles that are looked at were left out when the image was encoded.
@@ -63,15 +63,15 @@ def only_inside(features: Any, inside: NDArray[np.bool_]) -> Any:
 
 
 def look_at(features: Any, shape: Sequence[int], region: RegionOfInterest | None) -> Any:
-    """The features of an image as far as it is looked at.
+    """The features of an image, limited to a region of interest if there is one.
 
     Args:
         features: Of any localizer.
         shape: (H, W, …) of the image.
-        region: Where to look; None for everywhere.
+        region: The region; None for the whole image.
 
     Raises:
-        ZsasError: If the region does not fit the image, or tiles that are looked at were not encoded.
+        ZsasError: If the region does not fit the image, or tiles inside it were left out when the image was encoded.
     """
     height, width = shape[:2]
     if region:
@@ -83,11 +83,14 @@ def look_at(features: Any, shape: Sequence[int], region: RegionOfInterest | None
 
 
 def cells_inside(inside: NDArray[np.bool_], grid: Sequence[int]) -> NDArray[np.bool_]:
-    """The cells of a grid (g_h, g_w) that count: half covered by the pixels that are looked at, or the most covered.
+    """The cells of a grid that count: at least half of the cell lies inside; if there is none, the most covered cells.
 
     Args:
-        inside: The pixels of a tile that are looked at, bool (h, w), at least one.
-        grid: Rows and columns.
+        inside: The region of interest in a tile, bool (h, w), at least one pixel.
+        grid: Rows and columns of the grid, (g_h, g_w).
+
+    Returns:
+        bool (g_h, g_w).
     """
     rows, columns = grid
     cover = cv2.resize(inside.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
@@ -95,16 +98,16 @@ def cells_inside(inside: NDArray[np.bool_], grid: Sequence[int]) -> NDArray[np.b
 
 
 def score_inside(scored: Scored, features: Any, inside: NDArray[np.bool_]) -> Scored:
-    """What was scored, without what lies outside.
+    """A score limited to a region of interest.
 
-    The map is 0 outside, in every stage. The evidence `map` is made anew: of each tile the mean of its highest pixels
-    inside, as many as without a region, so that the same anomaly has the same score; the most anomalous tile counts.
-    `clip`, an answer about whole tiles, is left out, and the image score rests on the map.
+    Maps of all stages are 0 outside. The evidence `map` is computed anew: for each tile the mean of its highest pixels
+    inside, as many pixels as without a region, so that the same anomaly keeps its score; the highest tile counts.
+    `clip` scores whole tiles and is therefore left out; the image score then follows from the map alone.
 
     Args:
-        scored: Of whole tiles.
-        features: What it was made from.
-        inside: The pixels that are looked at, bool (H, W), read-only.
+        scored: The score of the whole image.
+        features: The features that it was made from.
+        inside: The region of interest, bool (H, W), read-only.
     """
     anomaly_map = np.where(inside, scored.map, np.float32(0))
     anomaly_map.setflags(write=False)
@@ -126,7 +129,7 @@ def score_inside(scored: Scored, features: Any, inside: NDArray[np.bool_]) -> Sc
 
 
 def _top(anomaly_map: NDArray[np.float32], inside: NDArray[np.bool_], window: Window) -> float:
-    """Mean of a window's highest pixels inside; 0 where there are none."""
+    """Mean of the highest pixels of a window (XYXY) that lie inside; 0 if none do."""
     x0, y0, x1, y1 = window
     values = anomaly_map[y0:y1, x0:x1][inside[y0:y1, x0:x1]]
     if not values.size:
@@ -136,7 +139,7 @@ def _top(anomaly_map: NDArray[np.float32], inside: NDArray[np.bool_], window: Wi
 
 
 def _inside(stage: Stage, inside: NDArray[np.bool_]) -> Stage:
-    """A stage whose maps are 0 outside."""
+    """A stage with its maps set to 0 outside the region, bool (H, W)."""
     layers = tuple(
         HeatMap(np.where(inside, layer.values, np.float32(0)))
         if isinstance(layer, HeatMap)
@@ -164,6 +167,6 @@ def _looked(inside: NDArray[np.bool_]) -> Stage:
 
 
 def percent(fraction: float) -> str:
-    """A fraction in per cent: "62 %", "0.4 %"."""
+    """A fraction as a percentage in words: "62 %", "0.4 %"."""
     value = 100 * fraction
     return f"{value:.0f} %" if value >= 10 else f"{value:.2g} %"

@@ -1,4 +1,4 @@
-"""Patch features against two text vectors: what the CLIP localizers share."""
+"""Patch features of tiles, and their comparison with two text vectors: shared by the CLIP localizers."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 
 TILES_AT_ONCE = 16
-"""Views in one pass of the vision tower."""
+"""Number of windows that pass through the vision tower together."""
 
 TILE_CORRECTION = 0.4
-"""Part of the logarithm of the number of alike tiles that the highest tile's logit loses; see `of_tiles`."""
+"""The highest tile's logit is lowered by this factor times log(number of similar tiles); see `of_tiles`."""
 
 Seen = TypeVar("Seen")
 
@@ -48,7 +48,7 @@ other images are compared by something else than these features, L2-normalised t
 
 @dataclass(frozen=True)
 class TileFeatures(Held):
-    """One tile of an image as a CLIP localizer keeps it, before any text.
+    """The features of one tile, before they are compared with text.
 
     Attributes:
         window: XYXY in image pixels, x1 and y1 exclusive.
@@ -56,9 +56,9 @@ class TileFeatures(Held):
             fp16 (K, L, g_h, g_w, D); fp16 is storage only, every sum is in fp32.
         image: L2-normalised embedding of the tile, fp32 (D,).
         frame_hw: Height and width of the CLIP frame in pixels.
-        inside: Cells of the grid that are looked at, bool (g_h, g_w); None for all of them.
-        tokens: L2-normalised tokens of the first view that images are compared with each other by, fp16
-            (L', g_h, g_w, W); None where the patch features serve for that.
+        inside: Cells of the grid inside the region of interest, bool (g_h, g_w); None for all of them.
+        tokens: L2-normalised tokens of the first view by which images are compared with each other, fp16
+            (L', g_h, g_w, W); None if the patch features are used for that.
     """
 
     window: Window
@@ -70,23 +70,24 @@ class TileFeatures(Held):
 
     @property
     def compared(self) -> Tensor:
-        """What images are compared with each other by, L2-normalised, fp16 (L', g_h, g_w, W).
+        """The features by which images are compared with each other, L2-normalised, fp16 (L', g_h, g_w, W).
 
-        Layers that were trained to tell anomalous from normal have forgotten much of what tells one normal place from
-        another.
+        Layers trained to tell anomalous from normal have lost much of what distinguishes one normal place from another,
+        so localizers with such layers keep `tokens` for this.
         """
         return self.layers[0] if self.tokens is None else self.tokens
 
 
 @dataclass(frozen=True)
 class PatchFeatures(Held):
-    """One image as a CLIP localizer keeps it.
+    """The features of one image: those of its tiles.
 
     Attributes:
-        tiles: At least one.
-        wanted: How many tiles there would be without a limit on their number.
-        enlarged: How many times larger the image is than its detail; it was looked at as if it were that much smaller.
-        pictures: How many pictures the image is put together from; each was looked at by itself.
+        tiles: At least one tile.
+        wanted: How many tiles there would be without `max_tiles`.
+        enlarged: By which factor the image was enlarged (interpolated) before zsas got it; it was encoded at 1 / factor
+            of its size.
+        pictures: Number of pictures in a mosaic, each encoded by itself; 1 for an ordinary image.
     """
 
     tiles: tuple[TileFeatures, ...]
@@ -106,17 +107,17 @@ def encode_tiles(
     views: Views = "auto",
     insides: Sequence[NDArray[np.bool_] | None] = (),
 ) -> list[PatchFeatures]:
-    """Features of every tile of every image; views of one size go through the tower together.
+    """Features of every tile of every image; windows and views of one size go through the vision tower together.
 
     Args:
         images: uint8 RGB (H, W, 3), of any sizes.
-        settings: How closely to look.
-        encode_view: Looks at some windows.
-        frame: Side of the localizer's square frame, pixels.
-        patch: Side of a patch, pixels.
-        tta: For each test-time view the fraction of the frame, and whether it is mirrored.
-        views: Which of them are taken.
-        insides: Of each image the pixels that are looked at, bool (H, W), None for all of them; tiles without any are
+        settings: How images are divided into tiles.
+        encode_view: Encodes windows of images.
+        frame: Side of the localizer's square frame, in pixels.
+        patch: Side of a patch, in pixels of the frame.
+        tta: For each test-time view its size as a fraction of the frame, and whether it is mirrored.
+        views: Which of the views are used.
+        insides: The region of interest of each image, bool (H, W), None for the whole image; tiles without any are
             left out.
     """
     factors = enlargements(images, settings)
@@ -144,9 +145,9 @@ def encode_tiles(
 
 
 def enlargements(images: Sequence[NDArray[np.uint8]], settings: TileSettings) -> list[int]:
-    """How many times larger each image is than its detail, where `auto` decides; 1 elsewhere.
+    """By which factor each image was enlarged by interpolation, under `tiles="auto"`; 1 otherwise.
 
-    An enlarged image has no more to show; in tiles its coarse grain would look like nothing that CLIP knows.
+    An enlarged image has no finer detail; its tiles would show a coarse grain that CLIP has never seen.
     """
     return [detail_factor(image) if settings.tiles == "auto" else 1 for image in images]
 
@@ -154,7 +155,7 @@ def enlargements(images: Sequence[NDArray[np.uint8]], settings: TileSettings) ->
 def mosaics(
     images: Sequence[NDArray[np.uint8]], settings: TileSettings
 ) -> list[tuple[Window, ...]]:
-    """The pictures that each image is put together from, where `auto` decides and tiles suffice for them."""
+    """The pictures of each mosaic (XYXY), under `tiles="auto"` and if `max_tiles` allows; else the whole image."""
     found = []
     for image in images:
         pictures = pictures_of(image) if settings.tiles == "auto" else ()
@@ -174,7 +175,19 @@ def plan_images(
     factors: Sequence[int] = (),
     pictures: Sequence[Sequence[Window]] = (),
 ) -> list[tuple[Tile, ...]]:
-    """The tiles of each image; see `encode_tiles` for what decides them, `enlargements` and `mosaics` for the last."""
+    """The tiles of each image.
+
+    Args:
+        images: uint8 RGB (H, W, 3), of any sizes.
+        settings: How images are divided into tiles.
+        frame: As in `encode_tiles`, as the next four.
+        patch: See there.
+        tta: See there.
+        views: See there.
+        insides: See there.
+        factors: From `enlargements`; computed if empty.
+        pictures: From `mosaics`; computed if empty.
+    """
     factors = factors or enlargements(images, settings)
     plans = []
     for factor, windows in zip(factors, pictures or mosaics(images, settings), strict=True):
@@ -199,15 +212,15 @@ def each_view(
     plans: Sequence[Sequence[Tile]],
     look: Callable[[Sequence[NDArray[np.uint8]], View], Sequence[Seen]],
 ) -> dict[tuple[int, int], dict[int, Seen]]:
-    """What is seen in every view of every tile; views of one size go through the tower together.
+    """Encode every view of every tile; windows of one view go through the vision tower together.
 
     Args:
         images: uint8 RGB (H, W, 3), of any sizes.
         plans: The tiles of each image.
-        look: Windows of images, uint8 RGB, and a view → what is seen in each.
+        look: Encodes windows of images, uint8 RGB, in one view; one answer for each window.
 
     Returns:
-        By numbers of image and tile, and then of the view.
+        (number of the image, number of the tile) → number of the view → answer of `look`.
     """
     jobs: dict[tuple[int, View], list[tuple[int, int]]] = {}
     for i, tiles in enumerate(plans):
@@ -225,7 +238,10 @@ def each_view(
 
 
 def _enlarged(window: Window, factor: int, picture: Window) -> Window:
-    """A window of a picture made smaller, in the image; at its far borders it reaches the picture's."""
+    """A window of a picture at 1 / factor of its size, as a window of the image (XYXY).
+
+    Where it touches the right or lower border of the small picture, it is extended to the border of the large one.
+    """
     x0, y0, x1, y1 = window
     left, top, right, bottom = picture
     return (
@@ -242,7 +258,10 @@ def _cut(image: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
 
 
 def _joined(tile: Tile, views: dict[int, tuple[Tensor, ...]], patch: int) -> TileFeatures:
-    """Logits are linear in the features: views meet on the first one's grid before the text vectors are applied."""
+    """The features of a tile from its views, all resampled to the grid of the first view.
+
+    Logits are linear in the features, so the views can be resampled before the text vectors are applied.
+    """
     ordered = [views[k] for k in range(len(tile.views))]
     grid = (int(ordered[0][0].shape[1]), int(ordered[0][0].shape[2]))
     layers = torch.stack([to_grid(one[0], grid).half() for one in ordered])
@@ -253,7 +272,7 @@ def _joined(tile: Tile, views: dict[int, tuple[Tensor, ...]], patch: int) -> Til
 
 
 def to_grid(layers: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Patch features (L, g_h, g_w, D) on another grid, bilinear."""
+    """Patch features (L, g_h, g_w, D), resampled to another grid (rows, columns), bilinear."""
     if tuple(layers.shape[1:3]) == grid:
         return layers
     wide = F.interpolate(
@@ -312,7 +331,17 @@ def image_probability(embedding: Tensor, states: Tensor, logit_scale: float) -> 
 def blend(
     maps: Sequence[NDArray[np.float32]], windows: Sequence[Window], height: int, width: int
 ) -> NDArray[np.float32]:
-    """Maps of tiles, each in a frame of its own, as one map of the image, float32 (H, W); 0 where there is no tile."""
+    """One map of the image from the maps of its tiles, weighted by `blend_weight` where tiles overlap.
+
+    Args:
+        maps: float32, each in a frame of its own.
+        windows: Place of each tile, XYXY in image pixels.
+        height: Of the image, pixels.
+        width: Of the image, pixels.
+
+    Returns:
+        float32 (H, W); 0 where there is no tile.
+    """
     if len(maps) == 1 and windows[0] == (0, 0, width, height):
         return resize_map(maps[0], height, width)
     total = np.zeros((height, width), np.float32)
@@ -325,11 +354,11 @@ def blend(
 
 
 def of_tiles(scores: Sequence[float]) -> float:
-    """The score of an image from those of its tiles.
+    """The score of an image from the scores of its tiles: the highest, corrected for the number of tiles.
 
-    The highest of n alike scores is higher than each of them (extreme values): its logit loses a part of the logarithm
-    of n. How many tiles are alike is the sum of their odds over the highest odds: tiles that show bare ground around an
-    object do not count.
+    The highest of n similar scores lies above their mean by chance alone (extreme values), so its logit is lowered by
+    `TILE_CORRECTION` · log(n). The number n of similar tiles is the sum of all odds over the highest odds: tiles that
+    show plain background around an object hardly count.
 
     Args:
         scores: At least one, in [0, 1].
@@ -356,10 +385,10 @@ def score_by_text(
     context: Context,
     how: str,
 ) -> Scored:
-    """Map and image evidence of features that live in the space of the text vectors.
+    """Anomaly map and evidence from features in the space of the text vectors.
 
-    The image is as anomalous as its most anomalous tile, so that the size of the image around a defect does not dilute
-    it; see `of_tiles` for what the number of tiles takes away from that.
+    The most anomalous tile decides the image's score, so that a large image does not dilute a small defect; see
+    `of_tiles` for the correction by the number of tiles.
 
     Args:
         features: Of one image.

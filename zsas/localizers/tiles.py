@@ -156,7 +156,7 @@ def looked_at(tiles: tuple[Tile, ...], inside: NDArray[np.bool_] | None) -> tupl
 
     Args:
         tiles: From `plan_tiles`.
-        inside: The pixels that are looked at, bool (H, W).
+        inside: The region of interest, bool (H, W).
     """
     if inside is None:
         return tiles

@@ -134,7 +134,7 @@ def take(
         name: Of the step: `M1`, `M2` or `M3`.
         targets: The cascades.
         answers: The decoder's answer to each.
-        inside: The pixels that are looked at, bool (H, W), or None for all; a mask ends with them.
+        inside: The region of interest, bool (H, W), or None for all; a mask ends with them.
     """
     for target, answer in zip(targets, answers, strict=True):
         best = int(np.argmax(answer.iou))

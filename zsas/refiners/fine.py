@@ -72,7 +72,7 @@ def standing_out(
     Args:
         image: uint8 RGB (H, W, 3).
         factor: How many times larger the image is than its detail; it is looked at made that much smaller.
-        inside: The pixels that are looked at, bool (H, W), which alone count; None for all of them.
+        inside: The region of interest, bool (H, W), which alone count; None for all of them.
 
     Returns:
         float32 (H, W), in [0, 1], read-only; 0 where it is not looked at.
@@ -156,7 +156,7 @@ def with_detail(
         refined: Any refiner's.
         cache: Keeps what `standing_out` finds, which no setting changes.
         seen: The image.
-        inside: The pixels that are looked at, bool (H, W); None for all of them.
+        inside: The region of interest, bool (H, W); None for the whole image.
         where: Key of the region that they make up.
     """
     factor = getattr(seen.features, "enlarged", 1)

@@ -136,7 +136,7 @@ def adaptive_levels(
     Args:
         anomaly_map: Map_a, float32 (H, W), in [0, 1].
         rule: Other constants than those that were fitted.
-        inside: The pixels that are looked at, bool (H, W); None for all of them.
+        inside: The region of interest, bool (H, W); None for the whole image.
     """
     rule = rule or constants()
     values = reduced(anomaly_map)
@@ -202,7 +202,7 @@ def extreme_region(
         level: In [0, 1], read as `mode` says.
         mode: The level is a value of the map (absolute), a fraction of its maximum (relative), a quantile of its
             pixels, Otsu's, or the map's own (adaptive).
-        inside: The pixels that are looked at, bool (H, W); None for all of them.
+        inside: The region of interest, bool (H, W); None for the whole image.
 
     Returns:
         S_a, bool (H, W). A map without contrast has no region under `quantile` and `otsu`.

@@ -191,7 +191,7 @@ def fuse_masks(
     Args:
         answers: Three masks each.
         frame: The image's geometry.
-        inside: The pixels that are looked at, bool (H, W); None for all of them.
+        inside: The region of interest, bool (H, W); None for the whole image.
 
     Returns:
         float32 (H, W) in [0, 1], and the union of the masks, bool (H, W).

@@ -25,7 +25,7 @@ _SWITCH = {
 
 @dataclass(frozen=True)
 class Setting:
-    """What a person needs to know about one setting.
+    """The declaration of one setting: default, range, unit, symbol and help.
 
     Attributes:
         name: Name in `Settings`, of the flag and of the HTTP field.
@@ -69,7 +69,7 @@ class Setting:
     overrides: tuple[str, str] | None = None
 
     def parse(self, text: str) -> Any:
-        """The value that a text means; the text itself where it means none, which `checked` then refuses."""
+        """The value written as text; the text itself if it cannot be parsed, which `checked` then refuses."""
         if self.type is bool:
             return _SWITCH.get(text.strip().lower(), text)
         if self.type is str or text in self.words:
@@ -197,7 +197,7 @@ Group = TypeVar("Group", bound=SettingsGroup)
 
 
 class Values(Protocol):
-    """The settings of one decision, as components see them."""
+    """The settings of one decision; components read their own group with `of`."""
 
     def of(self, group: type[Group]) -> Group:
         """The values of one group."""

@@ -48,7 +48,7 @@ figcaption{font-size:13px;color:#52525b}
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of a report: what it says, and two small pictures.
+    """One image of a report: its facts, and two small pictures.
 
     Attributes:
         name: Name of the file, with its folders.
@@ -369,7 +369,7 @@ def _size(region: Mapping[str, Any]) -> str:
 
 
 def _fate(region: Mapping[str, Any]) -> str:
-    """Why a finding does not count, "" where it does."""
+    """Why a finding does not count; "" if it does."""
     if region.get("rejected"):
         return "<del>rejected by a person</del>"
     return "<del>too small to count</del>" if region.get("ignored") else ""

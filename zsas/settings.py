@@ -1,4 +1,4 @@
-"""One choice of every setting: the general ones, and those that localizers and refiners declare.
+"""`Settings`: the values of all settings, those of the engine and those that localizers and refiners declare.
 
 `Settings` holds the values flat and by name, validated when made; `settings.of(CascadeSettings)` hands a component its
 own group. Which settings there are follows from the registry of systems.
@@ -20,7 +20,7 @@ RENAMED = {
     "agreement": "min_overlap",
     "reference_side": "reference_size",
 }
-"""Names of earlier versions that somebody may have stored, and what they are called now."""
+"""Names of settings in earlier versions, and their present names; stored settings with an old name are refused."""
 
 
 class Settings:
@@ -105,12 +105,12 @@ class Settings:
         return Settings(**{**given, **changes})
 
     def unless_given(self, **values: Any) -> Settings:
-        """A copy in which these take the place of defaults; what somebody gave stays."""
+        """A copy in which these values replace defaults; values that were given are kept."""
         return Settings(**{**values, **self._given})
 
     @property
     def given(self) -> dict[str, Any]:
-        """The settings that somebody named; all others have the defaults of the system."""
+        """The settings that were given by name; all others have the system's defaults."""
         return dict(self._given)
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Settings:
         return tuple(self._values[setting.name] for setting in all_settings() if setting.encoding)
 
     def changed(self) -> frozenset[str]:
-        """Names of the settings that differ from those of the system, without those that follow from another one."""
+        """Names of the settings that differ from the system's defaults, without those that follow from another one."""
         known = {setting.name: setting for setting in all_settings()}
         usual = Settings(system=self.system)
         found = {name for name, value in self._values.items() if value != usual._values[name]}

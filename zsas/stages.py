@@ -1,6 +1,6 @@
-"""How components declare and hand out their stages: all that page, export, Ray and docs know of a method.
+"""Stages: how components declare and return what they computed, for page, export, Ray and docs.
 
-A stage is declared once, beside the code that computes it. What it found is a caption and a few layers, which one
+A stage is declared once, beside the code that computes it. Its result is a caption and a few layers, which one
 raster drawer (`zsas.draw`) and one page drawer (`zsas.ui.drawing`) know how to draw.
 """
 
@@ -18,7 +18,7 @@ from zsas.prompts import Points
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A map in colours.
+    """A layer: a map drawn in colours.
 
     Attributes:
         values: float32, shape = (H, W), in [0, 1].
@@ -29,7 +29,7 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Area:
-    """A mask, tinted, faintly tinted, hatched, outlined only, or all but the mask darkened.
+    """A layer: a mask that is tinted, faintly tinted, hatched, outlined, or shown with all else darkened.
 
     Attributes:
         mask: bool, shape = (H, W).
@@ -42,14 +42,14 @@ class Area:
 
 @dataclass(frozen=True)
 class PointMarks:
-    """Point prompts: a plus or a minus each."""
+    """A layer: point prompts, each drawn as a plus or a minus."""
 
     points: Points
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes as lines.
+    """A layer: boxes drawn as lines.
 
     Attributes:
         xyxy: float32, shape = (n, 4), in image pixels, x1 and y1 exclusive.
@@ -84,7 +84,7 @@ class StageSpec:
 
 @dataclass(frozen=True)
 class Stage:
-    """What one stage found on one image.
+    """The result of one stage on one image.
 
     Attributes:
         spec: Its declaration.
@@ -105,12 +105,12 @@ class Stage:
 
     @property
     def mask(self) -> NDArray[np.bool_] | None:
-        """The topmost mask of its layers, bool (H, W), or None."""
+        """The mask of its topmost layer that is an area, bool (H, W); None if there is none."""
         return next((x.mask for x in reversed(self.layers) if isinstance(x, Area)), None)
 
     @property
     def heat(self) -> NDArray[np.float32] | None:
-        """The map of its layers, float32 (H, W), or None."""
+        """The values of its heat map, float32 (H, W); None if there is none."""
         return next((x.values for x in self.layers if isinstance(x, HeatMap)), None)
 
 
@@ -126,5 +126,5 @@ def area_words(mask: NDArray[np.bool_]) -> str:
 
 
 def marking_level(stages: Iterable[Stage], otherwise: float) -> float:
-    """The level above which the map was marked, as a value of the map, from the stage that says it in its data."""
+    """The marking level as a value of the map, from the stage that carries it; None if no stage does."""
     return next((float(s.data["level"]) for s in stages if "level" in s.data), otherwise)

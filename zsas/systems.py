@@ -58,8 +58,8 @@ class System:
 
     Attributes:
         title: What it is, in a few words.
-        localizers: Ways to the anomaly map; the first that the loaded models can run is taken.
-        refiner: Way from the map to the mask.
+        localizers: Make the anomaly map; the first one that the loaded models can run is used.
+        refiner: Makes the mask from the map.
         paper: Citation key of its paper: an arXiv number, "" where there is none.
         defaults: Values of settings that differ from their own defaults.
     """
@@ -77,13 +77,13 @@ class System:
 
     @property
     def settings_groups(self) -> tuple[type[SettingsGroup], ...]:
-        """The groups that it reads, each once, in the order of the stages."""
+        """The groups of settings that it reads, each once, in the order of the stages."""
         groups = [group for part in self.parts for group in part.settings]
         return tuple(dict.fromkeys((SystemSettings, *groups, FineSettings, VerdictSettings)))
 
     @property
     def stages(self) -> tuple[StageSpec, ...]:
-        """The stages that it can show, in order."""
+        """The stages that it can yield, in order."""
         *first, last = dict.fromkeys(stage for part in self.parts for stage in part.stages)
         return (*first, FINE, last) if self.defaults.get("fine_detail") else (*first, last)
 
@@ -101,15 +101,15 @@ _NATIVE = {
     "fine_detail": True,
     "mask_level": 0.6,
 }
-"""Look at large and long images at their own resolution, SAM too; draw the map along the image's edges, find the
-marking level in each map, sharpen the score map, and let map and SAM's mask decide together. The systems of papers keep
-their papers' square frame, a soft map, one level, and SAM's masks."""
+"""Defaults of `auto`: CLIP and SAM see large and long images at their own resolution; the map is drawn along the
+image's edges; the marking level is found for each map; the score map is sharpened; map and SAM's mask decide the final mask
+together. Systems of papers keep their papers' square frame, smooth map, fixed level, and SAM's masks."""
 
 _PAPERS_OWN = {"prompting": "joint", "min_overlap": 0.0}
 """Eqs 1 to 12 as printed: all points in one prompt, every mask kept."""
 
 _APRIL_GAN = {"few_shot": "published"}
-"""Good images count in the paper's own form."""
+"""Reference images enter the map in the paper's own form."""
 
 _WINCLIP = {"blur": 0.0, "image_weight": 1.0, "threshold": 0.5, "verdict_threshold": 0.5}
 """No blur; the image score is CLIP's alone."""
@@ -121,7 +121,8 @@ _ANOMALYCLIP = {"image_weight": 1.0, "threshold": 0.5, "verdict_threshold": 0.5}
 """A blur of 4 px at 518, as ours; the image score is CLIP's alone."""
 
 _CLIPSAM = {"threshold": 0.5, "verdict_threshold": 0.5}
-"""The rough map is binarised at a half; our reading."""
+"""The map is binarised at 0.5; our reading."""
+
 _ANOMALYVFM = {"blur": 0.0, "image_weight": 1.0, "threshold": 0.5, "verdict_threshold": 0.5}
 """No blur beside the mean filter; the image score is the predictor's alone."""
 
@@ -137,7 +138,7 @@ _SAA = {
 """The levels of its authors' demonstration; a single mask paints half of its box's score."""
 
 _SAA_PLUS = {"threshold": 0.1, "verdict_threshold": 0.15}
-"""Marked is what a box of the lowest score paints with some saliency in it."""
+"""The level at which a box of the lowest accepted score, with some saliency in it, is still marked."""
 
 SYSTEMS: dict[str, System] = {
     "auto": System(

@@ -61,7 +61,7 @@ class Timing:
 
 @dataclass
 class _Seen:
-    """A file that waits: its stamp, when that was first seen, and since when nobody was seen to write it."""
+    """A file that is not complete yet: its stamp, when the stamp was first seen, and since when no writer was seen."""
 
     stamp: tuple[int, ...]
     first: float
@@ -70,7 +70,7 @@ class _Seen:
 
 
 class Watcher:
-    """The files of a folder as they become complete, each with what was decided.
+    """Finds the files of a folder as they become complete, and examines each once.
 
     Args:
         folder: Watched with all folders below it.

@@ -1,4 +1,4 @@
-"""How fine an image's detail is: one that was enlarged shows no more than before, and is looked at as it was before."""
+"""Whether an image was enlarged by interpolation, and by which factor: it is then encoded at its former size."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 BLOCK = 96
 """Side of the square blocks that are compared, pixels."""
 BLOCKS = 16
-"""How many blocks are compared: those with most detail, so that one sharp place counts as much as a sharp image."""
+"""How many blocks are compared: those with most detail, so that one sharp place suffices to call the image sharp."""
 COARSEST = 4
-"""Largest factor that is looked for."""
+"""Largest factor that is tried."""
 _RELATIVE = 0.23
 """Rms of what halving takes away, as a part of the rms of first differences: measured 0.05 to 0.23 on images enlarged
 two and three times by cubic, linear and Lanczos interpolation, 0.27 to 0.5 on photographs and synthetic images."""
 _RELATIVE_ODD = 0.08
-"""The same for three times, where interpolation leaves every third pixel as it was."""
+"""The same for a factor of three, where interpolation leaves every third pixel unchanged."""
 _GREY_LEVELS = 0.5
-"""Rms below this is rounding."""
+"""An rms below this, in grey levels, is rounding."""
 _MARGIN = 9
 _INTERPOLATIONS = (cv2.INTER_CUBIC, cv2.INTER_LINEAR, cv2.INTER_NEAREST)
 
@@ -65,7 +65,7 @@ def _sharpest(grey: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
 
 
 def _loses(block: NDArray[np.float32], times: int) -> bool:
-    """Whether making it smaller takes away more than interpolation would have put there.
+    """Whether shrinking removes more detail than interpolation could have added.
 
     Made three times as large, an image keeps its pixels in every third one; made twice as large, between them.
     """

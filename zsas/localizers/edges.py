@@ -22,11 +22,11 @@ from zsas.localizers.patches import PatchFeatures
 from zsas.stages import HeatMap, Stage
 
 SMOOTH = 1e-4
-"""What is added to the variance of each colour in [0, 1]: differences of less than 2.5 grey levels count as noise."""
+"""Added to the variance of each colour (values in [0, 1]): differences below 2.5 grey levels count as noise."""
 REDUCED = 4
-"""How many times smaller the copy is that the fits are made on."""
+"""The fits are made on a copy of the image that is smaller by this factor."""
 STRIP = 2_000_000
-"""Pixels that are drawn at once, so that a large image takes little memory."""
+"""Number of pixels drawn at once, which bounds the memory for large images."""
 _Floats = NDArray[np.float32]
 
 
@@ -47,7 +47,7 @@ class EdgeSettings(SettingsGroup, key="edges", title="Edges"):
 
 
 def patch_side(features: Any) -> float:
-    """How many pixels of the image one patch covers, 0 where the features are no patches."""
+    """Side of the square of image pixels that one patch covers; 0 if the features are no patches."""
     if not isinstance(features, PatchFeatures):
         return 0.0
     tile = features.tiles[0]
@@ -63,7 +63,7 @@ def draw_edges(
     features: Any,
     settings: EdgeSettings,
 ) -> Scored:
-    """What was scored, its map drawn along the image's edges; evidence stays as it is.
+    """A score with its map drawn along the image's edges; the evidence is not changed.
 
     Args:
         scored: Of the image.
@@ -157,7 +157,7 @@ def _fits(values: _Floats, image: NDArray[np.uint8], radius: int) -> _Floats:
 
 
 def _drawn(stage: Stage, drawn: _Floats) -> Stage:
-    """The stage of the map, with the map that follows edges in its place."""
+    """The stages with the anomaly map replaced by the one that follows edges."""
     layers = tuple(HeatMap(drawn) if isinstance(x, HeatMap) else x for x in stage.layers)
     data = {**stage.data, "peak": round(float(drawn.max()), 6)}
     said = MAP_RANGE.sub(map_range(drawn), stage.caption)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FewShotSettings(SettingsGroup, key="few_shot", title="Form of good images"):
-    """How the linear layers count good images; the system says, and either can be asked for."""
+    """How reference images enter the map of the linear layers; each system has its default."""
 
     few_shot: Literal["calibrated", "published"] = setting(
         "calibrated",

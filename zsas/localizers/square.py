@@ -1,4 +1,4 @@
-"""One square frame for a whole image, as systems of papers look at it: what they keep, how a map leaves the frame."""
+"""The square frame of systems that squeeze the whole image into one square, as their papers do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def square_resolution(values: Values, own: int, patch: int) -> int:
 def square_features(
     images: Sequence[NDArray[np.uint8]], layers: Tensor, embeddings: Tensor, side: int
 ) -> list[PatchFeatures]:
-    """What is kept of images that were each looked at as one square.
+    """Features of images that were each encoded as one square.
 
     Args:
         images: uint8 RGB (H, W, 3).

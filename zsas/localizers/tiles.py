@@ -1,7 +1,7 @@
-"""Where a localizer looks: windows of the image (tiles) and, in each, test-time views. Pure functions on numbers.
+"""Tiles (windows of the image) and the test-time views of each. Pure functions on numbers.
 
-CLIP's frame is a square of a few hundred pixels. Squeezed into it, a long image loses its shape and a large one its
-small defects; tiles look at the image at its own resolution, with its aspect ratio kept.
+CLIP's frame is a square of a few hundred pixels. A long image squeezed into it loses its shape, and a large one its
+small defects; tiles show the image at its own resolution and keep the aspect ratio.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from zsas.declare import SettingsGroup, setting
 from zsas.frames import Window
 
 LONGEST_TILE = 1.5
-"""Largest side of a tile that `auto` chooses, as a multiple of the frame's: it is shown at two thirds of its size."""
+"""Largest side of a tile under `auto`, as a multiple of the frame's side; such a tile is shrunk to two thirds."""
 HARDLY_LARGER = 1.05
-"""An image that is longer than a tile by less than this factor stays whole."""
+"""An image whose longest side is at most this many times a tile's stays one tile."""
 LARGEST_ASPECT = 4.0
-"""A frame is at most so many times as long as wide: the positions that CLIP was trained on are a square's."""
+"""Largest aspect ratio of a frame; CLIP's position embeddings were trained on a square."""
 _LEAST_WEIGHT = 0.02
-"""Weight of a tile at its border in the blend, so that a pixel that only one border covers still has one."""
+"""Smallest weight of a tile's pixels in the blend, so that a pixel that only borders of tiles cover has a weight."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ class ViewSettings(SettingsGroup, key="views", title="Test-time augmentation"):
 
 @dataclass(frozen=True)
 class View:
-    """One look at a window.
+    """One test-time view of a window: the size to which it is resized for the backbone, and whether it is mirrored.
 
     Attributes:
-        height: Of the frame, in pixels; whole patches.
-        width: Of the frame, in pixels; whole patches.
+        height: Height of the frame in pixels, a multiple of the patch size.
+        width: Width of the frame in pixels, a multiple of the patch size.
         mirrored: Whether left and right are exchanged.
     """
 
@@ -121,16 +121,16 @@ def plan_tiles(
     tta: Sequence[tuple[float, bool]] = ONCE,
     wanted: Views = "auto",
 ) -> tuple[Tile, ...]:
-    """The tiles of an image, decided from its size and shape alone.
+    """The tiles of an image; they follow from its size alone.
 
     Args:
         height: Of the image, pixels.
         width: Of the image, pixels.
-        settings: How closely to look.
+        settings: How images are divided into tiles.
         frame: Side of the localizer's square frame, pixels.
         patch: Side of a patch, pixels.
-        tta: For each test-time view the fraction of the frame, and whether it is mirrored.
-        wanted: Whether they are taken; otherwise the window is seen once, in the frame itself.
+        tta: For each test-time view its size as a fraction of the frame, and whether it is mirrored.
+        wanted: Which views are used: all, one at the size of the frame, or (`auto`) all if there is a single tile.
     """
     squeezed = settings.tiles == "off"
     windows = [(0, 0, width, height)]
@@ -152,7 +152,7 @@ def plan_tiles(
 
 
 def looked_at(tiles: tuple[Tile, ...], inside: NDArray[np.bool_] | None) -> tuple[Tile, ...]:
-    """The tiles that hold a pixel that is looked at; all where there is no region.
+    """The tiles that contain a pixel of the region of interest; all tiles if there is no region.
 
     Args:
         tiles: From `plan_tiles`.
@@ -181,7 +181,7 @@ def _windows(height: int, width: int, settings: TileSettings, frame: int) -> lis
 
 
 def tiles_wanted(height: int, width: int, settings: TileSettings, frame: int) -> int:
-    """How many tiles there would be without `max_tiles`; 1 where they are off."""
+    """How many tiles there would be without `max_tiles`; 1 if tiles are off."""
     if settings.tiles == "off":
         return 1
     return tiles_of(height, width, _size(height, width, settings, frame), settings)
@@ -197,12 +197,12 @@ def _size(height: int, width: int, settings: TileSettings, frame: int) -> float:
 
 
 def tiles_of(height: int, width: int, size: float, settings: TileSettings) -> int:
-    """How many tiles of a size cover an image."""
+    """How many tiles with a side of `size` pixels cover an image."""
     return _count(height, size, settings) * _count(width, size, settings)
 
 
 def _count(length: int, size: float, settings: TileSettings) -> int:
-    """How many tiles of a size cover a length."""
+    """How many tiles with a side of `size` pixels cover one axis of the image."""
     if length <= size:
         return 1
     shared = settings.tile_overlap * size
@@ -215,7 +215,7 @@ def _starts(length: int, size: int, settings: TileSettings) -> list[int]:
 
 
 def _frame_of(height: int, width: int, side: float, patch: int) -> tuple[int, int]:
-    """A frame of a window's shape with as many patches as a square of `side`, in pixels."""
+    """Height and width in pixels of a frame with the window's aspect ratio and about as many patches as side × side."""
     aspect = min(max(height / width, 1 / LARGEST_ASPECT), LARGEST_ASPECT)
     rows = max(1, round(side * math.sqrt(aspect) / patch))
     columns = max(1, round(side / math.sqrt(aspect) / patch))

@@ -1,4 +1,4 @@
-"""What localizers share whose weights lie inside the vision tower: a pass of their own for each view, no words."""
+"""Base of localizers whose trained weights lie inside the vision tower (AnomalyVFM, VisualAD); no text is used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SeenView = tuple["Tensor", "Tensor", "Tensor"]
 
 
 class TowerLocalizer(Localizer):
-    """A tower that was changed by training, and what is made of its patches.
+    """A localizer with a changed vision tower, which runs once for each view.
 
     Attributes:
         clip: The loaded backbone.
@@ -73,7 +73,7 @@ class TowerLocalizer(Localizer):
     def look(
         self, windows: Sequence[NDArray[np.uint8]], view: View, values: Values
     ) -> list[SeenView]:
-        """What one view of each window gives.
+        """Run the tower on one view of each window.
 
         Args:
             windows: uint8 RGB (h, w, 3).
@@ -83,7 +83,7 @@ class TowerLocalizer(Localizer):
 
     @abstractmethod
     def joined(self, window: tuple[int, int, int, int], views: Sequence[SeenView]) -> TileFeatures:
-        """What is kept of a tile.
+        """The features of a tile from those of its views.
 
         Args:
             window: x0, y0, x1, y1 of the tile in image pixels, x1 and y1 exclusive.
@@ -91,7 +91,7 @@ class TowerLocalizer(Localizer):
         """
 
     def tensors(self) -> Sequence[Tensor]:
-        """All that is learned."""
+        """The learned weights."""
         return tuple(self.held.values())
 
 

@@ -1,4 +1,4 @@
-"""Which models there are, how they get here, and how they are loaded."""
+"""Presets, downloads and loading of the backbones."""
 
 from zsas.models.download import fetching
 from zsas.models.hub import fetch, is_here

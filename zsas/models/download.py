@@ -1,4 +1,4 @@
-"""One file over HTTP: continued where it stopped, checked before it is used, and never half there.
+"""Downloads one file over HTTP: a broken download is continued, and a file is checked before it appears.
 
 The Hub's own client drops what it has of a file when a process ends, and compares only sizes. Here the part that has
 arrived stays beside the target under another name, the next run goes on behind it, and the file gets its name only
@@ -76,7 +76,7 @@ class _Again(Exception):
 def download(
     wanted: Wanted, path: Path, *, lock: Path | None = None, headers: dict[str, str] | None = None
 ) -> None:
-    """Have a file at `path`, whole and checked; does nothing where it is.
+    """Download a file to `path` and check it; does nothing if it is there.
 
     Args:
         wanted: What to fetch.
@@ -113,7 +113,7 @@ def download(
 
 @contextlib.contextmanager
 def locked(file: Path, what: str) -> Iterator[None]:
-    """One process at a time; who has to wait is told so."""
+    """A lock that lets one process in at a time; a process that waits says so."""
     from huggingface_hub.utils import WeakFileLock
 
     with contextlib.ExitStack() as stack:

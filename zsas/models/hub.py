@@ -51,7 +51,7 @@ def fetch(
     roles: Collection[Role] | None = None,
     others: Mapping[Role, str] | None = None,
 ) -> None:
-    """Have models at hand before any is loaded: what is missing is downloaded, with progress on stderr.
+    """Download the models that are missing, before any is loaded; progress goes to stderr.
 
     Args:
         preset: Whose models.

@@ -93,7 +93,10 @@ class ModelChoice:
 
     @property
     def precision_note(self) -> str:
-        """What a result must say of the number format; empty but for int8, measured on `tiny` in torch alone."""
+        """The note on the number format that goes into results; empty except under int8.
+
+        The effect of int8 was measured with `tiny` in torch alone, which the note says for other models.
+        """
         if self.precision != "int8":
             return ""
         measured = self.name == "tiny" and self.runtime == "torch"
@@ -161,7 +164,7 @@ class Models:
     # Before anything is fetched.
 
     def check(self) -> None:
-        """Device, precision, runtime and named weights: what is wrong is said before gigabytes are fetched.
+        """Check device, precision, runtime and named weights, before anything is downloaded.
 
         Raises:
             ZsasError: If one is not possible here.
@@ -198,7 +201,7 @@ class Models:
         return role in self.choice.sources or self.preset.has(role)
 
     def lacking(self, roles: Sequence[Role]) -> list[Further]:
-        """The models of some roles that only single systems need and that are not on disk yet."""
+        """The models for these roles that belong to single systems and are not on disk yet."""
         return [
             one
             for role, one in self.preset.further.items()
@@ -216,7 +219,7 @@ class Models:
         return self.choice.sources.get(role) or self.preset.source(role)
 
     def weights(self, localizer: str) -> Path | None:
-        """File of the trained weights for a localizer, None without any.
+        """The file with a localizer's trained weights; None if there is none.
 
         What was chosen comes first (published ones are downloaded now, they are small), then what lies in the folder
         of a CLIP of one's own, then what the preset ships.
@@ -232,7 +235,7 @@ class Models:
 
     @property
     def clip_name(self) -> str:
-        """Name by which trained weights know the CLIP: a folder may be moved, what was made for it stays."""
+        """The CLIP's name in the cards of trained weights; it does not change when a folder is moved."""
         if not self.choice.clip:
             return self.preset.clip_name or self.source("clip")
         beside = weights_beside(self.choice.clip, "linear")
@@ -241,7 +244,7 @@ class Models:
     # Fetching and loading.
 
     def fetch(self, *roles: Role) -> None:
-        """Have the models for these roles on disk.
+        """Download the models for these roles if they are not on disk.
 
         Raises:
             ZsasError: If one cannot be had; within seconds where the Hub cannot be reached.
@@ -249,7 +252,7 @@ class Models:
         hub.fetch(self.preset, roles=roles, others=self.choice.sources)
 
     def fetch_for(self, roles: Sequence[Role], localizers: Sequence[type[Localizer]]) -> None:
-        """Have all that a system needs on disk: models by role, and the CLIP that it brings.
+        """Download everything a system needs that is not on disk: its models by role, and its paper's own CLIP.
 
         Args:
             roles: Of the system.
@@ -265,7 +268,7 @@ class Models:
     def roles_here(
         self, roles: Sequence[Role], localizers: Sequence[type[Localizer]]
     ) -> tuple[Role, ...]:
-        """The roles that the preset's own models fill for a system: not the CLIP where the system brings one."""
+        """The roles that the preset's models fill for a system; not `clip` if the system has its paper's own CLIP."""
         own = self._bringing(localizers)
         return tuple(role for role in roles if role != "clip" or not own)
 
@@ -273,7 +276,7 @@ class Models:
         return [kind for kind in localizers if self.brings(kind.backbone)]
 
     def load(self, *roles: Role) -> None:
-        """Have the models for these roles in memory.
+        """Load the models for these roles.
 
         All are on disk before the first is loaded. The largest is loaded first: what loading takes beside the loaded
         weights is then lowest at its peak.
@@ -405,7 +408,7 @@ class Models:
 
 
 def weights_beside(clip: str, localizer: str = "linear") -> Path | None:
-    """The weights that were exported with a CLIP, in the same folder: adapter.safetensors for the linear layers."""
+    """Trained weights in the folder of a CLIP, exported with it: `adapter.safetensors` for the linear layers."""
     name = "adapter" if localizer == "linear" else localizer
     file = Path(os.path.expanduser(clip)) / f"{name}.safetensors"
     return file if os.path.isfile(file) else None

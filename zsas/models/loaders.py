@@ -1,4 +1,4 @@
-"""From a folder to a model: every weight from its files, and nothing taken that does not fit."""
+"""Loads backbones from folders; a weight that is missing or does not fit is an error."""
 
 from __future__ import annotations
 

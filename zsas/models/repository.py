@@ -1,4 +1,4 @@
-"""What the Hub is asked, and how its files get into its own cache.
+"""Requests to the Hub, and downloads into the cache of its own client.
 
 Every question has a limit in time. Files come by `zsas.models.download` and lie where the Hub's client would put
 them, so that both find them. Where the Hub offers Xet for a file and `hf_xet` is installed, the Hub's client fetches

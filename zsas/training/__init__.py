@@ -1,1 +1,1 @@
-"""Training of the linear layers that the linear localizer needs."""
+"""Training of localizers' own weights on a frozen CLIP: `zsas train adapters`."""

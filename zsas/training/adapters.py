@@ -74,7 +74,7 @@ def learner_named(system: str) -> type[Learner]:
 
 
 class Tokens:
-    """What the frozen towers say of a data set, computed when first needed and kept on disk.
+    """Outputs of the frozen towers for a data set, computed when first needed and cached on disk.
 
     Args:
         learner: Says what is kept of an image.
@@ -109,7 +109,7 @@ class Tokens:
         path.write_text(text)
 
     def of(self, index: Sequence[int]) -> Tensor:
-        """What is kept of some images, fp32 (B, *kept), on the backbone's device."""
+        """The cached outputs for some images, fp32 (B, *kept), on the backbone's device."""
         missing = [i for i in index if self._kept is None or not self._done[i]]
         fresh: dict[int, NDArray[np.float16]] = {}
         if missing:
@@ -148,7 +148,7 @@ def train(
     cache_bytes: int = 8_000_000_000,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Train what a system learns on a data set and write it with its model card.
+    """Train a localizer's own weights on a data set, and write them with a model card.
 
     Args:
         clip: The frozen backbone.

@@ -1,4 +1,4 @@
-"""`zsas train`: the linear layers of the linear localizer, on a data set."""
+"""`zsas train`: trains a localizer's own weights on a data set."""
 
 from __future__ import annotations
 

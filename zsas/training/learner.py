@@ -1,4 +1,4 @@
-"""What every learner is: what is kept of an image, the losses, the file; and what decides a training."""
+"""Base of learners (what is cached of an image, losses, file of weights), and the recipe of a training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OTHER_EPOCHS = 15
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides a training beside its data; the defaults are the paper's.
+    """The settings of a training; defaults are the paper's.
 
     Attributes:
         epochs: Passes over the images.
@@ -71,7 +71,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Losses:
-    """What a learner says of a batch.
+    """The losses of a batch.
 
     Attributes:
         terms: Each weighted as it is added, by name.
@@ -88,7 +88,7 @@ class Losses:
 
 
 class Learner(ABC):
-    """What one system learns.
+    """Base of what can be trained: one class for each kind of weights.
 
     Class attributes:
         system: Name of the system, as in `--system`.
@@ -125,7 +125,7 @@ class Learner(ABC):
         return self.clip.pixels(images, self.side)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """What moves `module`."""
+        """The optimiser of `module`."""
         return torch.optim.Adam(
             self.module.parameters(), lr=self.chosen.lr, betas=self.chosen.betas
         )
@@ -133,14 +133,14 @@ class Learner(ABC):
     def before_epoch(  # noqa: B027 - most have no schedule
         self, optimizer: torch.optim.Optimizer, epoch: int, epochs: int
     ) -> None:
-        """A schedule's turn, before each epoch; epochs count from 0."""
+        """Called before each epoch, for schedules; epochs count from 0."""
 
     def before_step(self) -> None:  # noqa: B027 - most do nothing there
-        """A turn between the gradients and the step."""
+        """Called after gradients are computed and before the optimiser's step."""
 
     @abstractmethod
     def keep(self, pixels: Tensor) -> Tensor:
-        """What the frozen towers say of images, (B, *kept).
+        """Outputs of the frozen towers that are cached, (B, *kept).
 
         Args:
             pixels: From `ClipBackbone.pixels`.
@@ -158,7 +158,7 @@ class Learner(ABC):
 
     @abstractmethod
     def weights(self, trained_on: str = "", categories: tuple[str, ...] = ()) -> Any:
-        """What is learned, as the localizer reads it: with a `card` and `save`."""
+        """The learned weights as the localizer reads them, an object with `card` and `save`."""
 
     def save(self, path: Path, trained_on: str, categories: tuple[str, ...]) -> dict[str, Any]:
         """Write the file; its card, as JSON types."""

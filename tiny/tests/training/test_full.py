@@ -125,7 +125,7 @@ def test_a_fresh_run_forgets_what_every_phase_has_left(
 def test_every_phase_has_a_recipe_and_starts_from_one_of_its_model() -> None:
     first: set[str] = set()
     for phase in PHASES:
-        assert phase.recipe in {"sam": sam.RECIPES, "clip": clip.RECIPES}[phase.model]
+        assert phase.recipe in (sam.RECIPES if phase.model == "sam" else clip.RECIPES)
         assert phase.from_export <= (phase.model in first)
         first.add(phase.model)
     assert [phase.recipe for phase in PHASES[-2:]] == ["broad", "broad"]

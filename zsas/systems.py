@@ -102,8 +102,9 @@ _NATIVE = {
     "mask_level": 0.6,
 }
 """Defaults of `auto`: CLIP and SAM see large and long images at their own resolution; the map is drawn along the
-image's edges; the marking level is found for each map; the score map is sharpened; map and SAM's mask decide the final mask
-together. Systems of papers keep their papers' square frame, smooth map, fixed level, and SAM's masks."""
+image's edges; the marking level is found for each map; the score map is sharpened; map and SAM's mask decide the
+final mask together. Systems of papers keep their papers' square frame, smooth map, fixed level, and SAM's masks.
+"""
 
 _PAPERS_OWN = {"prompting": "joint", "min_overlap": 0.0}
 """Eqs 1 to 12 as printed: all points in one prompt, every mask kept."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +22,7 @@ from tests.helpers.datasets import write_folder
 from tests.helpers.models import small_segmenter
 from zsas.bulk import Job, Output, prepare, read_job
 from zsas.bulk import plan as plan_images
+from zsas.bulk.rows import Row
 from zsas.cli import app
 from zsas.datasets.load import load_dataset
 from zsas.distributed import ray as ray_engine
@@ -96,30 +100,66 @@ def examined(sources, out, settings=SETTINGS, make=small_segmenter, **cluster):
     return list(work.keep(rows))
 
 
-def test_two_workers_give_the_masks_of_one_process(cluster, folder, tmp_path):
-    (folder / "broken.png").write_bytes(b"not an image")
-    try:
-        new = examined([folder], tmp_path / "out", workers=2)
-    finally:
-        (folder / "broken.png").unlink()
-    rows = rows_of(tmp_path / "out")
-    images = sorted(p for p in folder.rglob("*.png"))
-    assert sorted(row["image"] for row in rows) == sorted(
-        [*map(str, images), str(folder / "broken.png")]
-    )
-    (broken,) = [row for row in rows if row["error"]]
-    assert broken["image"].endswith("broken.png")
+@dataclass(frozen=True)
+class Runs:
+    """Three runs into one output folder: new rows of each, and all rows after the second and after the third."""
+
+    photos: Path
+    out: Path
+    late: str
+    first: list[Row]
+    second: list[Row]
+    third: list[Row]
+    written: list[dict[str, Any]]
+    mended: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def runs(cluster, folder, tmp_path_factory):
+    """A run on some of the images, one on all with a file that is no image yet, and one after that is whole."""
+    root = tmp_path_factory.mktemp("runs")
+    photos = shutil.copytree(folder, root / "photos")
+    out, late = root / "out", photos / "late.png"
+    first = examined([photos / "tile"], out, workers=1)
+    late.write_bytes(b"not an image")
+    second = examined([photos], out, workers=2)
+    written = rows_of(out)
+    shutil.copy(photos / "tile/test/spot/000.png", late)
+    third = examined([photos], out, workers=1)
+    return Runs(photos, out, str(late), first, second, third, written, rows_of(out))
+
+
+def test_two_workers_give_the_masks_of_one_process(runs):
+    images = sorted(map(str, runs.photos.rglob("*.png")))
+    assert sorted(row["image"] for row in runs.written) == images
+    (broken,) = [row for row in runs.written if row["error"]]
+    assert broken["image"] == runs.late
     assert "not an image" in broken["error"]
-    assert len(new) == len(rows)
-    assert [row.to_dict() for row in new] == rows
+    new = {row.image: row.to_dict() for row in runs.first + runs.second}
+    assert new == {row["image"]: row for row in runs.written}
     segmenter = small_segmenter()
-    for row in rows:
+    for row in runs.written:
         if not row["error"]:
             expected = segmenter(load_image(row["image"]), SETTINGS)
-            mask = cv2.imread(str(tmp_path / "out" / row["mask"]), cv2.IMREAD_UNCHANGED)
+            mask = cv2.imread(str(runs.out / row["mask"]), cv2.IMREAD_UNCHANGED)
             assert np.array_equal(mask > 0, expected.mask)
             assert row["image_score"] == pytest.approx(expected.image_score, abs=1e-4)
             assert len(json.loads(row["result"])["regions"]) == len(expected.regions)
+
+
+def test_a_second_run_does_only_what_is_left(runs):
+    assert runs.first
+    assert {row.image for row in runs.first}.isdisjoint(row.image for row in runs.second)
+    assert len(runs.first + runs.second) == len(runs.written)
+    with pytest.raises(ZsasError, match="run of other settings"):
+        examined([runs.photos], runs.out, Settings(), workers=1)
+
+
+def test_a_failure_is_tried_again_and_has_one_row(runs):
+    (again,) = runs.third
+    assert again.image == runs.late
+    assert len(runs.mended) == len(runs.written)
+    assert not any(row["error"] for row in runs.mended)
 
 
 def test_both_commands_take_the_engine(cluster, folder, tmp_path):
@@ -160,33 +200,6 @@ def test_both_commands_take_the_engine(cluster, folder, tmp_path):
         for name in ("there", "here")
     )
     assert [row["mean"] for row in there] == [row["mean"] for row in here]
-
-
-def test_a_second_run_does_only_what_is_left(cluster, folder, tmp_path):
-    out = tmp_path / "out"
-    first = examined([folder / "tile"], out, workers=1)
-    second = examined([folder], out, workers=1)
-    assert {row.image for row in first}.isdisjoint(row.image for row in second)
-    assert len(rows_of(out)) == len(list(folder.rglob("*.png")))
-    with pytest.raises(ZsasError, match="run of other settings"):
-        examined([folder], out, Settings(), workers=1)
-
-
-def test_a_failure_is_tried_again_and_has_one_row(cluster, folder, tmp_path):
-    import shutil
-
-    photos, out = tmp_path / "photos", tmp_path / "out"
-    shutil.copytree(folder / "tile/test/spot", photos)
-    whole = (photos / "000.png").read_bytes()
-    (photos / "000.png").write_bytes(b"")
-    first = examined([photos], out, workers=1)
-    assert sorted(bool(row.error) for row in first) == [False, False, True]
-    (photos / "000.png").write_bytes(whole)
-    (again,) = examined([photos], out, workers=1)
-    assert again.image.endswith("000.png")
-    rows = rows_of(out)
-    assert len(rows) == 3
-    assert not any(row["error"] for row in rows)
 
 
 def slow_worker(pids):

@@ -47,3 +47,12 @@ def test_blocks_are_built_without_an_app_until_they_are_launched() -> None:
     _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
     assert httpx.get(address).status_code == 200
     blocks.close(verbose=False)
+
+
+def test_a_browser_is_told_of_the_first_page_alone() -> None:
+    with internals.without_apps(), gr.Blocks() as blocks:
+        gr.Textbox()
+    with internals.without_apps(), blocks.route("More", "/more"):
+        gr.Textbox()
+    assert len(blocks.get_config_file()["pages"]) == 2
+    assert len(internals.without_bar(blocks).get_config_file()["pages"]) == 1

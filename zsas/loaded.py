@@ -40,6 +40,10 @@ class Loaded:
         models: The backbones, loaded by role on first need.
         localizers: Localizers that are loaded already; others are loaded from `models` when they are asked for.
         cache_bytes: Budget of the cache of encodings and maps.
+        system: Name of the system that runs where no settings are given.
+
+    Raises:
+        ZsasError: If there is no such system.
     """
 
     def __init__(
@@ -48,8 +52,11 @@ class Loaded:
         *,
         localizers: Iterable[Localizer] = (),
         cache_bytes: int = ENCODING_BYTES,
+        system: str = "auto",
     ) -> None:
         self.models = models
+        # A system that is named counts as given, and would replace that of a part's profile.
+        self.defaults = Settings() if system == Settings().system else Settings(system=system)
         self._encoders = Encoders(cache_bytes)
         self._answers = Answers(min(ANSWER_BYTES, cache_bytes))
         self._localizers = {localizer.name: localizer for localizer in localizers}
@@ -75,6 +82,7 @@ class Loaded:
         drop_padding: bool = False,
         runtime: Runtime = "torch",
         cache_bytes: int = ENCODING_BYTES,
+        system: str = "auto",
     ) -> Self:
         """Load a preset, with any of its parts replaced.
 
@@ -93,9 +101,10 @@ class Loaded:
             drop_padding: See `ModelChoice`.
             runtime: See `ModelChoice`.
             cache_bytes: Budget of the cache.
+            system: Name of the system that is loaded now, and that runs where no settings are given.
 
         Raises:
-            ZsasError: If a model cannot be had or an adapter does not fit.
+            ZsasError: If there is no such system, a model cannot be had or an adapter does not fit.
         """
         files = {name: str(file) for name, file in (weights or {}).items()}
         if adapter:
@@ -117,7 +126,7 @@ class Loaded:
             runtime=runtime,
             **sources,
         )
-        return cls.from_choice(choice, cache_bytes=cache_bytes)
+        return cls.from_choice(choice, settings=Settings(system=system), cache_bytes=cache_bytes)
 
     @classmethod
     def from_choice(
@@ -131,7 +140,8 @@ class Loaded:
 
         Args:
             choice: Which models, and how.
-            settings: Their system is loaded now; any other system is loaded when it is first used.
+            settings: Their system is loaded now, and runs where no settings are given; any other system is loaded when
+                it is first used.
             cache_bytes: Budget of the cache.
 
         Raises:
@@ -152,7 +162,7 @@ class Loaded:
             kind.check(models)
         models.fetch_for(system.roles, system.localizers)
         models.load(*models.roles_here(system.roles, system.localizers))
-        segmenter = cls(models, cache_bytes=cache_bytes)
+        segmenter = cls(models, cache_bytes=cache_bytes, system=settings.system)
         segmenter.localizer(settings)
         return segmenter
 

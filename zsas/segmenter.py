@@ -51,6 +51,7 @@ class Segmenter(Loaded):
         models: The backbones, loaded by role on first need.
         localizers: Localizers that are loaded already; others are loaded from `models` when they are asked for.
         cache_bytes: Budget of the cache of encodings and maps.
+        system: Name of the system that runs where no settings are given.
 
     Example:
         >>> segmenter = Segmenter.from_preset("tiny", device="cpu")
@@ -79,7 +80,7 @@ class Segmenter(Loaded):
         Raises:
             ZsasError: If the image cannot be read, or the system cannot run.
         """
-        return self._begin([image], settings or Settings(), region)[0]
+        return self._begin([image], settings or self.defaults, region)[0]
 
     def encode(
         self,
@@ -97,7 +98,7 @@ class Segmenter(Loaded):
         region: RegionOfInterest | None = None,
     ) -> list[Encoding]:
         """Run all encoders on several images, of any sizes; each encoder takes them as one batch. See `encode`."""
-        settings = settings or Settings()
+        settings = settings or self.defaults
         encodings = self._begin(images, settings, region)
         if encodings and "sam" in system_named(settings.system, refiner=settings.refiner).roles:
             self._encoders.add_sam(encodings, lambda: self.sam)
@@ -221,6 +222,8 @@ class Segmenter(Loaded):
         Stages that a setting switches off, or that have nothing to do, are left out. An image that is not encoded yet
         is encoded on the way: its anomaly map comes before SAM begins.
         """
+        if part is None:
+            settings = settings or self.defaults
         remembered = part.memory(self, part.chosen(settings)) if part is not None else None
         beside, settings = beside_of(settings, part, remembered, references, batch, region)
         check_clicks(clicks)
@@ -244,7 +247,7 @@ class Segmenter(Loaded):
         Raises:
             ZsasError: If an image cannot be read, or the system has no patch features to compare.
         """
-        chosen = settings or Settings()
+        chosen = settings or self.defaults
         localizer = self.localizer(chosen)
         judge = judge_with(localizer, chosen, self._session, self.models.device)
         return remember_images(
@@ -263,7 +266,7 @@ class Segmenter(Loaded):
         Returns:
             In [0, 1]; None if the memory holds no scores of its images.
         """
-        chosen = settings or Settings()
+        chosen = settings or self.defaults
         return limit_of(references, self.localizer(chosen), chosen)
 
     def gather(
@@ -282,7 +285,7 @@ class Segmenter(Loaded):
         Raises:
             ZsasError: If an image cannot be read, or the system has no patch features to compare.
         """
-        return [cells_in(x, region) for x in self._begin(images, settings or Settings(), region)]
+        return [cells_in(x, region) for x in self._begin(images, settings or self.defaults, region)]
 
     def compare_batch(
         self,
@@ -300,7 +303,7 @@ class Segmenter(Loaded):
         Raises:
             ZsasError: If there are too few images.
         """
-        made_by = self.made_by(settings or Settings())
+        made_by = self.made_by(settings or self.defaults)
         return compare_batch(cells, made_by, region=region.key if region else "")
 
     def segment_batch(
@@ -326,9 +329,9 @@ class Segmenter(Loaded):
         Raises:
             ZsasError: If an image cannot be read, or there are too few to compare.
         """
-        settings = settings or Settings()
         if part is not None:
             settings, region = part.chosen(settings), region or part.region
+        settings = settings or self.defaults
         batch = None
         if mutual:
             check_count(len(images))

@@ -95,7 +95,7 @@ class Annotations:
 
 
 def _same(name: str) -> str:
-    """What is equal for names that some file system takes for one."""
+    """A key that is equal for names that some file system takes for the same."""
     return unicodedata.normalize("NFC", name).casefold()
 
 

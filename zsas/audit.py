@@ -20,7 +20,7 @@ except ImportError:  # Windows has no such locks
 
 @dataclass(frozen=True)
 class Part:
-    """What became of one file; a line of the audit log.
+    """The outcome of one file: a line of the audit log.
 
     Attributes:
         file: Path below the watched folder.
@@ -64,12 +64,12 @@ class Part:
         return {"word": self.word, **values}
 
     def to_line(self) -> bytes:
-        """As a line of JSON in ASCII: a file's name may be no UTF-8."""
+        """As a line of JSON in ASCII, since a file's name need not be UTF-8."""
         return json.dumps(self.to_dict()).encode() + b"\n"
 
 
 class AuditLog:
-    """One line of JSON a part. Another program may take the file away or replace it, as log rotation does.
+    """Writes one line of JSON for each part. Another program may move or replace the file, as log rotation does.
 
     Args:
         path: Made if missing, gone on with if not.
@@ -91,7 +91,7 @@ class AuditLog:
             ) from None
 
     def history(self) -> Iterator[Part]:
-        """The parts that it holds, from the first on; lines that are none are passed over.
+        """The parts in the file, the first one first; lines that cannot be read are skipped.
 
         Parts that were decided under the same settings share them, so that a long log needs little memory.
         """
@@ -144,7 +144,7 @@ class AuditLog:
         return stream
 
     def _is_moved(self) -> bool:
-        """Whether the path leads to another file now than the one that is open."""
+        """Whether the path now leads to another file than the open one."""
         ours = os.fstat(self._stream)
         try:
             there = self.path.stat()

@@ -1,4 +1,4 @@
-"""Which systems there are, what each needs, and which presets can run it here; made from the registry."""
+"""The list of systems, made from the registry: what each needs, and which presets can run it on this machine."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """All systems of the registry, with what is on this machine now; nothing is fetched or loaded."""
+    """All systems of the registry, and whether each can run on this machine now; nothing is downloaded or loaded."""
     return [_entry(name, system) for name, system in SYSTEMS.items()]
 
 
@@ -65,7 +65,7 @@ def _entry(name: str, system: System) -> Entry:
 
 
 def _missing(system: System, models: Models) -> str:
-    """`RUNS`, or what a preset lacks for a system, in words."""
+    """`RUNS`, or what the preset lacks to run the system, in words."""
     lacking = [role for role in system.roles if not models.has(role)]
     if lacking:
         return f"no model for the role {lacking[0]}; --{lacking[0]} names one"
@@ -102,7 +102,7 @@ def _published(part: type[Localizer]) -> list[str]:
 
 
 def table() -> str:
-    """The systems as a table in Markdown, without what is on this machine."""
+    """The systems as a table in Markdown, independent of this machine."""
     lines = [
         "| `--system` | what | paper | localizer | refiner | models | learned weights | CLIP of the preset `paper` |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from zsas.segmenter import Segmenter
 
 TABLE_1 = "table1"
-"""A name for all systems that are of a paper, in the place of their names."""
+"""A word that stands for all systems that have a paper."""
 METRICS = {"pixel_auroc": "pixel AUROC", "pixel_f1_max": "pixel F1-max", "pixel_ap": "pixel AP"}
 CURVES = ("ROC; rings: the masks", "precision and recall")
 PANEL, TITLE, GAP, PANELS_IN_A_LINE = 320, 28, 8, 4
-"""Of the contact sheet: longest side of a picture, height of a title, and space between them, in pixels."""
+"""Layout of the contact sheet, in pixels: longest side of a picture, height of a title, space between pictures."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Combination:
         return self.system if own else f"{self.system}-{self.refiner}"
 
     def settings(self, settings: Settings) -> Settings:
-        """Some settings for this system; those that nobody gave take its defaults."""
+        """The given settings for this system; all others take its defaults."""
         return settings.replace(system=self.system, refiner=self.refiner)
 
 
 def combinations(systems: Sequence[str] = (), refiners: Sequence[str] = ()) -> list[Combination]:
-    """Every system with every refiner, each pair once: `own` is a name for the system's own refiner.
+    """Every system with every refiner, each pair once; `own` stands for the system's own refiner.
 
     Args:
         systems: Names; empty means all of the registry, `table1` those of papers.
@@ -78,7 +78,7 @@ def combinations(systems: Sequence[str] = (), refiners: Sequence[str] = ()) -> l
 
 @dataclass(frozen=True)
 class Row:
-    """What one system said about the image.
+    """The result of one system on the image, or why there is none.
 
     Attributes:
         combination: System and refiner.
@@ -117,7 +117,7 @@ class Row:
 def load_for(
     choice: ModelChoice, wanted: Iterable[Settings], cache_bytes: int | None = None
 ) -> Segmenter:
-    """A segmenter with the models of the first settings that can run; others are loaded when they are asked for.
+    """A segmenter with the models of the first settings that can run; other models are loaded when they are needed.
 
     Args:
         choice: The models.
@@ -148,7 +148,7 @@ def compare(
     references: Sequence[str | Path] = (),
     part: Part | None = None,
 ) -> Iterator[Row]:
-    """One row for each combination, as it is there. Encodings are shared where two systems make the same.
+    """Run all combinations; yields the row of each when it is done. Systems with the same encoding share it.
 
     Args:
         segmenter: The models.
@@ -179,7 +179,7 @@ def compare_by(
     settings: Settings | None = None,
     mask: NDArray[np.bool_] | None = None,
 ) -> Iterator[Row]:
-    """`compare`, whoever looks at the image; where one fails, the others go on.
+    """As `compare`, with a function that examines the image; if one system fails, the others still run.
 
     Args:
         look: The result of the image with some settings.
@@ -263,7 +263,7 @@ def write(
 
 
 def table(rows: Sequence[dict[str, Any]], name: str = "") -> str:
-    """The rows as Markdown; what could not run stands in it with its sentence."""
+    """The rows as Markdown; a system that could not run is listed with the reason."""
     metrics = [metric for metric in METRICS if any(metric in row for row in rows)]
     heads = ["system", "refiner", "verdict", "score", "regions", "seconds"]
     compared = any(row.get("good_images") for row in rows)

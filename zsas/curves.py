@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from zsas.result import Result
 
 POINTS = 100
-"""Points of a curve that are kept."""
+"""Number of points kept of a curve."""
 COLOURS = (
     (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233),
     (230, 159, 0), (80, 80, 80), (148, 103, 189), (140, 86, 75), (188, 189, 34),
@@ -27,7 +27,7 @@ _INK, _GRID = (60, 60, 60), (215, 215, 215)
 
 @dataclass(frozen=True)
 class Line:
-    """How one map does against a mask at every marking level, and where its final mask stands.
+    """The curves of one map against a mask over all marking levels, and the point of its final mask.
 
     Attributes:
         fpr: False-positive rate at each point of the ROC curve, float64 (n,), in [0, 1].
@@ -176,7 +176,7 @@ _AXES = {"ROC": ("false-positive rate", "true-positive rate"), "PR": ("recall", 
 
 
 def _place(line: Line, title: str) -> tuple[float, float] | None:
-    """Where the final mask stands in a diagram."""
+    """The point of the final mask in a diagram."""
     names = ("fpr", "tpr") if title == "ROC" else ("tpr", "precision")
     x, y = (line.operating_point[name] for name in names)
     return None if x is None or y is None else (x, y)

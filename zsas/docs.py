@@ -43,7 +43,7 @@ def settings_page() -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {"settings": settings_page}
-"""Page name to what makes it."""
+"""The function that makes each page, by the page's name."""
 
 
 if __name__ == "__main__":

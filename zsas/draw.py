@@ -155,7 +155,7 @@ def mask_overlay(
         opacity: Share of the tint, [0, 1].
         highlight: bool, shape = (H, W), one region that is drawn stronger: a deeper tint and an
             outline of twice the width; the rest of the image is dimmed.
-        inside: bool, shape = (H, W), the pixels that were looked at; the others are darkened.
+        inside: The region of interest, bool, shape = (H, W); pixels outside are darkened.
     """
     picture = image if inside is None else spot(image, inside)
     picture = _tint(picture, mask, colour, opacity)

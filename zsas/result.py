@@ -56,7 +56,7 @@ class Region:
 
     @property
     def counts(self) -> bool:
-        """Whether it is a finding: neither rejected by a person nor too small."""
+        """Whether it counts as a finding: neither rejected by a person nor too small."""
         return not (self.rejected or self.ignored)
 
     @property
@@ -142,7 +142,7 @@ class Result:
 
     @property
     def inside(self) -> NDArray[np.bool_] | None:
-        """The pixels that were looked at, bool (H, W); None for all of them."""
+        """The region of interest, bool (H, W); None for the whole image."""
         return self.region.on(*self.mask.shape) if self.region else None
 
     @property
@@ -169,7 +169,7 @@ class Result:
 
     @property
     def settled(self) -> Verdict | Literal[""]:
-        """The verdict where no limit changes it: a person's, or normal where all is too small; "" elsewhere."""
+        """The verdict if no limit changes it: a person's, or normal if all regions are too small; else ""."""
         return self.persons_verdict or ("normal" if self.all_too_small else "")
 
     @property
@@ -179,7 +179,7 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """The verdict for a machine that knows no third answer: `unsure_as` says what unsure counts as."""
+        """Whether the part passes, for machines that know only pass and fail; `unsure_as` decides for unsure."""
         verdict = self.settings.unsure_as if self.verdict == "unsure" else self.verdict
         return verdict == "normal"
 
@@ -200,7 +200,7 @@ class Result:
 
     @property
     def found(self) -> str:
-        """What was found, in words: regions, or why there are none."""
+        """The findings in words: regions, or why there are none."""
         rejected = sum(region.rejected for region in self.regions)
         small = sum(region.ignored and not region.rejected for region in self.regions)
         count = len(self.regions) - rejected - small
@@ -337,7 +337,7 @@ def sized(
         mask = mask.copy()
     for region in small:
         mask[slices(region.box)] &= ~region.mask[slices(region.box)]
-    # What counts comes first, and has the first numbers.
+    # Regions that count come first and get the first numbers.
     ordered = sorted(found, key=lambda region: region.ignored)
     return tuple(replace(one, id=i) for i, one in enumerate(ordered, start=1)), mask
 

@@ -1,1 +1,1 @@
-"""Data sets to learn from and to measure on."""
+"""Data sets for training and evaluation."""

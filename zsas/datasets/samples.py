@@ -1,4 +1,4 @@
-"""What a data set consists of: samples with an image, a mask and what is on them."""
+"""Samples of a data set: an image, its mask, and what is on it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OBJECT_NAMES = {
 
 
 class Source(Protocol):
-    """Where the bytes of one picture are; small and picklable, read only when needed."""
+    """Where the bytes of one picture are: a small, picklable object; the picture is read when it is needed."""
 
     def picture(self) -> Path | FarFile | Image.Image:
         """A file to read, or a picture that has been read."""

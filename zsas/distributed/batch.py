@@ -1,6 +1,6 @@
-"""Compare a batch with itself on a cluster: each image encoded once, scored in blocks, decided from its encoding.
+"""Compares the images of a batch with each other on a cluster: each is encoded once, scored in blocks, then decided.
 
-What is encoded waits in a folder of the output, which all machines share, and is taken away at the end.
+Encodings are kept in a folder of the output that all machines share, and are removed at the end.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ WAITING = ".encodings"
 
 @dataclass(frozen=True)
 class Kept:
-    """What the workers of a run keep for each other, by the image's name, the number of the encoding, and its kind."""
+    """Files that the workers of a run exchange, by the image's name, the number of the encoding, and the kind."""
 
     folder: Path
 
@@ -68,7 +68,7 @@ class Kept:
 
 @contextmanager
 def waiting(folder: Path) -> Iterator[Kept]:
-    """A place for what is kept, below a folder that all machines share; it is gone afterwards.
+    """A folder for exchanged files, below one that all machines share; it is removed afterwards.
 
     Raises:
         ZsasError: If it cannot be written to.
@@ -86,7 +86,7 @@ def waiting(folder: Path) -> Iterator[Kept]:
 
 @dataclass(frozen=True)
 class Encode:
-    """The first task of a worker: encode in each of some ways, and keep what is compared; the answer is light."""
+    """The first task of a worker: encode an image in several ways and store what is compared; the answer is small."""
 
     wanted: tuple[Wanted, ...]
     kept: Kept
@@ -95,7 +95,7 @@ class Encode:
     def do(
         self, segmenter: Segmenter, items: Sequence[tuple[str, Any]]
     ) -> list[list[tuple[Cells, Any]] | str]:
-        """For each image and encoding its cells without their values and what made them, or why there are none."""
+        """For each image and encoding: its cells without their values and what made them, or why there are none."""
         return [self._one(segmenter, *item) for item in items]
 
     def _one(self, segmenter: Segmenter, key: str, item: Any) -> list[tuple[Cells, Any]] | str:
@@ -135,7 +135,7 @@ class Score:
         return found
 
     def failed(self, block: tuple[int, str, Sequence[str]], why: str) -> ZsasError:
-        """What is raised: without one image's scores there is no batch."""
+        """Raises the error: without the scores of every image there is no batch."""
         return ZsasError(f"{block[1]} could not be compared with the others{why}.")
 
 

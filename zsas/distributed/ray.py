@@ -1,4 +1,4 @@
-"""Any work on many jobs, on Ray Data: actors hold the models, the driver gets one answer a job.
+"""Runs any task on many jobs with Ray Data: actors hold the models, and the driver gets one answer for each job.
 
 Writes are atomic and idempotent, so the work of a failed worker is retried; Ray does that. A job that kills its worker
 every time gets an answer that says so. Needs the extra `ray`.
@@ -55,10 +55,10 @@ class Cluster:
 
 
 class Task(Protocol):
-    """What is done with each job; sent to every worker, as jobs and answers are sent, by pickle."""
+    """What is done with each job. It is pickled and sent to every worker, as jobs and answers are."""
 
     def do(self, segmenter: Segmenter, jobs: Sequence[Any]) -> Sequence[Any]:
-        """One answer a job, in their order."""
+        """One answer for each job, in their order."""
         ...
 
     def failed(self, job: Any, why: str) -> Any:
@@ -68,7 +68,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Work:
-    """What every worker is told: the task, what makes its segmenter, and the driver's folder."""
+    """What every worker gets: the task, the function that makes its segmenter, and the driver's folder."""
 
     task: Task
     load: Load
@@ -107,7 +107,10 @@ def spread(
 
 
 def loader(choice: ModelChoice, settings: Settings) -> Load:
-    """What makes a worker's segmenter; the preset is named here, since a default chosen in each worker could differ."""
+    """The function that makes a worker's segmenter.
+
+    The preset is fixed here by name, since a default chosen by each worker could differ.
+    """
     return functools.partial(_load, choice.named(), settings)
 
 
@@ -170,7 +173,7 @@ class _Worker:
 def _round(
     left: dict[str, Any], work: Work, workers: int, gpus: float, batch: int, alone: bool
 ) -> Iterator[tuple[str, Any]]:
-    """The answers that come; what they answer is taken out of `left`."""
+    """Yields answers as they arrive, and removes the answered jobs from `left`."""
     import ray.data as ray_data
 
     context = ray_data.DataContext.get_current()
@@ -209,7 +212,7 @@ def _round(
 
 @contextmanager
 def connected(address: str | None) -> Iterator[Any]:
-    """Ray, joined or started; a cluster that was started here is stopped again at the end of the outermost."""
+    """Ray, joined or started; a cluster started here is stopped when the outermost context ends."""
     require("ray")
     import logging
 

@@ -1,4 +1,4 @@
-"""Batch scoring on a data set: each category's test images are the batch. Its figures stand by themselves."""
+"""Batch scoring on a data set: the test images of each category are one batch; such figures are reported apart."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _KEPT = 4
 
 
 class Batches:
-    """The batches of a data set, each compared with itself when it is first needed; the latest few are kept.
+    """The batches of a data set; the images of each are compared when first needed, and the latest few are kept.
 
     Args:
         several: The models, by number format.
@@ -76,11 +76,11 @@ class Batches:
         images: Sequence[NDArray[np.uint8]],
         condition: Condition,
     ) -> list[Encoding]:
-        """The encodings of some images; they are known already where the segmenter's cache still holds them."""
+        """The encodings of some images, from the segmenter's cache if it still holds them."""
         return segmenter.encode_batch(images, condition.settings, condition.region)
 
     def check(self, condition: Condition) -> None:
-        """Whether the system can compare images.
+        """Refuse a system that cannot compare images.
 
         Raises:
             ZsasError: If not.

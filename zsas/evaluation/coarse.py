@@ -1,4 +1,4 @@
-"""Small histograms of single images, kept so that images can be drawn anew after a run, without their pixels."""
+"""Small histograms of single images, kept for the bootstrap after a run, when the pixels are gone."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from zsas.evaluation.metrics import BINS, PixelCounts
 COARSE_BINS = 2048
 """Bins of a single image's histogram, each 32 of `PixelCounts`: fine enough for the width of an interval."""
 DRAWN_BINS = 512
-"""Bins that the histograms of a category are joined to before its images are drawn again and again."""
+"""Histograms of a category are reduced to this many bins before its images are resampled."""
 MOST_IMAGES = 5000
-"""Images of one category whose histograms are kept; beyond, memory is worth more than an interval."""
+"""Histograms are kept of at most this many images of a category, to bound the memory."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def plan(
     systems: Sequence[str] = (),
     refiners: Sequence[str] = (),
 ) -> list[Condition]:
-    """The conditions of a run: the map alone, then every combination of the axes asked for.
+    """The conditions of a run: the map alone, then every combination of the requested axes.
 
     Args:
         settings: What all conditions share.
@@ -115,7 +115,7 @@ def plan(
 
 
 def as_published(conditions: Sequence[Condition], data: str, *, square: bool) -> list[Condition]:
-    """The same rows, each under the published conditions of its system; a setting that somebody gave stays.
+    """The same rows, each under the published conditions of its system; settings that were given are kept.
 
     Args:
         conditions: From `plan` with systems; those that no table knows stay as they are. Behind another refiner than

@@ -1,4 +1,4 @@
-"""What a run measures: data, conditions, models and their weights, so that equal identities mean equal records."""
+"""The identity of a run: data, conditions, models and weights. Runs with equal identities have equal records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def identity(
     segmenter: Segmenter | Mapping[str, Segmenter],
     side: int,
 ) -> dict[str, Any]:
-    """What a run is: equal identities give equal records."""
+    """The identity of a run, as JSON types."""
     several = segmenter if isinstance(segmenter, Mapping) else {"": segmenter}
     models = {
         name: describe(its, [one for one in conditions if one.precision == name])
@@ -31,7 +31,7 @@ def identity(
 
 
 def _joined(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What the models of several number formats have in common, with all formats and digests in words."""
+    """One description of the same models in several number formats, which lists all formats and digests."""
     words = {
         name: ", ".join(str(one[name]) for one in models)
         for name in ("precision", "weights")
@@ -43,7 +43,7 @@ def _joined(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def identity_of_data(
     dataset: Dataset, conditions: Sequence[Condition], side: int
 ) -> dict[str, Any]:
-    """All of `identity` that needs no models."""
+    """The part of `identity` that needs no models."""
     return {
         "zsas": __version__,
         "dataset": dataset.name,
@@ -56,7 +56,7 @@ def identity_of_data(
 
 
 def describe(segmenter: Segmenter, conditions: Sequence[Condition]) -> dict[str, Any]:
-    """Which models run, as they stand in results.json."""
+    """The models that run, as they are written to results.json."""
     settings = [condition.settings for condition in conditions]
     clip = next(iter(clips_of(segmenter, settings)), None)  # some systems have none
     facts: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What is kept of each image, and where.
+"""Records of measured images, and their storage.
 
 Records hold histograms, not pixels. They are written one by one under temporary names and renamed, so that a killed
 run loses only the image it was at; from time to time they are added up into one file a category that lists the images
@@ -28,7 +28,7 @@ RECORDS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one condition gave on one image.
+    """The measurement of one image under one condition.
 
     Attributes:
         counts: For the pixel metrics; None where there is no ground truth.
@@ -47,7 +47,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Record:
-    """Everything that is kept of one image.
+    """The measurements of one image under all conditions.
 
     Attributes:
         key, category, defect_type, anomalous: As in its `Sample`.
@@ -200,11 +200,11 @@ class Store:
 
     @property
     def models(self) -> Mapping[str, Any]:
-        """What the records were made by; empty while nobody has said so."""
+        """The models that made the records; empty as long as they are not known."""
         return self._identity.get("models", {})
 
     def made_by(self, models: Mapping[str, Any]) -> None:
-        """Say which models make the records.
+        """Set the models that make the records.
 
         Raises:
             ZsasError: If earlier records were made by others.
@@ -228,7 +228,7 @@ class Store:
         self._identity = both
 
     def put(self, record: Record) -> None:
-        """Keep one record; a second one of the same image is dropped."""
+        """Store one record; a second one of the same image is dropped."""
         if record.key in self.done:
             return
         if record.strip:
@@ -262,7 +262,7 @@ class Store:
         return total
 
     def strip_path(self, key: str) -> Path:
-        """Where the strip of an image is."""
+        """Path of an image's strip."""
         return self.folder / "strips" / f"{_digest(key)}.jpg"
 
     def _totals_path(self, category: str) -> Path:

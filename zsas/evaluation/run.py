@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 STRIP_HEIGHT = 200
 Segmenters = Segmenter | Mapping[str, Segmenter]
-"""One for all conditions, or one for each number format that conditions name."""
+"""One segmenter for all conditions, or one for each number format that conditions name."""
 WITH_GOOD_IMAGES = (
     "All images were compared with good images, those of a profile under its own system alone: these figures are not "
     "zero-shot. A test image that is one of the good images has the distance 0."
 )
 CACHE_BYTES, CACHE_BYTES_PER_IMAGE = 250_000_000, 50_000_000
-"""Encodings in memory: all conditions of a batch share them, those at another resolution, too."""
+"""Budget of the cache of encodings, which all conditions of a batch share, also those at another resolution."""
 
 
 # Long because a run's steps stand here in their order: identity, what is kept, measuring, the report.
@@ -59,7 +59,7 @@ def measure_and_report(
     good: Good | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Measure what is not yet measured in `out`, and write the report.
+    """Measure all images that have no record in `out` yet, and write the report.
 
     Args:
         data: The images.
@@ -154,12 +154,12 @@ def measure_and_report(
 
 
 def _in(choice: ModelChoice, precision: str) -> ModelChoice:
-    """The models in a number format; as they are chosen for ""."""
+    """The choice of models with a number format; unchanged for ""."""
     return replace(choice, precision=precision) if precision else choice  # type: ignore[arg-type]
 
 
 def _load(several: Mapping[str, Segmenter], condition: Condition) -> None:
-    """Have all models of a condition in memory, so that what is missing is known before the first image."""
+    """Load all models of a condition, so that a missing one is noticed before the first image."""
     segmenter, settings = several[condition.precision], condition.settings
     segmenter.localizer(settings)
     if "sam" in system_named(settings.system, refiner=settings.refiner).roles:
@@ -169,7 +169,7 @@ def _load(several: Mapping[str, Segmenter], condition: Condition) -> None:
 def _try_out(
     several: Mapping[str, Segmenter], data: Dataset, condition: Condition, good: Good | None
 ) -> None:
-    """Decide the first image under a condition.
+    """Decide the first image under a condition, to find out whether its system works.
 
     Raises:
         ZsasError: If that fails, for any reason but the image's own.
@@ -194,7 +194,7 @@ def _try_out(
 def _able(
     conditions: Sequence[Condition], try_it: Callable[[Condition], object]
 ) -> tuple[list[Condition], dict[str, str]]:
-    """The conditions whose system can run, and for each of the others by name why not.
+    """The conditions whose system can run, and the reason for each of the others, by name.
 
     Raises:
         ZsasError: If none can.
@@ -212,7 +212,7 @@ def _able(
 
 
 def _look_at(models: Models, settings: Settings) -> None:
-    """Raise what loading a system would, where its learned weights are missing."""
+    """Raise the error that loading the system would raise if its learned weights are missing."""
     parts = system_named(settings.system).localizers
     if not any(part.available(models) for part in parts):
         parts[-1].load(models)
@@ -260,7 +260,7 @@ def measure_each(
     batches: Batches | Known | None = None,
     good: Good | None = None,
 ) -> list[Record]:
-    """`measure`, in which one image's fault becomes its record's error and takes no other image along."""
+    """As `measure`; an image that fails gets a record with the error, and the others are measured."""
     try:
         return measure(segmenter, samples, conditions, side, batches, good)
     except Exception as error:  # too much for one batch, or one image's fault
@@ -362,7 +362,7 @@ def measure(
 def truth_at(
     mask: NDArray[np.bool_], inside: NDArray[np.bool_] | None, side: int, square: int = 0
 ) -> Truth:
-    """The truth at the side at which it is compared, where the image is looked at."""
+    """A ground-truth mask prepared for comparison: resized, and limited to the region of interest."""
     looked_at = None if inside is None else _at(inside, side, square)
     return Truth.of(_at(mask, side, square), looked_at)
 
@@ -370,7 +370,7 @@ def truth_at(
 def anomalous_inside(
     sample: Sample, mask: NDArray[np.bool_] | None, inside: NDArray[np.bool_] | None
 ) -> bool | None:
-    """Whether an image is anomalous where it is looked at; one whose anomaly lies outside wholly is normal there."""
+    """Whether an image is anomalous inside the region of interest; an anomaly wholly outside does not count."""
     if inside is None or mask is None or not mask.any():
         return sample.anomalous
     return bool((mask & inside).any())
@@ -407,7 +407,7 @@ def _outcome(
 
 
 def _at_side(array: NDArray[Any], side: int) -> NDArray[Any]:
-    """A map (bilinear) or mask (nearest) with its longest side at `side`; itself for 0."""
+    """A map (bilinear) or mask (nearest), resized to a longest side of `side`; unchanged for 0."""
     height, width = array.shape
     if side == 0 or max(height, width) == side:
         return array
@@ -416,7 +416,7 @@ def _at_side(array: NDArray[Any], side: int) -> NDArray[Any]:
 
 
 def _at(array: NDArray[Any], side: int, square: int) -> NDArray[Any]:
-    """The same, or squeezed into a square as published figures are where `square` is not 0."""
+    """As `_at_side`; if `square` is not 0, squeezed into a square of that side, as for published figures."""
     return _resized(array, (square, square)) if square else _at_side(array, side)
 
 

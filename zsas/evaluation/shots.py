@@ -1,4 +1,4 @@
-"""How much good images help: the same test images with none and with a few references, for several draws."""
+"""How much reference images help: the same test images with none and with a few of them, for several draws."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Batch scoring of a data set on a cluster: one category after the other, each image encoded once, scored in blocks.
 
-What is encoded of a category waits in a folder of the run, which all machines share, and is taken away before the next.
+Encodings of a category are kept in a folder of the run that all machines share, and are removed before the next one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Known:
-    """The batch of a category and what was encoded of it, in the place of `zsas.evaluation.batches.Batches`.
+    """The batch and the encodings of one category; takes the place of `zsas.evaluation.batches.Batches`.
 
     Attributes:
         made: By the encoding's key; a sentence where the images cannot be compared.

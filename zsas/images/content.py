@@ -1,4 +1,4 @@
-"""Where an image comes from: a path, a far file, bytes or a file object, opened and named."""
+"""The source of an image (a path, a file at an address, bytes or a file object), opened and named for messages."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _all_of(stream: object, name: str) -> bytes:
 
 
 def _whole(stream: Any) -> Any:
-    """All that a stream gives, at most one byte more than is read; pipes and sockets give it in parts."""
+    """All bytes of a stream, at most one more than are allowed; pipes and sockets deliver them in parts."""
     first = stream.read(MAX_BYTES + 1)
     if not isinstance(first, bytes):
         return first
@@ -187,7 +187,7 @@ def _whole(stream: Any) -> Any:
 
 
 def unreadable(name: str) -> ZsasError:
-    """A file that is of no format of the table."""
+    """The error for a file whose format is not in the table."""
     return ZsasError(
         f"{name} is not an image that can be read, or its beginning is damaged; "
         "PNG, JPEG, TIFF, BMP, WebP and GIF can be read."

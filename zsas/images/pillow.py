@@ -209,7 +209,7 @@ def _orientation(image: Image.Image) -> int:
             warnings.simplefilter("ignore")
             found = int(image.getexif().get(_ORIENTATION, 1))
             if "xmp" in image.info or "XML:com.adobe.xmp" in image.info:
-                # Pillow also believes XMP, which browsers do not, and which editors leave behind.
+                # Pillow would also follow the orientation in XMP, which browsers ignore and which editors leave behind.
                 exif = Image.Exif()
                 exif.load(image.info.get("exif", b""))
                 found = int(exif.get(_ORIENTATION, 1))
@@ -231,7 +231,7 @@ def _seek(image: Image.Image, index: int, name: str) -> None:
 
 
 def _of_decoder(error: Exception, name: str, otherwise: ZsasError) -> ZsasError:
-    """A decoder's complaint: what it does not support is not damaged."""
+    """The error for a decoder's complaint; a file that the decoder does not support is not called damaged."""
     words = str(error).lower()
     if isinstance(error, NotImplementedError) or re.search(
         r"unsupported|not supported|unknown|not implemented|unimplemented", words

@@ -11,7 +11,7 @@ from zsas.errors import ZsasError
 from zsas.images.raster import Raster
 
 _ROUNDING = 1e-3
-"""How far a float image may leave [0, 1]: what arithmetic on an image does, and less than one grey level."""
+"""Tolerance of a float image's range [0, 1]: less than one grey level, as arithmetic on an image may exceed it."""
 
 _VISIBLE = 3
 """Alpha below this hides everything: 0, and 1 where somebody meant "opaque" on a scale of 0 to 1."""
@@ -82,7 +82,7 @@ def scaled(raster: Raster, bits: int, name: str) -> NDArray[np.uint8]:
 
 
 def _note_depth(raster: Raster, brightest: int, white: int) -> None:
-    """Deep values that stay below a camera's usual limit are probably of that camera."""
+    """Note that deep values below a camera's usual limit probably use only that many bits."""
     for bits in (8, 10, 12, 14):
         if 0 < brightest < 2**bits and white >= 2 ** (bits + 2) - 1:
             raster.notes.append(

@@ -1,4 +1,4 @@
-"""What a reader hands over: values as the file holds them, and what they mean.
+"""What a reader returns: the values as stored in the file, and their meaning.
 
 Every container ends here, so that there is one rule for images (`pixels.to_rgb`) and one for masks (`masks.to_mask`).
 """
@@ -132,7 +132,7 @@ class ReadImage:
 
 @dataclass
 class Raster:
-    """Values as a file holds them, upright.
+    """The values of a file as stored, upright.
 
     Attributes:
         values: (H, W) for grey and palette, (H, W, 3) for RGB, (H, W, 4) for CMYK (white is no ink).
@@ -191,7 +191,7 @@ def turn(array: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def check_size(height: int, width: int, max_pixels: int, name: str) -> None:
-    """Refuse what has no pixels, or too many.
+    """Refuse an image with no pixels, or with too many.
 
     Raises:
         ZsasError: See above.
@@ -211,7 +211,7 @@ def size_text(shape: tuple[int, ...]) -> str:
 
 
 def check_page(page: int, pages: int, name: str) -> None:
-    """Refuse a page that is not there.
+    """Refuse a page that the file does not have.
 
     Raises:
         ZsasError: See above.
@@ -224,10 +224,10 @@ def check_page(page: int, pages: int, name: str) -> None:
 
 
 def damaged(name: str) -> ZsasError:
-    """What is raised for a file that does not hold all it should."""
+    """The error for a file that is cut off or damaged."""
     return ZsasError(f"{name} is cut off or damaged; take the complete file.")
 
 
 def not_read(name: str, what: str, instead: str = "save it as PNG or TIFF") -> ZsasError:
-    """A complete file of a kind that is not supported."""
+    """The error for a complete file of a kind that is not supported."""
     return ZsasError(f"{name} {what}, which is not read; {instead}.")

@@ -1,4 +1,4 @@
-"""What SAA keeps of an image, which of a detector's boxes count, and how masks with scores become a map."""
+"""SAA's features, the choice among a detector's boxes, and the map that is painted from masks with scores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class SaaFeatures(Held):
-    """One image as SAA keeps it; answers to words come in when they are first asked for.
+    """SAA's features of one image; the detector's answers to phrases are added when they are first needed.
 
     Attributes:
         seen: The image as the detector sees it, before any words.
@@ -34,7 +34,7 @@ class SaaFeatures(Held):
     answers: dict[Any, Any] = field(default_factory=dict)
 
     def keep(self, key: Any, make: Any) -> Any:
-        """What is known under a key, made at first."""
+        """The value of a key, computed when it is first asked for."""
         if key not in self.answers:
             self.answers[key] = make()
         return self.answers[key]
@@ -42,7 +42,7 @@ class SaaFeatures(Held):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A box that counts.
+    """An accepted box.
 
     Attributes:
         xyxy: float32 (4,), in image pixels, inside the image, x1 and y1 exclusive.
@@ -80,7 +80,7 @@ def pick(
     forbidden: str = "",
     word_level: float = 0.0,
 ) -> list[Candidate]:
-    """The boxes that count.
+    """Choose the boxes that count.
 
     Args:
         boxes: All boxes for one phrase.

@@ -1,7 +1,7 @@
-"""Mosaics: one image that several pictures of the same size were put together in, as cameras side by side give it.
+"""Mosaics: images put together from several pictures of the same size, for example by cameras side by side.
 
-The seams between the pictures are straight, cross the whole image and divide it evenly. To CLIP they are cracks; so
-each picture is looked at by itself.
+The seams between the pictures are straight, cross the whole image and divide it evenly. CLIP would take them for
+cracks, so each picture is encoded by itself.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _JUMP = 2.0
 
 
 def pictures_of(image: NDArray[np.uint8]) -> tuple[Window, ...]:
-    """The pictures that an image is put together from, in reading order; the whole image where it is one.
+    """The pictures of a mosaic (XYXY), in reading order; the whole image if it is no mosaic.
 
     Args:
         image: uint8 RGB (H, W, 3).

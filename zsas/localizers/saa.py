@@ -61,7 +61,7 @@ RESCORED = StageSpec(
 
 @dataclass(frozen=True)
 class SaaSettings(SettingsGroup, key="saa", title="SAA: boxes for words"):
-    """What the detector is asked for, and which of its boxes count."""
+    """The phrases for the detector, and which of its boxes count."""
 
     saa_phrases: str = setting(
         "",
@@ -381,7 +381,7 @@ class SaaPlus(Saa):
 def _masks(
     features: SaaFeatures, sam: SamSession, found: Sequence[Candidate]
 ) -> list[tuple[Window | None, NDArray[np.bool_] | None]]:
-    """SAM's single mask of each box, in a window of the image; each box is asked about once."""
+    """SAM's single mask for each box, in a window of the image; SAM is asked once about each box."""
     nothing = np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
     keys = [("mask", one.xyxy.tobytes()) for one in found]
     new = {k: c for k, c in zip(keys, found, strict=True) if k not in features.answers}

@@ -1,4 +1,4 @@
-"""Saliency without text: what looks unlike the rest of the image (one object), or unlike the other objects (several).
+"""Saliency without text: what differs from the rest of the image (one object) or from the other objects (several).
 
 Features come from three stages of a ResNet. For cells of the finest grid the two coarser maps are read at the nearest
 cell, so the cosine of two cells is the sum of three products, of which the coarser two are computed once for their own
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK_BYTES = 200_000_000
-"""Memory of one block of cosines; about three of them live at a time."""
+"""Size of one block of cosines in bytes; about three blocks are in memory at a time."""
 
 
 def unit_cells(levels: Sequence[Tensor]) -> Tensor:

@@ -103,7 +103,7 @@ def standing_out(
 def _weighted(
     values: Grey, weight: Grey | None, mean: Callable[[Grey], Grey]
 ) -> tuple[Grey, Grey | None]:
-    """A mean of the pixels that are looked at alone, and of their weights."""
+    """A filter that averages only the pixels inside the region of interest."""
     if weight is None:
         return mean(values), None
     weights = mean(weight)

@@ -340,7 +340,7 @@ def write_dataset(
         per_category: test images a category, at least 2.
         size: side in pixels.
         families: categories; None for all.
-        defect_types: defect defect_types; None for all.
+        defect_types: Defect types to choose from; None for all.
         workers: processes; 1 works in this one.
 
     Returns:

@@ -51,7 +51,7 @@ class DatasetCache:
     """The finished images of a cache folder.
 
     Attributes:
-        defect_types: All defect defect_types; ``defect_map`` value ``i + 1`` means ``defect_types[i]``.
+        defect_types: Names of all defect types; ``defect_map`` value ``i + 1`` means ``defect_types[i]``.
         image: uint8 (N, S, S, 3) RGB.
         defect_map: uint8 (N, S, S), 0 = normal.
         parts: int16 (N, S, S), 0 = background, 1..n = parts.
@@ -133,7 +133,7 @@ class Batch:
     Attributes:
         image: float32 (B, R, R, 3) RGB in [0, 1].
         defect_map: uint8 (B, R, R).
-        defect_types: Kinds that are still visible in each crop.
+        defect_types: Defect types that are still visible in each crop.
         names: Nouns of the objects.
         index: int64 (B,), places in the cache.
     """

@@ -103,7 +103,16 @@ def standing_out(
 def _weighted(
     values: Grey, weight: Grey | None, mean: Callable[[Grey], Grey]
 ) -> tuple[Grey, Grey | None]:
-    """A filter that averages only the pixels inside the region of interest."""
+    """Filter values by their mean over the pixels that count, those with a weight.
+
+    Args:
+        values: Grey values, float32 (H, W).
+        weight: 1 inside the region of interest and 0 outside, or fractions after an earlier filter; None: all count.
+        mean: The filter.
+
+    Returns:
+        The filtered values, and the filtered weights or None.
+    """
     if weight is None:
         return mean(values), None
     weights = mean(weight)

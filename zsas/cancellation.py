@@ -12,7 +12,7 @@ _here = threading.local()
 
 
 class Cancelled(Exception):
-    """This work is not wanted any more; caught where it was started."""
+    """Raised in work that has been cancelled; caught where the work was started."""
 
 
 def raise_if_cancelled(*_: object) -> None:
@@ -44,7 +44,7 @@ def cancellable(steps: Iterator[Item], stop: Callable[[], bool]) -> Iterator[Ite
 
 
 def until_cancelled(steps: Iterator[Item], stop: Callable[[], bool]) -> Iterator[Item]:
-    """As `cancellable`, and ends after each step as well; the step that was just made is not shown any more.
+    """As `cancellable`, and also stops after each step; a step that was finished meanwhile is not passed on.
 
     Raises:
         Cancelled: As soon as `stop` answers yes.

@@ -12,6 +12,6 @@ class ZsasError(ValueError):
 
 
 def reason(error: BaseException) -> str:
-    """Why something of another library failed, to stand in a sentence: its first line, or its kind if it has none."""
+    """Why another library failed, for use in a sentence: the first line of its message, or the name of its class."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""SAM on one image: encoded on first use, asked as often as wanted; beside it, other features for eq. 4."""
+"""SAM on one image: encoded on first use, decoded as often as wanted; also features of other backbones for eq. 4."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zsas.frames import SamFrame, Window
 
 Answers = ByteBudgetCache[Masks]
-"""SAM's answers by image and question."""
+"""Cache of SAM's answers, by image and prompt."""
 
 
 class SamSession:
@@ -27,8 +27,8 @@ class SamSession:
     Args:
         sam: The model; a function, since many decisions never need it.
         features: Gives the image's features; called once, on first use.
-        answers: Where every answer is kept: the next decision on an image often asks the same questions again.
-        about: What the answers depend on beside the question, the image above all.
+        answers: Cache of answers, since the next decision on an image often has the same prompts.
+        about: What an answer depends on in addition to the prompt, above all the image; part of the cache's key.
         others: Gives the features of another backbone by its kind, "dinov2" or "resnet", for eq. 4.
         crops: Gives SAM's features of a window of the image; their frame says where it lies.
     """

@@ -1,4 +1,4 @@
-"""The cascade's stages: what they are called, the steps and targets they are made of, and what they say."""
+"""The cascade's stages: their declarations, the targets and steps that they are computed from, and their captions."""
 
 from __future__ import annotations
 
@@ -76,9 +76,16 @@ class Step:
 
 @dataclass
 class Target:
-    """One cascade: its region (None where a person asked for it), its points P of eq. 8, and its steps so far.
+    """One cascade of decoder calls.
 
-    Where SAM looks at the region closer, `crop` is the window of the image that it sees, and `frame` its geometry.
+    Attributes:
+        points: P of eq. 8, and a person's clicks.
+        region: The region it is about; None if a person clicked on it: then SAM's mask need not agree with the map.
+        peak: Highest value of Map_a in the region, in [0, 1].
+        frame: The geometry in SAM of the image, or of the window `crop`.
+        clicks: The person's clicks among the points.
+        crop: The close-up window that SAM sees, XYXY in image pixels; None for the whole image.
+        steps: The steps so far: M1, M2, M3.
     """
 
     points: Points
@@ -104,11 +111,11 @@ class Target:
 
     @property
     def kept(self) -> Step | None:
-        """The last step whose mask is not empty: an empty M3 does not undo M2."""
+        """The last step whose mask is not empty, so that an empty M3 does not discard M2; None if all are empty."""
         return next((step for step in reversed(self.steps) if step.piece is not None), None)
 
     def overlap(self, step: Step | None) -> float:
-        """Fraction of a step's mask that lies inside the region, in [0, 1]; 1 where a person asked for it."""
+        """Fraction of a step's mask that lies inside the region, in [0, 1]; 1 if a person clicked on the region."""
         if self.region is None:
             return 1.0
         if step is None or step.piece is None:
@@ -144,7 +151,7 @@ def take(
         target.steps.append(Step(name, logits, float(answer.iou[best]), piece))
 
 
-# What the stages say.
+# Stages and their captions.
 
 
 def region_stage(
@@ -202,7 +209,7 @@ def points_stage(
 
 
 def _drawn(targets: Sequence[Target], shape: Shape) -> NDArray[np.bool_]:
-    """What the last step of all cascades drew, bool (H, W)."""
+    """The union of the last step's masks of all cascades, bool (H, W)."""
     mask = np.zeros(shape, bool)
     for target in targets:
         if (piece := target.steps[-1].piece) is not None:
@@ -213,7 +220,15 @@ def _drawn(targets: Sequence[Target], shape: Shape) -> NDArray[np.bool_]:
 def mask_stage(
     spec: StageSpec, targets: Sequence[Target], shape: Shape, points: Points, asked: str
 ) -> Stage:
-    """One step of all cascades as one: union of the masks, mean of the predicted IoU."""
+    """One step of all cascades as one stage: the union of their masks, the mean of their predicted IoU.
+
+    Args:
+        spec: The stage.
+        targets: The cascades.
+        shape: Of the image, (H, W).
+        points: The points of all cascades.
+        asked: The prompts in words, with `{points}` for the number of points.
+    """
     steps = [target.steps[-1] for target in targets]
     mask = _drawn(targets, shape)
     prompts = asked.format(points=counted(sum(len(t.points) for t in targets), "point"))
@@ -257,7 +272,7 @@ def fusion_caption(
 
 
 def all_points(targets: Sequence[Target]) -> Points:
-    """The points of all cascades, each place once: a negative click may reach several."""
+    """The points of all cascades, each place once, since a negative click may belong to several."""
     if not targets:
         return Points.none()
     xy = np.concatenate([t.points.xy for t in targets])

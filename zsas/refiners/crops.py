@@ -1,9 +1,10 @@
-"""Where SAM looks closer: windows around small regions, encoded by themselves.
+"""Close-ups for SAM: windows around small regions, which SAM encodes by themselves.
 
-SAM sees the image in a square of a fixed side, and its masks have a quarter of that. What is small against the image is
-a few cells there, and a hairline less than one. In a window of the image it is larger.
+SAM sees the image in a square of a fixed side, and its masks have a quarter of that resolution. A small region covers a
+few cells of a mask, and a hairline less than one. In a window of the image both are larger.
 
-The windows follow from the map alone, not from the marking level or from clicks: a slider never runs an encoder.
+The windows depend on the anomaly map alone, not on the marking level or on clicks, so that a slider never runs an
+encoder.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
     from zsas.localizers.base import Scored
 
 AUTO = 4
-"""Windows at most where the number is `auto`."""
+"""Largest number of windows under `auto`."""
 LEAST = 128
-"""Smallest side of a window in pixels: below it there is nothing more to see."""
+"""Smallest side of a window in pixels; a smaller one shows no further detail."""
 MARGIN = 1.5
-"""A window is at least so many times as long as the region in it."""
+"""A window's side is at least this many times the longest side of its region."""
 HALVINGS = 3
-"""A window's side is the image's longest one, halved one to so many times."""
+"""A window's side is the image's longest side, halved once or up to this many times."""
 _STEPS = 8
-"""Windows begin at eighths of their side, so that a map that differs little has the same ones."""
+"""Windows begin at multiples of 1/8 of their side, so that similar maps give the same windows."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ class CropSettings(SettingsGroup, key="crops", title="SAM close up"):
 
 
 def close_windows(scored: Scored, settings: CropSettings, side: int) -> list[Window]:
-    """The windows that SAM encodes by themselves, from the map alone: around its small regions, the highest first.
+    """The windows (XYXY) that SAM encodes by themselves: around small regions of the map, the most anomalous first.
 
     Args:
-        scored: What the localizer made of the image.
-        settings: How many at most.
-        side: Of SAM's square, pixels.
+        scored: The localizer's map.
+        settings: The largest number of windows.
+        side: Side of SAM's square, pixels.
     """
     if settings.sam_crops == "off":
         return []
@@ -82,7 +83,7 @@ def close_windows(scored: Scored, settings: CropSettings, side: int) -> list[Win
 
 
 def close_window(box: Window, height: int, width: int) -> Window | None:
-    """The window in which SAM looks at a box, or None where the box is not small against the image.
+    """The window around a box, XYXY; None if the box is too large for a window.
 
     Args:
         box: XYXY in image pixels, x1 and y1 exclusive.
@@ -102,7 +103,7 @@ def close_window(box: Window, height: int, width: int) -> Window | None:
 
 
 def _placed(low: int, high: int, side: int, length: int) -> tuple[int, int]:
-    """Where a window of a side begins and ends on one axis: about in the middle of a stretch, inside the image."""
+    """Begin and end of a window on one axis: about centred on the stretch from low to high, inside the image."""
     if side >= length:
         return 0, length
     step = max(1, side // _STEPS)
@@ -112,7 +113,7 @@ def _placed(low: int, high: int, side: int, length: int) -> tuple[int, int]:
 
 
 def closest(windows: Sequence[Window], box: Window) -> Window | None:
-    """The smallest window that holds a box with some room around it; None if there is none."""
+    """The smallest of the windows that contains a box with some margin; None if none does."""
     x0, y0, x1, y1 = box
     holding = []
     for window in windows:

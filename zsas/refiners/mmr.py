@@ -51,7 +51,7 @@ MASKS = StageSpec(
 
 @dataclass(frozen=True)
 class MmrSettings(SettingsGroup, key="mmr", title="Multi-level mask refinement"):
-    """How SAM is asked about the binarised map, and how its masks join it."""
+    """How SAM is prompted from the binarised map, and how its masks are fused with the map."""
 
     mmr_points: int = setting(
         5,
@@ -98,7 +98,7 @@ class Mmr(Refiner):
     def refine(
         self, scored: Scored, sam: SamSession, values: Values, clicks: Sequence[Click]
     ) -> Iterator[Stage | Refined]:
-        """See `Refiner.refine`; a negative click takes away the piece under it, a positive one adds its own prompt."""
+        """See `Refiner.refine`; a negative click removes the piece under it, a positive click adds a prompt."""
         mark, own = values.of(MarkSettings), values.of(MmrSettings)
         marked = mark_scored(scored, mark)
         region = marked.region

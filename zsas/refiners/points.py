@@ -122,7 +122,7 @@ _SHAPES: dict[KernelShape, int] = {
     "rectangle": cv2.MORPH_RECT,
 }
 _LARGEST_ELLIPSE = 64
-"""Larger kernels, in pixels, are discs of exact distance; below it OpenCV's own kernel is as quick."""
+"""Ellipses larger than this, in pixels, are made by a distance transform, whose time does not grow with their size."""
 
 
 def surrounding_ring(
@@ -150,13 +150,13 @@ def surrounding_ring(
 
 
 def ring_of(piece: Piece, region: NDArray[np.bool_], shape: KernelShape, size: int) -> Piece:
-    """N_a of one piece of a region, without the others."""
+    """The ring N_a of one piece of a region; no other piece lies in it."""
     (part,) = parts_with_margin([piece], size, region.shape)
     return part._replace(mask=_dilated(part.mask, shape, size) & ~region[part.slices])
 
 
 def _dilated(mask: NDArray[np.bool_], shape: KernelShape, size: int) -> NDArray[np.bool_]:
-    """Dilation whose time grows with the kernel's width at most, not with its area."""
+    """A mask, bool (H, W), dilated in a time that grows at most with the kernel's width, not with its area."""
     inside = mask.view(np.uint8)
     if shape == "ellipse" and size > _LARGEST_ELLIPSE:
         distance = cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -218,7 +218,7 @@ def spaced_top_points(
 
 
 def _at_ranks(values: NDArray[np.float32], ranks: Sequence[int]) -> list[int]:
-    """Where the values of some ranks stand, the highest first and the earlier of equal ones first; without sorting."""
+    """Indices of the values with these ranks (0 is the highest, the earlier of equal ones first), without a full sort."""
     falling = -values
     ordered = np.partition(falling, ranks)
     found = []

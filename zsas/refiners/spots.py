@@ -1,4 +1,4 @@
-"""What a person means by "only this spot": a small piece around a click, whatever the refiner marks elsewhere."""
+"""Clicks that mean "only this spot": a small piece around the click is marked, in addition to the refiner's mask."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from zsas.backbones.session import SamSession
 
 SPOT_FRACTION = 0.03
-"""Radius beyond which a spot never reaches, as a fraction of the image's longest side."""
+"""Largest radius of a spot, as a fraction of the image's longest side."""
 
 
 def with_spots(refined: Refined, clicks: Sequence[Click], sam: SamSession | None) -> Refined:
-    """A decision with the spots among a person's clicks marked as well.
+    """Add the spots among a person's clicks to a refiner's decision.
 
     Args:
-        refined: What the refiner decided without them.
-        clicks: All clicks of the person; those with the label `SPOT` are marked, negative ones cut.
-        sam: SAM on the image; None where the system asks no SAM, a spot is then a disc.
+        refined: The decision without spots.
+        clicks: All clicks of the person; those with the label `SPOT` are marked, and negative ones are cut out.
+        sam: SAM on the image; None for systems without SAM, where a spot is a disc.
     """
     spots = [click for click in clicks if click[2] == SPOT]
     if not spots:
@@ -50,9 +50,9 @@ def with_spots(refined: Refined, clicks: Sequence[Click], sam: SamSession | None
 
 
 def spot(click: Click, shape: tuple[int, ...], sam: SamSession | None) -> NDArray[np.bool_]:
-    """The smallest of SAM's masks around a click, at most `SPOT_FRACTION` wide: bool (H, W).
+    """The smallest of SAM's masks under a click, cut to a disc of `SPOT_FRACTION`, bool (H, W).
 
-    Half as large a disc where SAM draws nothing under the click.
+    If SAM draws nothing under the click, it is a disc of half that radius.
     """
     row, column = pixel_of(click, shape)
     radius = max(2, round(SPOT_FRACTION * max(shape)))
@@ -68,7 +68,7 @@ def spot(click: Click, shape: tuple[int, ...], sam: SamSession | None) -> NDArra
 def _masks(
     row: int, column: int, shape: tuple[int, ...], sam: SamSession
 ) -> list[NDArray[np.bool_]]:
-    """SAM's three answers to one point, bool (H, W) each."""
+    """SAM's three masks for one point, bool (H, W) each."""
     prompt = Prompt(np.array([[column, row]], np.float32), np.ones(1, np.int64))
     (answer,) = sam.decode([prompt])
     found = []

@@ -218,7 +218,7 @@ def spaced_top_points(
 
 
 def _at_ranks(values: NDArray[np.float32], ranks: Sequence[int]) -> list[int]:
-    """Indices of the values with these ranks (0 is the highest, the earlier of equal ones first), without a full sort."""
+    """Indices of the values of these ranks (0 is the highest; of equal values the earlier), without sorting."""
     falling = -values
     ordered = np.partition(falling, ranks)
     found = []

@@ -1,4 +1,4 @@
-"""Where the models run and in which number format."""
+"""The device, the number format and the runtime of the models."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def pick_device(name: str | None = None) -> torch.device:
 
 
 def keep_freed_memory(up_to: int = 1 << 30) -> bool:
-    """Let glibc keep what tensors free, for this whole process, instead of giving it back at every operation.
+    """Let glibc keep the memory that tensors free, instead of returning it to the kernel after every operation.
 
-    By default each large tensor is a mapping of its own: every layer asks the kernel for its pages one by one, uses
-    them once and returns them, which costs a CPU about as much as the arithmetic of a cheap layer. For programs, not
-    for libraries: the command line, the page and the workers call it.
+    By default each large tensor is a mapping of its own: every layer gets its pages from the kernel one by one, uses
+    them once and returns them, which takes a CPU about as long as the arithmetic of a cheap layer. This changes the
+    whole process, so only programs call it: the command line, the page and the workers.
 
     Args:
         up_to: Bytes that may lie unused at the heap's end, and size from which a block is still a mapping.
@@ -96,7 +96,7 @@ def encoder_dtype(device: torch.device, precision: Precision = "auto") -> torch.
 
 
 def check_runtime(device: torch.device, runtime: Runtime) -> None:
-    """Check what was chosen to run the vision encoders.
+    """Check that the chosen runtime of the vision encoders can be used here.
 
     Raises:
         ZsasError: If there is no such runtime, it is not installed, or it does not run on the device.
@@ -124,5 +124,5 @@ def _cpp_compiler() -> bool:
 
 
 def default_batch(device: str | None = None) -> int:
-    """Images encoded together where nobody says how many: 16 on a GPU, one elsewhere."""
+    """Default number of images encoded together: 16 on a GPU, one elsewhere."""
     return 16 if pick_device(device).type == "cuda" else 1

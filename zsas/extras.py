@@ -1,4 +1,4 @@
-"""What is installed only on demand: `pip install 'zsas[NAME]'`."""
+"""Optional dependencies: `pip install 'zsas[NAME]'`."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def write_all(files: Mapping[Path, bytes]) -> None:
-    """Write several files: all are complete under temporary names before the first gets its own.
+    """Write several files; all are complete under temporary names before the first one is renamed.
 
     Raises:
         OSError: If one cannot be written; no temporary file is left then.
@@ -43,7 +43,7 @@ def write_all(files: Mapping[Path, bytes]) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary path for what another library writes; it becomes `path` where the block ends without an error."""
+    """A temporary path for another library to write to; it is renamed to `path` if the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
     try:

@@ -1,4 +1,4 @@
-"""Which weights run: the same names may hold other weights after a training or on another machine."""
+"""Fingerprints of weights: under the same name, another machine or a later training may have other weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def fingerprint(segmenter: Loaded, settings: Sequence[Settings], *, sam: bool = 
 
 
 def clips_of(segmenter: Loaded, settings: Sequence[Settings]) -> list[Any]:
-    """The CLIPs that some settings' localizers run on, each once: a system may bring its own."""
+    """The CLIPs that the localizers of these settings run on, each once; a system may have its paper's own."""
     found = [getattr(segmenter.localizer(one), "clip", None) for one in settings]
     return list({id(clip): clip for clip in found if clip is not None}.values())
 

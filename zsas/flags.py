@@ -296,7 +296,7 @@ def with_models_in_several_formats(command: Command) -> Command:
 
 
 def with_cluster(command: Command) -> Command:
-    """Give a command the flags of many machines; it receives a `Cluster` as `cluster`, or None for this process.
+    """Give a command the flags of a Ray cluster; it receives a `Cluster` as `cluster`, or None for this process.
 
     The command has a parameter `batch` of its own, which the cluster gets as well.
     """
@@ -338,7 +338,7 @@ def _replaced(
     make: Callable[..., Any],
     also: Sequence[str] = (),
 ) -> Command:
-    """The command with flags in the place of one argument, made of their values and of those named in `also`."""
+    """The command with one argument replaced by flags; its value is made from theirs and from those named in `also`."""
     own = [parameter for parameter in _parameters(command) if parameter.name != argument]
 
     @functools.wraps(command)

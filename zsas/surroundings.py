@@ -1,4 +1,4 @@
-"""What torch and transformers expect of the process, and what is done where it is not there."""
+"""Works around what torch and transformers expect of the process: a writable cache folder, docstrings."""
 
 from __future__ import annotations
 

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from zsas.result import Result
 
 MOST_DIGESTS = 100_000
-"""How many images are remembered by content, to know a copy of one."""
+"""The contents of this many images are remembered, so that a copy is recognised."""
 
 
 MOST_BYTES = 200_000_000
-"""Bytes of a file that is read at once; a larger one is read where it lies."""
+"""Files of up to this many bytes are read into memory; a larger file is decoded from the disk."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Timing:
     """When a file is complete.
 
     Attributes:
-        poll: Seconds between two looks at the folder.
-        settle: Seconds without a change where nobody can say whether the file is open.
+        poll: Seconds between two listings of the folder.
+        settle: Seconds without a change after which a file is complete, if the system cannot say whether it is open.
         patience: Seconds for which a file that cannot be read is tried again after its last change.
     """
 
@@ -74,13 +74,13 @@ class Watcher:
 
     Args:
         folder: Watched with all folders below it.
-        examine: Decides on an image.
-        settings: Of all images.
+        examine: Gives the result of an image.
+        settings: Settings for all images.
         output: Where results go; its folder is not watched.
-        log: Which files were examined, and where lines go.
+        log: The audit log: files that it lists are not examined again, and a line is added for each new one.
         timing: When a file is complete.
         reading: How files are read.
-        complain: Told in a sentence where the folder cannot be listed for a while, and when it can again.
+        complain: Called with a sentence when the folder cannot be listed, and again when it can.
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class Watcher:
             self._remember(part)
 
     def run(self, stop: Callable[[], bool] = lambda: False, once: bool = False) -> Iterator[Part]:
-        """Parts in the order in which their files are complete, each written to the log before it is handed out.
+        """Yield the parts in the order in which their files are complete; each is in the log before it is yielded.
 
         Args:
-            stop: Asked between two files and two looks at the folder.
-            once: End when every file that is there has been examined.
+            stop: Called between files and between listings; True ends the run.
+            once: End when every file in the folder has been examined.
 
         Raises:
             ZsasError: If the folder cannot be listed at the start, or the log cannot be written.
@@ -133,13 +133,15 @@ class Watcher:
                     yield part
             if once and not self._waiting:
                 return
-            time.sleep(max(self._timing.poll, spent))  # of very many files a look takes long itself
+            time.sleep(
+                max(self._timing.poll, spent)
+            )  # a listing of very many files takes long itself
 
     def _found(self, former: dict[str, _Seen] | None) -> dict[str, _Seen]:
-        """Files that wait; none while a folder that could be listed before cannot, as a network drive that is gone.
+        """Files to be examined; none while the folder cannot be listed, for example on a lost network drive.
 
         Raises:
-            ZsasError: If the folder cannot be listed at the first look.
+            ZsasError: If the folder cannot be listed the first time.
         """
         try:
             found = self._look()
@@ -156,7 +158,7 @@ class Watcher:
         return found
 
     def _look(self) -> dict[str, _Seen]:
-        """Files that wait, with what is new since the last look; those that are gone are forgotten."""
+        """List the folder: adds new and changed files to those to be examined, and forgets files that are gone."""
         there: dict[str, tuple[int, ...]] = {}
         for path in self._files():
             with contextlib.suppress(OSError):  # taken away in between
@@ -195,7 +197,7 @@ class Watcher:
                     yield path
 
     def _take(self, name: str, seen: _Seen) -> Part | None:
-        """What was decided on a file; None where it is not complete yet, or was examined before."""
+        """Examine a file; None if it is not complete yet, or was examined before."""
         path = self.folder / name
         age = time.monotonic() - seen.since
         if not self._is_complete(path, seen, age):
@@ -311,7 +313,7 @@ def _digest(path: Path) -> str:
 
 
 def is_being_written(path: Path) -> bool | None:
-    """Whether somebody has a file open for writing; None where that cannot be known.
+    """Whether any process has a file open for writing; None if the system cannot say.
 
     Linux grants a lease for reading only where nobody does.
     """
@@ -322,7 +324,7 @@ def is_being_written(path: Path) -> bool | None:
     except OSError:
         return None
     try:
-        # Who opens it for writing in between makes the system send a signal: one that nobody dies of.
+        # If a process opens the file for writing meanwhile, the system sends a signal: one that is ignored by default.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)

@@ -93,8 +93,7 @@ class Loaded:
             detector: Another detector for SAA: Hub id or folder.
             saliency: Other features for SAA+'s saliency: Hub id, folder, or one of torchvision's `.pth` files.
             features: Another DINOv2 or ResNet for `point_features`: Hub id or folder.
-            adapter: Linear layers for the CLIP: a safetensors file, an APRIL-GAN `.pth` file, or
-                `april-gan:mvtec` / `april-gan:visa` for the published ones.
+            adapter: Linear layers for the CLIP: a file, or `april-gan:mvtec` / `april-gan:visa` for the published ones.
             weights: Files of learned weights by localizer, as {"anomalyclip": "prompts.safetensors"}.
             device: `cpu`, `cuda`, `mps`; the best there is if None.
             precision: Number format of the encoders: `auto` (bf16 where the hardware has it), `fp32`, `bf16` or `int8`.

@@ -35,21 +35,13 @@ def test_values_out_of_range_take_the_end_colours() -> None:
     np.testing.assert_array_equal(picture[4], picture[1])
 
 
-def test_colours_scaled_to_the_image_say_so() -> None:
-    values = np.linspace(0.03, 0.41, 640 * 400, dtype=np.float32).reshape(400, 640)
-    image = np.full((400, 640, 3), 128, np.uint8)
-    fixed, scaled = draw.heat_overlay(image, values), draw.heat_overlay(image, values, scaled=True)
-    assert lightness(scaled[399, 639]) > lightness(fixed[399, 639]) + 50
-    assert (fixed[430:] != scaled[430:]).any()  # the words below the bar
-    np.testing.assert_array_equal(fixed[400:410], scaled[400:410])  # the bar itself
-
-
-def test_a_bar_is_added_below_and_can_be_left_out() -> None:
-    values = np.zeros((100, 120), np.float32)
-    assert draw.heat_overlay(GREY, values, bar=False).shape == GREY.shape
-    high = draw.heat_overlay(GREY, values)
-    assert high.shape[0] > 100
-    assert high.shape[1] == 120
+def test_a_bar_names_both_ends_of_the_scale() -> None:
+    bar = draw.colour_bar(640)
+    assert bar.shape[1] == 640
+    assert lightness(bar[0, 639]) > lightness(bar[0, 0]) + 50
+    words = (bar[-20:] != 255).any(axis=(0, 2))  # columns with ink
+    assert words[:80].any()
+    assert words[-80:].any()
 
 
 def test_a_mask_has_an_outline_and_leaves_the_rest_alone() -> None:
@@ -65,17 +57,6 @@ def test_a_mask_has_an_outline_and_leaves_the_rest_alone() -> None:
 
 def test_an_empty_mask_changes_nothing() -> None:
     np.testing.assert_array_equal(draw.mask_overlay(GREY, np.zeros((100, 120), bool)), GREY)
-
-
-def test_a_highlighted_region_stands_out() -> None:
-    mask = np.zeros((100, 120), bool)
-    mask[10:30, 10:30] = mask[60:90, 60:90] = True
-    one = mask.copy()
-    one[:50] = False
-    plain, strong = draw.mask_overlay(GREY, mask), draw.mask_overlay(GREY, mask, highlight=one)
-    assert lightness(strong[5, 100]) < lightness(plain[5, 100])
-    assert lightness(strong[75, 60]) == pytest.approx(255, abs=1)
-    assert lightness(strong[20, 20]) < lightness(plain[20, 20])
 
 
 def test_the_ring_is_hatched_and_the_region_is_not() -> None:
@@ -126,7 +107,9 @@ def test_a_box_is_drawn_where_it_is() -> None:
 def test_a_stage_is_drawn_layer_by_layer() -> None:
     result = make_result()
     map_picture = draw.stage(result.image, result.stage("anomaly_map"))
-    np.testing.assert_array_equal(map_picture, draw.heat_overlay(result.image, result.anomaly_map))
+    below = draw.colour_bar(result.image.shape[1])
+    heat = draw.heat_overlay(result.image, result.anomaly_map)
+    np.testing.assert_array_equal(map_picture, np.concatenate([heat, below]))
     m3 = draw.stage(result.image, result.stage("m3"))
     by_hand = draw.draw_points(draw.mask_overlay(result.image, result.mask), result.points)
     np.testing.assert_array_equal(m3, by_hand)

@@ -7,6 +7,7 @@ from zsas.frames import (
     Piece,
     SamFrame,
     around,
+    grown,
     piece_of_mask,
     reference_scale,
     resize_map,
@@ -96,9 +97,7 @@ def test_the_window_of_a_mask_is_tight(rows, expected):
 
 
 def test_a_window_is_cut_at_the_border():
-    mask = np.zeros((10, 10), bool)
-    mask[0, 8] = True
-    assert window_of_mask(mask, margin=3) == (5, 0, 10, 4)
+    assert grown((8, 0, 9, 1), 3, (10, 10)) == (5, 0, 10, 4)
 
 
 def test_the_reference_side_scales_lengths_and_zero_means_own_pixels():

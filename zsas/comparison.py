@@ -302,7 +302,7 @@ def _pair(
     small = _small(result.image)
     size = (small.shape[1], small.shape[0])
     values = cv2.resize(result.score_map, size, interpolation=cv2.INTER_AREA)
-    heat = draw.heat_overlay(small, np.asarray(values, np.float32), bar=False)
+    heat = draw.heat_overlay(small, np.asarray(values, np.float32))
     score = f"{result.verdict} {result.image_score:.2f}"
     return [
         _panel(f"{title}: map", heat, colour),

@@ -53,70 +53,42 @@ def heat_map(
 def heat_overlay(
     image: NDArray[np.uint8],
     values: NDArray[np.floating[Any]],
-    *,
     mask: NDArray[np.bool_] | None = None,
-    scaled: bool = False,
-    opacity: float = 0.6,
-    bar: bool = True,
 ) -> NDArray[np.uint8]:
-    """A heat map over a grey copy of the image, with a labelled colour bar below.
+    """A heat map over a grey copy of the image.
 
     Args:
         image: uint8 RGB, shape = (H, W, 3).
         values: float, shape = (H, W), [0, 1].
         mask: bool, shape = (H, W), outlined on top.
-        scaled: Stretch the colours from this map's minimum to its maximum, and say so on the bar.
-        opacity: Share of the colours, [0, 1].
-        bar: Add the colour bar; the picture is then higher than the image.
     """
-    low, high = (float(values.min()), float(values.max())) if scaled else (0.0, 1.0)
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    picture = _rgb(cv2.addWeighted(heat_map(values, low, high), opacity, grey, 1 - opacity, 0))
-    if mask is not None:
-        picture = outline(picture, mask)
-    if not bar:
-        return picture
-    strip = colour_bar(picture.shape[1], low, high, per_image=scaled)
-    return np.concatenate([picture, strip])
+    picture = _rgb(cv2.addWeighted(heat_map(values), 0.6, grey, 0.4, 0))
+    return picture if mask is None else outline(picture, mask)
 
 
-def colour_bar(
-    width: int, low: float = 0.0, high: float = 1.0, *, per_image: bool = False
-) -> NDArray[np.uint8]:
-    """The colour scale with its two end values, as a strip.
+def colour_bar(width: int) -> NDArray[np.uint8]:
+    """The colour scale of heat maps with its two end values, as a strip.
 
     Args:
         width: Pixels.
-        low: The value at the left end.
-        high: The value at the right end.
-        per_image: Add the words that these colours cannot be compared with another image's.
 
     Returns:
         uint8 RGB, shape = (h, width, 3); h grows with the width.
     """
     height = max(6, round(width / 40))
     ramp = np.repeat(np.linspace(0, 1, width, dtype=np.float32)[None], height, axis=0)
-    middle = f"scaled to this image: {low:.2f} to {high:.2f}" if per_image else "fixed scale"
-    words = (f"{low:.2f}", middle, f"{high:.2f}")
-    scale = min(2.0, width / 640)
+    words = ("0.00", "fixed scale", "1.00")
+    scale, font = min(2.0, width / 640), cv2.FONT_HERSHEY_SIMPLEX
     label = np.full((max(8, round(30 * scale)), width, 3), 255, np.uint8)
-    sizes = [
-        cv2.getTextSize(word, cv2.FONT_HERSHEY_SIMPLEX, scale * 0.7, 1)[0][0] for word in words
-    ]
+    sizes = [cv2.getTextSize(word, font, scale * 0.7, 1)[0][0] for word in words]
     gap = max(2, round(6 * scale))
     left = (gap, (width - sizes[1]) // 2, width - sizes[2] - gap)
+    thick = max(1, round(scale * 1.4))
     if scale >= 0.2:
         for word, x in zip(words, left, strict=True):
-            cv2.putText(
-                label,
-                word,
-                (x, round(22 * scale)),
-                cv2.FONT_HERSHEY_SIMPLEX,
-                scale * 0.7,
-                DARK,
-                max(1, round(scale * 1.4)),
-                cv2.LINE_AA,
-            )
+            place = (x, round(22 * scale))
+            cv2.putText(label, word, place, font, scale * 0.7, DARK, thick, cv2.LINE_AA)
     return np.concatenate([heat_map(ramp), label])
 
 
@@ -140,10 +112,6 @@ def outline(
 def mask_overlay(
     image: NDArray[np.uint8],
     mask: NDArray[np.bool_],
-    *,
-    colour: RGB = MASK_COLOUR,
-    opacity: float = 0.35,
-    highlight: NDArray[np.bool_] | None = None,
     inside: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
     """The image with a tinted, outlined mask.
@@ -151,20 +119,10 @@ def mask_overlay(
     Args:
         image: uint8 RGB, shape = (H, W, 3).
         mask: bool, shape = (H, W).
-        colour: Tint and outline.
-        opacity: Share of the tint, [0, 1].
-        highlight: bool, shape = (H, W), one region that is drawn stronger: a deeper tint and an
-            outline of twice the width; the rest of the image is dimmed.
         inside: The region of interest, bool, shape = (H, W); pixels outside are darkened.
     """
     picture = image if inside is None else spot(image, inside)
-    picture = _tint(picture, mask, colour, opacity)
-    picture = outline(picture, mask, colour)
-    if highlight is not None and highlight.any():
-        dim = _tint(picture, ~highlight, DARK, 0.35)
-        strong = _tint(dim, highlight, colour, opacity / 2)
-        picture = outline(strong, highlight, LIGHT, 2 * line_width(image.shape))
-    return picture
+    return outline(_tint(picture, mask, MASK_COLOUR, 0.35), mask)
 
 
 def spot(picture: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -205,22 +163,19 @@ def draw_points(picture: NDArray[np.uint8], points: Points) -> NDArray[np.uint8]
     return picture
 
 
-def draw_boxes(
-    picture: NDArray[np.uint8], boxes: NDArray[np.floating[Any]], colour: RGB = BOX_COLOUR
-) -> NDArray[np.uint8]:
+def draw_boxes(picture: NDArray[np.uint8], boxes: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     """A copy with boxes as light lines in dark ones.
 
     Args:
         picture: uint8 RGB, shape = (H, W, 3).
         boxes: float, shape = (n, 4), xyxy in pixels of the picture, x1 and y1 exclusive.
-        colour: Of the inner line.
     """
     picture = picture.copy()
     width = line_width(picture.shape)
     for x0, y0, x1, y1 in np.asarray(boxes, np.float32).reshape(-1, 4):
         corners = (round(float(x0)), round(float(y0))), (round(float(x1)) - 1, round(float(y1)) - 1)
         cv2.rectangle(picture, *corners, DARK, 2 * width + 2, cv2.LINE_AA)
-        cv2.rectangle(picture, *corners, colour, 2 * width, cv2.LINE_AA)
+        cv2.rectangle(picture, *corners, BOX_COLOUR, 2 * width, cv2.LINE_AA)
     return picture
 
 
@@ -234,7 +189,7 @@ def stage(image: NDArray[np.uint8], found: Stage) -> NDArray[np.uint8]:
     picture, bar = image, None
     for layer in found.layers:
         if isinstance(layer, HeatMap):
-            picture = heat_overlay(image, layer.values, bar=False)
+            picture = heat_overlay(image, layer.values)
             bar = colour_bar(picture.shape[1])
         elif isinstance(layer, Area):
             picture = area(picture, layer)

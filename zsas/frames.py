@@ -272,14 +272,13 @@ class SamFrame:
         return 1.0 / self.stride if shape == self.grid_hw else shape[0] / self.side
 
 
-def window_of_mask(mask: NDArray[np.bool_], margin: int = 0) -> Window | None:
-    """The smallest window that holds a mask, bool (H, W), and `margin` pixels around it; None if the mask is empty."""
+def window_of_mask(mask: NDArray[np.bool_]) -> Window | None:
+    """The smallest window that holds a mask, bool (H, W); None if the mask is empty."""
     columns = np.flatnonzero(mask.any(axis=0))
     if not columns.size:
         return None
     rows = np.flatnonzero(mask.any(axis=1))
-    tight = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-    return grown(tight, margin, mask.shape)
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def piece_of_mask(mask: NDArray[np.bool_]) -> Piece | None:

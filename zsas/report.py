@@ -134,9 +134,7 @@ class Entry:
         marked = draw.mask_overlay(small, its_mask, inside=looked)
         warm = b""
         if heat is not None:
-            warm = _jpeg(
-                draw.heat_overlay(small, _small(heat), mask=its_mask, bar=False), PICTURE_SIDE
-            )
+            warm = _jpeg(draw.heat_overlay(small, _small(heat), its_mask), PICTURE_SIDE)
         left_out = ("stages", "points", "regions")
         return cls(
             name,

@@ -9,24 +9,7 @@ from typing import Any
 
 import torch
 
-from bench.measure import CPU, AnyWords, peak_mb, photo, ready, seconds
-
-PRODUCT = (4096, 1280, 5120)
-"""Rows, depth and columns of the product whose speed is called this processor's peak."""
-
-
-def gemm_peak(precision: str) -> float:
-    """GFLOP/s of one large product in a number format."""
-    rows, depth, columns = PRODUCT
-    if precision == "int8":
-        one = torch.randint(-127, 127, (rows, depth), dtype=torch.int8)
-        other = torch.randint(-127, 127, (columns, depth), dtype=torch.int8)
-        taken = seconds(lambda: torch._int_mm(one, other.T), 3)
-    else:
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-        one, other = torch.randn(rows, depth).to(dtype), torch.randn(columns, depth).to(dtype)
-        taken = seconds(lambda: torch.nn.functional.linear(one, other), 3)
-    return 2 * rows * depth * columns / taken / 1e9
+from bench.measure import CPU, FORMATS, AnyWords, gemm_peak, peak_mb, photo, ready, seconds
 
 
 def encoders() -> dict[str, Any]:
@@ -40,7 +23,7 @@ def encoders() -> dict[str, Any]:
 
     keep_freed_memory()
     square = photo()
-    auto = {torch.float32: "fp32", torch.bfloat16: "bf16"}[encoder_dtype(CPU)]
+    auto = FORMATS[encoder_dtype(CPU)]
     found: dict[str, Any] = {"auto": auto}
     for precision in dict.fromkeys(("fp32", auto, "int8")):
         model = SamModel._from_config(SamConfig(), attn_implementation="sdpa")
@@ -106,7 +89,7 @@ def parts() -> dict[str, dict[str, float]]:
                 run()
             gflop[name] = counter.get_total_flops() / 1e9
         attend_by_strips(CPU, sam.vision_encoder)
-        peak = gemm_peak({torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype])
+        peak = gemm_peak(FORMATS[dtype])
         found = {}
         for name, run in runs.items():
             run()

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from bench.sizes import VIT_H
 
 CPU = torch.device("cpu")
+FORMATS = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
@@ -57,6 +58,24 @@ def seconds(
 def peak_mb() -> float:
     """Peak resident memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+PRODUCT = (4096, 1280, 5120)
+"""Rows, depth and columns of the product whose speed is called this processor's peak."""
+
+
+def gemm_peak(precision: str) -> float:
+    """GFLOP/s of one large product in a number format."""
+    rows, depth, columns = PRODUCT
+    if precision == "int8":
+        one = torch.randint(-127, 127, (rows, depth), dtype=torch.int8)
+        other = torch.randint(-127, 127, (columns, depth), dtype=torch.int8)
+        taken = seconds(lambda: torch._int_mm(one, other.T), 3)
+    else:
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        one, other = torch.randn(rows, depth).to(dtype), torch.randn(columns, depth).to(dtype)
+        taken = seconds(lambda: torch.nn.functional.linear(one, other), 3)
+    return 2 * rows * depth * columns / taken / 1e9
 
 
 def _full_clip() -> Any:
@@ -135,14 +154,34 @@ def ready(clip: Any, sam: Any) -> Any:
     return Ready()
 
 
-def full(precision: str = "auto", runtime: str = "torch") -> dict[str, float]:
+def full_gflop() -> float:
+    """GFLOP of both encoders at full size, once each, as transformers computes them; nothing is computed for it.
+
+    What ours leaves out (padding) or adds (the V-V stream) does not count.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import CLIPVisionModel, SamConfig, SamModel
+
+    with torch.device("meta"):
+        config = SamConfig(vision_config=VIT_H)
+        sam = SamModel._from_config(config, attn_implementation="sdpa").vision_encoder
+        vision = _full_clip().config.vision_config
+        clip = CLIPVisionModel._from_config(vision, attn_implementation="sdpa")
+        sides = (torch.empty(1, 3, 1024, 1024), torch.empty(1, 3, 518, 518))
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        sam(sides[0])
+        clip(sides[1], interpolate_pos_encoding=True)
+    return counter.get_total_flops() / 1e9
+
+
+def full(precision: str = "auto", runtime: str = "torch") -> dict[str, Any]:
     """Our whole pipeline at full size; the words are encoded before, as they are kept per object name."""
     from transformers import SamConfig, SamModel
 
     from zsas.backbones.clip import ClipBackbone
     from zsas.backbones.sam import Sam
     from zsas.backbones.sam_families import TransformersSam
-    from zsas.device import keep_freed_memory
+    from zsas.device import encoder_dtype, keep_freed_memory
     from zsas.segmenter import Segmenter
     from zsas.settings import Settings
 
@@ -164,25 +203,30 @@ def full(precision: str = "auto", runtime: str = "torch") -> dict[str, float]:
     # Another point each time: what was asked before is not asked again.
     again = [segmenter.segment(encoding, settings, [(9 + i, 9, 0)]).timings for i in range(3)]
     cascade = statistics.median(t["m1"] + t["m2"] + t["m3"] for t in again)
+    kind = precision if precision == "int8" else FORMATS[encoder_dtype(CPU)]
+    memory, peak = peak_mb(), gemm_peak(kind)
     return {
+        "format": kind,
+        "peak_gflops": peak,
+        "share": full_gflop() / (result.timings["encode"] + result.timings["sam"]) / peak,
         "seconds": whole,
         "encode_seconds": result.timings["encode"] + result.timings["sam"],
         "cascade_seconds": cascade,
-        "peak_mb": peak_mb(),
+        "peak_mb": memory,
     }
 
 
-def full_int8() -> dict[str, float]:
+def full_int8() -> dict[str, Any]:
     """`full` in int8."""
     return full("int8")
 
 
-def full_openvino() -> dict[str, float]:
+def full_openvino() -> dict[str, Any]:
     """`full` run by OpenVINO; nothing where the extra is not installed."""
     return full("auto", "openvino") if find_spec("openvino") else {}
 
 
-def full_openvino_int8() -> dict[str, float]:
+def full_openvino_int8() -> dict[str, Any]:
     """`full` run by OpenVINO in int8; nothing where the extra is not installed."""
     return full("int8", "openvino") if find_spec("openvino") else {}
 
@@ -201,7 +245,10 @@ from zsas.settings import Settings
 keep_freed_memory()
 image = np.load(sys.argv[1])
 segmenter = Segmenter.from_preset("tiny", cache_bytes=0)
-settings = Settings(tiles="off") if "tiles" in Settings.__dataclass_fields__ else Settings()
+try:
+    settings = Settings(tiles="off")
+except TypeError:  # there were no tiles yet
+    settings = Settings()
 taken = []
 for number in range(10):
     given = np.roll(image, 8 * number, axis=0)

@@ -9,7 +9,8 @@ import sys
 import pytest
 import torch
 
-from zsas.device import encoder_dtype, pick_device
+from tests.helpers.models import small_sam
+from zsas.device import encoder_dtype, lay_out_for, pick_device
 from zsas.errors import ZsasError
 
 # Page faults of sixteen results of 80 MB, each freed before the next is made; in a process of its own, for what it
@@ -83,3 +84,21 @@ def test_a_precision_can_be_asked_for_but_never_fp16() -> None:
 def test_a_device_that_cannot_compute_here_is_one_sentence(name) -> None:
     with pytest.raises(ZsasError, match="is not available here"):
         pick_device(name)
+
+
+def test_on_a_gpu_convolutions_are_laid_out_channels_last_and_give_the_same() -> None:
+    """The layout that a GPU gets, tried on a CPU: nothing else of the model is touched."""
+    torch.manual_seed(0)
+    model = small_sam()
+    pixels = torch.randn(2, 3, 256, 256)
+    with torch.inference_mode():
+        wanted = model.vision_encoder(pixels).last_hidden_state
+        lay_out_for(torch.device("cpu"), model)
+        assert model.vision_encoder.neck.conv2.weight.is_contiguous()
+        lay_out_for(torch.device("cuda"), model.vision_encoder)
+        kernel = model.vision_encoder.neck.conv2.weight
+        assert kernel.is_contiguous(memory_format=torch.channels_last)
+        assert not kernel.is_contiguous()
+        assert model.vision_encoder.pos_embed.is_contiguous()
+        found = model.vision_encoder(pixels).last_hidden_state
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -171,3 +172,43 @@ def test_a_fresh_environment_gets_the_build_and_the_locked_versions(
     assert packages == {torch, torch.replace("torch", "torchvision"), "rest-1.0"} | cuda
     assert "torch comes from" in printed
     assert "Collecting" in printed  # pip shows what it is doing
+
+
+@pytest.mark.slow
+def test_uv_installs_the_locked_versions_with_the_command_of_the_docs(
+    indexes: str, tmp_path: Path
+) -> None:
+    """As the docs have it, but for the choice of a build of PyTorch, which asks PyTorch's own indexes."""
+    uv = Path(sys.executable).with_name("uv")
+    if not uv.exists():
+        pytest.skip("uv is not installed")
+    docs = (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"(?m)^    (uv venv && .+)$", docs)
+    assert command.endswith(" --torch-backend auto")
+    (tmp_path / "requirements.txt").write_text("torch>=2.11,<3\nrest\n")
+    (tmp_path / "requirements.lock").write_text("torch==2.14.1\nrest==1.0\n")
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("UV_", "VIRTUAL_ENV", "CONDA"))
+    }
+    setup = {
+        "VIRTUAL_ENV": str(tmp_path / ".venv"),  # never the environment that the tests run in
+        "UV_INDEX_URL": f"{indexes}/default",
+        "UV_CACHE_DIR": str(tmp_path / "cache"),
+        "UV_NO_CONFIG": "1",
+        "UV_PYTHON_DOWNLOADS": "never",
+        "PATH": f"{uv.parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        command.removesuffix(" --torch-backend auto"),
+        shell=True,
+        cwd=tmp_path,
+        env={**clean, **setup},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    sites = (tmp_path / ".venv").glob("lib/*/site-packages/*.dist-info")
+    found = {site.name.removesuffix(".dist-info") for site in sites}
+    assert found == {"torch-2.14.1", "rest-1.0", "cuda-1.0"}

@@ -22,6 +22,20 @@ def raise_if_cancelled(*_: object) -> None:
         raise Cancelled
 
 
+def carried(work: Callable[[], Item]) -> Callable[[], Item]:
+    """The same work for another thread, where it is cancelled as it would be in this one."""
+    stop = getattr(_here, "stop", None)
+
+    def run() -> Item:
+        _here.stop = stop
+        try:
+            return work()
+        finally:
+            _here.stop = None
+
+    return run
+
+
 def cancellable(steps: Iterator[Item], stop: Callable[[], bool]) -> Iterator[Item]:
     """The steps of some work, in which `raise_if_cancelled` asks `stop`.
 

@@ -95,6 +95,18 @@ def encoder_dtype(device: torch.device, precision: Precision = "auto") -> torch.
     return torch.bfloat16 if native else torch.float32
 
 
+def lay_out_for(device: torch.device, encoder: torch.nn.Module) -> None:
+    """On a GPU let convolutions keep the channels of a pixel side by side, as its matrix units read them.
+
+    Only their weights are laid out anew; what they give out follows, to the same numbers.
+    """
+    if device.type != "cuda":
+        return
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+
+
 def check_runtime(device: torch.device, runtime: Runtime) -> None:
     """Check that the chosen runtime of the vision encoders can be used here.
 

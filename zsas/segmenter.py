@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from zsas.backbones.session import Answers, SamSession
 from zsas.beside import Beside, beside_of, cells_in, judge_with, remember_images, weighed
 from zsas.declare import declared
-from zsas.encoding import Clock, Encoding, versions
+from zsas.encoding import BESIDE_CORES, Clock, Encoding, versions
 from zsas.errors import ZsasError
 from zsas.images import ImageSource
 from zsas.lazy import torch
@@ -99,8 +99,9 @@ class Segmenter(Loaded):
     ) -> list[Encoding]:
         """Run all encoders on several images, of any sizes; each encoder takes them as one batch. See `encode`."""
         settings = settings or self.defaults
-        encodings = self._begin(images, settings, region)
-        if encodings and "sam" in system_named(settings.system, refiner=settings.refiner).roles:
+        with_sam = "sam" in system_named(settings.system, refiner=settings.refiner).roles
+        encodings = self._begin(images, settings, region, with_sam=with_sam)
+        if encodings and with_sam:
             self._encoders.add_sam(encodings, lambda: self.sam)
         if CropSettings in self.refiner(settings).settings and settings.sam_crops != "off":
             beside, crops = Beside(region=region or None), settings.of(CropSettings)
@@ -115,10 +116,16 @@ class Segmenter(Loaded):
         images: Sequence[ImageSource],
         settings: Settings,
         region: RegionOfInterest | None = None,
+        *,
+        with_sam: bool = False,
     ) -> list[Encoding]:
+        """`begin` of some images; SAM encodes them beside the localizer where it is wanted and there are the cores."""
         self._check_process()
-        localizer, made_by = self.localizer(settings), self.made_by(settings)
-        return self._encoders.begin(images, localizer, made_by, settings, region)
+        how = (self.localizer(settings), self.made_by(settings), settings, region)
+        with_sam = with_sam and self.models.device.type == "cpu"
+        if images and with_sam and torch.get_num_threads() >= BESIDE_CORES:
+            return self._encoders.begin_both(images, *how, self.sam)
+        return self._encoders.begin(images, *how)
 
     # Deciding: milliseconds, depends on the settings.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers import SamHQModel
 
 from tests.backbones.test_int8 import lowest_cosine
 from tests.helpers.models import (
@@ -14,6 +15,7 @@ from tests.helpers.models import (
     small_backbone,
     small_clip,
     small_sam,
+    with_lively_weights,
 )
 from tests.helpers.sams import small_model
 from zsas.backbones.clip import ClipBackbone
@@ -84,6 +86,32 @@ def test_encoders_of_the_families_give_what_torch_gives(family):
     torch.testing.assert_close(found.embedding, wanted.embedding, atol=1e-3, rtol=1e-3)
     for one, other in zip(found.details, wanted.details, strict=True):
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("most", [1, 2, 8])
+def test_blocks_are_compiled_some_at_a_time_to_the_same_numbers(tmp_path, monkeypatch, most):
+    """SAM-HQ's decoder also reads what comes out of the first global block, here the third of five."""
+    monkeypatch.setattr(runs, "MOST_BLOCKS", most)
+    image = np.random.default_rng(0).integers(0, 255, (100, 256, 3), dtype=np.uint8)
+    wanted, found = (
+        Sam(network_for(deeper_sam_hq(), CPU, "fp32", runtime=runtime), CPU).encode([image])[0]
+        for runtime in ("torch", "openvino")
+    )
+    for one, other in (
+        (found.embedding, wanted.embedding),
+        *zip(found.details, wanted.details, strict=True),
+    ):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+    parts = {1: 2 + 3, 2: 1 + 2, 8: 1 + 1}[most]  # before the first global block, and from there on
+    assert len(list((tmp_path / "compiled").glob("*.blob"))) == parts
+
+
+def deeper_sam_hq():
+    config = small_model("sam_hq").config
+    config.vision_config.num_hidden_layers = 5
+    config.vision_config.global_attn_indexes = [2, 4]
+    torch.manual_seed(0)
+    return with_lively_weights(SamHQModel(config).eval())
 
 
 @pytest.mark.parametrize("dropped", [False, True])

@@ -13,7 +13,7 @@ import zsas.backbones.sam_decoder
 from tests.helpers.meta_sam import meta_model, metas_names
 from tests.helpers.models import CPU, small_sam, with_lively_weights
 from zsas.backbones.sam import Sam
-from zsas.backbones.sam_decoder import FusedProjection
+from zsas.backbones.sam_decoder import FusedProjection, attend_to_few
 from zsas.backbones.sam_families import TransformersSam
 from zsas.backbones.sam_meta import _META_TYPES, MetaSam, load_meta_checkpoint
 from zsas.errors import ZsasError
@@ -166,6 +166,16 @@ def test_a_gpu_answers_prompts_of_one_shape_in_one_call_and_a_cpu_each_in_its_ow
     network = both("small")[0].network
     assert Sam(network, torch.device("cuda"))._groups(asked) == [[0, 3], [1, 5], [2], [4]]
     assert Sam(network, CPU)._groups(asked) == [[i] for i in range(6)]
+
+
+def test_attention_to_few_keys_is_attention():
+    query, key = torch.randn(2, 4, 300, 8), torch.randn(2, 4, 9, 8)
+    value = torch.randn(2, 4, 9, 8)
+    wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+    torch.testing.assert_close(attend_to_few(query, key, value), wanted, rtol=1e-5, atol=1e-6)
+    shared = attend_to_few(query[:1], key, value)
+    torch.testing.assert_close(shared[0], wanted[0], rtol=1e-5, atol=1e-6)
+    assert shared.shape == wanted.shape
 
 
 @pytest.mark.slow

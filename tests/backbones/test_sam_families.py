@@ -7,8 +7,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from transformers import SamModel
 
-from tests.helpers.models import CPU, ReadyModels, small_backbone, small_clip
+from tests.helpers.models import (
+    CPU,
+    ReadyModels,
+    small_backbone,
+    small_clip,
+    with_lively_weights,
+)
 from tests.helpers.sams import BUILDERS, as_published, processor, small_model, theirs
 from zsas.backbones.sam import Sam
 from zsas.backbones.sam_families import network_for, read_normalisation, sam_class
@@ -66,6 +73,23 @@ def test_a_family_is_transformers_own_on_images_that_are_not_square(family, shap
     assert answer.iou.shape == (1,)
     wanted = theirs(model, family, image, None, None, box=inclusive, single=True)
     assert_equal(answer.logits, wanted[0])
+
+
+@pytest.mark.slow
+def test_a_pruned_sam_is_read_by_its_own_widths(tmp_path):
+    """SlimSAM's blocks are narrower than usual: 14 channels a head, and an MLP that is no multiple of them."""
+    config = small_model("sam").config
+    config.vision_config.hidden_size, config.vision_config.num_attention_heads = 42, 3
+    config.vision_config.mlp_dim = 174
+    torch.manual_seed(0)
+    model = with_lively_weights(SamModel(config).eval())
+    model.save_pretrained(tmp_path)
+    sam = load_sam(str(tmp_path), wanted_for="tiny", device=CPU, precision="fp32")
+    image = np.random.default_rng(0).integers(0, 255, (150, 220, 3), dtype=np.uint8)
+    (answer,) = sam.decode(sam.encode([image])[0], [Prompt(POINTS, LABELS)])
+    logits, iou = theirs(model, "sam", image, POINTS, LABELS)
+    assert_equal(answer.logits, logits)
+    assert_equal(answer.iou, iou)
 
 
 @pytest.mark.parametrize("family", BUILDERS)

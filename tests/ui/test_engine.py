@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +18,10 @@ import pytest
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.visits import opened, settled
 from zsas.errors import ZsasError
+from zsas.images import ReadImage, read_image
 from zsas.settings import Settings
 from zsas.ui import gpu
+from zsas.ui.compare import looker
 from zsas.ui.engine import Engine
 from zsas.ui.events.site import Site, act
 from zsas.ui.examples import Examples
@@ -145,3 +150,84 @@ def test_a_zerogpu_is_asked_for_as_long_as_the_photo_needs(
     work: str, megapixels: int, seconds: int
 ) -> None:
     assert gpu.seconds_for(work, (1000 * megapixels, 1000, 3)) == seconds
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What a ZeroGPU is asked for, in order: the page's calls behind a stand-in for the package `spaces`."""
+    seconds: list[tuple[str, int]] = []
+
+    def lend(duration: Callable[..., int]) -> Callable[..., Any]:
+        def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+            def called(*words: Any, **named: Any) -> Any:
+                seconds.append((function.__name__, duration(*words, **named)))
+                return function(*words, **named)
+
+            return called
+
+        return wrap
+
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=lambda duration: lend(duration)))
+    spec = importlib.util.find_spec("zsas.ui.gpu")
+    assert spec is not None
+    assert spec.loader is not None
+    lent = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(lent)
+    monkeypatch.setattr("zsas.ui.engine.gpu", lent)
+    return seconds
+
+
+def read(height: int, width: int) -> ReadImage:
+    return read_image(np.full((height, width, 3), 200, np.uint8))
+
+
+def test_each_system_of_a_comparison_asks_a_zerogpu_for_its_own_time(
+    asked: list[tuple[str, int]],
+) -> None:
+    engine = Engine(lambda preset: FakeSegmenter(preset), "tiny")
+    engine.start_here()
+    look = looker(engine, "tiny", read(1000, 1000))
+    for system in ("auto", "paper"):
+        look(Settings(system=system))
+    assert asked == [("encode", 14), ("decide", 5), ("encode", 14), ("decide", 5)]
+
+
+def test_more_good_images_ask_a_zerogpu_for_more_time_and_not_for_ever(
+    asked: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(lambda preset: FakeSegmenter(preset), "tiny")
+    engine.start_here()
+    monkeypatch.setattr(FakeSegmenter, "remember", lambda *_: "memory")
+    for count in (1, 8, 200):
+        engine.remember_apart("tiny", [read(1000, 1000)] * count, Settings())
+    assert [seconds for _, seconds in asked] == [14, 20, 120]
+
+
+def test_tiles_and_close_ups_ask_a_zerogpu_for_more_time(
+    asked: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(lambda preset: FakeSegmenter(preset), "tiny")
+    engine.start_here()
+    fake: Any = engine.segmenter("tiny")
+    localizer = fake.localizer(Settings())
+    localizer.tiled, localizer.resolution = True, lambda _: 100
+    whole = SimpleNamespace(to=lambda device: None)
+    monkeypatch.setattr(FakeSegmenter, "encode", lambda *_: whole)
+    for settings in (
+        Settings(tiles="off"),
+        Settings(tiles=250, max_tiles=256),
+        Settings(tiles=250, max_tiles=16),
+        Settings(tiles="off", sam_crops=8),
+    ):
+        engine.encode_apart("tiny", read(1000, 1000), settings, "image")
+    off, all_tiles, sixteen, crops = (seconds for _, seconds in asked)
+    assert off == 14
+    assert off < sixteen < all_tiles
+    assert crops == off + 4
+
+
+def test_a_detector_asks_a_zerogpu_for_more_time_while_deciding() -> None:
+    encoding = SimpleNamespace(image=np.zeros((1000, 1000, 3), np.uint8))
+    usual = gpu._for_decide("tiny", encoding, Settings(), (), part=None)
+    assert gpu._for_decide("tiny", encoding, Settings(system="saa"), ()) > usual + 5

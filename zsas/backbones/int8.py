@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from zsas.device import Precision, Runtime, encoder_dtype
+from zsas.device import Precision, Runtime, encoder_dtype, lay_out_for
 
 STRIP = 512
 """Tokens that are multiplied at a time, so that the int32 result is still in the cache when it is scaled."""
@@ -22,7 +22,7 @@ STRIP = 512
 def set_precision(
     encoder: nn.Module, device: torch.device, precision: Precision, runtime: Runtime = "torch"
 ) -> torch.dtype:
-    """Bring an encoder into its number format.
+    """Bring an encoder into its number format, and on a GPU into the layout that its convolutions want.
 
     Args:
         encoder: Changed in place; with int8 its linear layers are replaced.
@@ -40,6 +40,7 @@ def set_precision(
     if precision == "int8" and runtime == "torch":
         _replace_linears(encoder.float())
     encoder.to(dtype)
+    lay_out_for(device, encoder)
     return dtype
 
 

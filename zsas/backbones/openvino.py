@@ -33,6 +33,8 @@ from zsas.files import whole
 
 MOST_SHAPES = 4
 """Compiled shapes of one module that stay in memory; each holds the weights."""
+MOST_BLOCKS = 8
+"""Blocks that are compiled together: while that is done, their weights are in memory several times, in fp32."""
 CACHE_BYTES = 8_000_000_000
 """Room for compiled modules on disk; those not used for longest are removed."""
 _ASK_MS = 50
@@ -161,7 +163,7 @@ def named_precision(precision: Precision) -> Precision:
 def _keep(file: Path, compiled: Any) -> None:
     """Write a compiled module; others make room. Without room, or on a read-only disk, nothing is written."""
     try:
-        data = compiled.export_model().getvalue()
+        data = compiled.export_model().getbuffer()
         others = sorted(file.parent.glob("*.blob"), key=lambda one: one.stat().st_mtime)
         used = sum(one.stat().st_size for one in others) + len(data)
         while others and used > CACHE_BYTES:
@@ -276,54 +278,64 @@ def folded_attention(
 
 
 class _Blocks(nn.Module):
-    """Some blocks of SAM's encoder one after the other."""
+    """Some blocks of SAM's encoder one after the other, and the neck where it follows them.
 
-    def __init__(self, layers: Sequence[nn.Module], precision: Precision) -> None:
+    Gives what comes out at the end, and the tokens after the first block.
+    """
+
+    def __init__(
+        self, layers: Sequence[nn.Module], neck: nn.Module | None, precision: Precision
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(copied(layer, precision) for layer in layers)
         for layer in self.layers:
             vars(layer).pop("forward", None)  # what is quicker in torch is not here
             layer.attn.forward = partial(folded_attention, layer.attn)
-
-    def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
-        for layer in self.layers:
-            tokens = layer(tokens)
-        return (tokens,)
-
-
-class _Rest(_Blocks):
-    """The blocks from the first global one on, and the neck."""
-
-    def __init__(self, layers: Sequence[nn.Module], neck: nn.Module, precision: Precision) -> None:
-        super().__init__(layers, precision)
-        self.neck = copied(neck, precision)
+        self.neck = None if neck is None else copied(neck, precision)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
         first = tokens
         for number, layer in enumerate(self.layers):
             tokens = layer(tokens)
             first = tokens if number == 0 else first
-        return self.neck(tokens), first
+        return tokens if self.neck is None else self.neck(tokens), first
 
 
 class CompiledPaddedEncoder(PaddedEncoder):
-    """A `PaddedEncoder` whose blocks OpenVINO runs."""
+    """A `PaddedEncoder` whose blocks OpenVINO runs, in parts."""
 
     def __init__(self, encoder: Any, precision: Precision) -> None:
         super().__init__(encoder)
-        before, rest = encoder.layers[: self.first_global], encoder.layers[self.first_global :]
-        wanted = named_precision(precision)
-        self._before = Compiled(lambda: _Blocks(before, wanted), "sam-windows", before, precision)
-        self._rest = Compiled(
-            lambda: _Rest(rest, encoder.neck, wanted), "sam", (*rest, encoder.neck), precision
-        )
+        layers = list(encoder.layers)
+        self._before = _parts("sam-windows", layers[: self.first_global], None, precision)
+        self._rest = _parts("sam", layers[self.first_global :], encoder.neck, precision)
 
     def _windowed(self, tokens: Tensor) -> Tensor:
-        return self._before(tokens)[0].to(tokens.dtype) if self.first_global else tokens
+        dtype = tokens.dtype
+        for part in self._before:
+            tokens, _ = part(tokens)
+        return tokens.to(dtype)
 
     def _beyond_windows(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        features, first = self._rest(tokens)
-        return features, first
+        firsts = []
+        for part in self._rest:
+            tokens, first = part(tokens)
+            firsts.append(first)
+        return tokens, firsts[0]
+
+
+def _parts(
+    name: str, layers: Sequence[nn.Module], neck: nn.Module | None, precision: Precision
+) -> list[Compiled]:
+    """Blocks in compiled parts, the neck behind the last."""
+    wanted = named_precision(precision)
+    found = []
+    for start in range(0, len(layers), MOST_BLOCKS):
+        some = layers[start : start + MOST_BLOCKS]
+        behind = neck if start + MOST_BLOCKS >= len(layers) else None
+        read = some if behind is None else (*some, behind)
+        found.append(Compiled(partial(_Blocks, some, behind, wanted), name, read, precision))
+    return found
 
 
 class _Pyramid(nn.Module):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from zsas.frames import Fit, SamFrame
 from zsas.held import Held
 from zsas.lazy import F, torch
 from zsas.prompts import Masks, Prompt
+from zsas.threads import side_by_side
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -171,21 +173,28 @@ class Sam:
     def decode(self, features: SamFeatures, prompts: Sequence[Prompt]) -> list[Masks]:
         """Dec of eqs 9, 10 and 12 for several prompts on one image.
 
-        On a GPU prompts of one shape are decoded in one call. On a CPU each has a call of its own: at full size several
-        in one call take as long, and an answer does not depend on its company to the last bit.
+        On a GPU prompts of one shape are decoded in one call. On a CPU each has a call of its own, several at once
+        where there are cores for it: an answer does not depend on its company to the last bit.
 
         Raises:
             ZsasError: If a prompt has neither points nor a box.
         """
-        answers: dict[int, Masks] = {}
-        with torch.inference_mode():
-            for group in self._groups(prompts):
+
+        def decoded(group: Sequence[int]) -> list[Masks]:
+            with torch.inference_mode():
                 tensors = self._tensors(features.frame, [prompts[i] for i in group])
                 logits, iou = self.network.decoder(features, tensors)
-                for row, i in enumerate(group):
-                    answers[i] = Masks(
-                        logits[row].float().cpu().numpy(), iou[row].float().cpu().numpy()
-                    )
+                both = zip(logits.float().cpu().numpy(), iou.float().cpu().numpy(), strict=True)
+                return [Masks(*one) for one in both]
+
+        groups = self._groups(prompts)
+        jobs = [partial(decoded, group) for group in groups]
+        several = side_by_side(jobs) if self.device.type == "cpu" else [job() for job in jobs]
+        answers = {
+            i: one
+            for group, found in zip(groups, several, strict=True)
+            for i, one in zip(group, found, strict=True)
+        }
         return [answers[i] for i in range(len(prompts))]
 
     def _groups(self, prompts: Sequence[Prompt]) -> list[list[int]]:

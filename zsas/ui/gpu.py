@@ -11,33 +11,73 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from zsas.images import ReadImage
+from zsas.localizers.tiles import TileSettings, tiles_wanted
+from zsas.refiners.crops import AUTO
 from zsas.settings import Settings
+from zsas.systems import system_named
 
 ZERO = bool(os.environ.get("SPACES_ZERO_GPU"))
 SEGMENTERS: dict[str, Any] = {}
 
 # Seconds for the start of a call, and for each megapixel that is read, drawn and sent back.
 _SECONDS = {"encode": (12.0, 1.0), "decide": (4.0, 0.5)}
+# Seconds for what settings ask for beside that: a tile more, a window that SAM encodes by itself, a detector's phrases.
+_TILE, _WINDOW, _DETECTOR = 0.1, 0.5, 8.0
 LONGEST = 60
+"""Of a call on one image."""
+LONGEST_OF_MANY = 120
+"""Of a call on several good images."""
 
 
-def seconds_for(work: str, shape: Sequence[int]) -> int:
-    """How long a ZeroGPU is asked for, in whole seconds, at most `LONGEST`.
+def seconds_for(
+    work: str, *shapes: Sequence[int], more: float = 0.0, longest: int = LONGEST
+) -> int:
+    """How long a ZeroGPU is asked for, in whole seconds.
 
     Args:
         work: "encode" or "decide".
-        shape: (H, W, ...) of the image.
+        shapes: (H, W, ...) of each image.
+        more: Seconds for what settings ask for beside the images.
+        longest: At most so many.
     """
     start, per_megapixel = _SECONDS[work]
-    return min(LONGEST, round(start + per_megapixel * shape[0] * shape[1] / 1e6 + 0.5))
+    megapixels = sum(shape[0] * shape[1] for shape in shapes) / 1e6
+    return min(longest, round(start + per_megapixel * megapixels + more + 0.5))
 
 
-def _for_encode(preset: str, image: ReadImage, *_: Any) -> int:
-    return seconds_for("encode", image.pixels.shape)
+def _closer(preset: str, shape: Sequence[int], settings: Settings) -> float:
+    """Seconds for the tiles beyond the first and the windows of SAM that an image is looked at in."""
+    asked = 0.0
+    crops = settings.sam_crops
+    if (
+        crops == "auto"
+    ):  # as if SAM's square were not known: an image that fits into it has no windows
+        crops = AUTO if max(shape[:2]) > 1024 else "off"
+    if crops != "off":
+        asked += _WINDOW * int(crops)
+    localizer = SEGMENTERS[preset].localizer(settings)
+    if localizer.tiled:
+        tiles = settings.of(TileSettings)
+        wanted = tiles_wanted(shape[0], shape[1], tiles, localizer.resolution(settings))
+        asked += _TILE * (min(wanted, tiles.max_tiles) - 1)
+    return asked
 
 
-def _for_decide(preset: str, encoding: Any, *_: Any) -> int:
-    return seconds_for("decide", getattr(encoding, "image", encoding).shape)
+def _for_encode(preset: str, image: ReadImage, settings: Settings, *_: Any) -> int:
+    shape = image.pixels.shape
+    return seconds_for("encode", shape, more=_closer(preset, shape, settings))
+
+
+def _for_remember(preset: str, images: Sequence[ReadImage], settings: Settings, *_: Any) -> int:
+    shapes = [image.pixels.shape for image in images]
+    more = sum(_closer(preset, shape, settings) for shape in shapes)
+    return seconds_for("encode", *shapes, more=more, longest=LONGEST_OF_MANY)
+
+
+def _for_decide(preset: str, encoding: Any, settings: Settings, *_: Any, **__: Any) -> int:
+    roles = system_named(settings.system, refiner=settings.refiner).roles
+    more = _DETECTOR if "detector" in roles else 0.0
+    return seconds_for("decide", getattr(encoding, "image", encoding).shape, more=more)
 
 
 def _gpu(duration: Callable[..., int]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -62,7 +102,7 @@ def encode(preset: str, image: ReadImage, settings: Settings) -> Any:
     return encoding.to("cpu") if ZERO else encoding
 
 
-@_gpu(lambda preset, images, *_: seconds_for("encode", images[0].pixels.shape))
+@_gpu(_for_remember)
 def remember(
     preset: str, images: Sequence[ReadImage], settings: Settings, region: Any = None
 ) -> Any:

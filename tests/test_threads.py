@@ -12,6 +12,7 @@ import torch
 
 from tests.helpers.models import small_segmenter
 from zsas.cancellation import Cancelled, raise_if_cancelled, until_cancelled
+from zsas.prompts import Prompt
 from zsas.settings import Settings
 from zsas.threads import side_by_side
 
@@ -106,6 +107,32 @@ def test_prompts_in_several_threads_are_answered_to_the_last_bit_as_alone(cores)
     assert len(several.stage("m1").data["prompts"].split("regions")) == 2
     np.testing.assert_array_equal(several.mask, alone.mask)
     np.testing.assert_array_equal(several.score_map, alone.score_map)
+
+
+@pytest.mark.slow
+def test_windows_are_encoded_and_asked_about_at_once_as_alone(cores):
+    image = np.random.default_rng(0).integers(0, 255, (300, 500, 3), dtype=np.uint8)
+    windows = [(0, 0, 150, 150), (200, 50, 330, 180), (300, 100, 450, 250)]
+    answers = []
+    for threads in (cores, 1):
+        torch.set_num_threads(threads)
+        segmenter = small_segmenter()
+        encoding = segmenter.begin(image)
+        session = segmenter._session(encoding)
+        session.encode_crops([*windows, windows[0]])
+        assert segmenter.images_encoded["sam_crops"] == 3
+        assert encoding.timings["sam_crops"] > 0
+        points = [np.array([[x0 + 40, y0 + 30]], np.float32) for x0, y0, *_ in windows]
+        label = np.ones(1, np.int64)
+        prompts = [
+            Prompt(point, label, crop=crop)
+            for point, crop in zip([*points, *points], [*windows, None, *windows[1:]], strict=True)
+        ]
+        answers.append(session.decode(prompts))
+        assert segmenter.images_encoded["sam_crops"] == 3
+    for one, other in zip(*answers, strict=True):
+        np.testing.assert_allclose(one.logits, other.logits, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(answers[0][1].logits, answers[0][2].logits)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from zsas.lazy import torch
 from zsas.localizers.base import Features, Localizer
 from zsas.localizers.tiles import TileSettings
 from zsas.settings import Settings
-from zsas.threads import side_by_side
+from zsas.threads import on_cpu, side_by_side
 
 if TYPE_CHECKING:
     from zsas.backbones.patch_features import PatchBackbone, PatchGrid
@@ -77,6 +78,7 @@ class Encoders:
     def __init__(self, cache_bytes: int) -> None:
         self.cache: ByteBudgetCache[Any] = ByteBudgetCache(cache_bytes)
         self.images_encoded: Counter[str] = Counter(localizer=0, sam=0)
+        self._counting = threading.Lock()
 
     def begin(
         self,
@@ -169,23 +171,41 @@ class Encoders:
         slots = [("sam", key) for key in keys]
         return self._encoded("sam", images, slots, lambda missing: sam().encode(missing))
 
-    def crop(self, encoding: Encoding, window: Window, sam: Callable[[], Sam]) -> SamFeatures:
-        """SAM's features of a window of the image (XYXY), kept in the encoding; SAM is loaded if they are missing."""
-        if window not in encoding.crops:
+    def crops(
+        self, encoding: Encoding, windows: Sequence[Window], sam: Callable[[], Sam]
+    ) -> list[SamFeatures]:
+        """SAM's features of windows of the image (XYXY), kept in the encoding; SAM is loaded if some are missing.
+
+        On a CPU several are encoded at once where there are cores for it.
+        """
+        kept = encoding.crops
+        missing = [window for window in dict.fromkeys(windows) if window not in kept]
+        found = dict(zip(missing, self._crops(encoding, missing, sam), strict=True))
+        while kept and len(kept) + len(found) > MOST_CROPS:
+            del kept[next(iter(kept))]
+        kept.update(found)
+        return [found[window] if window in found else kept[window] for window in windows]
+
+    def _crops(
+        self, encoding: Encoding, windows: Sequence[Window], sam: Callable[[], Sam]
+    ) -> list[SamFeatures]:
+        def encoded(window: Window) -> tuple[SamFeatures, float]:
             x0, y0, x1, y1 = window
             part = np.ascontiguousarray(encoding.image[y0:y1, x0:x1])
+            slot = ("sam", encoding.key, window)
             (found,), seconds = self._encoded(
-                "sam_crops",
-                [part],
-                [("sam", encoding.key, window)],
-                lambda missing: sam().encode(missing),
+                "sam_crops", [part], [slot], lambda missing: sam().encode(missing)
             )
-            while len(encoding.crops) >= MOST_CROPS:
-                del encoding.crops[next(iter(encoding.crops))]
-            frame = replace(found.frame, left=x0, top=y0)
-            encoding.crops[window] = replace(found, frame=frame)
-            encoding.timings["sam_crops"] = encoding.timings.get("sam_crops", 0.0) + seconds
-        return encoding.crops[window]
+            return replace(found, frame=replace(found.frame, left=x0, top=y0)), seconds
+
+        jobs = [partial(encoded, window) for window in windows]
+        started = time.perf_counter()
+        at_once = len(jobs) > 1 and on_cpu(sam())
+        found = side_by_side(jobs) if at_once else [job() for job in jobs]
+        if any(seconds for _, seconds in found):
+            spent = time.perf_counter() - started
+            encoding.timings["sam_crops"] = encoding.timings.get("sam_crops", 0.0) + spent
+        return [features for features, _ in found]
 
     def others(
         self, encoding: Encoding, kind: str, backbone: Callable[[], PatchBackbone]
@@ -224,7 +244,8 @@ class Encoders:
             for slot, value in zip(missing, encoded, strict=True):
                 found[slot] = value
                 self.cache.put(slot, value)
-            self.images_encoded[encoder] += len(missing)
+            with self._counting:
+                self.images_encoded[encoder] += len(missing)
         seconds = time.perf_counter() - started if missing else 0.0
         return [found[slot] for slot in slots], seconds
 

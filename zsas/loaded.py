@@ -265,9 +265,10 @@ class Loaded:
             others=lambda kind: self._encoders.others(
                 encoding, kind, lambda: self.models.patch_features(kind)
             ),
-            crops=lambda window: self._encoders.crop(encoding, window, lambda: self.sam).to(
-                self.sam.device
-            ),
+            crops=lambda windows: [
+                features.to(self.sam.device)
+                for features in self._encoders.crops(encoding, windows, lambda: self.sam)
+            ],
         )
 
     def weights(self, settings: Settings) -> str:

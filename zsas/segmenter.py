@@ -107,8 +107,8 @@ class Segmenter(Loaded):
             beside, crops = Beside(region=region or None), settings.of(CropSettings)
             for one in encodings:
                 scored = self._score(one, settings, self._session(one), beside)
-                for window in close_windows(scored, crops, self.sam.side):
-                    self._encoders.crop(one, window, lambda: self.sam)
+                windows = close_windows(scored, crops, self.sam.side)
+                self._encoders.crops(one, windows, lambda: self.sam)
         return encodings
 
     def _begin(

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from zsas.cancellation import carried
 from zsas.lazy import torch
@@ -38,6 +38,11 @@ def side_by_side(jobs: Sequence[Callable[[], Item]]) -> list[Item]:
     finally:
         for one in waiting:  # where one fails, those that have not begun never do
             one.cancel()
+
+
+def on_cpu(model: Any) -> bool:
+    """Whether a model runs on a CPU, where several threads may ask it at once."""
+    return str(model.device) == "cpu"
 
 
 @cache

@@ -43,6 +43,10 @@ class ClosingSam:
             self.crops[window] = ClosingSam(SamFrame(y1 - y0, x1 - x0, 256, 16, left=x0, top=y0))
         return self.crops[window]
 
+    def encode_crops(self, windows: Sequence[Window]) -> None:
+        for window in windows:
+            self.crop(window)
+
     def features_for_points(self, kind: str) -> tuple[NDArray[np.float32], SamFrame]:
         return np.ones((2, *self.frame.grid_hw), np.float32), self.frame
 

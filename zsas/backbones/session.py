@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from zsas.cache import ByteBudgetCache
 from zsas.prompts import Masks, Prompt
+from zsas.threads import on_cpu, side_by_side
 
 if TYPE_CHECKING:
     from zsas.backbones.patch_features import PatchGrid
@@ -30,7 +33,7 @@ class SamSession:
         answers: Cache of answers, since the next decision on an image often has the same prompts.
         about: What an answer depends on in addition to the prompt, above all the image; part of the cache's key.
         others: Gives the features of another backbone by its kind, "dinov2" or "resnet", for eq. 4.
-        crops: Gives SAM's features of a window of the image; their frame says where it lies.
+        crops: Gives SAM's features of windows of the image; their frames say where these lie.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class SamSession:
         answers: Answers | None = None,
         about: tuple[Hashable, ...] = (),
         others: Callable[[str], PatchGrid] | None = None,
-        crops: Callable[[Window], SamFeatures] | None = None,
+        crops: Callable[[Sequence[Window]], list[SamFeatures]] | None = None,
     ) -> None:
         self._sam = sam
         self._make = features
@@ -80,12 +83,17 @@ class SamSession:
             assert crops is not None
             self._cropped[window] = SamSession(
                 self._sam,
-                lambda: crops(window),
+                lambda: crops([window])[0],
                 answers=self._answers,
                 about=(*self._about, window),
                 others=self._others,
             )
         return self._cropped[window]
+
+    def encode_crops(self, windows: Sequence[Window]) -> None:
+        """Encode windows that will be asked about, several at once where there are cores for it."""
+        if self._crops is not None and windows:
+            self._crops(windows)
 
     def features_for_points(self, kind: str) -> tuple[NDArray[np.float32], SamFrame]:
         """F of eq. 4, float32 (C, *frame.grid_hw), and the frame that it lies in.
@@ -105,12 +113,16 @@ class SamSession:
         Raises:
             ZsasError: If a prompt is none; see `zsas.backbones.sam.Sam.decode`.
         """
-        answers: dict[int, Masks] = {}
-        for crop in dict.fromkeys(prompt.crop for prompt in prompts):
-            which = [i for i, prompt in enumerate(prompts) if prompt.crop == crop]
+        crops = dict.fromkeys(prompt.crop for prompt in prompts)
+        which = [[i for i, prompt in enumerate(prompts) if prompt.crop == crop] for crop in crops]
+        jobs: list[Callable[[], list[Masks]]] = []
+        for crop, some in zip(crops, which, strict=True):
             seen = self if crop is None else self.crop(crop)
-            answers.update(zip(which, seen._decode([prompts[i] for i in which]), strict=True))
-        return [answers[i] for i in range(len(prompts))]
+            jobs.append(partial(seen._decode, [prompts[i] for i in some]))
+        at_once = len(jobs) > 1 and on_cpu(self._sam())
+        found = side_by_side(jobs) if at_once else [job() for job in jobs]
+        pairs = zip(chain(*which), chain(*found), strict=True)
+        return [answer for _, answer in sorted(pairs, key=lambda pair: pair[0])]
 
     def _decode(self, prompts: Sequence[Prompt]) -> list[Masks]:
         if self._answers is None:

@@ -203,6 +203,9 @@ def _targets(
     windows: Sequence[Window] = ()
     if regions and not joint:
         windows = close_windows(scored, values.of(CropSettings), sam.side)
+        close = [closest(windows, region.window) for region, _ in regions]
+        if wanted := [window for window in dict.fromkeys(close) if window is not None]:
+            sam.encode_crops(wanted)
     pixel = partial(pixel_of, shape=scored.map.shape)
     left = list(clicks)
     targets = []

@@ -15,6 +15,8 @@ from zsas.localizers.base import Context, Scored
 from zsas.localizers.edges import EdgeSettings, draw_edges
 from zsas.localizers.looking import look_at, only_inside, score_inside
 from zsas.localizers.mutual import Cells, cells_of, weigh
+from zsas.localizers.patches import PatchFeatures
+from zsas.localizers.planting import Planted, planned, plant
 from zsas.localizers.references import (
     NO_REFERENCES,
     References,
@@ -196,6 +198,9 @@ def remember_images(
         copies = [f if inside is None else only_inside(f, inside) for f, inside in pairs]
         tested = list(zip(changed, copies, seen_of, strict=True))
     own_way = keep is not None
+    planted: list[Planted] = []
+    if judge is not None and not own_way:
+        planted = _planted(begin, judge, pixels, insides, region)
     if keep is not None:
         features = [keep(*one) for one in zip(features, pixels, insides, strict=True)]
     alone = [] if judge is None else _judged(judge, tested, features, own_way=own_way)
@@ -222,8 +227,29 @@ def remember_images(
         how=how,
         region=region.key if region else "",
         alone=alone,
+        planted=planted,
         own_way=own_way,
     )
+
+
+def _planted(
+    begin: Begin,
+    judge: Judge,
+    images: Sequence[NDArray[np.uint8]],
+    insides: Sequence[NDArray[np.bool_] | None],
+    region: RegionOfInterest | None,
+) -> list[Planted]:
+    """Copies of some good images with planted flaws, and what the localizer says of them."""
+    plan = planned(len(images))
+    copies = [plant(images[i], seed, insides[i]) for i, seed in plan]
+    found = []
+    for (i, _), (copy, flaws) in zip(plan, copies, strict=True):
+        (one,) = begin([copy], region)
+        features = look_at(one.features, copy.shape, region)
+        _, anomaly_map = judge(one, features, insides[i], ())
+        if anomaly_map is not None and isinstance(features, PatchFeatures):
+            found.append(Planted(features, anomaly_map, flaws, i))
+    return found
 
 
 def weighed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST = 100
 """Images that a memory is made of at most."""
-FORMAT = 2
+FORMAT = 3
 """Of the files: since 2, images are compared by the blocks' own tokens."""
 
 
@@ -96,7 +97,7 @@ def save(references: References, path: Path) -> None:
         "alone": [dict(one) for one in references.alone],
         "ratios": references.ratios,
         "usual": references.usual,
-        "differ": references.differ,
+        "gained": None if math.isinf(references.gained) else references.gained,
     }
     tensors = {f"bank.{i}": layer.contiguous() for i, layer in enumerate(references.bank)}
     if not references.bank:
@@ -165,7 +166,7 @@ def load(path: Path) -> References:
         tuple({str(k): float(v) for k, v in one.items()} for one in facts.get("alone", ())),
         tuple(float(ratio) for ratio in facts.get("ratios", ())),
         float(facts.get("usual", 1.0)),
-        float(facts.get("differ", 1.0)),
+        math.inf if facts["gained"] is None else float(facts["gained"]),
     )
 
 

@@ -13,8 +13,9 @@ from tests.helpers.models import small_segmenter
 from zsas.cli import app
 from zsas.datasets.load import load_dataset
 from zsas.errors import ZsasError
-from zsas.evaluation.shots import draw
+from zsas.evaluation.shots import Plan, draw, measure_category
 from zsas.segmenter import Segmenter
+from zsas.settings import Settings
 
 
 @pytest.fixture
@@ -35,6 +36,16 @@ def test_draws_are_repeatable_and_nested_and_leave_the_test_set(shell):
     assert len({sample.key for sample in first.samples}) == 2
     with pytest.raises(ZsasError, match="too few for 3 shots"):
         draw(data, (), "tile", 3, 0)
+
+
+def test_an_image_is_encoded_once_for_all_shots_and_seeds(tmp_path):
+    write_folder(tmp_path / "parts", per_kind=3, categories=("tile",))
+    data = load_dataset("folder", str(tmp_path / "parts"))
+    segmenter = small_segmenter()
+    settings = Settings(resolution=112, tiles="off", views="one", refiner="none")
+    rows = measure_category(segmenter, Plan(data, (), settings, (0, 2), 3), "tile")
+    assert len(rows) == 2 * 3
+    assert segmenter.images_encoded["localizer"] == len(data)
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ def test_one_image_says_nothing() -> None:
 
 
 def test_trust_falls_from_one_to_nothing() -> None:
-    found = [trust_of(ratio) for ratio in (0.1, ALIKE, 1.25, FOREIGN, 9.0)]
+    found = [trust_of(ratio) for ratio in (0.1, ALIKE, 1.5, FOREIGN, 9.0)]
     assert found == [1.0, 1.0, pytest.approx(0.5), 0.0, 0.0]
 
 

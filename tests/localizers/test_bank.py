@@ -8,7 +8,13 @@ from torch.nn import functional as F
 from tests.helpers.models import small_segmenter
 from tests.localizers.test_references import SETTINGS, plate
 from zsas.localizers import bank as banks
-from zsas.localizers.bank import bank_of, distances_to, farthest, turned_copies
+from zsas.localizers.bank import (
+    bank_of,
+    changed_copies,
+    distances_to,
+    farthest,
+    turned_copies,
+)
 from zsas.localizers.patches import PatchFeatures, TileFeatures
 
 
@@ -111,3 +117,15 @@ def test_a_window_is_remembered(segmenter) -> None:
     assert references.window == 0.1
     assert references.key != segmenter.remember([plate(seed) for seed in range(4)], SETTINGS).key
     assert segmenter(plate(20, dent=True), settings, references=references).normal_ratio > 1
+
+
+def test_the_changed_copies_of_one_image_are_mirrored_shifted_lighter_darker_and_noisy() -> None:
+    image = np.random.default_rng(0).integers(40, 200, (60, 80, 3), dtype=np.uint8)
+    mirrored, shifted, lighter, darker, noisy = changed_copies(image)
+    np.testing.assert_array_equal(mirrored, image[:, ::-1])
+    right, down = round(0.03 * 80), round(0.03 * 60)
+    apart = shifted[down + 1 :, right + 1 :].astype(int) - image[1 : 60 - down, 1 : 80 - right]
+    assert np.abs(apart).mean() < 25  # by a fraction of a pixel more or less
+    assert lighter.mean() > image.mean() + 5
+    assert darker.mean() < image.mean() - 5
+    assert 2 < np.abs(noisy.astype(int) - image).mean() < 5

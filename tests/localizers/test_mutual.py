@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from tests.helpers import ROOT
 from tests.helpers.models import small_segmenter
 from tests.localizers.test_references import SETTINGS, plate
 from zsas.errors import ZsasError
@@ -260,3 +261,21 @@ def test_a_folder_is_compared_with_itself(tmp_path, monkeypatch) -> None:
     again = CliRunner().invoke(app, command)
     assert "at least 5" in str(again.output) + str(again.exception)
     assert run.check_count is mutual.check_count
+
+
+@pytest.mark.slow
+def test_the_example_of_the_capsules_shows_what_a_batch_and_good_images_do() -> None:
+    """With the bundled models: the batch tells the stained and the bent capsule from the six others."""
+    from zsas.segmenter import Segmenter
+
+    segmenter = Segmenter.from_preset("tiny", device="cpu")
+    folder = ROOT / "examples" / "capsules"
+    batch, good = (sorted((folder / name).glob("*.jpg")) for name in ("batch", "good"))
+    assert (len(batch), len(good)) == (8, 4)
+    verdicts = [one.verdict for one in segmenter.segment_batch(batch, mutual=True)]
+    assert [i for i, one in enumerate(verdicts, 1) if one == "anomalous"] == [3, 6]
+    remembered = segmenter.remember(good)
+    found = [segmenter.segment(one, references=remembered) for one in batch]
+    ratios = [one.normal_ratio or 0 for one in found]
+    assert int(np.argmax(ratios)) + 1 == 3
+    assert all(one.image_score < (one.score_alone or 0) for one in found)

@@ -1,4 +1,4 @@
-"""Whether good images show one and the same: how far they lie from each other, over how far each lies from itself."""
+"""Whether images of a batch show one and the same: how far they lie from each other, over how far from themselves."""
 
 from __future__ import annotations
 
@@ -28,16 +28,14 @@ APART = 2
 """A cell's neighbours up to so many cells away, in x and in y, are no rest of the image: they show the same place."""
 DISTINCT = 0.2
 """Fraction of the cells, those that the rest of their image resembles least, that say whether images agree."""
-ALIKE, FOREIGN = 1.0, 1.5
-"""Good images agree where their distinct cells are no farther from the others than from the rest of their own image;
-from half as far again they show other parts: on made images of one part at most 1.4, of other parts at least 1.3."""
-FOREIGN_MEANS = 2.0
-"""The same of the means of neighbourhoods that a batch is compared by: the rest of their image is nearer to them."""
+ALIKE, FOREIGN = 1.0, 2.0
+"""Images agree where their distinct cells, means of neighbourhoods, are no farther from the others than from the rest
+of their own image; from twice as far they show other parts."""
 _LEAST = 1e-6
 
 
 def disagreement(families: Sequence[Sequence[PatchFeatures]]) -> float:
-    """How much farther good images lie from each other than each from the rest of itself, where it is most distinct.
+    """How much farther images lie from each other than each from the rest of itself, where it is most distinct.
 
     A surface is found again in its own image, a part's details only in images of the same part.
 
@@ -84,9 +82,9 @@ def _as_features(cells: Cells) -> PatchFeatures:
     )
 
 
-def trust_of(ratio: float, foreign: float = FOREIGN) -> float:
-    """How much good images that disagree so much deserve to be believed, in [0, 1]; 0 from `foreign` on."""
-    return min(max((foreign - ratio) / (foreign - ALIKE), 0.0), 1.0)
+def trust_of(ratio: float) -> float:
+    """How much images that disagree so much deserve to be believed, in [0, 1]; 0 from `FOREIGN` on."""
+    return min(max((FOREIGN - ratio) / (FOREIGN - ALIKE), 0.0), 1.0)
 
 
 def _ratio(others: NDArray[np.float32], own: NDArray[np.float32]) -> float:

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
-from zsas.localizers.agreement import FOREIGN_MEANS, differ_of, speakers, trust_of
+from zsas.localizers.agreement import differ_of, speakers, trust_of
 from zsas.localizers.base import MAP, Scored
 from zsas.localizers.calming import calibrated, calmed, in_frame, likely, lowered
 from zsas.localizers.looking import cells_inside
-from zsas.localizers.patches import PatchFeatures, TileFeatures
-from zsas.localizers.references import seen
+from zsas.localizers.patches import PatchFeatures, TileFeatures, seen
 from zsas.stages import HeatMap, Stage, StageSpec
 
 if TYPE_CHECKING:
@@ -289,7 +288,7 @@ class Batch:
     @property
     def trust(self) -> float:
         """How much the batch deserves to be believed, in [0, 1]: nothing where it shows different parts."""
-        return trust_of(self.differ, FOREIGN_MEANS)
+        return trust_of(self.differ)
 
     @property
     def key(self) -> str:

@@ -96,6 +96,11 @@ class PatchFeatures(Held):
     pictures: int = 1
 
 
+def seen(values: NDArray[np.float32], inside: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+    """The values of the cells that are looked at, in a row."""
+    return values.ravel() if inside is None else values[inside]
+
+
 def encode_tiles(
     images: Sequence[NDArray[np.uint8]],
     settings: TileSettings,

@@ -1,8 +1,8 @@
 """A few images of good parts as further evidence: how far each place is from everything they show.
 
 Distances are cosines to the nearest cell of a memory bank. What they mean is taken from the references themselves: each
-is compared with the others (leave one out), and a distance counts in standard deviations above that level. References
-that lie farther from each other than each from the rest of itself show other parts: they say nothing, and say so.
+is compared with the others (leave one out), and a distance counts in standard deviations above that level. Whether they
+are worth believing is tried on copies of them with planted flaws, see `zsas.localizers.planting`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, setting
 from zsas.errors import ZsasError
-from zsas.localizers.agreement import disagreement, trust_of
 from zsas.localizers.bank import CANDIDATES, Bank, bank_of, distances_to
 from zsas.localizers.base import MAP, Scored
 from zsas.localizers.calming import (
@@ -29,7 +29,8 @@ from zsas.localizers.calming import (
     likely,
     lowered,
 )
-from zsas.localizers.patches import PatchFeatures
+from zsas.localizers.patches import PatchFeatures, seen
+from zsas.localizers.planting import Planted, gain, trust_in
 from zsas.stages import HeatMap, Stage, StageSpec
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ class References:
         window: How far away a cell is looked for, in these units; 0 for anywhere.
         level: Mean and standard deviation of the references' own distances, one pair a layer.
         usual: How far the references that count are from the others, see `_far`: their geometric mean.
-        differ: See `zsas.localizers.agreement.disagreement`.
+        gained: How much they make planted flaws stand out, see `zsas.localizers.planting.gain`; infinite where nothing
+            was planted.
         ignored: Indices of references that disagree with the others and are given no weight.
         names: What the images are called, for sentences.
         turned: Degrees between the turned copies that were remembered too; 0 for none.
@@ -120,7 +122,7 @@ class References:
     alone: tuple[Mapping[str, float], ...] = field(default=(), compare=False)
     ratios: tuple[float, ...] = ()
     usual: float = 1.0
-    differ: float = 1.0
+    gained: float = math.inf
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -137,6 +139,11 @@ class References:
         """Name, "" where it has none, and digest of each image."""
         return tuple(zip_longest(self.names, self.keys, fillvalue=""))
 
+    @cached_property
+    def compared(self) -> Bank:
+        """What other images are compared with."""
+        return Bank(self.bank, self.places)
+
     @property
     def own(self) -> tuple[Any, ...]:
         """What a localizer with a way of its own compares with: features, or a bank of the cells that it keeps."""
@@ -151,8 +158,8 @@ class References:
 
     @property
     def trust(self) -> float:
-        """How much the references deserve to be believed, in [0, 1]: nothing where they show other parts."""
-        return trust_of(self.differ)
+        """How much the references deserve to be believed, in [0, 1]: nothing where planted flaws do not stand out."""
+        return trust_in(self.gained)
 
 
 # Long because of what it is told; the calibration is one walk.
@@ -167,6 +174,7 @@ def remember(
     how: ReferenceSettings | None = None,
     region: str = "",
     alone: Sequence[tuple[Mapping[str, float], NDArray[np.float32] | None]] = (),
+    planted: Sequence[Planted] = (),
     own_way: bool = False,
 ) -> References:
     """A memory of images of good parts.
@@ -182,6 +190,7 @@ def remember(
         how: Where cells are looked for, and how far apart the copies were turned.
         region: See `References`.
         alone: Of each image, or of each copy of one, what the localizer says of it, evidence and map.
+        planted: Copies of some images with flaws, where there are at least two.
         own_way: Whether the localizer compares with them itself; what it keeps is then remembered as it is.
 
     Raises:
@@ -228,7 +237,7 @@ def remember(
         places=bank.places,
         ratios=tuple(one / usual for one in apart),
         usual=usual,
-        differ=disagreement([one for i, one in enumerate(families) if i not in ignored]),
+        gained=_gained(planted, counts, bank, level, how.reference_window),
         **facts,
     )
     mine = [one for _, one in tested]
@@ -237,6 +246,24 @@ def remember(
         for (evidence, one_map), tiles, one in zip(alone, distances, mine, strict=False)
     ]
     return replace(found, alone=tuple(told))
+
+
+def _gained(
+    planted: Sequence[Planted],
+    counts: Sequence[int],
+    bank: Bank,
+    level: Sequence[tuple[float, float]],
+    window: float,
+) -> float:
+    """How much planted flaws stand out, each copy compared with the other images that count."""
+    numbers = {image: number for number, image in enumerate(counts)}
+    asked = [one for one in planted if one.image in numbers]
+    if len(counts) < 2 or not asked:
+        return math.inf
+    z_tiles = [
+        _z(distances_to(one.features, bank, window, numbers[one.image]), level) for one in asked
+    ]
+    return gain(asked, z_tiles)
 
 
 NO_REFERENCES = References((), (), (), (), ())
@@ -267,8 +294,7 @@ def compare(scored: Scored, features: Any, references: References, key: str = ""
             "This system has no patch features that good images could be compared with; use another one, as auto or "
             "winclip, with references."
         )
-    bank = Bank(references.bank, references.places)
-    distances = distances_to(features, bank, references.window)
+    distances = distances_to(features, references.compared, references.window)
     if key in references.keys:
         distances = [np.zeros_like(tile) for tile in distances]
     z_tiles = _z(distances, references.level)
@@ -309,9 +335,10 @@ def _stage(z: NDArray[np.float32], ratio: float, references: References) -> Stag
     rests = f"{count} good images" if count > 1 else "one good image and changed copies of it"
     caption = f"Compared with {rests}: {ratio:.1f} times what they differ among themselves."
     if not references.trust:
-        caption += " They seem to show different parts, so the map was left as it was."
+        caption += " They seem to show different parts: flaws planted on them do not stand out."
+        caption += " The map was left as it was."
     elif references.trust < 0.5:
-        caption += " They differ so much among themselves that they were given little weight."
+        caption += " Flaws planted on them stood out little, so they were given little weight."
     for i in references.ignored:
         names = dict(enumerate(references.names))
         name = names.get(i) or f"number {i + 1}"
@@ -332,11 +359,6 @@ Counted = Sequence["NDArray[np.bool_] | None"]
 def counted_cells(features: PatchFeatures) -> Counted:
     """The cells of each tile that are looked at."""
     return [tile.inside for tile in features.tiles]
-
-
-def seen(values: NDArray[np.float32], inside: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-    """The values of the cells that are looked at, in a row."""
-    return values.ravel() if inside is None else values[inside]
 
 
 def _level(

@@ -23,6 +23,7 @@ from zsas.settings import Settings
 from zsas.ui import gpu
 from zsas.ui.compare import looker
 from zsas.ui.engine import Engine
+from zsas.ui.events import image as events
 from zsas.ui.events.site import Site, act
 from zsas.ui.examples import Examples
 from zsas.ui.line import Line
@@ -231,3 +232,31 @@ def test_a_detector_asks_a_zerogpu_for_more_time_while_deciding() -> None:
     encoding = SimpleNamespace(image=np.zeros((1000, 1000, 3), np.uint8))
     usual = gpu._for_decide("tiny", encoding, Settings(), (), part=None)
     assert gpu._for_decide("tiny", encoding, Settings(system="saa"), ()) > usual + 5
+
+
+def test_a_download_of_models_is_followed_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = ["", "Fetching a/b: 1.0 of 9.0 MB, 0.5 MB/s.", "Fetching a/b: 2.0 of 9.0 MB, 0.5 MB/s."]
+    there = threading.Event()
+
+    def fetching() -> str:
+        if len(said) == 1:
+            there.set()
+        return said.pop(0) if len(said) > 1 else said[0]
+
+    monkeypatch.setattr(events, "fetching", fetching)
+    monkeypatch.setattr(events, "SAY_SECONDS", 0.01)
+    site: Any = SimpleNamespace(engine=SimpleNamespace(segmenter=lambda name: there.wait(10)))
+    found = [step["zs-verdict"] for step in events.loading(site, "base")]
+    for text, sentence in zip(
+        found, ("Loading base", "1.0 of 9.0 MB", "2.0 of 9.0 MB"), strict=True
+    ):
+        assert sentence in text
+
+
+def test_models_that_cannot_be_had_are_a_sentence_for_who_asked() -> None:
+    def refuse(name: str) -> None:
+        raise ZsasError("The Hub is away.")
+
+    site: Any = SimpleNamespace(engine=SimpleNamespace(segmenter=refuse))
+    with pytest.raises(ZsasError, match="away"):
+        list(events.loading(site, "base"))

@@ -17,7 +17,7 @@ from zsas.localizers.references import REFERENCE
 from zsas.result import find_regions
 from zsas.settings import Settings
 from zsas.stages import Stage
-from zsas.ui import cards, drawer, drawing, views
+from zsas.ui import cards, drawer, drawing, views, why
 from zsas.ui.events.site import Site
 from zsas.ui.good import GoodPlace
 from zsas.ui.visitor import View
@@ -174,3 +174,10 @@ def test_a_verdict_that_no_limit_changes_says_so() -> None:
     by_person = views.verdict(replace(small, persons_verdict="anomalous"), View())
     assert 'data-settled="anomalous"' in by_person
     assert "; it decides nothing" not in by_person
+
+
+def test_a_stage_without_anything_to_show_says_why() -> None:
+    flawless = np.full((40, 60, 3), 205, np.uint8)
+    result = FakeSegmenter()(flawless)
+    drawn = why.strip(flawless.shape, result.stages, result.settings, result=result)
+    assert "so SAM is not asked" in drawn

@@ -13,7 +13,7 @@ from zsas.beside import memory_key
 from zsas.cache import ByteBudgetCache
 from zsas.errors import ZsasError
 from zsas.images import ReadImage, digest, read_image
-from zsas.models import PRESETS
+from zsas.models import PRESETS, fetching
 from zsas.prompts import Click
 from zsas.result import Result
 from zsas.settings import Settings
@@ -398,7 +398,8 @@ class Engine:
         """One sentence on which preset runs, is being loaded, or cannot be had."""
         if self.running:
             return self.problem or f"{self.running} is ready."
-        return self.problem or f"Loading {self.default}; the page can be used meanwhile."
+        loading = fetching().rstrip(".") or f"Loading {self.default}"
+        return self.problem or f"{loading}; the page can be used meanwhile."
 
 
 def _memory_slot(

@@ -136,7 +136,7 @@ def strip(
 
 def _empty(number: int, spec: StageSpec, shape: Sequence[int] | None, over: bool) -> str:
     ratio = f"{shape[1]}/{shape[0]}" if shape is not None else "4/3"
-    text = "Not needed here." if over else spec.preview
+    text = spec.absent if over else spec.preview
     css = "zs-why zs-none" if over or shape is None else "zs-why zs-coming"
     return (
         f'<li><div class="{css}"><div class="zs-blank" aria-hidden="true" style="aspect-ratio:{ratio}">'

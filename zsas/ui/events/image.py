@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from zsas.errors import ZsasError
-from zsas.models import PRESETS
+from zsas.models import PRESETS, fetching
 from zsas.part import Part
 from zsas.result import Result
 from zsas.review import reviewed
@@ -22,6 +23,9 @@ from zsas.ui.events.site import Parts, Site, action
 from zsas.ui.good import GoodPlace, good_places, named
 from zsas.ui.upload import is_uploaded, load_upload
 from zsas.ui.visitor import View, Visitor
+
+SAY_SECONDS = 1.0
+"""Seconds between two sentences about a download."""
 
 
 @action
@@ -155,9 +159,8 @@ def preset(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     shown = visitor.screen.get("zs-verdict", "")
 
     def load() -> Iterator[Parts]:
-        yield {"zs-verdict": views.busy(f"Loading {name}")}
         try:
-            site.engine.segmenter(name)
+            yield from loading(site, name)
         except ZsasError as error:
             # The list on the page stands on what was asked for.
             again = {**visitor.screen["settings"], "again": time.monotonic()}
@@ -194,11 +197,31 @@ def stop(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         )
 
 
+def loading(site: Site, name: str) -> Iterator[Parts]:
+    """Load the models of a preset; meanwhile the verdict's place says how far a download is.
+
+    Raises:
+        ZsasError: If they cannot be had.
+    """
+    loader = ThreadPoolExecutor(1)
+    work = loader.submit(site.engine.segmenter, name)
+    loader.shutdown(wait=False)
+    shown = ""
+    while True:
+        text = fetching().rstrip(".") or f"Loading {name}"
+        if text != shown:
+            yield {"zs-verdict": views.busy(text)}
+        shown = text
+        if wait([work], SAY_SECONDS).done:
+            work.result()
+            return
+
+
 def _loaded(site: Site, visitor: Visitor) -> Iterator[Parts]:
     """Load the visitor's models; where they cannot be had, those that run here go on, and the page says so."""
     wanted, runs = visitor.preset, site.engine.running
     try:
-        site.engine.segmenter(wanted)
+        yield from loading(site, wanted)
     except ZsasError as error:
         if runs in ("", wanted):
             raise
@@ -326,7 +349,6 @@ def steps(site: Site, visitor: Visitor) -> Iterator[Parts]:
     if image is None:
         raise ZsasError("This photo is no longer in memory; open it again.")
     if not site.engine.is_loaded(visitor.preset):
-        yield {"zs-verdict": views.busy(f"Loading {visitor.preset}")}
         yield from _loaded(site, visitor)
     memory = None
     if visitor.parts:

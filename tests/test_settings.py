@@ -38,14 +38,6 @@ def test_every_setting_has_a_sentence_of_help_and_a_group() -> None:
         assert setting.checked(setting.default) == setting.default
 
 
-def test_the_three_settings_of_the_paper_stand_in_front() -> None:
-    assert {setting.name for setting in all_settings() if setting.front} == {
-        "k_positive",
-        "threshold",
-        "kernel_size",
-    }
-
-
 @pytest.mark.parametrize("setting", NUMBERS, ids=by_name)
 def test_the_ends_of_a_range_are_allowed_and_what_lies_beyond_is_a_sentence(
     setting: Setting,

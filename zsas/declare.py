@@ -40,7 +40,6 @@ class Setting:
         symbol: The paper's symbol, "" where the paper has none.
         choices: Allowed words, empty for numbers and free text.
         group: Key of the group it belongs to.
-        front: True for the settings that a page shows unfolded.
         encoding: True if a change needs the encoders again; all others only decide again.
         words: Words that a number may be instead, "off" and "auto".
         zero: What 0 means where 0 lies outside the range proper, "" where it has no meaning of its own.
@@ -61,7 +60,6 @@ class Setting:
     symbol: str
     choices: tuple[str, ...]
     group: str
-    front: bool
     encoding: bool
     zero: str = ""
     floor: float = 0.0
@@ -149,7 +147,6 @@ def setting(
     step: float | None = None,
     unit: str = "",
     symbol: str = "",
-    front: bool = False,
     encoding: bool = False,
     zero: str = "",
     floor: float = 0.0,
@@ -167,7 +164,6 @@ def setting(
             "step": step,
             "unit": unit,
             "symbol": symbol,
-            "front": front,
             "encoding": encoding,
             "zero": zero,
             "floor": floor,

@@ -24,7 +24,6 @@ class Format:
         begins: Whether a file's first bytes (at least 1024 where there are as many) are of this format.
         pillow: Pillow's names for it; their suffixes are Pillow's.
         suffixes: More suffixes.
-        extra: The extra that the reader needs.
         what: What such a file is, behind its name in a sentence; "" for "is a file of the format ...".
         instead: What to do with a file that is not read.
     """
@@ -34,7 +33,6 @@ class Format:
     begins: Callable[[bytes], object]
     pillow: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
-    extra: str = ""
     what: str = ""
     instead: str = "save it as PNG or TIFF"
 
@@ -103,7 +101,6 @@ FORMATS = (
             or _brand(b"crx ")(head)
         ),
         suffixes=_RAW_SUFFIXES,
-        extra="formats",
     ),
     Format(
         "TIFF", "tiff", _TIFF, ("TIFF",), (".btf", ".tf8", ".bigtiff", ".lsm", ".svs", ".qptiff")
@@ -142,7 +139,6 @@ FORMATS = (
         "dicom",
         lambda head: head[128:132] == b"DICM" or _is_bare_dicom(head),
         suffixes=(".dcm", ".dicom", ".dic", ".dcn"),
-        extra="formats",
     ),
     # Known, so that nobody reads that a complete file was damaged.
     Format("Photoshop", "", _starts(b"8BPS"), suffixes=(".psd", ".psb")),

@@ -40,7 +40,6 @@ class MarkSettings(SettingsGroup, key="mark", title="Marking"):
         high=1.0,
         step=0.01,
         symbol="S_a",
-        front=True,
         overrides=("threshold_mode", "adaptive"),
     )
     threshold_mode: ThresholdMode = setting(

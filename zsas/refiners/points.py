@@ -46,7 +46,6 @@ class PointSettings(SettingsGroup, key="points", title="Region and points"):
         high=20,
         step=1,
         symbol="k, P_h",
-        front=True,
     )
     k_negative: int = setting(
         3,
@@ -102,7 +101,6 @@ class PointSettings(SettingsGroup, key="points", title="Region and points"):
         step=1,
         unit="px at the reference size",
         symbol="N_a",
-        front=True,
     )
     reference_size: int = setting(
         1024,

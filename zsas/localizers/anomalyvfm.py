@@ -87,7 +87,7 @@ def filtered(logits: NDArray[np.float32], side: int, on: str, border: str) -> ND
 
 @dataclass(frozen=True, kw_only=True)
 class VfmTile(TileFeatures):
-    """A tile with what the decoder said; `layers` are the last patches, L2-normalised, for reference images.
+    """A tile with the decoder's output; `layers` are the last patches, L2-normalised, for reference images.
 
     Attributes:
         masks: Mask logits of each view, unmirrored, fp32 (2 g_h, 2 g_w) of its own grid.

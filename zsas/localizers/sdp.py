@@ -84,7 +84,7 @@ class SdpSettings(SettingsGroup, key="sdp", title="SDP"):
 
 @dataclass(frozen=True, kw_only=True)
 class StagedFeatures(PatchFeatures):
-    """One image as SDP and SDP+ keep it, before any text.
+    """The features of SDP and SDP+ of one image, before they are compared with text.
 
     Its one tile is the whole image; the layers of it are the patches of the V-V stream after each quarter.
 
@@ -203,7 +203,7 @@ class StagedPass:
     def features(
         self, i: int, image: NDArray[np.uint8], trained: Tensor | None = None
     ) -> StagedFeatures:
-        """What is kept of the i-th image."""
+        """The features of the i-th image."""
         height, width = image.shape[:2]
         frame = (self.resolution, self.resolution)
         layers, classes = self.layers[i].clone(), self.classes[i].clone()

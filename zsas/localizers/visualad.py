@@ -57,7 +57,7 @@ class VisualAdSettings(SettingsGroup, key="visualad", title="VisualAD"):
 
 @dataclass(frozen=True, kw_only=True)
 class VisualTile(TileFeatures):
-    """A tile with its own two directions; `layers` are the transformed patches (K, L, g_h, g_w, D).
+    """A tile with its own anomaly and normal directions; `layers` are transformed patches (K, L, g_h, g_w, D).
 
     Attributes:
         difference: Anomaly minus normal direction of each view and layer, fp32 (K, L, D).

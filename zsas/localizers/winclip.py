@@ -84,7 +84,7 @@ class WinClipSettings(SettingsGroup, key="winclip", title="WinCLIP"):
 
 @dataclass(frozen=True)
 class WindowFeatures(Held):
-    """One image as WinCLIP keeps it, before any text.
+    """WinCLIP's features of one image, before they are compared with text.
 
     Attributes:
         image: Image embedding, L2-normalised, fp32 (D,).
@@ -93,7 +93,8 @@ class WindowFeatures(Held):
             only reference images are compared by them.
         grid: Patches a side, g.
         resolution: Side of the CLIP frame in pixels.
-        inside: Patches that are looked at, bool (g, g); None for all of them. As a reference image nothing else counts.
+        inside: Patches inside the region of interest, bool (g, g); None for all of them. Of a reference image, only
+            these count.
     """
 
     image: Tensor
@@ -104,15 +105,15 @@ class WindowFeatures(Held):
     inside: NDArray[np.bool_] | None = None
 
     def only_inside(self, inside: NDArray[np.bool_]) -> WindowFeatures:
-        """These features with the patches marked that some pixels, bool (H, W), lie in."""
+        """These features limited to a region of interest, bool (H, W)."""
         return replace(self, inside=cells_inside(inside, (self.grid, self.grid)))
 
     def patches_inside(self) -> Tensor:
-        """The patches that are looked at, (n, width)."""
+        """The patches inside the region of interest, (n, width)."""
         return self.patches if self.inside is None else self.patches[_indices(self.inside)]
 
     def windows_inside(self, scale: int) -> Tensor:
-        """The windows that at least half of lies inside, or the most covered ones, (n, D)."""
+        """The windows at least half of which lies inside the region, or else the most covered ones, (n, D)."""
         if self.inside is None:
             return self.windows[scale]
         index = window_index(self.grid, scale)[:, 1:] - 1
@@ -332,7 +333,7 @@ def score_windows(
 
 
 def reference_map(features: WindowFeatures, references: Sequence[WindowFeatures]) -> Tensor:
-    """How far each place lies from all places of the reference images, fp32 (g, g), in [0, 1].
+    """Distance of each patch to the nearest patch of the reference images, fp32 (g, g), in [0, 1].
 
     The mean of three maps: patches, and the harmonic means of windows of both scales.
     """

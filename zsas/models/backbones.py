@@ -60,7 +60,7 @@ def is_here(name: str) -> bool:
 
 
 def folder_of_backbone(name: str, system: str) -> Path:
-    """The folder that transformers reads it from; what is missing is fetched and converted, said beforehand.
+    """The folder of the backbone for transformers; if it is missing, the model is downloaded and converted.
 
     Args:
         name: One of `BACKBONES`.

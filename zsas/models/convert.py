@@ -1,4 +1,4 @@
-"""From open_clip's files to a folder that transformers reads as `CLIPModel`.
+"""Converts open_clip's files to a folder that transformers reads as `CLIPModel`.
 
 WinCLIP and SDP use a CLIP that exists in open_clip's format only (ViT-B-16-plus-240). The shapes of the weights say
 almost all of a model's config; what they cannot say, the activation, is taken from `open_clip_config.json` beside
@@ -66,7 +66,7 @@ _E31, _E32 = "8fb26589", "699c4b84"
 
 @dataclass(frozen=True)
 class Converted:
-    """What a conversion has made.
+    """The result of a conversion.
 
     Attributes:
         folder: Where the model lies.
@@ -236,7 +236,7 @@ def _depth(state: Mapping[str, Tensor], tower: str) -> int:
 
 
 def _load(model: Any, weights: dict[str, Tensor], file: Path) -> None:
-    """Every weight of the model from the file and every weight of the file in the model.
+    """Load the weights into the model; every weight of the file must be in the model, and the reverse.
 
     Raises:
         ZsasError: If one is missing, left over or of another shape.
@@ -339,7 +339,7 @@ def _is_plus_240(state: Mapping[str, Tensor]) -> bool:
 
 
 def _note(file: Path, config: CLIPConfig) -> str:
-    """The trap of ViT-B-16-plus-240: one name, two sets of weights."""
+    """The note on ViT-B-16-plus-240, under whose name two sets of weights were published."""
     if (config.vision_config.hidden_size, config.vision_config.image_size) != (896, 240):
         return ""
     import hashlib

@@ -1,4 +1,4 @@
-"""The presets: which models belong together, and which of them runs where nothing is asked for.
+"""The presets (models that belong together), and the choice of the default one.
 
 Every list of presets (flags, help, page, HTTP schema, docs) is derived from `PRESETS`. Neither torch nor the Hub is
 needed here, so that the page and the shell know at once what they will run.
@@ -25,7 +25,7 @@ Role = Literal["clip", "sam", "detector", "features", "saliency"]
 
 @dataclass(frozen=True)
 class Further:
-    """A model that single systems need beside CLIP and SAM; it is fetched when one of them is first asked for.
+    """A model that single systems need in addition to CLIP and SAM; it is downloaded when such a system first runs.
 
     Attributes:
         source: Hub id.
@@ -173,7 +173,7 @@ def names(last: str = "or") -> str:
 
 
 def default_preset() -> str:
-    """The preset that runs where none is named: ZSAS_PRESET, else `paper` on a GPU and `tiny` elsewhere.
+    """The default preset: that of ZSAS_PRESET, or else `paper` where a GPU can be used and `tiny` elsewhere.
 
     It does not import torch, and says the same before and after others do.
 
@@ -219,7 +219,7 @@ def torch_build() -> dict[str, str]:
 
 
 def _hidden(*variables: str) -> bool:
-    """Whether one of the variables that name the visible devices names none."""
+    """Whether an environment variable that lists the visible devices hides all of them."""
     values = [os.environ[name].strip() for name in variables if name in os.environ]
     return any(value == "" or value.startswith("-") for value in values)
 

@@ -1,4 +1,4 @@
-"""Weights that the authors of a method have published: known by name, fetched once, kept small.
+"""Weights published by the authors of a method: known by name, downloaded once, reduced to what is needed.
 
 They are files of GitHub repositories, which are neither on the Hub nor moved by HF_ENDPOINT; ZSAS_RAW_ENDPOINT names
 another server with the same paths.
@@ -96,7 +96,7 @@ PUBLISHED: dict[str, Published] = {
 
 
 def weights_file(name: str) -> Path:
-    """A file of weights by path, or a published one by name; that is downloaded once, into the Hub's assets folder.
+    """The path of a file of weights, given by path or by the name of a published one, which is downloaded once.
 
     Raises:
         ZsasError: If there is no such name, or the file cannot be had. A path is not looked at.

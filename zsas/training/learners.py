@@ -1,4 +1,4 @@
-"""What is learned for each system, on a frozen CLIP: what is kept of an image, the losses, the file.
+"""The learners of the systems, on a frozen CLIP: what is cached of an image, the losses, the file of weights.
 
 A learner keeps of an image what the frozen towers say of it, so that it is computed once; everything else depends on
 what is being learned.
@@ -32,7 +32,7 @@ APRIL_GAN_EPOCHS = {"mvtec": 3, "visa": 15}
 
 @dataclass(frozen=True)
 class UmciRecipe(Recipe):
-    """What decides a training of UMCI beside that; see `zsas.localizers.umci.UmciCard`.
+    """Further settings of a training of UMCI; see `zsas.localizers.umci.UmciCard`.
 
     Attributes:
         hidden: Channels inside.
@@ -281,11 +281,11 @@ LEARNERS: dict[str, type[Learner]] = {
         VisualTokens,
     )
 }
-"""What can be trained here, by system."""
+"""The learner of each system that can be trained here."""
 
 
 def blocks_for(clip: ClipBackbone, recipe: Recipe) -> tuple[int, ...]:
-    """Blocks whose tokens are learned from: the recipe's, or the last of each quarter of the depth.
+    """Blocks whose tokens the layers read: the recipe's, or the last block of each quarter of the depth.
 
     Raises:
         ZsasError: If the backbone has no such block.

@@ -1,4 +1,4 @@
-"""Learners that change what the vision tower sees, so that nothing but the pixels can be kept of an image."""
+"""Learners that change the vision tower itself, so that only the pixels of an image can be cached."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TowerRecipe(Recipe):
-    """What decides a training inside the tower.
+    """The settings of a training inside the tower.
 
     Attributes:
         weight_decay: AdamW's.
@@ -37,7 +37,7 @@ class TowerRecipe(Recipe):
 
 @dataclass(frozen=True)
 class VfmRecipe(TowerRecipe):
-    """What decides a training of AnomalyVFM beside that.
+    """Further settings of a training of AnomalyVFM.
 
     Attributes:
         rank: Of the low-rank changes.
@@ -56,7 +56,7 @@ class VfmRecipe(TowerRecipe):
 
 
 class TowerLearner(Learner):
-    """What runs the tower in every step.
+    """Base of learners that run the tower in every step.
 
     Attributes:
         module: A dict of parameters under the names of the file, with / for the dots.
@@ -82,7 +82,7 @@ class TowerLearner(Learner):
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """What is learned, by the names of the file."""
+        """The learned tensors, by their names in the file."""
         return {name.replace("/", "."): parameter for name, parameter in self.module.items()}
 
 
@@ -252,7 +252,7 @@ class VisualTokens(TowerLearner):
 
 
 class _Level:
-    """Sums of the layers in the last batches, from which the map's level is chosen."""
+    """Values of the summed layers in the last batches, from which the map's level is chosen."""
 
     batches, pixels = 64, 4096
 
@@ -282,7 +282,7 @@ class _Level:
 
 
 def apart_loss(tokens: Tensor) -> Tensor:
-    """How far the two tokens are from at least 120° apart: relu(cos + ½), the mean; 0 there and 1.5 where they meet.
+    """Loss on the angle between the two tokens: mean of relu(cos + ½); 0 from 120° on, 1.5 where they coincide.
 
     Args:
         tokens: (B, 2, D).

@@ -24,7 +24,7 @@ def names(given: str | None) -> list[str]:
 # Long because every flag is declared here.
 @flags.with_settings
 @flags.with_models
-def compare(  # long because each flag is declared here
+def compare(
     image: Annotated[str, typer.Argument(help="An image.", metavar="IMAGE")],
     settings: Settings,
     choice: ModelChoice,

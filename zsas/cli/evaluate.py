@@ -28,7 +28,7 @@ _DATA = "Data"
 @flags.with_settings
 @flags.with_models_in_several_formats
 @flags.with_cluster
-def evaluate(  # long because each flag is declared here
+def evaluate(
     dataset: Annotated[
         str,
         typer.Argument(

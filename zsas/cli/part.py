@@ -93,7 +93,7 @@ def show(
 @app.command()
 @flags.with_settings
 @flags.with_models
-def update(  # long because each flag is declared here
+def update(
     file: File,
     settings: Settings,
     choice: ModelChoice,

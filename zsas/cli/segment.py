@@ -45,7 +45,7 @@ class Finding(StrEnum):
 @flags.with_settings
 @flags.with_models
 @flags.with_cluster
-def segment(  # long because each flag is declared here
+def segment(
     images: Annotated[
         list[str],
         typer.Argument(

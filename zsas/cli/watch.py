@@ -28,7 +28,7 @@ TELL_SECONDS = 10.0
 # Long because every flag is declared here.
 @flags.with_settings
 @flags.with_models
-def watch(  # long because each flag is declared here
+def watch(
     folder: Annotated[
         Path,
         typer.Argument(help="Folder in which images appear.", metavar="DIR", file_okay=False),

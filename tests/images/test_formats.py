@@ -336,6 +336,9 @@ def test_the_suffixes_are_those_of_the_readers() -> None:
             assert suffix in known
     for suffix in (".apng", ".dib", ".jpx", ".jxl", ".heic", ".avif", ".pfm", ".dcm", ".dng"):
         assert suffix in known
+    read = suffixes(read=True)
+    assert {".png", ".heic", ".tif", ".dcm", ".dng"} <= read < known
+    assert not {".psd", ".svg", ".eps"} & read
     assert not {".eps", ".txt", ".json"} & {each for each in known if each in (".txt", ".json")}
 
 

@@ -224,6 +224,31 @@ def test_what_a_click_would_mark_is_shown_while_the_pointer_rests(tab: Tab) -> N
     expect(page.locator("#zs-preview path")).to_have_count(0)
 
 
+def test_the_menu_of_files_closes_and_a_file_that_cannot_be_made_is_a_sentence(tab: Tab) -> None:
+    page = tab.result()
+    menu = page.locator(".zs-menu")
+    page.click(".zs-menu summary")
+    page.click("#zs-facts")
+    expect(menu).not_to_have_attribute("open", "")
+    page.click(".zs-menu summary")
+    page.focus('[data-get="mask.png"]')
+    page.keyboard.press("Escape")
+    expect(menu).not_to_have_attribute("open", "")
+    assert page.evaluate("document.activeElement.closest('.zs-menu') !== null")
+    gone = {
+        "status": 409,
+        "content_type": "application/json",
+        "body": '{"error": "The models are gone."}',
+    }
+    page.route("**/zsas/get/*/mask.png", lambda route: route.fulfill(**gone))
+    page.route("**/zsas/get/*/score.png", lambda route: route.fulfill(status=404))
+    page.click(".zs-menu summary")
+    page.click('[data-get="mask.png"]')
+    expect(page.locator("#zs-note")).to_contain_text("The models are gone.")
+    page.click('[data-get="score.png"]')
+    expect(page.locator("#zs-note")).to_contain_text("no longer on the server")
+
+
 def test_downloads_are_lossless_and_the_report_opens_alone(tab: Tab, tmp_path: Path) -> None:
     page = tab.result()
     fake = FakeSegmenter()

@@ -6,6 +6,7 @@ import inspect
 
 import httpx2 as httpx
 import pytest
+from starlette.requests import Request
 
 from tests.helpers import ROOT
 from tests.test_layers import imported
@@ -37,6 +38,25 @@ def test_uploads_have_a_folder_and_can_be_removed() -> None:
 
 def test_the_script_of_the_web_component_comes_with_gradio() -> None:
     assert internals.script_of_component().stat().st_size > 0
+
+
+def test_the_address_of_the_page_is_the_one_that_the_caller_knows() -> None:
+    headers = [
+        (b"host", b"inside:7860"),
+        (b"x-forwarded-host", b"plant.example"),
+        (b"x-forwarded-proto", b"https"),
+    ]
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/api/v1/docs",
+        "query_string": b"",
+        "scheme": "http",
+    }
+    asked = Request({**scope, "headers": headers[:1]})
+    assert internals.root_of(asked, "/api/v1/docs", "") == "http://inside:7860"
+    behind = Request({**scope, "headers": headers})
+    assert internals.root_of(behind, "/api/v1/docs", "/zsas") == "https://plant.example/zsas"
 
 
 @pytest.mark.slow

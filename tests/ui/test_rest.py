@@ -19,6 +19,7 @@ import pytest
 import uvicorn
 from PIL import Image
 from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.images import png
@@ -237,6 +238,25 @@ def test_the_document_names_every_setting(address: str) -> None:
     assert {one.name for one in all_settings()} <= set(fields)
     page = httpx.get(f"{address}/docs").text
     assert all(f"<code>{one.name}</code>" in page for one in all_settings())
+
+
+@pytest.mark.parametrize("root", ["/zsas", "https://plant.example/zsas"])
+def test_behind_a_proxy_all_addresses_are_the_proxys(root: str) -> None:
+    app = Starlette(routes=rest.routes(Engine(load, "tiny"), f"{root}/"))  # type: ignore[arg-type]
+    with TestClient(app, base_url="http://127.0.0.1:7999") as client:
+        assert client.get("/api/v1/openapi.json").json()["servers"] == [{"url": root}]
+        host = "" if root.startswith("https") else "http://127.0.0.1:7999"
+        assert f"{host}{root}/api/v1/segment" in client.get("/api/v1/docs").text
+        sent = {"files": {"image": IMAGE}, "data": {"files": "mask", "files_as": "links"}}
+        link = client.post("/api/v1/segment", **sent).json()["files"]["mask"]
+        assert link.startswith(f"{root}/api/v1/files/")
+        assert client.get(link.removeprefix(root)).status_code == 200
+
+
+def test_the_page_for_people_has_the_servers_own_address(address: str) -> None:
+    page = httpx.get(f"{address}/docs").text
+    assert f"files=mask {address}/segment" in page
+    assert "servers" not in document()
 
 
 @pytest.mark.slow

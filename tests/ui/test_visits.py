@@ -81,6 +81,22 @@ def test_a_problem_is_a_sentence_and_what_is_shown_stays(site: Site) -> None:
     assert act(site, "nobody", "stop", {}, 0) == {"gone": True}
 
 
+def test_a_good_part_that_cannot_be_read_is_named_and_the_others_count(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zsas.ui.events.parts.is_uploaded", lambda path: True)
+    visitor = site.visitors.new("tiny")
+    (tmp_path / "good.png").write_bytes(png(photo(1)))
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    paths = [str(tmp_path / name) for name in ("bad.png", "good.png")]
+    answer = act(site, visitor.token, "add_parts", {"paths": paths}, visitor.news)
+    assert [name for _, name in visitor.parts] == ["good"]
+    assert "bad.png is not an image" in answer["parts"]["failure"]
+    assert str(tmp_path) not in answer["parts"]["failure"]
+    answer = act(site, visitor.token, "add_parts", {"paths": paths[:1]}, visitor.news)
+    assert "bad.png is not an image" in answer["problem"]
+
+
 @pytest.mark.slow
 def test_a_tab_is_told_only_what_changed(site: Site) -> None:
     visitor = opened(site, photo(1))

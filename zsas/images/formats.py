@@ -267,16 +267,21 @@ def recognised(head: bytes) -> Format | None:
 
 
 @functools.cache
-def suffixes() -> frozenset[str]:
-    """Suffixes of images, in lower case with their dot: those of the readers, and of what is known and not read."""
+def suffixes(*, read: bool = False) -> frozenset[str]:
+    """Suffixes of images, in lower case with their dot.
+
+    Args:
+        read: Those of the readers alone, without those of what is known and not read.
+    """
     Image.init()
+    formats = [each for each in FORMATS if each.reader or not read]
     of_pillow = {
         suffix
-        for each in FORMATS
+        for each in formats
         for suffix, name in Image.registered_extensions().items()
         if name in each.pillow
     }
-    return frozenset(of_pillow.union(*(each.suffixes for each in FORMATS)))
+    return frozenset(of_pillow.union(*(each.suffixes for each in formats)))
 
 
 def names() -> tuple[str, ...]:

@@ -37,7 +37,7 @@ class Card:
 
 _GIVE_MASK = (
     '<label class="zs-button" title="A mask of the size of the photo, black where normal">Compare with a mask'
-    '<input type="file" id="zs-truth-file" class="zs-sr" accept="image/*"></label>'
+    '<input type="file" id="zs-truth-file" class="zs-sr" accept="image/*,.tif,.tiff,.bmp"></label>'
 )
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "gr",
     "mcp",
     "remove_uploads",
+    "root_of",
     "script_of_component",
     "upload_folder",
     "without_apps",
@@ -84,6 +85,11 @@ def upload_folder() -> Path:
 def remove_uploads(blocks: gr.Blocks) -> None:
     """Remove all uploads; gradio does so when its server ends, which an open tab prevents."""
     gr.route_utils.delete_files_created_by_app(blocks, age=None)
+
+
+def root_of(request: Any, route: str, root_path: str) -> str:
+    """The page's address as the caller of a route knows it, the proxy's where there is one; no slash behind it."""
+    return gr.route_utils.get_root_url(request, route, root_path or None)
 
 
 def script_of_component() -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from zsas.images.formats import suffixes
 from zsas.refiners.none import NoRefiner
 from zsas.systems import SYSTEMS
 from zsas.ui import manual, snippets
@@ -44,6 +45,8 @@ def shell(default: str, examples: str) -> str:
     """The page before anything is known of the visitor."""
     return page_html(
         examples=examples,
+        # A browser knows fewer types of images by itself than are read: HEIC, DICOM, camera raw.
+        accept=",".join(("image/*", *sorted(suffixes(read=True)))),
         links=links(),
         systems="".join(
             f'<option value="{name}" data-words="{escape(system_words(name))}">{escape(system_words(name))}</option>'
@@ -54,8 +57,7 @@ def shell(default: str, examples: str) -> str:
             for name, words in Speed().words().items()
         ),
         downloads="".join(
-            f'<a data-get="{name}" role="menuitem" download>{title}</a>'
-            for name, title in DOWNLOADS
+            f'<a data-get="{name}" download>{title}</a>' for name, title in DOWNLOADS
         ),
         codes="".join(
             f'<h3>{escape(title)}</h3><pre tabindex="0" data-code="{key}"></pre>'

@@ -23,8 +23,12 @@ FILES_OF_COMPARE = ("sheet",)
 
 
 # Long because it is one document, written down in its order.
-def document() -> dict[str, Any]:
-    """The OpenAPI document, version 3.1."""
+def document(root: str = "") -> dict[str, Any]:
+    """The OpenAPI document, version 3.1.
+
+    Args:
+        root: Where a proxy shows the page, as `/zsas` or a whole address; "" at the top of the server.
+    """
     error = {"$ref": "#/components/schemas/Error"}
     statuses = {
         400: "The form cannot be read.",
@@ -46,6 +50,7 @@ def document() -> dict[str, Any]:
             "description": "Zero-shot anomaly segmentation: what is wrong on an image, and where.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        **({"servers": [{"url": root}]} if root else {}),
         "paths": {
             f"{ROOT}/segment": {
                 "post": {
@@ -312,8 +317,13 @@ def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def page() -> str:
-    """The document as a page for people, without any script."""
+def page(address: str = "http://127.0.0.1:7860") -> str:
+    """The document as a page for people, without any script.
+
+    Args:
+        address: Of the server, as whoever reads it knows it.
+    """
+    address = escape(f"{address}{ROOT}")
     form = _form()["properties"]
     rows = "".join(
         f"<tr><td><code>{escape(name)}</code></td><td>{escape(_kind(field))}</td>"
@@ -328,17 +338,17 @@ pre{{background:#eee;padding:1rem;overflow:auto}}</style>
 <h1>POST {ROOT}/segment</h1>
 <p>A form of the type multipart/form-data with one image; the answer is JSON: the result, or
 <code>{{"error": …, "parameter": …}}</code>. The document: <a href="openapi.json">openapi.json</a>.</p>
-<pre>curl -F image=@part.png -F threshold=0.5 -F files=mask http://127.0.0.1:7860{ROOT}/segment</pre>
+<pre>curl -F image=@part.png -F threshold=0.5 -F files=mask {address}/segment</pre>
 <table><tr><th>field<th>values<th>default<th>meaning</tr>{rows}</table>
 <h1>POST {ROOT}/batch</h1>
 <p>The same form with <code>image</code> given once for each file, and <code>batch_scoring=true</code> to compare them
 with each other; the answer has a row for each.</p>
 <pre>curl -F image=@1.png -F image=@2.png -F image=@3.png -F image=@4.png -F image=@5.png -F batch_scoring=true \\
-    http://127.0.0.1:7860{ROOT}/batch</pre>
+    {address}/batch</pre>
 <h1>POST {ROOT}/compare</h1>
 <p>The same form with <code>systems</code> and <code>refiners</code>, names with commas, in the place of one system, and
 a <code>mask</code> if there is one; the answer has a row for each.</p>
-<pre>curl -F image=@part.png -F systems=auto,winclip,sdp -F files=sheet http://127.0.0.1:7860{ROOT}/compare</pre></html>"""
+<pre>curl -F image=@part.png -F systems=auto,winclip,sdp -F files=sheet {address}/compare</pre></html>"""
 
 
 def _kind(field: dict[str, Any]) -> str:

@@ -45,6 +45,7 @@ from zsas.ui.forms import (
     texts_of,
     whole_number,
 )
+from zsas.ui.gradio_internals import root_of
 from zsas.ui.openapi import FILES, FILES_OF_COMPARE, ROOT, document, page
 from zsas.ui.values import WrongValue, read_settings, shortened
 
@@ -80,6 +81,7 @@ class Rest:
     """The routes of one page."""
 
     engine: Engine
+    root_path: str = ""
     _waiting: int = 0
     _count: threading.Lock = field(default_factory=threading.Lock)
     _links: dict[str, Path] = field(default_factory=dict)
@@ -91,8 +93,8 @@ class Rest:
             Route(f"{ROOT}/batch", _answers(self.batch), methods=["POST"]),
             Route(f"{ROOT}/compare", _answers(self.compare), methods=["POST"]),
             Route(f"{ROOT}/files/{{token}}/{{name}}", _answers(self.file), methods=["GET"]),
-            Route(f"{ROOT}/openapi.json", _document, methods=["GET"]),
-            Route(f"{ROOT}/docs", _page, methods=["GET"]),
+            Route(f"{ROOT}/openapi.json", self.document, methods=["GET"]),
+            Route(f"{ROOT}/docs", self.page, methods=["GET"]),
         ]
 
     async def segment(self, request: Request) -> Response:
@@ -127,6 +129,14 @@ class Rest:
         if file is None or not file.is_file():
             raise Refused(404, "There is no such file any more; files are kept for an hour.")
         return FileResponse(file, media_type="image/png")
+
+    async def document(self, _: Request) -> Response:
+        """The OpenAPI document."""
+        return JSONResponse(document(self.root_path))
+
+    async def page(self, request: Request) -> Response:
+        """The document for people, with this server's address in its examples."""
+        return HTMLResponse(page(root_of(request, f"{ROOT}/docs", self.root_path)))
 
     async def _read(self, request: Request, kind: str = "segment") -> _Asked:
         several, most = kind == "compare", MAX_FILES if kind == "batch" else 1
@@ -272,16 +282,22 @@ class Rest:
             self._links[token] = folder
             while len(self._links) > 10_000:
                 self._links.pop(next(iter(self._links)))
-            return {name: f"{ROOT}/files/{token}/{name}.png" for name in asked.files}
+            where = f"{self.root_path}{ROOT}/files/{token}"
+            return {name: f"{where}/{name}.png" for name in asked.files}
         return {
             name: base64.b64encode((folder / f"{name}.png").read_bytes()).decode("ascii")
             for name in asked.files
         }
 
 
-def routes(engine: Engine) -> list[Route]:
-    """The plain HTTP interface of a page, for its server's app."""
-    return Rest(engine).routes()
+def routes(engine: Engine, root_path: str = "") -> list[Route]:
+    """The plain HTTP interface of a page, for its server's app.
+
+    Args:
+        engine: Examines.
+        root_path: Where a proxy shows the page, as `/zsas` or a whole address; "" at the top of the server.
+    """
+    return Rest(engine, root_path.rstrip("/")).routes()
 
 
 def _answers(
@@ -366,11 +382,3 @@ async def _images(form: FormData, most: int) -> tuple[tuple[str, bytes], ...]:
             but = ", but that is text; send it with a file name."
         raise Refused(422, f'The form needs {wanted} in its field "image"{but}', "image")
     return tuple([(one.filename or "image", await one.read()) for one in files])
-
-
-async def _document(_: Request) -> Response:
-    return JSONResponse(document())
-
-
-async def _page(_: Request) -> Response:
-    return HTMLResponse(page())

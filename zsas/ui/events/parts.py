@@ -15,16 +15,28 @@ from zsas.ui.events.site import Site, action
 from zsas.ui.upload import is_uploaded, load_upload
 from zsas.ui.visitor import Visitor
 
+MOST_SENTENCES = 3
+"""Files beyond these that cannot be read are counted and not named."""
+
 
 @action
 def add_parts(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
-    """Take uploads as images of good parts: {paths}."""
-    found = []
+    """Take uploads as images of good parts: {paths}; those that cannot be read are named, and the others count."""
+    found, refused = [], []
     for path in map(str, data.get("paths", ())):
         if not is_uploaded(path):
             raise ZsasError("That is not an uploaded file; upload it first.")
-        found.append((site.engine.keep_image(load_upload(path)), Path(path).stem))
+        try:
+            found.append((site.engine.keep_image(load_upload(path)), Path(path).stem))
+        except ZsasError as error:
+            refused.append(str(error))
+    if refused and not found:
+        raise ZsasError(" ".join(refused[:MOST_SENTENCES]))
     _add(site, visitor, found)
+    if refused:
+        more = f" And {len(refused) - MOST_SENTENCES} more." * (len(refused) > MOST_SENTENCES)
+        sentences = " ".join(refused[:MOST_SENTENCES])
+        visitor.show({"failure": f"Left out of the good parts: {sentences}{more}"})
 
 
 @action

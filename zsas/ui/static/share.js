@@ -30,11 +30,35 @@ async function takeTruth(file) {
   } catch (error) { tell(`The mask could not be uploaded: ${error.message}`); }
 }
 async function takeParts(files) {
-  try {
-    const sent = await Promise.all(files.map((file) => upload(file)));
-    await act("add_parts", { paths: sent.map(({ path }) => path) });
-  } catch (error) { tell(`A good part could not be uploaded: ${error.message}`); }
+  const sent = await Promise.allSettled(files.map((file) => upload(file)));
+  const paths = sent.filter(({ value }) => value).map(({ value }) => value.path);
+  if (paths.length) await act("add_parts", { paths });
+  const failed = sent.findIndex(({ reason }) => reason);
+  if (failed >= 0) tell(`${files[failed].name} could not be uploaded: ${sent[failed].reason.message}`);
 }
+// A file is made when it is asked for; where that fails, the sentence is shown and nothing is saved.
+const DIRECT = "batch-all.zip";  // may be too large to be held: the browser saves it as it comes
+app.addEventListener("click", async (event) => {
+  const link = event.target.closest("a[data-get]");
+  if (!link?.href || link.dataset.get === DIRECT || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  if (link.getAttribute("aria-busy")) return;
+  link.setAttribute("aria-busy", "true");
+  try {
+    const answer = await fetch(link.href);
+    if (!answer.ok) throw new Error((await answer.json().catch(() => null))?.error || "it is no longer on the server; open the photo again");
+    const name = decodeURIComponent(/filename\*=UTF-8''(.+)$/.exec(answer.headers.get("content-disposition") || "")?.[1] || link.dataset.get);
+    const saved = document.createElement("a");
+    saved.href = URL.createObjectURL(await answer.blob());
+    saved.download = name;
+    saved.click();
+    setTimeout(() => URL.revokeObjectURL(saved.href), 60000);
+  } catch (error) { tell(`The file could not be made: ${error.message}.`.replace("..", ".")); }
+  link.removeAttribute("aria-busy");
+});
+// The menu of files closes as menus do.
+const closeMenus = (but) => $$(".zs-menu[open]").forEach((menu) => { if (menu !== but) menu.open = false; });
+document.addEventListener("click", (event) => closeMenus(event.target.closest?.(".zs-menu")));
 app.addEventListener("dragover", (event) => { event.preventDefault(); app.classList.add("zs-over"); });
 app.addEventListener("dragleave", (event) => { if (!app.contains(event.relatedTarget)) app.classList.remove("zs-over"); });
 app.addEventListener("drop", async (event) => {

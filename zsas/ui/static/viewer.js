@@ -237,7 +237,12 @@ document.addEventListener("keydown", (event) => {
   else if (!ctrl && key === "f" && page.state.image) fill();
   else if (!ctrl && key === "p" && page.state.image) peek(true);
   else if (key === "delete" && alone !== null) $(`.zs-finding[data-region="${alone}"] [data-do=reject]`)?.click();
-  else if (key === "escape") { closeSheets(); fill(false); return; }
+  else if (key === "escape") {
+    const menu = event.target.closest?.(".zs-menu[open]");
+    closeSheets(); closeMenus(); fill(false);
+    menu?.querySelector("summary").focus();
+    return;
+  }
   else return;
   event.preventDefault();
 });

@@ -106,6 +106,22 @@ def test_a_reload_brings_ones_own_photo_and_points_back(tab: Tab) -> None:
     expect(page.locator("#zs-main [data-click]")).to_have_count(1)
 
 
+def test_a_page_that_outlived_its_server_says_so_and_begins_anew(tab: Tab) -> None:
+    page = tab.open()
+    choose(page, ("gear.png", png(photo(11))))
+    page.wait_for_selector(RESULT)
+    page.click("[data-do=add_this]")
+    expect(page.locator("#zs-parts li")).to_have_count(1)
+    page.route("**/component_server*", lambda route: route.fulfill(json={"gone": True}), times=1)
+    page.click('.zs-own [data-verdict="normal"]')
+    expect(page.locator("#zs-note")).to_contain_text("Open them again")
+    expect(page.locator("#zs-upload")).to_be_visible()
+    expect(page.locator("#zs-parts li")).to_have_count(0)
+    choose(page, ("gear.png", png(photo(11))))
+    page.wait_for_selector(RESULT)
+    expect(page.locator("#zs-note")).to_be_hidden()
+
+
 def test_a_link_that_cannot_carry_the_photo_says_so(browser: Browser, served: Served) -> None:
     rights = {"permissions": ["clipboard-read", "clipboard-write"]}
     with new_tab(browser, served.url, **rights) as own:

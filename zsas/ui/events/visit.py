@@ -59,7 +59,8 @@ def _follow(site: Site, visitor: Visitor, ours: Mapping[str, str]) -> str:
     if site.part is not None:
         settings = site.part.chosen(settings)
         visitor.beside = dataclasses.replace(site.part, settings=Settings())
-        visitor.show(profile.shown(visitor.beside))
+    # Also where there is nothing: a page that outlived its server still shows what it had.
+    visitor.show({"zs-parts": parts.shown(()), **profile.shown(beside_of(visitor))})
     visitor.settings = settings
     preset, key = ours.get("preset", ""), ours.get("example", "")
     if preset in PRESETS:

@@ -61,7 +61,7 @@ async function listen() {
 }
 const CHANGES = new Set(["change", "reset", "click", "reject", "restore", "verdict", "undo", "redo", "preset", "add_parts", "add_this", "drop_part", "region", "scale", "open_profile", "close_profile"]);
 function take(answer, name = "") {
-  if (!answer || answer.gone) { page.token = ""; page.seen = 0; if (name !== "hello") hello(); return; }
+  if (!answer || answer.gone) { if (name !== "hello") beginAnew(); return; }
   page.busy = answer.busy;
   if (answer.news >= page.seen) {
     page.seen = answer.news;
@@ -79,6 +79,13 @@ function take(answer, name = "") {
   }
   app.classList.toggle("zs-running", page.busy);
   if (page.busy) listen();
+}
+// The server was started anew, or has not heard of this page for hours: what only it had is gone.
+async function beginAnew() {
+  const had = (page.state.image && !page.state.example) || $("#zs-parts li"), rows = hooks.forget();
+  page.token = ""; page.seen = 0; lost = null;
+  await hello();
+  if (had || rows) tell("The server was started anew, or the page rested for too long: your photos are no longer there. Open them again.");
 }
 let dragged = null, lost = null;
 // Controls that were moved to what was refused go back to what is.

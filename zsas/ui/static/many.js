@@ -56,6 +56,14 @@ hooks["zs-parts"] = () => {
 };
 hooks["batch-old"] = (old) => { many.old = old; drawMany(); };
 hooks.batch = (batch) => { many.batch = batch; drawMany(); };
+// Whether there were any, that are no more.
+hooks.forget = () => {
+  const had = many.rows.size > 0;
+  many.rows.clear();
+  many.batch = null;
+  drawMany();
+  return had;
+};
 hooks.failure = (text) => tell(text);
 hooks.row = (row) => { many.rows.set(row.number, row); drawMany(); };
 

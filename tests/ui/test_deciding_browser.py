@@ -228,7 +228,7 @@ def test_the_menu_of_files_closes_and_a_file_that_cannot_be_made_is_a_sentence(t
     page = tab.result()
     menu = page.locator(".zs-menu")
     page.click(".zs-menu summary")
-    page.click("#zs-facts")
+    page.click("#zs-verdict h2")
     expect(menu).not_to_have_attribute("open", "")
     page.click(".zs-menu summary")
     page.focus('[data-get="mask.png"]')
@@ -277,7 +277,9 @@ def test_downloads_are_lossless_and_the_report_opens_alone(tab: Tab, tmp_path: P
 def test_this_view_as_code_has_its_own_settings(tab: Tab) -> None:
     page = tab.result("?example=one-spot&threshold=0.4")
     page.click("[data-open=zs-code]")
-    expect(page.locator('[data-code="install"]')).to_contain_text("pip install zsas")
+    expect(page.locator('[data-code="install"]')).to_contain_text(
+        "zsas segment photo.png --out results"
+    )
     expect(page.locator('[data-code="python"]')).to_contain_text("threshold=0.4")
     page.keyboard.press("Escape")
     expect(page.locator("#zs-code")).to_be_hidden()

@@ -112,6 +112,7 @@ def test_a_page_that_outlived_its_server_says_so_and_begins_anew(tab: Tab) -> No
     page.wait_for_selector(RESULT)
     page.click("[data-do=add_this]")
     expect(page.locator("#zs-parts li")).to_have_count(1)
+    page.wait_for_selector(RESULT)
     page.route("**/component_server*", lambda route: route.fulfill(json={"gone": True}), times=1)
     page.click('.zs-own [data-verdict="normal"]')
     expect(page.locator("#zs-note")).to_contain_text("Open them again")

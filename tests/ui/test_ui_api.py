@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -17,10 +18,12 @@ from gradio_client import Client, handle_file
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
 from PIL import Image
+from typer.testing import CliRunner
 
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.images import png
 from tests.helpers.page import Served, in_a_loop
+from zsas.cli import app
 from zsas.part import Part
 from zsas.settings import Settings, all_settings
 from zsas.ui import snippets
@@ -230,6 +233,21 @@ def test_a_real_mcp_client_finds_and_calls_the_tool(served: Served, photo_file: 
     assert "Anomalous" in answer.content[0].text
     assert any(part.type == "image" for part in answer.content)
     assert not answer.isError
+
+
+def test_the_snippet_for_the_shell_is_a_command_that_is_understood() -> None:
+    changed = {
+        "threshold": 0.4,
+        "object_name": "brass 'fitting'",
+        "negatives": False,
+        "tiles": "off",
+    }
+    line = snippets.filled("http://x", "tiny", changed)["install"].splitlines()[-1]
+    name, *arguments = shlex.split(line)
+    assert name == "zsas"
+    outcome = CliRunner().invoke(app, arguments)
+    assert "There is no file photo.png" in outcome.output
+    assert "brass 'fitting'" in arguments
 
 
 @pytest.mark.parametrize("which", ["python", "mcp", "curl"])

@@ -170,7 +170,7 @@ def test_a_reload_brings_good_parts_and_scale_and_no_old_question(site: Site) ->
     visitor.parts = (("key", "rim"),)
     shown = hello(site, visitor.token, "")["parts"]
     assert "rim" in shown["zs-parts"]
-    assert shown["scale"] == {"zs-mm": "0.1", "zs-smallest": "0.5 mm2"}
+    assert shown["scale"] == {"zs-mm": "0.1", "zs-smallest": "0.5 mm²"}
     assert not {"offer", "preview"} & shown.keys()
 
 

@@ -7,9 +7,11 @@ What a person can mend is one sentence on stderr, never a traceback.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -46,6 +48,9 @@ class _Group(TyperGroup):
         except ZsasError as error:
             complain(str(error))
             raise typer.Exit(2) from None
+        except typer.BadParameter as error:
+            error.message = plainer(error.message)
+            raise
         except (typer.Exit, typer.Abort, typer.TyperException):
             raise
         except OSError as error:
@@ -56,6 +61,34 @@ class _Group(TyperGroup):
             raise typer.Exit(2) from None
         except Exception as error:  # a bug, which is ours and not the reader's
             raise _bug(error) from None
+
+
+_WORDS = (
+    (r"Value error, ", ""),
+    (r"Input should be a valid number.*", "it must be a number"),
+    (r"Input should be a valid integer.*", "it must be a whole number"),
+    (r"Input should be (less|greater) than or equal to (\S+)", r"it must be \1 \2"),
+)
+"""How what is said of a value by the library that reads the flags is said in plain words."""
+
+
+def plainer(message: str) -> str:
+    """What is wrong with a flag's value in plain words, with the choice that was probably meant.
+
+    Example:
+        >>> plainer("Value error, 'winclipp' is not one of 'auto', 'winclip'.")
+        "'winclipp' is not one of 'auto', 'winclip'. Did you mean 'winclip'?"
+        >>> plainer("Input should be less than or equal to 32")
+        'it must be at most 32'
+    """
+    for pattern, words in _WORDS:
+        message = re.sub(pattern, words, message)
+    message = message.replace("must be less ", "must be at most ")
+    message = message.replace("must be greater ", "must be at least ")
+    given, found, choices = message.partition(" is not one of ")
+    names = re.findall(r"'([^']*)'", choices)
+    meant = difflib.get_close_matches(given.strip("'"), names, 1) if found else ()
+    return f"{message} Did you mean '{meant[0]}'?" if meant else message
 
 
 def _bug(error: Exception) -> Exception:

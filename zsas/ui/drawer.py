@@ -9,7 +9,10 @@ from zsas.settings import Settings, all_groups, all_settings
 from zsas.ui.why import with_subscripts
 
 PLAIN = {
-    "threshold": ("Marking level", "What of the heat map is marked: lower marks more."),
+    "threshold": (
+        "Marking level",
+        "What of the heat map is marked: lower marks more. Moved, one level holds for all photos.",
+    ),
     "fusion_weight": (
         "How much SAM decides",
         "0 trusts the heat map alone, 1 the outline that SAM draws.",

@@ -7,6 +7,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from zsas.declare import Setting
+from zsas.flags import flag_of
+from zsas.settings import all_settings
+
 PYTHON = """\
 from gradio_client import Client, handle_file
 
@@ -83,8 +87,8 @@ TITLES = (
     ("embed", "Embed"),
 )
 INSTALL = """\
-pip install zsas
-zsas segment photo.png{flags}
+pip install .  # in a clone of the repository
+zsas segment photo.png --out results{flags}
 """
 PYTHON_HERE = """\
 from zsas import Segmenter, Settings
@@ -93,6 +97,14 @@ segmenter = Segmenter.from_preset("{preset}")
 result = segmenter.segment("photo.png", Settings({arguments}))
 print(result.sentence)
 """
+
+
+def _flag(setting: Setting, value: Any) -> str:
+    """A setting as it is given in the shell."""
+    flag = flag_of(setting)
+    if isinstance(value, bool):
+        return f" {flag}" if value else f" --no-{flag.removeprefix('--')}"
+    return f" {flag} {shlex.quote(str(value))}"
 
 
 def filled(
@@ -109,12 +121,8 @@ def filled(
     arguments = [f"{name}={value!r}" for name, value in changed.items()]
     more = "".join(f"    {argument},\n" for argument in arguments)
     extra = "".join(f", {json.dumps(name)}: {json.dumps(value)}" for name, value in changed.items())
-    words = (
-        f" --{name.replace('_', '-')}"
-        + (f" {json.dumps(value)}" if not isinstance(value, bool) else "")
-        for name, value in changed.items()
-        if value is not False
-    )
+    known = {setting.name: setting for setting in all_settings()}
+    words = (_flag(known[name], value) for name, value in changed.items())
     fields = "".join(f" -F {shlex.quote(f'{name}={value}')}" for name, value in changed.items())
     flags = f" --preset {preset}" + "".join(words)
     texts = (INSTALL, PYTHON_HERE, PYTHON, CURL, MCP, MCP_PYTHON, EMBED)

@@ -105,7 +105,7 @@ def shown(part: Part) -> dict[str, Any]:
         "region": part.region.to_dict() if part.region else None,
         "scale": {
             "zs-mm": f"{part.scale.mm_per_px:g}" if part.scale.mm_per_px else "",
-            "zs-smallest": part.scale.least_words.replace("²", "2"),
+            "zs-smallest": part.scale.least_words,
         },
     }
 

@@ -59,7 +59,16 @@ app.addEventListener("toggle", (event) => {
   const name = event.target.closest("#zs-drawer-body details")?.querySelector("summary")?.textContent;
   if (name) open_groups[event.target.open ? "add" : "delete"](name);
 }, true);
-hooks["zs-drawer-body"] = () => $$("#zs-drawer-body details").forEach((group) => { group.open = open_groups.has(group.querySelector("summary").textContent); });
+hooks["zs-drawer-body"] = () => {
+  $$("#zs-drawer-body details").forEach((group) => { group.open = open_groups.has(group.querySelector("summary").textContent); });
+  showLevel();
+};
+// A level that was found for the photo stands in the drawer as beside the colours; moved, it holds for all photos.
+function showLevel() {
+  const tick = $("#zs-scale .zs-tick");
+  if (!tick || page.settings.values.threshold_mode !== "adaptive") return;
+  $$("#zs-drawer-body [name=threshold]").forEach((input) => { if (input !== document.activeElement) input.value = Number(tick.value).toFixed(2); });
+}
 
 // The address is the view's; a fragment in it would load the page anew.
 $(".zs-skip").addEventListener("click", (event) => { event.preventDefault(); $("#zs-verdict").focus(); });

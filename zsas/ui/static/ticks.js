@@ -2,6 +2,7 @@
 let grey = null;
 hooks["zs-scale"] = async () => {
   const bar = $("#zs-scale .zs-bar");
+  showLevel();
   grey = null;
   if (!bar) return;
   const picture = new Image();

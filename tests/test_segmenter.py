@@ -411,7 +411,7 @@ def test_a_click_asks_sam_about_itself_alone(segmenter, photo, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "click", [(float("nan"), 5, 1), (5, float("inf"), 0), (5, 5, 3), (5, 5, -1)]
+    "click", [(float("nan"), 5, 1), (5, float("inf"), 0), (5, 5, 3), (5, 5, -1), (5, 5), ()]
 )
 def test_a_click_that_makes_no_sense_is_one_sentence(segmenter, photo, click):
     with pytest.raises(ZsasError, match="x and y in image pixels and a label"):
@@ -424,6 +424,15 @@ def _in_child(segmenter: Segmenter, photo: np.ndarray, answers: multiprocessing.
         answers.put("")
     except ZsasError as error:
         answers.put(str(error))
+
+
+def test_what_is_no_setting_and_no_good_image_is_one_sentence(segmenter, photo):
+    with pytest.raises(ZsasError, match=r"Settings were expected.* type dict"):
+        segmenter(photo, {"threshold": 0.4})
+    with pytest.raises(ZsasError, match="Settings were expected"):
+        segmenter.encode(photo, 0.4)
+    with pytest.raises(ZsasError, match=r"segmenter\.remember"):
+        segmenter(photo, references=[photo])
 
 
 def test_a_forked_child_is_told_at_once(segmenter, photo):

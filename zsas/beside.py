@@ -25,7 +25,7 @@ from zsas.localizers.references import (
     remember,
 )
 from zsas.scale import Scale
-from zsas.settings import Settings
+from zsas.settings import Settings, settings_or_usual
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,11 +138,16 @@ def beside_of(
         batch: The batch that the image belongs to.
         region: Given region of interest, which replaces the profile's.
     """
+    if references is not None and not isinstance(references, References):
+        raise ZsasError(
+            "Good images are given as what Segmenter.remember makes of them: "
+            "references=segmenter.remember([...])."
+        )
     scale = Scale()
     if part is not None:
         settings, scale = part.chosen(settings), part.scale
         region = part.region if region is None else region
-    settings = settings or Settings()
+    settings = settings_or_usual(settings)
     source = source_of_limit(settings, part)
     if references is None:
         references = remembered

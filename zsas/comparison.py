@@ -20,7 +20,7 @@ from zsas.cancellation import Cancelled
 from zsas.errors import ZsasError, reason
 from zsas.files import write_all
 from zsas.good import Good
-from zsas.settings import Settings
+from zsas.settings import Settings, settings_or_usual
 from zsas.systems import OWN_REFINER, SYSTEMS, system_named
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def compare_by(
         settings: See there.
         mask: See there.
     """
-    settings = settings or Settings()
+    settings = settings_or_usual(settings)
     for one in chosen:
         started = time.perf_counter()
         try:

@@ -18,7 +18,7 @@ from zsas.errors import ZsasError
 from zsas.localizers.base import Localizer
 from zsas.models import ModelChoice, Models
 from zsas.refiners.base import Refiner
-from zsas.settings import Settings
+from zsas.settings import Settings, settings_or_usual
 from zsas.systems import localizers as registered_localizers
 from zsas.systems import system_named
 
@@ -146,7 +146,7 @@ class Loaded:
         Raises:
             ZsasError: If a model cannot be had or weights do not fit.
         """
-        settings = settings or Settings()
+        settings = settings_or_usual(settings)
         readers = {name for name, kind in registered_localizers().items() if kind.weights}
         unknown = sorted(set(choice.weights) - readers)
         if unknown:

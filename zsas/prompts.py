@@ -108,7 +108,8 @@ def check_clicks(clicks: Sequence[Click]) -> None:
         ZsasError: If a click is not (x, y, label) with finite x and y and the label 0, 1 or `SPOT`.
     """
     for click in clicks:
-        if not np.isfinite(click[:2]).all() or click[2] not in (0, 1, SPOT):
+        good = len(click) == 3 and np.isfinite(click[:2]).all() and click[2] in (0, 1, SPOT)
+        if not good:
             raise ZsasError(
                 f"A click is {click!r}, but it must be x and y in image pixels and a label, 1 for what is anomalous, "
                 "0 for what is normal or 2 for a spot alone that is anomalous."

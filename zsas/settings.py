@@ -6,6 +6,7 @@ own group. Which settings there are follows from the registry of systems.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -42,9 +43,10 @@ class Settings:
             if name in RENAMED:
                 raise ZsasError(f"The setting {name!r} is now called {RENAMED[name]!r}.")
             if name not in known:
-                raise ZsasError(
-                    f"There is no setting {name!r}; the settings are {', '.join(sorted(known))}."
-                )
+                meant = difflib.get_close_matches(name, known, 1)
+                asked = f" Did you mean {meant[0]!r}?" if meant else ""
+                names = ", ".join(sorted(known))
+                raise ZsasError(f"There is no setting {name!r}; the settings are {names}.{asked}")
         given = {
             name: known[name].checked(value) for name, value in values.items() if value is not None
         }
@@ -145,6 +147,25 @@ class Settings:
         return frozenset(
             setting.name for group in system.settings_groups for setting in declared(group)
         )
+
+
+def settings_or_usual(settings: Settings | None, usual: Settings | None = None) -> Settings:
+    """What somebody gave as settings, or the usual ones where nothing was given.
+
+    Args:
+        settings: What was given.
+        usual: What is taken instead of nothing; None for the defaults.
+
+    Raises:
+        ZsasError: If something else was given.
+    """
+    if settings is None:
+        return Settings() if usual is None else usual
+    if not isinstance(settings, Settings):
+        raise ZsasError(
+            f"Settings were expected, as Settings(threshold=0.4), but this is of the type {type(settings).__name__}."
+        )
+    return settings
 
 
 def all_settings() -> tuple[Setting, ...]:

@@ -112,6 +112,7 @@ def test_mask_and_score_come_as_base64_or_as_links(address: str) -> None:
         ({"fusion": "sideways"}, "fusion", "mask or map"),
         ({"object_name": "x" * 99}, "object_name", "at most 80 characters"),
         ({"agreement": "1"}, "agreement", "is now called 'min_overlap'"),
+        ({"treshold": "1"}, "treshold", "Did you mean 'threshold'?"),
         ({"no_such": "1"}, "no_such", "There is no setting 'no_such'; the settings are"),
         ({"preset": "huge"}, "preset", "preset is 'huge', but it must be"),
         ({"files": "mask,world"}, "files", "must be some of mask, score, overlay"),

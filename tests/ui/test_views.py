@@ -181,3 +181,9 @@ def test_a_stage_without_anything_to_show_says_why() -> None:
     result = FakeSegmenter()(flawless)
     drawn = why.strip(flawless.shape, result.stages, result.settings, result=result)
     assert "so SAM is not asked" in drawn
+
+
+def test_a_photo_of_a_few_pixels_is_said_to_show_little() -> None:
+    for width, said in ((30, True), (80, False)):
+        found = views.hints(make_result(height=20, width=width))
+        assert any("very little to see" in line for line in found) is said

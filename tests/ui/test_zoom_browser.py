@@ -82,3 +82,21 @@ def test_two_fingers_zoom(browser: Browser, served: Served) -> None:
         page.wait_for_function(
             "Number(document.querySelector('#zs-main').viewBox.baseVal.width) < 300"
         )
+
+
+@pytest.mark.parametrize("size", [(1600, 40), (40, 1600)])
+def test_a_long_part_can_be_seen_and_fills_its_place_when_zoomed(
+    tab: Tab, size: tuple[int, int]
+) -> None:
+    page = tab.open()
+    choose(page, ("rail.png", png(np.full((size[1], size[0], 3), 200, np.uint8))))
+    page.wait_for_selector(RESULT)
+    box = page.locator("#zs-main").bounding_box()
+    assert box is not None
+    assert min(box["width"], box["height"]) > 100
+    page.evaluate("for (let i = 0; i < 6; i++) document.querySelector('[data-zoom=in]').click()")
+    seen = page.evaluate(
+        "(({ width, height }) => [width, height])(document.querySelector('#zs-main').viewBox.baseVal)"
+    )
+    assert min(seen) == 40  # all of the narrow side
+    assert max(seen) < 800

@@ -17,6 +17,8 @@ from zsas.ui.good import crop as crop_of
 from zsas.ui.visitor import View
 
 ICONS = {"anomalous": "▲", "unsure": "?", "normal": "✓"}
+SMALL_SIDE = 64
+"""Below this longest side in pixels an answer means little."""
 CSS = {"anomalous": "zs-bad", "unsure": "zs-unsure", "normal": "zs-good"}
 
 
@@ -201,6 +203,11 @@ def hints(result: Result) -> list[str]:
         )
     if stage is not None and not stage.data.get("trust", 1):
         notes.append("The good parts seem to be different parts, so they leave the map as it is.")
+    if max(result.mask.shape) < SMALL_SIDE:
+        height, width = result.mask.shape
+        notes.append(
+            f"{width} × {height} px is very little to see anything in: send a larger photo."
+        )
     if result.verdict != "unsure":
         return notes
     other = "try another system" if result.settings.object_name else "name the object"

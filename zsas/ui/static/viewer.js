@@ -13,10 +13,21 @@ function placeOf(svg, event) {
 }
 
 // Zoom: the drawing's viewBox is what is seen of the image.
+// A long part fills its place as well as it can: zoomed, more of its narrow side is seen than of its long one.
+function seen(svg) {
+  const [width, height] = sizeOf(svg), wide = (svg.clientWidth || width) / (svg.clientHeight || height);
+  const w = width / zoom.scale, h = height / zoom.scale;
+  return w / h > wide ? [w, Math.min(height, w / wide)] : [Math.min(width, h * wide), h];
+}
+// Pixels of the image in one of the screen.
+function unitOf(svg) {
+  const [w, h] = seen(svg);
+  return Math.max(w / svg.clientWidth, h / svg.clientHeight);
+}
 function applyZoom() {
   const svg = main();
   if (!svg) return;
-  const [width, height] = sizeOf(svg), w = width / zoom.scale, h = height / zoom.scale;
+  const [width, height] = sizeOf(svg), [w, h] = seen(svg);
   zoom.x = Math.min(Math.max(zoom.x, 0), width - w);
   zoom.y = Math.min(Math.max(zoom.y, 0), height - h);
   svg.setAttribute("viewBox", `${zoom.x} ${zoom.y} ${w} ${h}`);
@@ -32,10 +43,11 @@ function zoomTo(scale, at = null) {
   if (!svg) return;
   const [width, height] = sizeOf(svg);
   scale = Math.min(Math.max(scale, 1), Math.max(8, Math.max(width, height) / 100));
-  const centre = at || { x: zoom.x + width / zoom.scale / 2, y: zoom.y + height / zoom.scale / 2 };
-  zoom.x = centre.x - (centre.x - zoom.x) * (zoom.scale / scale);
-  zoom.y = centre.y - (centre.y - zoom.y) * (zoom.scale / scale);
+  const [w, h] = seen(svg), centre = at || { x: zoom.x + w / 2, y: zoom.y + h / 2 };
   zoom.scale = scale;
+  const now = seen(svg);
+  zoom.x = centre.x - (centre.x - zoom.x) * (now[0] / w);
+  zoom.y = centre.y - (centre.y - zoom.y) * (now[1] / h);
   applyZoom();
 }
 function zoomOn(box) {
@@ -44,21 +56,22 @@ function zoomOn(box) {
   const [width, height] = sizeOf(svg), [x0, y0, x1, y1] = box;
   const side = Math.max(2.5 * (x1 - x0), 2.5 * (y1 - y0) * (width / height), width / 40);
   zoom.scale = Math.max(1, width / side);
-  zoom.x = (x0 + x1) / 2 - width / zoom.scale / 2;
-  zoom.y = (y0 + y1) / 2 - height / zoom.scale / 2;
+  const [w, h] = seen(svg);
+  zoom.x = (x0 + x1) / 2 - w / 2;
+  zoom.y = (y0 + y1) / 2 - h / 2;
   applyZoom();
 }
 // Beyond what the first picture shows, tiles of the image itself are laid over it.
 function sharpen() {
   const svg = main(), group = svg?.querySelector("#zs-tiles");
   if (!group) return;
-  const [width, height] = sizeOf(svg), base = Math.max(width, height) / 1280;
-  const density = width / zoom.scale / svg.clientWidth / (window.devicePixelRatio || 1);
+  const [width, height] = sizeOf(svg), [w, h] = seen(svg), base = Math.max(width, height) / 1280;
+  const density = unitOf(svg) / (window.devicePixelRatio || 1);
   const level = Math.max(0, Math.floor(Math.log2(Math.max(density, 1e-6))));
   if (base <= 1 || 2 ** level >= base) { group.innerHTML = ""; return; }
   const side = 512 * 2 ** level, wanted = new Map();
-  for (let row = Math.floor(zoom.y / side); row * side < zoom.y + height / zoom.scale && row * side < height; row++) {
-    for (let column = Math.floor(zoom.x / side); column * side < zoom.x + width / zoom.scale && column * side < width; column++) {
+  for (let row = Math.floor(zoom.y / side); row * side < zoom.y + h && row * side < height; row++) {
+    for (let column = Math.floor(zoom.x / side); column * side < zoom.x + w && column * side < width; column++) {
       wanted.set(`${level}/${column}/${row}`, [column * side, row * side]);
     }
   }
@@ -104,7 +117,7 @@ box.addEventListener("pointermove", (event) => {
     gap = wide;
     moved = true;
   } else if (moved && zoom.scale > 1) {
-    const unit = sizeOf(svg)[0] / zoom.scale / svg.clientWidth;
+    const unit = unitOf(svg);
     zoom.x -= (now.x - before.x) * unit;
     zoom.y -= (now.y - before.y) * unit;
     applyZoom();

@@ -83,9 +83,16 @@ class Proposal:
     by_person: int
 
     @property
+    def is_better(self) -> bool:
+        """Whether it costs less than the limit as it stands."""
+        now = self.false_alarms + MISS_WEIGHT * self.misses
+        return now < self.false_alarms_before + MISS_WEIGHT * self.misses_before
+
+    @property
     def sentence(self) -> str:
         """The proposal in a sentence, with the errors of both limits."""
-        lot = f"{self.normal} normal and {self.anomalous} anomalous parts, {self.by_person} verdicts by a person"
+        said = f"{self.by_person} verdict{'' if self.by_person == 1 else 's'} by a person"
+        lot = f"{self.normal} normal and {self.anomalous} anomalous parts, {said}"
         return (
             f"Limit {self.before:g} gave {_errors(self.false_alarms_before, self.misses_before)} on {lot}; "
             f"limit {self.limit:g} would have given {_errors(self.false_alarms, self.misses)}."

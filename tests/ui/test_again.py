@@ -36,7 +36,9 @@ def test_other_settings_make_a_lot_old_and_it_is_looked_at_again(
     assert act(site, visitor.token, "change", limit, 0)["parts"]["batch-old"] is False
     level = {"name": "threshold", "value": 0.95}
     assert act(site, visitor.token, "change", level, 0)["parts"]["batch-old"] is True
+    visitor.show({"proposal": {"limit": 0.5, "text": "of the lot before"}})
     answer = act(site, visitor.token, "again_batch", {}, visitor.news)
+    assert answer["parts"]["proposal"] == {}
     assert answer["parts"]["batch-old"] is False
     again = visitor.batch
     for _ in range(1000):

@@ -124,3 +124,8 @@ def test_corrected_verdicts_of_a_lot_propose_its_limit(tmp_path: Path) -> None:
     assert found["limit"] == 0.75
     assert "2 false alarms and 0 misses on 4 normal and 1 anomalous parts" in found["text"]
     assert lot(tmp_path, [0.9], {0: "anomalous"}).proposal(0.5) == {}
+
+
+def test_a_limit_that_serves_no_better_is_not_proposed(tmp_path: Path) -> None:
+    assert lot(tmp_path, [0.6, 0.7, 0.8, 0.9], {0: "normal"}).proposal(0.5) != {}
+    assert lot(tmp_path, [0.6, 0.7, 0.8, 0.9], {3: "normal"}).proposal(0.5) == {}

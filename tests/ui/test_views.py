@@ -15,6 +15,7 @@ from tests.helpers.visits import opened
 from zsas import curves
 from zsas.localizers.references import REFERENCE
 from zsas.result import find_regions
+from zsas.review import Review, reviewed
 from zsas.settings import Settings
 from zsas.stages import Stage
 from zsas.ui import cards, drawer, drawing, views, why
@@ -56,7 +57,7 @@ def test_no_settings_give_a_verdict_that_contradicts_itself(
     result = make_result(image_score=0.5, settings=settings, **changes)
     text = views.verdict(result, View())
     if result.verdict == "normal" and marked:
-        assert "Each is too weak for the verdict" in text
+        assert "too weak for the verdict" in text
     if result.verdict != "normal" and not marked:
         assert "Anomalous as a whole, but nothing is marked" in text or result.verdict == "unsure"
         assert "threshold" not in views.found(result)
@@ -187,3 +188,19 @@ def test_a_photo_of_a_few_pixels_is_said_to_show_little() -> None:
     for width, said in ((30, True), (80, False)):
         found = views.hints(make_result(height=20, width=width))
         assert any("very little to see" in line for line in found) is said
+
+
+def test_weakness_is_said_of_the_system_alone_and_in_the_right_number() -> None:
+    settings = Settings(verdict_threshold=0.9)
+    result = make_result(image_score=0.1, settings=settings)
+    one = views.found(result)
+    assert one.endswith("It is too weak for the verdict.") is (len(result.regions) == 1)
+    assert "weak" not in views.found(reviewed(result, Review(verdict="normal")))
+
+
+@pytest.mark.parametrize(("parts", "words"), [(1, "changed copies of it do"), (4, "each other")])
+def test_what_is_compared_with_is_named_in_the_right_number(parts: int, words: str) -> None:
+    changes = {"score_alone": 0.8, "normal_ratio": 2.0, "good_ratios": (1.0,) * parts}
+    text = views.compared(make_result(image_score=0.5, **changes), parts)
+    assert words in text
+    assert ("with it." in text) is (parts == 1)

@@ -300,7 +300,7 @@ class Many:
             found = propose(judged, limit)
         except ZsasError:  # too few to say anything
             return {}
-        return {"limit": found.limit, "text": found.sentence}
+        return {"limit": found.limit, "text": found.sentence} if found.is_better else {}
 
     def summary(self) -> dict[str, Any]:
         """How far it is."""

@@ -123,7 +123,9 @@ def found(result: Result) -> str:
         marked = "nothing is marked"
         return f"Anomalous as a whole, but {marked}." if result.anomalous else "Nothing is marked."
     words = " and ".join(parts) + (f", {rejected} rejected" if rejected else "")
-    weak = " Each is too weak for the verdict." if result.verdict == "normal" else ""
+    weak = ""
+    if result.verdict == "normal" and not result.persons_verdict:
+        weak = f" {'It' if len(kept) == 1 else 'Each'} is too weak for the verdict."
     return f"{words}.{weak}"
 
 
@@ -174,9 +176,12 @@ def compared(result: Result, parts: int, others: int = 0) -> str:
         ratio = stage.data.get("normal_ratio")
     if result.score_alone is None or ratio is None:
         return f"{words}."
+    it, usual = "them", "they differ from each other"
+    if (result.good_images or parts) == 1 and not others:
+        it, usual = "it", "changed copies of it do"
     words += (
-        f": score {result.score_alone:.2f} without them, {result.image_score:.2f} with them. It differs from the good "
-        f"parts <strong>{ratio:.1f} times</strong> as much as they differ from each other."
+        f": score {result.score_alone:.2f} without {it}, {result.image_score:.2f} with {it}. "
+        f"The photo differs from {it} <strong>{ratio:.1f} times</strong> as much as {usual}."
     )
     end = max(2.0, 1.1 * max(ratio, *goods, 0.0))
     dots = "".join(f'<i style="left:{100 * one / end:.1f}%"></i>' for one in goods)
@@ -211,9 +216,10 @@ def hints(result: Result) -> list[str]:
     if result.verdict != "unsure":
         return notes
     other = "try another system" if result.settings.object_name else "name the object"
+    good = "More good parts may help" if result.good_images else "Good parts help most"
     return [
         *notes,
-        f"The score is too near to the limit to be sure. Good parts help most; or {other}.",
+        f"The score is too near to the limit to be sure. {good}; or {other}.",
     ]
 
 

@@ -60,7 +60,7 @@ def _start(site: Site, visitor: Visitor, many: Many) -> None:
             visitor.batch.stopped = True
         visitor.batch = many
         visitor.forget("row-")
-        visitor.show({"batch": many.summary()})
+        visitor.show({"batch": many.summary(), "proposal": {}})
     site.pool.submit(contextvars.copy_context().run, _run, site, visitor, many)
 
 
@@ -99,7 +99,8 @@ def _run(site: Site, visitor: Visitor, many: Many) -> None:
     finally:
         many.running = False
         if visitor.batch is many:
-            visitor.show({"batch": many.summary()})
+            proposal = many.proposal(visitor.in_force.verdict_threshold)
+            visitor.show({"batch": many.summary(), "proposal": proposal})
 
 
 def _draw(visitor: Visitor, many: Many) -> Callable[[int, Result, Mapping[int, GoodPlace]], Parts]:

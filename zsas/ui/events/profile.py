@@ -95,6 +95,8 @@ def shown(part: Part) -> dict[str, Any]:
         words.append(f"{part.scale.mm_per_px:g} mm per pixel")
     if part.scale.least_words:
         words.append(f"counts from {part.scale.least_words}")
+    if part.region:
+        words.append("a region of the photo")
     close = (
         '<button type="button" class="zs-x" data-do="close_profile" aria-label="Close the part profile">✕</button>'
         if part != Part()

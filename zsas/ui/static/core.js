@@ -164,7 +164,7 @@ hooks.state = (state) => {
   for (const name of ["undo", "redo"]) $(`.zs-tools [data-do=${name}]`).disabled = !state[name];
   $$("[data-get]").forEach((link) => {
     const there = state.done || link.dataset.get.startsWith("batch-");
-    link.toggleAttribute("aria-disabled", !there);
+    if (there) link.removeAttribute("aria-disabled"); else link.setAttribute("aria-disabled", "true");
     if (there) link.href = `${root}zsas/get/${page.token}/${link.dataset.get}`; else link.removeAttribute("href");
   });
   $$("#zs-examples [data-example]").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.example === state.example)));

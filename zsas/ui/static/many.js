@@ -95,11 +95,12 @@ function drawMany() {
     $("#zs-progress").textContent = words;
     $("#zs-progressbar").value = batch ? batch.done / Math.max(1, batch.total) : 0;
     $("#zs-lot-old").hidden = !batch || batch.running || !(many.old || batch.stopped);
+    $("#zs-lot-old button").textContent = many.old ? "Look again with the present ones" : "Look at all of them";
     $("#zs-lot-old span").textContent = many.old ? "These belong to earlier settings." : "Not all were looked at.";
     $("#zs-many [data-do=stop_batch]").hidden = !batch?.running;
     $$("#zs-many [data-get]").forEach((link) => {
       const there = Boolean(batch?.done);
-      link.toggleAttribute("aria-disabled", !there);
+      if (there) link.removeAttribute("aria-disabled"); else link.setAttribute("aria-disabled", "true");
       if (there) link.href = `${root}zsas/get/${page.token}/${link.dataset.get}`; else link.removeAttribute("href");
     });
     drawHistogram();

@@ -57,6 +57,14 @@ def test_the_file_that_was_examined_can_be_told_from_every_other(tmp_path: Path)
     assert "SHA-256" not in report_html([Entry.of(in_memory, "a.png")])
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [("default", "limit 0.50, "), ("references", "limit 0.50 (from the good images), ")],
+)
+def test_a_report_says_where_the_limit_comes_from(source: str, words: str) -> None:
+    assert words in report_html([Entry.of(make_result(limit_from=source), "a.png")])
+
+
 def test_a_file_that_failed_is_a_row() -> None:
     text = report_html(
         [Entry.of(make_result(), "a.png"), Entry.failed("b.png", "b.png is no image.")]

@@ -31,6 +31,12 @@ THUMB_SIDE = 96
 NUMBERED = 30
 """Findings beyond these have no number on the picture."""
 _SIGNS = {"anomalous": "▲ Anomalous", "unsure": "? Unsure", "normal": "✓ Normal"}
+_LIMITS = {
+    "references": " (from the good images)",
+    "person": " (set by a person)",
+    "verdicts": " (from verdicts of a lot)",
+}
+"""Where the limit comes from, in words, where it is not the system's own."""
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#18181b;background:#fff;max-width:1060px;margin:24px auto;padding:0 20px}
 h1{font-size:26px;margin:0 0 4px}h2{font-size:19px;margin:0 0 6px}p{margin:4px 0}small,.soft{color:#52525b}
@@ -274,7 +280,8 @@ def _section(entry: Entry, number: int) -> str:
     return (
         f'<section id="image-{number}"><h2>{escape(entry.name)}</h2>'
         f"<p>{_verdict(facts)}: score {facts['image_score']:.2f}, "
-        f"limit {facts['limit']:.2f}, unsure within {facts['unsure_band']:.2f}.</p>{said}"
+        f"limit {facts['limit']:.2f}{_LIMITS.get(facts.get('limit_from', ''), '')}, "
+        f"unsure within {facts['unsure_band']:.2f}.</p>{said}"
         f'<div class="pair"><figure><img src="{_uri(entry.picture)}" alt="The image with its findings">'
         "<figcaption>Findings</figcaption></figure>"
         f'{_heat(entry)}</div>{table}<p class="soft">'

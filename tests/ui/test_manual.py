@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from tests.helpers.page import Served
 from zsas.ui import layout, manual
+from zsas.ui.events.site import Site
+from zsas.ui.web import routes
 
 
 def test_every_page_of_the_documentation_is_listed_and_made() -> None:
@@ -74,3 +79,14 @@ def test_a_space_links_to_its_own_files_and_the_environment_stands_above(
     links = layout.links()
     assert "script" not in links
     assert 'href="https://docs.example/&quot;x"' in links
+
+
+@pytest.mark.parametrize("root", ["", "/zsas", "/plant", "https://plant.example/zsas/"])
+def test_the_pages_own_addresses_hold_behind_a_proxy_that_takes_a_path_away(
+    site: Site, root: str
+) -> None:
+    scope = urlsplit(root).path.rstrip("/")  # what gradio tells the server
+    with TestClient(Starlette(routes=routes(site, root)), root_path=scope) as client:
+        assert client.get("/zsas/docs/").status_code == 200
+        assert client.get("/zsas/docs/results.md").status_code == 200
+        assert client.get("/zsas/image/none.jpg").status_code == 404

@@ -123,7 +123,7 @@ def launch(
     root_path = options.get("root_path") or os.environ.get("GRADIO_ROOT_PATH", "")
     app = {
         **LAUNCH["app_kwargs"],
-        "routes": [*routes(site), *rest.routes(engine, root_path)],
+        "routes": [*routes(site, root_path), *rest.routes(engine, root_path)],
         "exception_handlers": HANDLERS,
         # Gradio sends the page and all answers as they are; pictures are left alone.
         "middleware": [Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)],

@@ -6,7 +6,7 @@ import functools
 import json
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -25,11 +25,18 @@ IMMUTABLE = {
 """An image's key is made from its content, so that its address never means another one."""
 CALLS = "/calls"
 """Where gradio would show the hidden fields of the endpoints; it leads to the page."""
+OWN = "/zsas"
+"""What the page's own addresses begin with."""
 GONE = Response(status_code=404)
 
 
-def routes(site: Site) -> list[Route]:
-    """The routes of a page; keys and tokens cannot be guessed, and name nothing but a visitor's own."""
+def routes(site: Site, root_path: str = "") -> list[Route]:
+    """The routes of a page; keys and tokens cannot be guessed, and name nothing but a visitor's own.
+
+    Args:
+        site: The page.
+        root_path: Where a proxy shows the page, as `/plant` or a whole address; "" at the top of the server.
+    """
 
     def threaded(make: Callable[[Site, Request], Response]) -> Callable[[Request], Any]:
         @functools.wraps(make)
@@ -38,7 +45,7 @@ def routes(site: Site) -> list[Route]:
 
         return endpoint
 
-    return [
+    own = [
         Route("/gradio.js", _component),
         Route(CALLS, _to_the_page),
         Route("/zsas/docs/", _contents),
@@ -50,6 +57,11 @@ def routes(site: Site) -> list[Route]:
         Route("/zsas/example/{key}.jpg", threaded(_example)),
         Route("/zsas/get/{token}/{name}", threaded(_get)),
     ]
+    if urlsplit(root_path).path.rstrip("/") != OWN:
+        return own
+    # A proxy that takes the path away leaves `/zsas/image/…`, of which the server takes it away once more.
+    below = [route for route in own if route.path.startswith(OWN)]
+    return [*own, *(Route(route.path.removeprefix(OWN), route.endpoint) for route in below)]
 
 
 async def _component(_: Request) -> FileResponse:

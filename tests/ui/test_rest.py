@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import shutil
@@ -443,3 +444,12 @@ def test_good_images_are_remembered_for_the_call(monkeypatch: pytest.MonkeyPatch
     )
     assert beside.memory(engine, "tiny") is NO_REFERENCES
     assert seen == [(2, "nut", RegionOfInterest.from_dict(json.loads(LEFT)))]
+
+
+def test_good_images_have_the_names_of_their_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(load, "tiny")  # type: ignore[arg-type]
+    two = dataclasses.replace(NO_REFERENCES, keys=("1", "2"))
+    monkeypatch.setattr(FakeSegmenter, "remember", lambda *_: two)
+    for names in (("a.png", "b.png"), ("c.png", "d.png")):
+        beside = read_beside(Settings(), None, [(name, GOOD[1]) for name in names])
+        assert beside.memory(engine, "tiny").names == names

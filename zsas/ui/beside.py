@@ -9,6 +9,7 @@ from typing import Any
 
 from zsas.errors import ZsasError
 from zsas.images import ReadImage, read_image
+from zsas.localizers.references import References
 from zsas.models import PRESETS, ModelChoice
 from zsas.part import Part
 from zsas.region import RegionOfInterest
@@ -27,17 +28,22 @@ class Beside:
     Attributes:
         references: Good images.
         part: Settings of the call, region, scale, and remembered good images.
+        names: Of the good images.
     """
 
     references: tuple[ReadImage, ...]
     part: Part
+    names: tuple[str, ...] = ()
 
     def memory(self, engine: Engine, preset: str) -> Any:
         """The good images of the call, remembered; None where it brings none."""
         if not self.references:
             return None
         settings, region = self.part.settings, self.part.region
-        return engine.remember_apart(preset, self.references, settings, region)
+        memory = engine.remember_apart(preset, self.references, settings, region)
+        # What is remembered is kept by content; the names are those of this call.
+        named = isinstance(memory, References) and len(memory) == len(self.names)
+        return replace(memory, names=self.names) if named else memory
 
 
 def preset_for(part: Part | None, usual: str) -> str:
@@ -90,7 +96,8 @@ def read_beside(
     looked_at = _named("ignore", lambda: looked_at.without(away))
     kept = None if read else whole.references
     chosen = whole.chosen(settings)
-    return Beside(read, replace(whole, settings=chosen, region=looked_at or None, references=kept))
+    part = replace(whole, settings=chosen, region=looked_at or None, references=kept)
+    return Beside(read, part, tuple(name for name, _ in references))
 
 
 def _region(value: str | bytes, *, ignore: bool) -> RegionOfInterest:

@@ -33,7 +33,7 @@ from zsas.refiners.crops import CropSettings, close_windows
 from zsas.refiners.fine import with_detail
 from zsas.refiners.spots import with_spots
 from zsas.result import Result, find_regions, sized
-from zsas.settings import Settings, settings_or_usual
+from zsas.settings import Settings
 from zsas.stages import Stage
 from zsas.systems import system_named
 
@@ -80,7 +80,7 @@ class Segmenter(Loaded):
         Raises:
             ZsasError: If the image cannot be read, or the system cannot run.
         """
-        return self._begin([image], settings_or_usual(settings, self.defaults), region)[0]
+        return self._begin([image], self._chosen(settings), region)[0]
 
     def encode(
         self,
@@ -98,7 +98,7 @@ class Segmenter(Loaded):
         region: RegionOfInterest | None = None,
     ) -> list[Encoding]:
         """Run all encoders on several images, of any sizes; each encoder takes them as one batch. See `encode`."""
-        settings = settings_or_usual(settings, self.defaults)
+        settings = self._chosen(settings)
         with_sam = "sam" in system_named(settings.system, refiner=settings.refiner).roles
         encodings = self._begin(images, settings, region, with_sam=with_sam)
         if encodings and with_sam:
@@ -230,7 +230,7 @@ class Segmenter(Loaded):
         is encoded on the way: its anomaly map comes before SAM begins.
         """
         if part is None:
-            settings = settings_or_usual(settings, self.defaults)
+            settings = self._chosen(settings)
         remembered = part.memory(self, part.chosen(settings)) if part is not None else None
         beside, settings = beside_of(settings, part, remembered, references, batch, region)
         check_clicks(clicks)
@@ -254,7 +254,7 @@ class Segmenter(Loaded):
         Raises:
             ZsasError: If an image cannot be read, or the system has no patch features to compare.
         """
-        chosen = settings_or_usual(settings, self.defaults)
+        chosen = self._chosen(settings)
         localizer = self.localizer(chosen)
         judge = judge_with(localizer, chosen, self._session, self.models.device)
         return remember_images(
@@ -273,7 +273,7 @@ class Segmenter(Loaded):
         Returns:
             In [0, 1]; None if the memory holds no scores of its images.
         """
-        chosen = settings_or_usual(settings, self.defaults)
+        chosen = self._chosen(settings)
         return limit_of(references, self.localizer(chosen), chosen)
 
     def gather(
@@ -292,10 +292,7 @@ class Segmenter(Loaded):
         Raises:
             ZsasError: If an image cannot be read, or the system has no patch features to compare.
         """
-        return [
-            cells_in(x, region)
-            for x in self._begin(images, settings_or_usual(settings, self.defaults), region)
-        ]
+        return [cells_in(x, region) for x in self._begin(images, self._chosen(settings), region)]
 
     def compare_batch(
         self,
@@ -313,7 +310,7 @@ class Segmenter(Loaded):
         Raises:
             ZsasError: If there are too few images.
         """
-        made_by = self.made_by(settings_or_usual(settings, self.defaults))
+        made_by = self.made_by(self._chosen(settings))
         return compare_batch(cells, made_by, region=region.key if region else "")
 
     def segment_batch(
@@ -341,7 +338,7 @@ class Segmenter(Loaded):
         """
         if part is not None:
             settings, region = part.chosen(settings), region or part.region
-        settings = settings_or_usual(settings, self.defaults)
+        settings = self._chosen(settings)
         batch = None
         if mutual:
             check_count(len(images))

@@ -62,12 +62,12 @@ class Loaded:
         self._localizers = {localizer.name: localizer for localizer in localizers}
         self._lock = threading.RLock()
         self._process = os.getpid()
+        self._weights: dict[str, str] = {}
+        self.models_key = json.dumps(models.choice.to_dict(), sort_keys=True)
 
     def _chosen(self, settings: Settings | None) -> Settings:
         """Those that were given, or the usual ones; see `settings_or_usual`."""
         return settings_or_usual(settings, self.defaults)
-        self._weights: dict[str, str] = {}
-        self.models_key = json.dumps(models.choice.to_dict(), sort_keys=True)
 
     @classmethod
     def from_preset(

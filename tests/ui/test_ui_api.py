@@ -235,7 +235,10 @@ def test_a_real_mcp_client_finds_and_calls_the_tool(served: Served, photo_file: 
     assert not answer.isError
 
 
-def test_the_snippet_for_the_shell_is_a_command_that_is_understood() -> None:
+def test_the_snippet_for_the_shell_is_a_command_that_is_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     changed = {
         "threshold": 0.4,
         "object_name": "brass 'fitting'",

@@ -64,19 +64,25 @@ def measure(name: str) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def measured(names: Sequence[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """What each measurement found, and of those that found nothing why: one does not end the others."""
-    found, missing = {}, {}
+def measured(names: Sequence[str]) -> Iterator[tuple[dict[str, dict[str, Any]], dict[str, str]]]:
+    """After each measurement what all so far have found, and of those that found nothing why.
+
+    One that fails does not end the others.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    missing: dict[str, str] = {}
     for name in names:
         started = time.monotonic()
         try:
-            found[name] = measure(name)
-            if not found[name]:
-                missing[name] = "nothing to measure it with is installed here"
+            one = measure(name)
+            if one:
+                found[name] = one
+            else:
+                missing[name] = "what it needs is not installed here"
         except NotMeasured as why:
             missing[name] = str(why)
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    return {name: one for name, one in found.items() if one}, missing
+        yield found, missing
 
 
 def row(what: str, value: str, goal: str, reached: bool | None) -> str:
@@ -117,104 +123,93 @@ def full_rows(found: dict[str, dict[str, Any]]) -> Iterator[Row]:
         )
 
 
+def table(found: dict[str, dict[str, Any]]) -> Iterator[Row]:
+    """All lines that can be made of what was found. One line after the other; hence its length."""
+    yield from full_rows(found)
+    if "full" in found:
+        share = found["full"]["cascade_seconds"] / found["full"]["encode_seconds"]
+        yield (
+            "three cascade steps against both encoders, full size",
+            f"{share:.2%}",
+            "≤ 1 %",
+            share <= 0.01,
+        )
+    yield from (*rows(found), *tiles.rows(found), *references.rows(found))
+    if "tiny" in found:
+        tiny = found["tiny"]
+        again, whole = tiny["decide_seconds"], tiny["whole_seconds"]
+        yield (
+            "tiny, 1024 × 1024, deciding again (median)",
+            f"{again * 1e3:.0f} ms",
+            "≤ 60 ms",
+            again <= 0.06,
+        )
+        yield (
+            "tiny, 1024 × 1024, encode and decide (median)",
+            f"{whole:.2f} s",
+            "≤ 0.6 s",
+            whole <= 0.6,
+        )
+        yield (
+            "the same, peak memory",
+            f"{tiny['peak_mb']:.0f} MB",
+            "≤ 1200 MB",
+            tiny["peak_mb"] <= 1200,
+        )
+        batch = tiny["batch_seconds"] / tiny["single_seconds"]
+        yield (
+            "tiny, encoding 8 photos in a batch against one at a time",
+            f"{batch:.2f}",
+            "≤ 1.05",
+            batch <= 1.05,
+        )
+    if found.get("tiny_before"):
+        now, before = found["tiny_before"]["now"], found["tiny_before"]["before"]
+        yield (
+            f"tiny, 1024 × 1024, encode and decide, tiles off, against commit {BEFORE}",
+            f"{now:.2f} s / {before:.2f} s = {now / before:.2f}",
+            "≤ 0.5",
+            now <= 0.5 * before,
+        )
+    if "several" in found:
+        five = found["several"]
+        yield (
+            "tiny, five systems on 1024 × 1024, tiles off, to the last result (median)",
+            f"{five['seconds']:.2f} s, {five['busy_seconds']:.2f} s of processor time",
+            f"≤ {five['goal']:g} s",
+            five["seconds"] <= five["goal"],
+        )
+    if "synthetic" in found:
+        rate = found["synthetic"]["images_per_second"]
+        yield (
+            "synthetic images of 256 × 256, two processes",
+            f"{rate:.0f} a second",
+            "≥ 60",
+            rate >= 60,
+        )
+    if "page" in found:
+        for goal in PAGE:
+            yield goal.row(found["page"])
+
+
 def main() -> None:
-    """Measure what is asked for and print a table in Markdown."""
-    # Long because the rows of the table stand here in their order.
+    """Measure what is asked for and print a table in Markdown, each line as soon as it is known."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("only", nargs="*", choices=[*MEASUREMENTS, []], help="all if none is named")
     chosen = parser.parse_args().only or MEASUREMENTS
-    found, missing = measured(chosen)
     cpu = platform.processor() or platform.machine()
     print(f"\n{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
     print(", ".join(f"{p} {version(p)}" for p in ("torch", "transformers", "gradio")))
     print(f"Processor features: {features()}.")
     print("Full size: ViT-L/14-336 at 518 px and ViT-H at 1024 px, random weights, CPU.\n")
-    print("| what | measured | goal | reached |\n| --- | --- | --- | --- |")
-    for line in full_rows(found):
-        print(row(*line))
-    if "full" in found:
-        share = found["full"]["cascade_seconds"] / found["full"]["encode_seconds"]
-        print(
-            row(
-                "three cascade steps against both encoders, full size",
-                f"{share:.2%}",
-                "≤ 1 %",
-                share <= 0.01,
-            )
-        )
-    for line in (*rows(found), *tiles.rows(found), *references.rows(found)):
-        print(row(*line))
-    if "tiny" in found:
-        tiny = found["tiny"]
-        again, whole = tiny["decide_seconds"], tiny["whole_seconds"]
-        print(
-            row(
-                "tiny, 1024 × 1024, deciding again (median)",
-                f"{again * 1e3:.0f} ms",
-                "≤ 60 ms",
-                again <= 0.06,
-            )
-        )
-        print(
-            row(
-                "tiny, 1024 × 1024, encode and decide (median)",
-                f"{whole:.2f} s",
-                "≤ 0.6 s",
-                whole <= 0.6,
-            )
-        )
-        print(
-            row(
-                "the same, peak memory",
-                f"{tiny['peak_mb']:.0f} MB",
-                "≤ 1200 MB",
-                tiny["peak_mb"] <= 1200,
-            )
-        )
-        batch = tiny["batch_seconds"] / tiny["single_seconds"]
-        print(
-            row(
-                "tiny, encoding 8 photos in a batch against one at a time",
-                f"{batch:.2f}",
-                "≤ 1.05",
-                batch <= 1.05,
-            )
-        )
-    if found.get("tiny_before"):
-        now, before = found["tiny_before"]["now"], found["tiny_before"]["before"]
-        print(
-            row(
-                f"tiny, 1024 × 1024, encode and decide, tiles off, against commit {BEFORE}",
-                f"{now:.2f} s / {before:.2f} s = {now / before:.2f}",
-                "≤ 0.5",
-                now <= 0.5 * before,
-            )
-        )
-    if "several" in found:
-        five = found["several"]
-        print(
-            row(
-                "tiny, five systems on 1024 × 1024, tiles off, to the last result (median)",
-                f"{five['seconds']:.2f} s, {five['busy_seconds']:.2f} s of processor time",
-                f"≤ {five['goal']:g} s",
-                five["seconds"] <= five["goal"],
-            )
-        )
-    if "synthetic" in found:
-        rate = found["synthetic"]["images_per_second"]
-        print(
-            row(
-                "synthetic images of 256 × 256, two processes",
-                f"{rate:.0f} a second",
-                "≥ 60",
-                rate >= 60,
-            )
-        )
-    if "page" in found:
-        for goal in PAGE:
-            print(row(*goal.row(found["page"])))
-    for name, why in missing.items():
-        print(row(f"`{name}`", f"not measured: {why}", "", None))
+    print("| what | measured | goal | reached |\n| --- | --- | --- | --- |", flush=True)
+    printed: set[str] = set()
+    for found, missing in measured(chosen):
+        why = ((f"`{name}`", f"not measured: {text}", "", None) for name, text in missing.items())
+        for line in (*table(found), *why):
+            if (text := row(*line)) not in printed:
+                print(text, flush=True)
+                printed.add(text)
 
 
 if __name__ == "__main__":

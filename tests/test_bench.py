@@ -76,15 +76,19 @@ def test_a_measurement_that_fails_is_a_line_and_the_others_go_on(monkeypatch, ca
     real = subprocess.run
 
     def run(words, **more):
-        code = command if words[-1] == "light" else "print('{\"seconds\": 2.0}')"
+        code = command if words[-1] == "light" else "print('{\"images_per_second\": 70.0}')"
         return real([sys.executable, "-c", code], **more)
 
     monkeypatch.setattr(table.subprocess, "run", run)
-    found, missing = table.measured(["light", "tiny"])
-    assert found == {"tiny": {"seconds": 2.0}}
-    assert list(missing) == ["light"]
-    assert why in missing["light"]
-    assert "tiny: 0 s" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["bench", "light", "synthetic"])
+    table.main()
+    printed = capsys.readouterr()
+    *_, failed, last = printed.out.strip().splitlines()
+    assert failed.startswith("| `light` | not measured: ")
+    assert why in failed
+    assert last == "| synthetic images of 256 × 256, two processes | 70 a second | ≥ 60 | yes |"
+    assert printed.out.count("`light`") == 1
+    assert "synthetic: 0 s" in printed.err
 
 
 @pytest.mark.slow

@@ -42,6 +42,31 @@ def test_kept_memory_is_not_asked_of_the_kernel_again():
     assert faults["keep"] < 0.1 * faults["give back"]
 
 
+GIVEN_BACK = """
+import torch
+from pathlib import Path
+from zsas.device import give_back_memory, keep_freed_memory
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+assert keep_freed_memory()
+held = [torch.ones(2_500_000) for _ in range(20)]
+last = torch.ones(10)
+del held
+before = resident()
+give_back_memory()
+print(before - resident())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_what_was_kept_is_given_back_where_that_is_asked_for():
+    done = subprocess.run(
+        [sys.executable, "-c", GIVEN_BACK], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) > 150_000_000
+
+
 @pytest.mark.parametrize(
     ("library", "instructions", "expected"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import shutil
 from importlib.util import find_spec
@@ -59,6 +60,18 @@ def keep_freed_memory(up_to: int = 1 << 30) -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(_MMAP_THRESHOLD, up_to) and mallopt(_TRIM_THRESHOLD, up_to))
+
+
+def give_back_memory() -> None:
+    """Return to the system what freed tensors have left in this process; after work that needs much once.
+
+    `keep_freed_memory` would keep it for the next image, which needs far less.
+    """
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return
 
 
 def encoder_dtype(device: torch.device, precision: Precision = "auto") -> torch.dtype:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from zsas.backbones.int8 import weight_levels
 from zsas.backbones.sam_encoder import PaddedEncoder, folded
 from zsas.cancellation import raise_if_cancelled
-from zsas.device import Precision, encoder_dtype
+from zsas.device import Precision, encoder_dtype, give_back_memory
 from zsas.files import whole
 
 MOST_SHAPES = 4
@@ -108,6 +108,7 @@ class Compiled:
         except (OSError, RuntimeError):  # not there, or of a build that cannot be read here
             found = _core().compile_model(self._converted(arrays), "CPU", _options(self.precision))
             _keep(file, found)
+            give_back_memory()  # copies in fp32, the traced module and OpenVINO's graph
         return found
 
     def _converted(self, arrays: Sequence[np.ndarray]) -> Any:

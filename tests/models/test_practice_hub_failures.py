@@ -104,6 +104,7 @@ def test_a_refusal_is_one_sentence_and_no_retry(server, facts, words):
     with pytest.raises(ZsasError, match=words) as caught:
         hub.folder_of("me/model", SAM_FILES, "base")
     assert "\n" not in str(caught.value)
+    assert "connect once" not in str(caught.value)  # it has answered
     assert len(server.requests) <= 4
 
 

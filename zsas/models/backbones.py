@@ -16,7 +16,7 @@ from pathlib import Path
 
 from zsas.errors import ZsasError
 from zsas.models import download
-from zsas.models.hub import FILES, weights_in
+from zsas.models.hub import FILES, after, weights_in
 from zsas.models.repository import ask, cannot_keep, probe, repo_files
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
@@ -114,7 +114,7 @@ def _check_reachable(wanted: Backbone, system: str) -> None:
         why = download.meaning(answer.status_code, "the Hugging Face Hub")
     raise ZsasError(
         f"Under the preset paper the system {system} uses {wanted.name} ({wanted.repo}, "
-        f"{wanted.size_bytes / 1e6:.0f} MB), which is not here, and {why}; connect once and give the same command "
+        f"{wanted.size_bytes / 1e6:.0f} MB), which is not here, and {why}; {after(why)} give the same command "
         "again, or fetch the file elsewhere, run `zsas models convert FILE --out DIR` and name it with --clip DIR."
     )
 

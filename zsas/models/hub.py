@@ -75,6 +75,11 @@ def is_checkpoint(source: str) -> bool:
     return source.lower().endswith(".pth")
 
 
+def after(why: str) -> str:
+    """What comes before another try: a connection, where the Hub has not answered; its answer says the rest."""
+    return "then" if "(status " in why else "connect once and"
+
+
 def folder_of(source: str, files: tuple[str, ...], wanted_for: str) -> Path:
     """The folder with a model's files: a local folder, the Hub's cache, or a fresh download.
 
@@ -99,17 +104,17 @@ def folder_of(source: str, files: tuple[str, ...], wanted_for: str) -> Path:
         role, model = further
         raise ZsasError(
             f"This system needs {model.words} from the Hugging Face Hub, which is not in the local cache and {why}; "
-            f"connect once and give the same command again, or name a local folder with --{role}."
+            f"{after(why)} give the same command again, or name a local folder with --{role}."
         )
     if why and named:
         raise ZsasError(
             f"The model {source} is wanted from the Hugging Face Hub, but it is not in the local cache and {why}; "
-            "connect once and give the same command again, or name a local folder instead."
+            f"{after(why)} give the same command again, or name a local folder instead."
         )
     if why:
         raise ZsasError(
             f"The preset {wanted_for!r} needs {source} from the Hugging Face Hub, which is not in the local cache "
-            f"and {why}; connect once and run `zsas models fetch {wanted_for}`, name a local folder with "
+            f"and {why}; {after(why)} run `zsas models fetch {wanted_for}`, name a local folder with "
             "--clip or --sam, or use the preset tiny, which needs no network."
         )
     if further:

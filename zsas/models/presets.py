@@ -115,7 +115,7 @@ PRESETS: dict[str, Preset] = {
                 "anomalyvfm": WEIGHTS / "tiny" / "anomalyvfm.safetensors",
             },
             clip_name="zsas/tiny",
-            gflop=26,
+            gflop=22,
         ),
         Preset(
             "light",

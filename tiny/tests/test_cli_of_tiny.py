@@ -14,6 +14,7 @@ from tiny.cli import app, main
 from tiny.training import cache, clip, sam
 from tiny.training.loop import Run
 from zsas.datasets.load import load_dataset
+from zsas.errors import ZsasError
 
 
 def run(*words: object) -> Any:
@@ -73,6 +74,28 @@ def test_training_goes_on_from_its_checkpoint_unless_told_otherwise(
     assert options["start"] == tmp_path / "last.pt"
     assert options["recipe"] == sam.RECIPES["finetune"]
     assert len(options["caches"]) == 2
+
+
+@pytest.mark.slow
+def test_the_whole_chain_is_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiny.training import full
+
+    begun: list[tuple[Run, Path, Path | None]] = []
+
+    def train(run: Run, export: Path, *, photographs: Path | None) -> Path:
+        begun.append((run, export, photographs))
+        return export
+
+    monkeypatch.setattr(full, "train_full", train)
+    words = ("--device", "cpu", "--workers", 3, "--minutes", 30, "--photographs", tmp_path / "p")
+    assert run("train", "full", "--out", tmp_path / "a", *words).exit_code == 0
+    assert run("train", "full", "--out", tmp_path / "b", "--fresh").exit_code == 0
+    (first, export, photographs), (second, _, none) = begun
+    assert (first.device, first.workers, first.minutes, first.resume) == ("cpu", 3, 30, True)
+    assert (export, photographs) == (tmp_path / "a/model", tmp_path / "p")
+    assert (second.minutes, second.resume, none) == (None, False, None)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert isinstance(run("train", "full").exception, ZsasError)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Good images of a run over many images or systems: files, or those of a profile, remembered when first needed."""
+"""The reference images of a run over many images or systems, remembered when they are first needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Good:
-    """Good images that all images of a run are compared with; each system remembers them in its own way, once.
+    """Reference images that all images of a run are compared with; each system makes its memory of them once.
 
     Args:
         sources: Files and folders of images, or one file of `zsas.memory.save`; they count more than the profile's.
@@ -65,7 +65,7 @@ class Good:
         return self.part.memory_for(segmenter, settings)
 
     def to_dict(self) -> dict[str, Any]:
-        """What makes two runs the same: names and sizes of the files, or the profile's images."""
+        """Identifies the images in a run's identity: names and sizes of the files, or the profile's images."""
         if self.sources:
             paths = [Path(path) for path in find_images(self.sources)] or [
                 Path(path) for path in self.sources

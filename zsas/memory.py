@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zsas.settings import Settings
 
 MOST = 100
-"""Images that a memory is made of at most."""
+"""Largest number of images in a memory."""
 FORMAT = 3
 """Of the files: since 2, images are compared by the blocks' own tokens."""
 
@@ -31,7 +31,7 @@ def remember_files(
     settings: Settings,
     region: RegionOfInterest | None = None,
 ) -> tuple[References, list[str]]:
-    """A memory of the images in some files and folders, or the one that a file of `save` holds.
+    """Make a memory of the images in files and folders, or read one that `save` has written.
 
     Args:
         segmenter: The models.
@@ -52,7 +52,7 @@ def remember_files(
 
 
 def readable(sources: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
-    """The good images of some files and folders that can be read, and a sentence for each of the others.
+    """The images in files and folders that can be read, and a sentence for each of the others.
 
     Raises:
         ZsasError: If none can be read, or there are more than `MOST`.
@@ -75,7 +75,7 @@ def readable(sources: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
 
 
 def save(references: References, path: Path) -> None:
-    """Write a memory: its bank's cells, or what a system with a way of its own keeps, and all else as metadata.
+    """Write a memory to a file: the cells of its bank, or what the localizer itself keeps, and the rest as metadata.
 
     Raises:
         ZsasError: If what the system keeps of good images cannot be kept in a file.
@@ -171,7 +171,7 @@ def load(path: Path) -> References:
 
 
 def _localizer(made_by: Sequence[object]) -> type[Localizer]:
-    """Whose features a memory holds.
+    """The localizer whose features a memory holds.
 
     Raises:
         KeyError: If there is none of that name.

@@ -1,7 +1,7 @@
-"""A part profile: one file with what belongs to a part, to be opened wherever its images are looked at.
+"""The part profile: settings, limit, reference images, region and scale of a part in one file.
 
-The file, usually `part.zsas`, is a ZIP that anything can open: `manifest.json`, readable, and `references.safetensors`
-where good images are remembered. Nothing in it is ever run.
+The file, usually `part.zsas`, is a ZIP with a readable `manifest.json` and, if there are reference images, their memory
+`references.safetensors`. Nothing in it is ever executed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotI
 
 @dataclass(frozen=True)
 class Part:
-    """What belongs to a part.
+    """The profile of a part.
 
     Attributes:
         name: What it is called, for people.
@@ -79,17 +79,17 @@ class Part:
         return float(self.settings.verdict_threshold)
 
     def chosen(self, settings: Settings | None) -> Settings:
-        """The part's settings, each replaced by the one that was given beside it."""
+        """The part's settings, with those that were given in place of its own."""
         return self.settings if settings is None else self.settings.replace(**settings.given)
 
     def choice(self, given: ModelChoice) -> ModelChoice:
-        """The part's models, unless others are named; on the device that is named."""
+        """The part's models on the given device; the given models instead, if any are named."""
         if replace(given, device=None) != ModelChoice():
             return given
         return replace(self.models, device=given.device)
 
     def memory(self, segmenter: Segmenter, settings: Settings) -> References | None:
-        """Its good images for loaded models.
+        """The memory of its reference images, for use with loaded models.
 
         Raises:
             ZsasError: If the part was made with other models.
@@ -106,7 +106,7 @@ class Part:
         return replace(self.references, made_by=made_by)
 
     def memory_for(self, segmenter: Segmenter, settings: Settings) -> References | None:
-        """Its good images for one of several systems; None where they were remembered by another one."""
+        """The memory of its reference images, if the system in the settings made it; None otherwise."""
         if not self.references:
             return None
         same = not self.weights or self.weights == segmenter.weights(settings)
@@ -114,7 +114,7 @@ class Part:
         return self.memory(segmenter, settings) if same else None
 
     def for_system(self, settings: Settings) -> tuple[Part, Settings]:
-        """The part for one of several systems, without good images, and its settings.
+        """The part for one of several systems that are compared, without reference images, and its settings.
 
         A limit that good images or verdicts gave means something for the profile's own system alone.
         """
@@ -214,7 +214,7 @@ def _damaged(name: str, error: BaseException | str) -> ZsasError:
 
 
 def _entries(source: str | Path | bytes, name: str) -> tuple[bytes, bytes]:
-    """Manifest and memory, the latter empty where there is none; both checked by their CRC."""
+    """The bytes of manifest and memory (empty if there is none), both checked by their CRC."""
     try:
         with zipfile.ZipFile(
             io.BytesIO(source) if isinstance(source, bytes) else source
@@ -234,7 +234,7 @@ def _entries(source: str | Path | bytes, name: str) -> tuple[bytes, bytes]:
 
 
 def _read(archive: zipfile.ZipFile, entry: str, most: int) -> bytes:
-    """An entry, whatever size it claims to have."""
+    """The bytes of an entry; more than `most` are refused, whatever size the archive states."""
     with archive.open(entry) as stream:
         data = stream.read(most + 1)
     if len(data) > most:
@@ -284,7 +284,7 @@ def _part(facts: Mapping[str, Any], remembered: bytes, name: str) -> Part:
 
 
 def _settings(values: Mapping[str, Any], given: Sequence[str]) -> Settings:
-    """The settings as they were: those that were given, and those whose default is another one by now."""
+    """The settings as they were saved: given values, and former defaults that have changed since."""
     chosen = Settings.from_dict({name: values[name] for name in given})
     now = chosen.to_dict()
     changed = {name: v for name, v in values.items() if name in now and now[name] != v}

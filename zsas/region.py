@@ -64,7 +64,7 @@ class RegionOfInterest:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def on(self, height: int, width: int) -> NDArray[np.bool_]:
-        """The pixels that are looked at, bool (H, W), read-only.
+        """The region on an image of a size, bool (H, W), True inside; read-only.
 
         Fractions fit every image. Pixels and masks that come with the size of their image are scaled to an image of
         the same shape, and refused where the shape is another one.
@@ -75,11 +75,11 @@ class RegionOfInterest:
         return _on(self, height, width)
 
     def fraction(self, height: int, width: int) -> float:
-        """Fraction of the image that is looked at, in (0, 1]."""
+        """Fraction of the image inside the region, in (0, 1]."""
         return float(self.on(height, width).mean())
 
     def without(self, other: RegionOfInterest | None) -> RegionOfInterest:
-        """This region without what another one ignores.
+        """This region, from which the areas that another one ignores are removed as well.
 
         Raises:
             ZsasError: If the two are in different units or for images of different sizes.
@@ -130,7 +130,7 @@ class RegionOfInterest:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> RegionOfInterest:
-        """From the entry `region` of `result.json`, which says beside how much was looked at."""
+        """From the entry `region` of `result.json`, which also holds the number of pixels inside."""
         return cls.from_dict({k: v for k, v in facts.items() if k not in ("fraction", "pixels")})
 
     @classmethod
@@ -211,7 +211,7 @@ class RegionOfInterest:
 
 
 def load_regions(region: str | Path | None, ignore: str | Path | None) -> RegionOfInterest | None:
-    """What `--region FILE` and `--ignore FILE` say together; None without either.
+    """The region of `--region FILE` without those of `--ignore FILE`; None if neither is given.
 
     Raises:
         ZsasError: If one cannot be read, or they do not go together.
@@ -238,7 +238,7 @@ def _on(region: RegionOfInterest, height: int, width: int) -> NDArray[np.bool_]:
 
 
 def _scale(region: RegionOfInterest, height: int, width: int) -> Point:
-    """Factors from the region's unit to pixels of the image."""
+    """Factors (x, y) from the region's unit to image pixels."""
     if region.unit == "fraction":
         return width, height
     if region.size is None:

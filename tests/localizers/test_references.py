@@ -212,6 +212,11 @@ def test_the_image_score_grows_with_the_distance_and_stays_a_score():
         0.55, abs=1e-3
     )  # of the image as a whole they are believed by a half
     assert calmed(np.zeros((4, 4), np.float32), np.zeros((4, 4), np.float32), 1.0)[1] == 1
+    # A flaw of one cell, smoothed away in the map, counts in the verdict.
+    z, peaks = np.full((2, 40, 50), -9, np.float32)
+    peaks[anomaly_map > 0.99] = 9
+    assert calmed(anomaly_map, z, 1.0)[1] < 0.2
+    assert calmed(anomaly_map, z, 1.0, peaks)[1] > 0.9
     levels = [calibrated(k, 0.0, 1.0, 1.5) for k in (-9, 0, 1.5, 9)]
     assert levels == sorted(set(levels))
     assert levels[2] == pytest.approx(USUAL_LIMIT)

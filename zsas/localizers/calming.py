@@ -34,7 +34,10 @@ def likely(z: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def calmed(
-    anomaly_map: NDArray[np.float32], z: NDArray[np.float32], trust: float
+    anomaly_map: NDArray[np.float32],
+    z: NDArray[np.float32],
+    trust: float,
+    peaks: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], float]:
     """A map that is lowered where it looks like the good images.
 
@@ -42,32 +45,41 @@ def calmed(
         anomaly_map: float32 (H, W), in [0, 1].
         z: Distances in standard deviations above the good images' own level, float32 (H, W).
         trust: How much they deserve to be believed, t, in [0, 1].
+        peaks: Distances as in `z` of which none was smoothed away, see `in_frame`; z itself without.
 
     Returns:
-        Map_a × (1 − 0.9 t + 0.9 t · sigmoid(z − 2)), read-only; and what becomes of its highest thousandth, as a
-        factor, with t at least 1/2: of an image as a whole even good images of other parts say something.
+        Map_a × (1 − 0.9 t + 0.9 t · sigmoid(z − 2)), read-only; and what becomes of its highest thousandth by the
+        peaks, as a factor, with t at least 1/2: of an image as a whole even good images of other parts say something,
+        and of a flaw of a single cell the smoothing must not take the verdict.
     """
-    likely_here = likely(z)
-
-    def with_trust(t: float) -> NDArray[np.float32]:
-        most = MOST_LOWERED * t
-        return np.asarray(anomaly_map * (1 - most + most * likely_here), np.float32)
-
-    found = with_trust(trust)
+    most = MOST_LOWERED * trust
+    found = np.asarray(anomaly_map * (1 - most + most * likely(z)), np.float32)
     found.setflags(write=False)
     step = max(1, min(anomaly_map.shape) // TOP_SIDE)
-    before = top_mean(anomaly_map[::step, ::step])
-    after = top_mean((found if trust >= LEAST_TRUST else with_trust(LEAST_TRUST))[::step, ::step])
+    some = anomaly_map[::step, ::step]
+    most = MOST_LOWERED * max(trust, LEAST_TRUST)
+    kept = 1 - most + most * likely((z if peaks is None else peaks)[::step, ::step])
+    before, after = top_mean(some), top_mean(some * kept)
     return found, min(1.0, after / before) if before > 0 else 1.0
 
 
 def in_frame(
     z_tiles: Sequence[NDArray[np.float32]], features: PatchFeatures, height: int, width: int
-) -> NDArray[np.float32]:
-    """Cells of all tiles, each float32 (g_h, g_w), smoothed a little, as one map of the image, float32 (H, W)."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Cells of all tiles, each float32 (g_h, g_w), as maps of the image, float32 (H, W).
+
+    Returns:
+        Smoothed a little; and the same where no cell is lower than it was.
+    """
     smooth = [cv2.GaussianBlur(one, (0, 0), SMOOTH) for one in map(np.ascontiguousarray, z_tiles)]
-    frames = [to_frame(one, tile) for one, tile in zip(smooth, features.tiles, strict=True)]
-    return blend(frames, [tile.window for tile in features.tiles], height, width)
+    peaks = [np.maximum(one, other) for one, other in zip(smooth, z_tiles, strict=True)]
+    windows = [tile.window for tile in features.tiles]
+
+    def framed(tiles: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        frames = [to_frame(one, tile) for one, tile in zip(tiles, features.tiles, strict=True)]
+        return blend(frames, windows, height, width)
+
+    return framed(smooth), framed(peaks)
 
 
 def to_frame(z: NDArray[np.float32], tile: TileFeatures) -> NDArray[np.float32]:
@@ -107,4 +119,5 @@ def calm(
     if anomaly_map is None:
         return 1.0
     height, width = anomaly_map.shape
-    return calmed(anomaly_map, in_frame(z_tiles, features, height, width), trust)[1]
+    z, peaks = in_frame(z_tiles, features, height, width)
+    return calmed(anomaly_map, z, trust, peaks)[1]

@@ -400,8 +400,8 @@ def weigh(scored: Scored, features: Any, batch: Batch, key: str) -> Scored:
     height, width = scored.map.shape
     middle, spread = batch.level
     z_tiles = [(one - middle) / spread for one in batch.scores[index]]
-    z = in_frame(z_tiles, features, height, width)
-    anomaly_map, lower = calmed(scored.map, z, batch.trust)
+    z, peaks = in_frame(z_tiles, features, height, width)
+    anomaly_map, lower = calmed(scored.map, z, batch.trust, peaks)
     usual, apart = batch.usual
     ratio = batch.images[index] / max(usual, _LEAST_SPREAD)
     evidence = {

@@ -9,7 +9,6 @@ from PIL import Image
 from tests.helpers.models import fixed_segmenter, small_segmenter
 from zsas.errors import ZsasError
 from zsas.localizers.patches import image_probability
-from zsas.localizers.vv import VV
 from zsas.result import Result
 from zsas.segmenter import Segmenter
 from zsas.settings import Settings, all_settings
@@ -443,15 +442,3 @@ def test_a_forked_child_is_told_at_once(segmenter, photo):
     child.start()
     assert "fork" in answers.get(timeout=20)
     child.join(5)
-
-
-def test_a_segmenter_may_have_another_system_where_no_settings_are_given(photo) -> None:
-    models = small_segmenter().models
-    other = Segmenter(models, localizers=[VV(models.clip)], system="vv")
-    assert other(photo).settings.system == "vv"
-    assert other.encode(photo).made_by == other.made_by(Settings(system="vv"))
-    assert other(photo, Settings(system="auto")).settings.system == "auto"
-    (first,) = other.segment_batch([photo])
-    assert first.settings.system == "vv"
-    with pytest.raises(ZsasError, match="magic"):
-        Segmenter.from_preset("tiny", system="magic")

@@ -23,6 +23,7 @@ from tests.helpers.models import (
     small_backbone,
     small_prompts,
     small_sam,
+    small_segmenter,
     small_umci,
 )
 from zsas import catalogue, comparison, systems
@@ -40,6 +41,7 @@ from zsas.localizers.linear import FewShotSettings, Linear
 from zsas.localizers.patches import PatchFeatures
 from zsas.localizers.references import ReferenceSettings
 from zsas.localizers.umci import UmciLocalizer
+from zsas.localizers.vv import VV
 from zsas.models import Models
 from zsas.refiners.none import NoRefiner
 from zsas.segmenter import Segmenter
@@ -367,3 +369,15 @@ def test_the_command_prints_a_table_json_or_markdown():
 def test_the_table_in_the_docs_is_the_generated_one():
     page = Path(__file__).parents[1] / "docs" / "systems.md"
     assert catalogue.table() in page.read_text(encoding="utf-8")
+
+
+def test_a_segmenter_may_have_another_system_where_no_settings_are_given(photo):
+    models = small_segmenter().models
+    other = Segmenter(models, localizers=[VV(models.clip)], system="vv")
+    assert other(photo).settings.system == "vv"
+    assert other.encode(photo).made_by == other.made_by(Settings(system="vv"))
+    assert other(photo, Settings(system="auto")).settings.system == "auto"
+    (first,) = other.segment_batch([photo])
+    assert first.settings.system == "vv"
+    with pytest.raises(ZsasError, match="magic"):
+        Segmenter.from_preset("tiny", system="magic")

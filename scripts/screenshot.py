@@ -44,7 +44,8 @@ def take(url: str) -> None:
     """One picture after the other."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-gpu", "--hide-scrollbars"],
         )
         for name, query, viewport, whole in SHOTS:
             page = browser.new_page(viewport=viewport)  # type: ignore[arg-type]

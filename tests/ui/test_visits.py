@@ -13,10 +13,12 @@ from tests.helpers.images import png
 from tests.helpers.visits import opened, settled
 from zsas.systems import SYSTEMS
 from zsas.ui import cards, gpu, screen
+from zsas.ui.engine import Engine
 from zsas.ui.events import systems as systems_of_page
 from zsas.ui.events.image import result_of, show
 from zsas.ui.events.site import Site, act
 from zsas.ui.events.visit import hello
+from zsas.ui.examples import Examples
 from zsas.ui.visitor import View, Visitor
 
 
@@ -79,6 +81,26 @@ def test_a_problem_is_a_sentence_and_what_is_shown_stays(site: Site) -> None:
     assert visitor.screen == before
     assert "cannot do" in act(site, visitor.token, "no such thing", {}, 0)["problem"]
     assert act(site, "nobody", "stop", {}, 0) == {"gone": True}
+
+
+def test_the_name_that_came_with_an_example_is_not_that_of_ones_own_photo(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(engine, Examples())
+    monkeypatch.setattr("zsas.ui.events.image.is_uploaded", lambda path: True)
+    (tmp_path / "gear.png").write_bytes(png(photo(1)))
+    visitor = site.visitors.known(hello(site, "", "?example=hazelnut-broken")["token"])
+    assert visitor is not None
+    settled(visitor)
+    assert visitor.settings.object_name == "hazelnut"
+    nut = visitor.view.image
+    act(site, visitor.token, "open_upload", {"path": str(tmp_path / "gear.png")}, 0)
+    assert settled(visitor).settings.object_name == ""
+    act(site, visitor.token, "come_back", {"image": nut}, 0)
+    assert settled(visitor).settings.object_name == "hazelnut"
+    act(site, visitor.token, "change", {"name": "object_name", "value": "gear"}, 0)
+    act(site, visitor.token, "open_upload", {"path": str(tmp_path / "gear.png")}, 0)
+    assert settled(visitor).settings.object_name == "gear"  # a person's own name stays
 
 
 def test_a_good_part_that_cannot_be_read_is_named_and_the_others_count(

@@ -116,6 +116,7 @@ class Visitor:
         views: Images of before by their keys, for Back.
         run_key: What the run under way encodes: preset, image, settings.
         limit_found: The limit that the good parts ask for; None without any.
+        lent_name: The object's name as an example gave it, "" where none did.
     """
 
     token: str
@@ -135,6 +136,7 @@ class Visitor:
     views: dict[str, View] = field(default_factory=dict)
     run_key: tuple[Any, ...] = ()
     limit_found: float | None = None
+    lent_name: str = ""
     lock: threading.RLock = field(default_factory=threading.RLock)
     _changed: dict[str, int] = field(default_factory=dict)
 
@@ -175,6 +177,12 @@ class Visitor:
         """Whether what begins now is not wanted any more, to be asked again and again."""
         turn = self.turn
         return lambda: self.stopped or self.turn != turn or self.is_gone
+
+    def give_name_back(self) -> None:
+        """An object's name that came with an example means nothing for one's own images."""
+        if self.lent_name and self.settings.object_name == self.lent_name:
+            self.settings = self.settings.replace(object_name=None)
+        self.lent_name = ""
 
     @property
     def others(self) -> int:

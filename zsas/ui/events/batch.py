@@ -32,6 +32,8 @@ def begin_batch(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         files = [(path.name, path) for path in sorted(EXAMPLE_BATCH.glob("*.jpg"))]
     else:
         files = _uploaded(data["files"])
+    visitor.give_name_back()
+    show_settings(visitor)
     many = Many.of(files, visitor.preset, visitor.settings)
     many.parts, many.beside = visitor.parts, visitor.beside
     many.mutual = bool(data.get("mutual"))

@@ -35,6 +35,7 @@ def open_upload(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     if not is_uploaded(path):
         raise ZsasError("That is not an uploaded file; upload it first, then open it.")
     image = load_upload(path)
+    visitor.give_name_back()
     show(site, visitor, View(site.engine.keep_image(image), Path(path).stem, file=Path(path).name))
 
 
@@ -54,6 +55,7 @@ def example_view(site: Site, visitor: Visitor, key: str) -> View:
     if example is None:
         raise ZsasError(f"There is no example {key!r}; pick one of the row.")
     visitor.settings = visitor.settings.replace(object_name=example.object_name)
+    visitor.lent_name = example.object_name
     return View(site.engine.keep_image(example.load()), key, key, file=example.image.name)
 
 
@@ -90,6 +92,9 @@ def come_back(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     if view is None or site.engine.image(key) is None:
         close(site, visitor, {})
     else:
+        visitor.give_name_back()
+        if view.example:
+            example_view(site, visitor, view.example)  # for its object's name
         show(site, visitor, view)
 
 

@@ -135,6 +135,18 @@ def test_a_link_that_cannot_carry_the_photo_says_so(browser: Browser, served: Se
         expect(page.locator("#zs-note")).to_contain_text("your photo is not in it")
 
 
+def test_what_is_being_sent_is_said(tab: Tab) -> None:
+    page = tab.open()
+    held: list[Route] = []
+    page.route(re.compile("/upload"), held.append)
+    choose(page, ("gear.png", png(photo(11))))
+    expect(page.locator("#zs-upload")).to_contain_text("Sending gear.png")
+    expect(page.locator("#zs-status")).to_contain_text("Sending gear.png")
+    held[0].continue_()
+    page.wait_for_selector(RESULT)
+    expect(page.locator("#zs-status")).not_to_contain_text("Sending")
+
+
 def test_a_file_that_is_no_image_is_named_in_one_sentence_that_stays(tab: Tab) -> None:
     page = tab.open()
     choose(page, ("notes.png", b"not an image"))

@@ -5,7 +5,7 @@ async function takeFiles(list) {
   if (!files.length) return;
   if (isMany(files)) { takeMany(files); return; }
   tell("");
-  app.classList.add("zs-uploading");
+  sending(`Sending ${files[0].name}`);
   try {
     const { path } = await upload(files[0]);  // of any type: a browser knows fewer than the server
     setMode("one");
@@ -13,7 +13,13 @@ async function takeFiles(list) {
   } catch (error) {
     tell(`${files[0].name} could not be uploaded: ${error.message}`);
   }
-  app.classList.remove("zs-uploading");
+  sending("");
+}
+// What is on its way is said where it was dropped, and in the head for when something else stands there.
+function sending(text) {
+  app.classList.toggle("zs-uploading", Boolean(text));
+  $("#zs-upload b").textContent = text || "Drop a photo here";
+  $("#zs-status").textContent = text || page.status?.text || "";
 }
 app.addEventListener("change", (event) => {
   if (event.target.type !== "file") return;
@@ -30,7 +36,10 @@ async function takeTruth(file) {
   } catch (error) { tell(`The mask could not be uploaded: ${error.message}`); }
 }
 async function takeParts(files) {
+  if (!files.length) return;
+  sending(files.length > 1 ? `Sending ${files.length} good parts` : `Sending ${files[0]?.name}`);
   const sent = await Promise.allSettled(files.map((file) => upload(file)));
+  sending("");
   const paths = sent.filter(({ value }) => value).map(({ value }) => value.path);
   if (paths.length) await act("add_parts", { paths });
   const failed = sent.findIndex(({ reason }) => reason);

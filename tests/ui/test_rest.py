@@ -259,6 +259,8 @@ def test_the_page_for_people_has_the_servers_own_address(address: str) -> None:
     page = httpx.get(f"{address}/docs").text
     assert f"files=mask {address}/segment" in page
     assert "servers" not in document()
+    assert "integer, 0 to 1,000,000" in page
+    assert "number, 0.0 to 1.0" not in page
 
 
 @pytest.mark.slow

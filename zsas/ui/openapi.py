@@ -355,7 +355,7 @@ def _kind(field: dict[str, Any]) -> str:
     if "enum" in field:
         return ", ".join(filter(None, field["enum"]))
     if "minimum" in field:
-        return f"{field['type']}, {field['minimum']:g} to {field['maximum']:g}"
+        return f"{field['type']}, {field['minimum']:,.10g} to {field['maximum']:,.10g}"
     if "anyOf" in field:
         return " or ".join(_kind(one) for one in field["anyOf"])
     return str(field.get("format", field.get("type", "")))

@@ -138,7 +138,7 @@ def test_a_link_that_cannot_carry_the_photo_says_so(browser: Browser, served: Se
 def test_what_is_being_sent_is_said(tab: Tab) -> None:
     page = tab.open()
     held: list[Route] = []
-    page.route(re.compile("/upload"), held.append)
+    page.route(re.compile("/upload"), lambda route: held.append(route))
     choose(page, ("gear.png", png(photo(11))))
     expect(page.locator("#zs-upload")).to_contain_text("Sending gear.png")
     expect(page.locator("#zs-status")).to_contain_text("Sending gear.png")

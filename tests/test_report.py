@@ -80,7 +80,7 @@ def test_a_stored_result_gives_the_same_entry(tmp_path: Path) -> None:
     whole = Entry.of(result, "a.png")
     assert entry.picture == whole.picture
     assert entry.pixels == whole.pixels
-    assert entry.heat
+    assert entry.map_picture
 
 
 def test_a_name_that_is_no_utf_8_is_a_name(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_name_that_is_no_utf_8_is_a_name(tmp_path: Path) -> None:
     result = make_result()
     files = export.save(result, tmp_path / name)
     entry = Entry.stored(f"{name}.png", result.to_dict(), result.image, files["score"])
-    assert entry.heat
+    assert entry.map_picture
     assert "caf\\udce9.png" in write_report([entry], tmp_path / "r.html").read_text()
 
 

@@ -302,10 +302,10 @@ def _pair(
     small = _small(result.image)
     size = (small.shape[1], small.shape[0])
     values = cv2.resize(result.score_map, size, interpolation=cv2.INTER_AREA)
-    heat = draw.heat_overlay(small, np.asarray(values, np.float32))
+    overlaid = draw.heat_overlay(small, np.asarray(values, np.float32))
     score = f"{result.verdict} {result.image_score:.2f}"
     return [
-        _panel(f"{title}: map", heat, colour),
+        _panel(f"{title}: map", overlaid, colour),
         _panel(score, _marked(result.image, result.mask)),
     ]
 

@@ -60,7 +60,7 @@ class Entry:
         name: Name of the file, with its folders.
         facts: What `Result.to_dict` says, without outlines and stages.
         picture: The image with its findings, JPEG.
-        heat: The anomaly map over the image, JPEG; empty where there is none.
+        map_picture: The anomaly map over the image, JPEG; empty if there is none.
         thumb: The image with its findings, small, JPEG.
         pixels: Digest of the image's pixels.
         clicks: How many points a person set.
@@ -70,7 +70,7 @@ class Entry:
     name: str
     facts: Mapping[str, Any]
     picture: bytes = b""
-    heat: bytes = b""
+    map_picture: bytes = b""
     thumb: bytes = b""
     pixels: str = ""
     clicks: int = 0
@@ -83,7 +83,7 @@ class Entry:
         for entry, region in zip(facts["regions"], result.regions, strict=True):
             x0, y0, x1, y1 = region.box
             inside = region.mask[y0:y1, x0:x1]
-            entry["heat"] = round(float(result.anomaly_map[y0:y1, x0:x1][inside].max()), 4)
+            entry["map_peak"] = round(float(result.anomaly_map[y0:y1, x0:x1][inside].max()), 4)
         drawn = cls._drawn(
             *(name, facts, result.image, result.mask, result.anomaly_map), result.inside
         )
@@ -108,14 +108,14 @@ class Entry:
         inside = None
         if facts.get("region"):
             inside = RegionOfInterest.from_facts(facts["region"]).on(*image.shape[:2])
-        heat = None
+        anomaly_map = None
         if score is not None and score.is_file():
             # Not by its path: OpenCV ends the process at a name that is no UTF-8.
             data = np.frombuffer(score.read_bytes(), np.uint8)
             found = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
             if found is not None:
-                heat = (found / np.float32(65535)).astype(np.float32)
-        return cls._drawn(name, facts, image, mask, heat, inside)
+                anomaly_map = (found / np.float32(65535)).astype(np.float32)
+        return cls._drawn(name, facts, image, mask, anomaly_map, inside)
 
     @classmethod
     def _drawn(
@@ -124,7 +124,7 @@ class Entry:
         facts: Mapping[str, Any],
         image: NDArray[np.uint8],
         mask: NDArray[np.bool_],
-        heat: NDArray[np.float32] | None,
+        anomaly_map: NDArray[np.float32] | None,
         inside: NDArray[np.bool_] | None = None,
     ) -> Entry:
         pixels = mask.shape[0] * mask.shape[1]
@@ -139,8 +139,8 @@ class Entry:
         looked = None if inside is None else _small(inside.astype(np.uint8)) > 0
         marked = draw.mask_overlay(small, its_mask, inside=looked)
         warm = b""
-        if heat is not None:
-            warm = _jpeg(draw.heat_overlay(small, _small(heat), its_mask), PICTURE_SIDE)
+        if anomaly_map is not None:
+            warm = _jpeg(draw.heat_overlay(small, _small(anomaly_map), its_mask), PICTURE_SIDE)
         left_out = ("stages", "points", "regions")
         return cls(
             name,
@@ -252,7 +252,7 @@ def _table(entries: Sequence[Entry], large: Sequence[int]) -> str:
 def _section(entry: Entry, number: int) -> str:
     facts = entry.facts
     findings = "".join(
-        f"<tr><td>{r['id']}</td><td>{_size(r)}</td><td>{r.get('heat', r['score']):.2f}</td>"
+        f"<tr><td>{r['id']}</td><td>{_size(r)}</td><td>{r.get('map_peak', r['score']):.2f}</td>"
         f"<td>{', '.join(str(value) for value in r['box'])}</td>"
         f"<td>{_fate(r)}</td></tr>"
         for r in facts["regions"]
@@ -284,7 +284,7 @@ def _section(entry: Entry, number: int) -> str:
         f"unsure within {facts['unsure_band']:.2f}.</p>{said}"
         f'<div class="pair"><figure><img src="{_uri(entry.picture)}" alt="The image with its findings">'
         "<figcaption>Findings</figcaption></figure>"
-        f'{_heat(entry)}</div>{table}<p class="soft">'
+        f'{_map(entry)}</div>{table}<p class="soft">'
         f"{facts['width']} × {facts['height']} px{part}; {digests}</p>{_compared(facts)}</section>"
     )
 
@@ -330,11 +330,11 @@ def _numbered(
     return picture
 
 
-def _heat(entry: Entry) -> str:
-    if not entry.heat:
+def _map(entry: Entry) -> str:
+    if not entry.map_picture:
         return ""
     return (
-        f'<figure><img src="{_uri(entry.heat)}" alt="The anomaly map over the image">'
+        f'<figure><img src="{_uri(entry.map_picture)}" alt="The anomaly map over the image">'
         "<figcaption>Anomaly map</figcaption></figure>"
     )
 

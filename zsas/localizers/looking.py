@@ -147,11 +147,11 @@ def _inside(stage: Stage, inside: NDArray[np.bool_]) -> Stage:
         for layer in stage.layers
     )
     stage = replace(stage, layers=layers)
-    heat = stage.heat
-    if stage.spec != MAP or heat is None:
+    values = stage.heat
+    if stage.spec != MAP or values is None:
         return stage
-    row, column = np.unravel_index(int(np.argmax(heat)), heat.shape)
-    peak = float(heat[row, column])
+    row, column = np.unravel_index(int(np.argmax(values)), values.shape)
+    peak = float(values[row, column])
     caption = f"{stage.caption} In the region that is looked at it reaches {peak:.2f} at ({column}, {row})."
     return replace(stage, caption=caption, data={**stage.data, "peak": round(peak, 6)})
 

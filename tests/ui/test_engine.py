@@ -17,6 +17,7 @@ import pytest
 
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.visits import opened, settled
+from zsas.cancellation import Cancelled, until_cancelled
 from zsas.errors import ZsasError
 from zsas.images import ReadImage, read_image
 from zsas.settings import Settings
@@ -251,6 +252,19 @@ def test_a_download_of_models_is_followed_on_the_page(monkeypatch: pytest.Monkey
         found, ("Loading base", "1.0 of 9.0 MB", "2.0 of 9.0 MB"), strict=True
     ):
         assert sentence in text
+
+
+def test_who_stops_does_not_wait_for_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    there, stopped = threading.Event(), threading.Event()
+    monkeypatch.setattr(events, "SAY_SECONDS", 0.01)
+    site: Any = SimpleNamespace(engine=SimpleNamespace(segmenter=lambda name: there.wait(30)))
+    steps = until_cancelled(events.loading(site, "base"), stopped.is_set)
+    assert "Loading base" in next(steps)["zs-verdict"]
+    stopped.set()
+    with pytest.raises(Cancelled):
+        next(steps)
+    assert not there.is_set()
+    there.set()
 
 
 def test_models_that_cannot_be_had_are_a_sentence_for_who_asked() -> None:

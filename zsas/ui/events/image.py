@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from zsas.cancellation import raise_if_cancelled
 from zsas.errors import ZsasError
 from zsas.models import PRESETS, fetching
 from zsas.part import Part
@@ -205,8 +206,11 @@ def stop(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
 def loading(site: Site, name: str) -> Iterator[Parts]:
     """Load the models of a preset; meanwhile the verdict's place says how far a download is.
 
+    Who stops waits no longer; the models are loaded all the same, for the next one who asks.
+
     Raises:
         ZsasError: If they cannot be had.
+        Cancelled: If the visitor turns to something else.
     """
     loader = ThreadPoolExecutor(1)
     work = loader.submit(site.engine.segmenter, name)
@@ -220,6 +224,7 @@ def loading(site: Site, name: str) -> Iterator[Parts]:
         if wait([work], SAY_SECONDS).done:
             work.result()
             return
+        raise_if_cancelled()
 
 
 def _loaded(site: Site, visitor: Visitor) -> Iterator[Parts]:

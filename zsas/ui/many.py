@@ -335,7 +335,7 @@ class Many:
             assert result is not None
             clicks = len(view.now.clicks) if view is not None else 0
             if number not in large:  # thousands of them would not fit into memory
-                entry = replace(entry, picture=b"", heat=b"")
+                entry = replace(entry, picture=b"", map_picture=b"")
             yield replace(entry, facts=_updated(entry.facts, result), clicks=clicks)
 
     def _score(self, number: int) -> float:

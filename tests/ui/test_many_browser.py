@@ -121,6 +121,15 @@ def test_systems_are_compared_in_the_place_of_the_photo(tab: Tab) -> None:
     expect(page.locator("#zs-main > .zs-heat")).to_be_visible()
 
 
+def test_cards_of_systems_follow_the_settings(tab: Tab) -> None:
+    page = tab.result()
+    page.locator("input[name=zs-view][value=systems]").check(force=True)
+    meter = page.locator(".zs-card .zs-meter").first
+    expect(meter).to_have_attribute("style", re.compile("--limit:0.7"))
+    drag(page, "#zs-verdict .zs-tick", 0.95)
+    expect(meter).to_have_attribute("style", re.compile("--limit:0.95"))
+
+
 def test_thousands_of_rows_make_only_the_cells_in_sight(tab: Tab) -> None:
     page = tab.open()
     choose(page, *((f"p{i}.png", png(faint(i))) for i in range(2)))

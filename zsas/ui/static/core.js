@@ -170,6 +170,8 @@ hooks.state = (state) => {
   $$("#zs-examples [data-example]").forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.example === state.example)));
   $("[data-do=link]").textContent = linkWords();
   $("#zs-walk").hidden = !(state.row >= 0);
+  // Cards of systems that are in sight belong to the settings that stand now.
+  if (state.done && state.image === before.image && state.query !== before.query && box.dataset.view === "systems") act("systems", {}, "systems");
   if (state.image !== before.image) { resetZoom(); if (box.dataset.view === "systems") setView("marks"); }
   if (!elsewhere && arrived) {
     const kept = { ...window.history.state, zsas: state.image, mode: app.dataset.mode };

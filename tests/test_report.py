@@ -39,7 +39,12 @@ def test_a_report_says_what_a_person_changed() -> None:
     place = place_in(result.regions[0], result)
     entry = Entry.of(reviewed(result, Review((place,))), "a.png", clicks=((3.0, 4.0, 1),))
     text = report_html([entry])
-    for words in ("1 point set by a person", "1 finding rejected", "verdict by a person", "Normal"):
+    for words in (
+        "1 point set by a person",
+        "1 finding rejected, the verdict",
+        "by a person",
+        "Normal",
+    ):
         assert words in text
 
 
@@ -63,6 +68,15 @@ def test_the_file_that_was_examined_can_be_told_from_every_other(tmp_path: Path)
 )
 def test_a_report_says_where_the_limit_comes_from(source: str, words: str) -> None:
     assert words in report_html([Entry.of(make_result(limit_from=source), "a.png")])
+
+
+def test_specks_are_counted_apart_as_on_the_page() -> None:
+    entry = Entry.of(make_result(), "a.png")
+    (one,) = entry.facts["regions"]
+    regions = [one, {**one, "percent": 0.001}, {**one, "percent": 0.002, "rejected": True}]
+    facts = {**entry.facts, "regions": regions}
+    text = report_html([dataclasses.replace(entry, facts=facts), Entry.failed("b", "It failed.")])
+    assert "<td>1 + 1 speck</td>" in text
 
 
 def test_a_file_that_failed_is_a_row() -> None:

@@ -25,6 +25,8 @@ from zsas.rle import decode
 from zsas.settings import Settings
 
 PICTURE_SIDE = 720
+SPECK = 1e-4
+"""Regions of a smaller fraction of the image are counted apart."""
 LARGE = 200
 """Of more images than these, only those with the highest scores are shown large; the table has them all."""
 THUMB_SIDE = 96
@@ -270,7 +272,7 @@ def _section(entry: Entry, number: int) -> str:
     if rejected:
         changed.append(f"{rejected} finding{'' if rejected == 1 else 's'} rejected")
     if facts["decided_by"] == "person":
-        changed.append("verdict by a person")
+        changed.append("the verdict")
     said = f"<p>Changed by a person: {', '.join(changed)}.</p>" if changed else ""
     looked = facts.get("region")
     part = f"; {100 * looked['fraction']:.3g} % of it was looked at" if looked else ""
@@ -385,8 +387,12 @@ def _verdict(facts: Mapping[str, Any]) -> str:
     return f'<span class="{facts["verdict"]}">{_SIGNS[facts["verdict"]]}</span>{by}'
 
 
-def _count(facts: Mapping[str, Any]) -> int:
-    return sum(not (r.get("rejected") or r.get("ignored")) for r in facts["regions"])
+def _count(facts: Mapping[str, Any]) -> str:
+    """How many findings count, and how many of them are specks, as on the page: "5 + 9 specks"."""
+    kept = [r for r in facts["regions"] if not (r.get("rejected") or r.get("ignored"))]
+    specks = sum(r["percent"] < 100 * SPECK for r in kept)
+    words = f" + {specks} speck{'' if specks == 1 else 's'}" if specks else ""
+    return f"{len(kept) - specks}{words}"
 
 
 def _small(values: NDArray[Any]) -> NDArray[Any]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from zsas import draw
 from zsas.cache import ByteBudgetCache
 from zsas.prompts import Points
+from zsas.report import SPECK
 from zsas.result import Region
 from zsas.stages import Area, Boxes, HeatMap, Layer, PointMarks, Stage
 
@@ -29,8 +30,6 @@ ROOT = "zsas:/"
 """Stands for the server's address, which only the browser knows."""
 PICTURES: ByteBudgetCache[NDArray[np.uint8]] = ByteBudgetCache(64 * 2**20)
 """PNG files of heat maps by their digests, for as long as a browser needs to fetch them."""
-SPECK = 1e-4
-"""Regions of a smaller fraction of the image are listed apart, and not numbered on it."""
 NUMBERED = 12
 """Regions beyond these are outlined without a number on the image."""
 
@@ -214,7 +213,7 @@ def outside(inside: NDArray[np.bool_]) -> str:
 
 
 def is_speck(region: Region, shape: Sequence[int]) -> bool:
-    """Whether a region is too small to be a finding of its own."""
+    """Whether a region is too small to be a finding of its own: it is listed apart, and not numbered on the image."""
     return region.area < SPECK * shape[0] * shape[1]
 
 

@@ -58,6 +58,7 @@ def planned(count: int) -> list[tuple[int, int]]:
     return [(i, i + count * k) for i in asked for k in range(each)]
 
 
+# Long because each flaw is drawn in the order of its random numbers.
 def plant(
     image: NDArray[np.uint8], seed: int, inside: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -80,48 +81,40 @@ def plant(
     found = image.astype(np.float32)
     strength = float(image.reshape(-1, 3).std(0).mean())
     places = None if inside is None else np.argwhere(inside)
+    blur = max(0.7, side / 500)
     for number in range(FLAWS):
         radius = max(2, int(side * generator.uniform(*RADII)))
         low, high = (radius, radius), (height - radius, width - radius)
         y, x = generator.integers(low, high)
         if places is not None:
             y, x = np.clip(places[generator.integers(len(places))], low, np.subtract(high, 1))
-        cover = np.zeros((height, width), np.float32)
+        reach = radius + math.ceil(4 * blur) + 3
+        top, left = max(0, int(y) - reach), max(0, int(x) - reach)
+        around = (slice(top, int(y) + reach), slice(left, int(x) + reach))
+        before = found[around]
+        y, x = int(y) - top, int(x) - left
+        cover = np.zeros(before.shape[:2], np.float32)
         if number % 2 == 0:
-            there = generator.integers(low, high)
-            changed = _patch(found, image, (int(y), int(x)), there, radius, generator)
+            v, u = generator.integers(low, high)
+            square = image[v - radius : v + radius, u - radius : u + radius]
+            turned = np.rot90(square, int(generator.integers(1, 4)))
+            changed = before.copy()
+            changed[y - radius : y + radius, x - radius : x + radius] = turned
             axes = (radius, max(2, int(radius * generator.uniform(0.4, 1))))
-            turn = float(generator.uniform(0, 180))
-            cv2.ellipse(cover, (int(x), int(y)), axes, turn, 0, 360, 1.0, -1)
+            cv2.ellipse(cover, (x, y), axes, float(generator.uniform(0, 180)), 0, 360, 1.0, -1)
         else:
             angle = generator.uniform(0, math.pi)
             dx, dy = radius * math.cos(angle), radius * math.sin(angle)
             ends = ((int(x - dx), int(y - dy)), (int(x + dx), int(y + dy)))
             cv2.line(cover, *ends, 1.0, max(1, int(side * 0.012)), cv2.LINE_AA)
             lighter = generator.choice([-1, 1])
-            changed = found + lighter * max(12.0, strength * generator.uniform(0.5, 1))
-        cover = cv2.GaussianBlur(cover, (0, 0), max(0.7, side / 500))
-        found += cover[..., None] * (changed - found)
-        flaws |= cover > 0.3
+            changed = before + lighter * max(12.0, strength * generator.uniform(0.5, 1))
+        cover = cv2.GaussianBlur(cover, (0, 0), blur)
+        before += cover[..., None] * (changed - before)
+        flaws[around] |= cover > 0.3
     if inside is not None:
         flaws &= inside
     return np.clip(np.rint(found), 0, 255).astype(np.uint8), flaws
-
-
-def _patch(
-    found: NDArray[np.float32],
-    image: NDArray[np.uint8],
-    at: tuple[int, int],
-    there: NDArray[np.int64],
-    radius: int,
-    generator: np.random.Generator,
-) -> NDArray[np.float32]:
-    """The copy with a turned square of the image elsewhere around a place."""
-    (y, x), (v, u), r = at, there, radius
-    changed = found.copy()
-    square = image[v - r : v + r, u - r : u + r]
-    changed[y - r : y + r, x - r : x + r] = np.rot90(square, int(generator.integers(1, 4)))
-    return changed
 
 
 def gain(planted: Sequence[Planted], z_tiles: Sequence[Sequence[NDArray[np.float32]]]) -> float:

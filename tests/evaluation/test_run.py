@@ -60,6 +60,20 @@ def test_axes_multiply():
     assert conditions[-1].settings.kernel_size == 30
 
 
+def test_images_of_which_nothing_is_known_give_a_sentence_and_no_empty_table(
+    data, segmenter, tmp_path
+):
+    unknown = dataclasses.replace(
+        data,
+        samples=tuple(
+            dataclasses.replace(one, anomalous=None, mask=None) for one in data.samples[:1]
+        ),
+    )
+    results = measured(segmenter, unknown, tmp_path, plan(SETTINGS)[-1:])
+    assert any("no figures" in warning for warning in results["warnings"])
+    assert "1 image, 1 category;" in (tmp_path / "table.md").read_text(encoding="utf-8")
+
+
 def test_two_axes_of_one_setting_are_refused():
     with pytest.raises(ZsasError, match="Two axes set kernel_size"):
         plan(Settings(), ["kernel"], {"kernel_size": [10, 20]})

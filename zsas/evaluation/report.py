@@ -34,6 +34,10 @@ METRICS = {
 }
 """Columns of the tables; `mask_f1` is that of the final masks, which need no threshold."""
 
+NO_TRUTH = (
+    "Nothing says which images are normal or anomalous, so there are no figures; index.html shows the images, highest "
+    "score first. Masks beside the images, as masks/NAME.png or NAME_mask.png, give figures."
+)
 PAPER_KERNELS = {
     "cross 20": (89.5, 46.8, 44.1),
     "cross 25": (89.2, 46.5, 44.1),
@@ -134,6 +138,7 @@ def write_report(
             lines[category] = line
     names = [condition.name for condition in conditions]
     means = [mean_row(list(row.values())) for row in rows]
+    unknown = [NO_TRUTH] if all(sample.anomalous is None for sample in dataset) else []
     results = {
         "dataset": dataset.name,
         "split": dataset.split,
@@ -141,7 +146,7 @@ def write_report(
         "categories": list(dataset.categories),
         "images": sum(not image["error"] for image in images),
         "unreadable": {image["key"]: image["error"] for image in images if image["error"]},
-        "warnings": list(warnings),
+        "warnings": [*unknown, *warnings],
         **facts,
         "versions": versions(),
         "machine": machine(),
@@ -175,7 +180,7 @@ def table(results: Mapping[str, Any]) -> str:
     lines = [f"# {results['dataset']}, {results['split']} split", ""]
     lines += [f"> {warning}" + "\n" for warning in results["warnings"]]
     lines += [
-        f"{results['images']} images, {len(results['categories'])} categories; means over categories in percent.",
+        f"{_counted(results)}; means over categories in percent.",
         _conditions_sentence(results),
         "",
         "| | " + " | ".join(METRICS.values()) + " |",
@@ -237,6 +242,14 @@ def _beside(results: Mapping[str, Any]) -> list[str]:
         ]
         lines.append("")
     return lines[:-1]
+
+
+def _counted(results: Mapping[str, Any]) -> str:
+    images, categories = results["images"], len(results["categories"])
+    return (
+        f"{images} image{'' if images == 1 else 's'}, "
+        f"{categories} categor{'y' if categories == 1 else 'ies'}"
+    )
 
 
 def _conditions_sentence(results: Mapping[str, Any]) -> str:

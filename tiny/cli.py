@@ -113,13 +113,21 @@ def cache(
     photograph_fraction: Annotated[
         float, typer.Option(help="How many images get one.", min=0, max=1)
     ] = 0.3,
+    object_fraction: Annotated[
+        float,
+        typer.Option(
+            help="How many of these are objects, of a photographed material or on such a ground.",
+            min=0,
+            max=1,
+        ),
+    ] = 0.0,
 ) -> None:
     """Draw the synthetic images that a training reads; goes on where it was stopped."""
     from tiny.training.cache import fill
 
     done = fill(
         out, count=count, size=size, seed=seed, workers=workers,
-        photographs=photographs, photograph_fraction=photograph_fraction,
+        photographs=photographs, photograph_fraction=photograph_fraction, object_fraction=object_fraction,
     )  # fmt: skip
     print(f"{len(done)} images in {out}")
 

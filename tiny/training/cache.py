@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tiny.synthetic.noise import Rng
+from tiny.synthetic.surface import Surface
 from tiny.training.augment import random_crop
 from zsas.errors import ZsasError
 
@@ -215,11 +217,13 @@ class _Chunk:
     seed: int
     photographs: Path | None
     photograph_fraction: float
+    object_fraction: float
 
 
 def _fill_chunk(chunk: _Chunk) -> list[tuple[str, str, tuple[str, ...]]]:
     """Draw the images of a chunk and store them."""
-    from tiny.synthetic.real_surfaces import FAMILY, real_surface, split, surfaces_in
+    from tiny.synthetic.objects import OBJECTS
+    from tiny.synthetic.real_surfaces import real_object, real_surface, split, surfaces_in
     from tiny.synthetic.scene import TRAIN_DEFECT_TYPES, TRAIN_FAMILIES, make_image
 
     size = chunk.size
@@ -230,23 +234,32 @@ def _fill_chunk(chunk: _Chunk) -> list[tuple[str, str, tuple[str, ...]]]:
         )
         for name, (dtype, tail) in _FILES.items()
     }
+    objects = [name for name in TRAIN_FAMILIES if name in OBJECTS]
+
+    def ground(rng: Rng, size: int) -> Surface:
+        return real_surface(rng, size, files)
+
+    def thing(rng: Rng, size: int) -> Surface:
+        drawn = OBJECTS[objects[int(rng.integers(len(objects)))]](rng, size)
+        return real_object(rng, drawn, files)
+
     words = []
     for i in range(chunk.start, chunk.stop):
         own = chunk.seed * SEED_STRIDE + i
-        is_real = (
-            bool(files) and np.random.default_rng([own, 9]).random() < chunk.photograph_fraction
-        )
+        chance = np.random.default_rng([own, 9])
+        is_real = bool(files) and chance.random() < chunk.photograph_fraction
+        is_object = chance.random() < chunk.object_fraction
         made = make_image(
             own,
             size,
             families=TRAIN_FAMILIES,
             defect_types=TRAIN_DEFECT_TYPES,
-            surface_from=(lambda rng, size: real_surface(rng, size, files)) if is_real else None,
+            surface_from=(thing if is_object else ground) if is_real else None,
         )
         arrays["image"][i] = made.image
         arrays["defect_map"][i] = made.defect_map
         arrays["parts"][i] = np.minimum(made.parts, np.iinfo(np.int16).max)
-        words.append((made.name, FAMILY if is_real else made.family, made.defect_types))
+        words.append((made.name, made.family, made.defect_types))
     return words
 
 
@@ -267,6 +280,24 @@ def _reserve(folder: Path, count: int, size: int) -> None:
             file.truncate(int(np.prod((count, size, size, *tail))) * np.dtype(dtype).itemsize)
 
 
+def _on_photographs(folder: Path, fraction: float, objects: float) -> dict[str, Any]:
+    """What a cache's note says of photographs; of objects only where there are some, as older notes have none."""
+    from tiny.synthetic.real_surfaces import split, surfaces_in
+
+    names = [file.name for file in split(surfaces_in(folder))[0]]
+    of_objects = {"object_fraction": objects} if objects else {}
+    return {"photographs": names, "photograph_fraction": fraction, **of_objects}
+
+
+def _check(note: Path, about: dict[str, Any]) -> None:
+    """Raise if another cache than this one has been begun in the folder."""
+    if note.is_file() and json.loads(note.read_text()) != about:
+        raise ZsasError(
+            f"{note.parent} holds another cache ({note.read_text()[:60]}...): give the same count, size "
+            "and seed to go on with it, or another folder."
+        )
+
+
 def fill(
     folder: Path,
     *,
@@ -276,6 +307,7 @@ def fill(
     workers: int = 1,
     photographs: Path | None = None,
     photograph_fraction: float = 0.3,
+    object_fraction: float = 0.0,
 ) -> DatasetCache:
     """Make the images of a cache that are still missing; only training families and defect types.
 
@@ -288,24 +320,21 @@ def fill(
         photographs: Folder that `python -m tiny photographs` wrote: a fraction of the images has one of its photographs
             as surface, with the generator's defects; every fourth is kept aside to judge on.
         photograph_fraction: How many.
+        object_fraction: How many of these are objects, whose material or ground the photograph is.
 
     Raises:
         ZsasError: There is no such photograph, or the folder has a cache of another size or seed.
     """
-    from tiny.synthetic.real_surfaces import split, surfaces_in
     from tiny.synthetic.scene import DEFECT_TYPES
 
-    folder.mkdir(parents=True, exist_ok=True)
-    about = {"count": count, "size": size, "seed": seed, "defect_types": list(DEFECT_TYPES)}
+    about: dict[str, Any] = {
+        "count": count, "size": size, "seed": seed, "defect_types": list(DEFECT_TYPES)
+    }  # fmt: skip
     if photographs is not None:
-        names = [file.name for file in split(surfaces_in(photographs))[0]]
-        about |= {"photographs": names, "photograph_fraction": photograph_fraction}
+        about |= _on_photographs(photographs, photograph_fraction, object_fraction)
     note = folder / "cache.json"
-    if note.is_file() and json.loads(note.read_text()) != about:
-        raise ZsasError(
-            f"{folder} holds another cache ({note.read_text()[:60]}...): give the same count, size "
-            "and seed to go on with it, or another folder."
-        )
+    _check(note, about)
+    folder.mkdir(parents=True, exist_ok=True)
     records = folder / "records.jsonl"
     done = _whole_chunks(records)
     _reserve(folder, count, size)
@@ -314,7 +343,7 @@ def fill(
     jobs = [
         _Chunk(
             folder, start, min(count, start + CHUNK), count, size, seed,
-            photographs, photograph_fraction,
+            photographs, photograph_fraction, object_fraction,
         )
         for start in starts
     ]  # fmt: skip

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tiny.synthetic.real_surfaces import FAMILY, real_surface, split, surfaces_in
+from tiny.synthetic.objects import OBJECTS
+from tiny.synthetic.real_surfaces import FAMILY, real_object, real_surface, split, surfaces_in
 from tiny.synthetic.scene import draft
 from tiny.training.cache import CHUNK, fill
 from zsas.errors import ZsasError
@@ -83,6 +84,29 @@ def test_a_defect_is_painted_on_the_photograph(photographs: Path) -> None:
     assert scene.clean[..., 0].mean() > 2 * scene.clean[..., 2].mean()
 
 
+def test_an_object_of_a_photographed_material_keeps_its_form_and_its_light(
+    photographs: Path,
+) -> None:
+    files = surfaces_in(photographs)
+    drawn = OBJECTS["tablet"](np.random.default_rng(3), 128)
+    edge = cv2.dilate(drawn.region.astype(np.uint8), np.ones((7, 7))) - cv2.erode(
+        drawn.region.astype(np.uint8), np.ones((7, 7))
+    )
+    inside, outside = drawn.region & (edge == 0), ~drawn.region & (edge == 0)
+    materials = grounds = 0
+    for seed in range(12):
+        made = real_object(np.random.default_rng(seed), drawn, files)
+        assert (made.name, made.family) == (drawn.name, drawn.family)
+        assert np.array_equal(made.region, drawn.region)
+        assert made.rgb.dtype == np.float32
+        change = np.abs(made.rgb - drawn.rgb).mean(2)
+        materials += change[inside].mean() > 0.01
+        grounds += change[outside].mean() > 0.01
+        assert change[inside].mean() > 0.01 or change[outside].mean() > 0.01
+    assert 4 <= materials < 12
+    assert 4 <= grounds < 12
+
+
 @pytest.mark.slow
 def test_a_cache_has_the_fraction_of_real_surfaces_and_says_so(
     photographs: Path, tmp_path: Path
@@ -93,6 +117,11 @@ def test_a_cache_has_the_fraction_of_real_surfaces_and_says_so(
     assert 8 <= real <= 24
     with pytest.raises(ZsasError, match="another cache"):
         fill(tmp_path / "cache", count=CHUNK, size=64)
+    things = fill(tmp_path / "things", **options, photograph_fraction=0.5, object_fraction=1.0)  # type: ignore[arg-type]
+    assert not any(record.family == FAMILY for record in things.records)
+    drawn = [record.family == FAMILY for record in cache.records]
+    same = (things.image == cache.image).all(axis=(1, 2, 3))
+    assert np.array_equal(same, ~np.array(drawn))  # what lies on no photograph is drawn as before
 
 
 def test_without_licences_nothing_is_used(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from zsas.lazy import torch
 from zsas.localizers.base import Features, Localizer
 from zsas.localizers.tiles import TileSettings
 from zsas.settings import Settings
-from zsas.threads import on_cpu, side_by_side
+from zsas.threads import side_by_side
 
 if TYPE_CHECKING:
     from zsas.backbones.patch_features import PatchBackbone, PatchGrid
@@ -198,10 +198,8 @@ class Encoders:
             )
             return replace(found, frame=replace(found.frame, left=x0, top=y0)), seconds
 
-        jobs = [partial(encoded, window) for window in windows]
         started = time.perf_counter()
-        at_once = len(jobs) > 1 and on_cpu(sam())
-        found = side_by_side(jobs) if at_once else [job() for job in jobs]
+        found = [encoded(window) for window in windows]
         if any(seconds for _, seconds in found):
             spent = time.perf_counter() - started
             encoding.timings["sam_crops"] = encoding.timings.get("sam_crops", 0.0) + spent

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -20,7 +19,6 @@ from zsas.frames import Fit, SamFrame
 from zsas.held import Held
 from zsas.lazy import F, torch
 from zsas.prompts import Masks, Prompt
-from zsas.threads import side_by_side
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -173,8 +171,8 @@ class Sam:
     def decode(self, features: SamFeatures, prompts: Sequence[Prompt]) -> list[Masks]:
         """Dec of eqs 9, 10 and 12 for several prompts on one image.
 
-        On a GPU prompts of one shape are decoded in one call. On a CPU each has a call of its own, several at once
-        where there are cores for it: an answer does not depend on its company to the last bit.
+        On a GPU prompts of one shape are decoded in one call. On a CPU each has a call of its own: an answer does not
+        depend on its company to the last bit.
 
         Raises:
             ZsasError: If a prompt has neither points nor a box.
@@ -188,13 +186,7 @@ class Sam:
                 return [Masks(*one) for one in both]
 
         groups = self._groups(prompts)
-        jobs = [partial(decoded, group) for group in groups]
-        several = side_by_side(jobs) if self.device.type == "cpu" else [job() for job in jobs]
-        answers = {
-            i: one
-            for group, found in zip(groups, several, strict=True)
-            for i, one in zip(group, found, strict=True)
-        }
+        answers = {i: one for group in groups for i, one in zip(group, decoded(group), strict=True)}
         return [answers[i] for i in range(len(prompts))]
 
     def _groups(self, prompts: Sequence[Prompt]) -> list[list[int]]:

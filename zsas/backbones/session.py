@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Sequence
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 
 from zsas.cache import ByteBudgetCache
 from zsas.prompts import Masks, Prompt
-from zsas.threads import on_cpu, side_by_side
 
 if TYPE_CHECKING:
     from zsas.backbones.patch_features import PatchGrid
@@ -115,12 +113,10 @@ class SamSession:
         """
         crops = dict.fromkeys(prompt.crop for prompt in prompts)
         which = [[i for i, prompt in enumerate(prompts) if prompt.crop == crop] for crop in crops]
-        jobs: list[Callable[[], list[Masks]]] = []
+        found: list[list[Masks]] = []
         for crop, some in zip(crops, which, strict=True):
             seen = self if crop is None else self.crop(crop)
-            jobs.append(partial(seen._decode, [prompts[i] for i in some]))
-        at_once = len(jobs) > 1 and on_cpu(self._sam())
-        found = side_by_side(jobs) if at_once else [job() for job in jobs]
+            found.append(seen._decode([prompts[i] for i in some]))
         pairs = zip(chain(*which), chain(*found), strict=True)
         return [answer for _, answer in sorted(pairs, key=lambda pair: pair[0])]
 

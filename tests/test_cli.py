@@ -147,6 +147,7 @@ def test_a_second_call_does_only_what_is_left_and_prints_all(
     assert rows["a"]["anomalous"] is False
 
 
+@pytest.mark.slow
 def test_other_settings_do_all_images_again_in_folders_and_are_refused_for_a_table(
     run: Run, tmp_path: Path
 ) -> None:

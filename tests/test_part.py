@@ -327,6 +327,7 @@ def test_segment_takes_the_limit_from_good_images_unless_one_is_named(
         assert json.loads(found.stdout)["limit_from"] == source
 
 
+@pytest.mark.slow
 def test_watch_and_compare_take_the_profile(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

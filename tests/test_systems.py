@@ -231,6 +231,7 @@ def test_any_localizer_is_followed_by_any_refiner(segmenter, image, name, refine
     assert result.models["refiner"] == refiner
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_good_images_are_compared_by_any_system(segmenter, image, name):
     settings = Settings(system=name, refiner="none")
@@ -371,6 +372,7 @@ def test_the_table_in_the_docs_is_the_generated_one():
     assert catalogue.table() in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_segmenter_may_have_another_system_where_no_settings_are_given(photo):
     models = small_segmenter().models
     other = Segmenter(models, localizers=[VV(models.clip)], system="vv")

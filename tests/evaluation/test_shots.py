@@ -38,6 +38,7 @@ def test_draws_are_repeatable_and_nested_and_leave_the_test_set(shell):
         draw(data, (), "tile", 3, 0)
 
 
+@pytest.mark.slow
 def test_an_image_is_encoded_once_for_all_shots_and_seeds(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "zsas.beside.planned", lambda count: []

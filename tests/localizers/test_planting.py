@@ -118,6 +118,7 @@ def test_flaws_lie_in_the_region_and_a_speck_of_an_image_gets_none() -> None:
     assert not plant(np.zeros((15, 90, 3), np.uint8), 0)[1].any()
 
 
+@pytest.mark.slow
 def test_images_of_one_part_are_believed_and_of_several_parts_less() -> None:
     segmenter = small_segmenter()
     one = segmenter.remember([plate(seed) for seed in range(4)], SETTINGS)

@@ -249,6 +249,7 @@ def test_the_page_is_told_where_the_good_images_stand(segmenter, references):
     assert max(facts["good_ratios"]) < result.normal_ratio
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["auto", "paper", "vv", "april-gan", "sdp", "winclip"])
 def test_every_system_with_patch_features_counts_good_images(segmenter, system):
     settings = Settings(system=system, views="one", refiner="none")

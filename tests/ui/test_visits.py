@@ -83,6 +83,7 @@ def test_a_problem_is_a_sentence_and_what_is_shown_stays(site: Site) -> None:
     assert act(site, "nobody", "stop", {}, 0) == {"gone": True}
 
 
+@pytest.mark.slow
 def test_the_name_that_came_with_an_example_is_not_that_of_ones_own_photo(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ from PIL import Image
 
 import zsas
 from tests.helpers import ROOT
+from tests.helpers.ports import free_port
 from zsas import extras
 from zsas.errors import ZsasError
 
@@ -150,9 +151,7 @@ def test_the_installed_package_serves_the_page_with_its_examples(
 ) -> None:
     """The wheel alone, unpacked where no clone is near; `zsas serve` is what a user types."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "zsas", "serve", "--port", str(port), "--preset", "tiny"]
     with subprocess.Popen(

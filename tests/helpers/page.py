@@ -58,22 +58,24 @@ class Tab:
         return self.page
 
 
+def watched(page: Page, url: str) -> Tab:
+    """A tab that writes down errors on its console and requests to other servers."""
+    page.set_default_timeout(PATIENCE)
+    tab = Tab(page, url)
+    page.on("console", lambda m: tab.complaints.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: tab.complaints.append(str(error)))
+    page.on(
+        "request",
+        lambda r: None if r.url.startswith((url, "data:", "blob:")) else tab.outside.append(r.url),
+    )
+    return tab
+
+
 @contextlib.contextmanager
 def new_tab(browser: Browser, url: str, **context: Any) -> Iterator[Tab]:
-    """A tab that writes down errors on its console and requests to other servers."""
+    """The tab of somebody who has never been here: nothing is kept or cached from other tests."""
     with browser.new_context(**context) as opened:
-        page = opened.new_page()
-        page.set_default_timeout(PATIENCE)
-        tab = Tab(page, url)
-        page.on("console", lambda m: tab.complaints.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: tab.complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda r: (
-                None if r.url.startswith((url, "data:", "blob:")) else tab.outside.append(r.url)
-            ),
-        )
-        yield tab
+        yield watched(opened.new_page(), url)
 
 
 def verdict(page: Page) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import shutil
@@ -12,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from tests.helpers import ROOT
 from tests.helpers.fake import FakeSegmenter, photo
-from tests.helpers.page import Served, Tab, new_tab
+from tests.helpers.page import Served, Tab, watched
+from tests.helpers.ports import free_port
 from zsas.errors import ZsasError
 from zsas.ui import gpu
 from zsas.ui.engine import Engine
@@ -63,6 +65,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         prevent_thread_lock=True,
         quiet=True,
         server_name="127.0.0.1",
+        server_port=free_port(),  # gradio looks for one itself, and two processes may find the same
         max_file_size="4mb",
     )
     engine.visited()
@@ -100,10 +103,21 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
+@pytest.fixture(scope="session")
+def profile(browser: Browser, served: Served) -> Iterator[BrowserContext]:
+    """A browser's profile that keeps the page's scripts and its process: two thirds of opening the page anew."""
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as kept:
+        kept.new_page().goto(f"{served.url}/zsas/docs/")  # a tab of the same site that stays
+        yield kept
+
+
 @pytest.fixture
-def tab(browser: Browser, served: Served) -> Iterator[Tab]:
-    with new_tab(browser, served.url, viewport={"width": 1280, "height": 900}) as opened:
-        yield opened
+def tab(profile: BrowserContext, served: Served) -> Iterator[Tab]:
+    """The tab of somebody whose browser keeps nothing of the page but its scripts."""
+    with contextlib.closing(profile.new_page()) as page:
+        yield watched(page, served.url)
+        kept = {"origin": served.url, "storageTypes": "all"}  # all but what HTTP caches
+        profile.new_cdp_session(page).send("Storage.clearDataForOrigin", kept)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -36,10 +37,14 @@ PLACE = {"x": 60, "y": 60}
 """A pixel of the drawing in which the stand-in sees nothing."""
 
 
-def test_loads_with_no_error_no_outside_request_and_a_useful_empty_state(tab: Tab) -> None:
-    sizes: list[int] = []
-    tab.page.on("response", lambda r: sizes.append(int(r.headers.get("content-length", 0))))
-    page = tab.open()
+@pytest.fixture
+def first_visit(browser: Browser, served: Served) -> Iterator[Tab]:
+    with new_tab(browser, served.url, viewport={"width": 1280, "height": 900}) as opened:
+        yield opened
+
+
+def test_loads_with_no_error_no_outside_request_and_a_useful_empty_state(first_visit: Tab) -> None:
+    tab, page = first_visit, first_visit.open()
     expect(page.locator("#zs-verdict")).to_contain_text("Drop a photo")
     expect(page.locator("#zs-examples button")).to_have_count(2)
     stages = system_named("auto").stages

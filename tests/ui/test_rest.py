@@ -7,7 +7,6 @@ import dataclasses
 import io
 import json
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -24,6 +23,7 @@ from starlette.testclient import TestClient
 
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.images import png
+from tests.helpers.ports import free_port
 from zsas.cache import ByteBudgetCache
 from zsas.errors import ZsasError
 from zsas.images import digest, read_image
@@ -50,9 +50,7 @@ def load(preset: str) -> FakeSegmenter:
 def address() -> Iterator[str]:
     """A server with the plain interface alone, and a segmenter without models."""
     app = Starlette(routes=rest.routes(Engine(load, "tiny")))  # type: ignore[arg-type]
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

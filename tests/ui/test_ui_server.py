@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from tests.helpers import ROOT
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.images import png
 from tests.helpers.page import Served
+from tests.helpers.ports import free_port
 from zsas.settings import Settings
 from zsas.ui import server
 
@@ -292,9 +292,7 @@ def test_the_page_is_served_at_home_unless_the_environment_says_otherwise() -> N
 
 
 def test_a_terminated_server_leaves_no_file_of_a_visitor(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     files = tmp_path / "files"
     files.mkdir()
     own = {"TMPDIR": str(files), "GRADIO_TEMP_DIR": str(files / "gradio")}

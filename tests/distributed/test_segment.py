@@ -19,6 +19,7 @@ import torch
 from typer.testing import CliRunner
 
 from tests.helpers.datasets import write_folder
+from tests.helpers.fake import FakeSegmenter
 from tests.helpers.models import small_segmenter
 from zsas.bulk import Job, Output, prepare, read_job
 from zsas.bulk import plan as plan_images
@@ -92,8 +93,8 @@ def files_below(folder):
     }
 
 
-def examined(sources, out, settings=SETTINGS, make=small_segmenter, **cluster):
-    """New rows of a run on the cluster, as a list."""
+def examined(sources, out, settings=SETTINGS, make=FakeSegmenter, **cluster):
+    """New rows of a run on the cluster, as a list; each worker is a new process, in which the stand-in starts fast."""
     output = Output(out, "table")
     work = prepare([str(source) for source in sources], output, settings, ModelChoice())
     rows = segment(work.left, settings, output, make, Cluster(**cluster))
@@ -137,7 +138,7 @@ def test_two_workers_give_the_masks_of_one_process(runs):
     assert "not an image" in broken["error"]
     new = {row.image: row.to_dict() for row in runs.first + runs.second}
     assert new == {row["image"]: row for row in runs.written}
-    segmenter = small_segmenter()
+    segmenter = FakeSegmenter()
     for row in runs.written:
         if not row["error"]:
             expected = segmenter(load_image(row["image"]), SETTINGS)

@@ -16,10 +16,11 @@ FAST := not browser and not ray and not slow and not hub and not gpu
 demo: $(VENV)/.demo
 	$(BIN)/python app.py
 
-# What needs a core for itself, Chromium and Ray, comes after what two processes share.
-test: lint docs browser
-	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --durations=30 -m "not browser and not ray"
-	$(OFFLINE) $(BIN)/python -m pytest --durations=20 -m "browser or ray"
+# Two at a time: the types beside the documentation, and then two processes that share all tests: while one waits for Chromium or
+# Ray, the other computes.
+test:
+	$(MAKE) --jobs=2 --output-sync lint docs browser
+	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=40
 
 # What one runs while working: no apt, no browser, no Ray, no Hub.
 quick: lint

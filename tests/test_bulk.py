@@ -9,12 +9,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.helpers.results import make_result
-from zsas.bulk import Job, Output, Row, plan, unique_names, walk
+from zsas.bulk import Job, Output, Reading, Row, plan, prepare, unique_names, walk
 from zsas.bulk.store import open_rows
 from zsas.cancellation import Cancelled
 from zsas.errors import ZsasError
+from zsas.models import ModelChoice
+from zsas.settings import Settings
 
 
 def grey(path: Path) -> Path:
@@ -160,3 +163,16 @@ def test_folders_are_kept_and_names_never_collide(tmp_path: Path) -> None:
     assert "other/b" in both
     files = [str(folder / "b.png"), str(other / "b.png"), str(folder / "b.png")]
     assert [job.name for job in plan(files, folders)] == ["b", "b_2"]
+
+
+def test_long_names_leave_room_for_a_suffix_and_a_number(tmp_path: Path) -> None:
+    names = ["x" * 251 + ".png", "X" * 251 + ".png", "ü" * 127, "z" * 255]
+    found = unique_names(names)
+    assert len({name.casefold() for name in found}) == 4
+    for name in found:
+        (tmp_path / f"{name}.png").write_bytes(b"")
+    tiff = tmp_path / ("y" * 251 + ".tif")
+    page = Image.new("L", (4, 4))
+    page.save(tiff, save_all=True, append_images=[page, page])
+    jobs = prepare([str(tiff)], Output(), Settings(), ModelChoice("tiny"), Reading("all")).jobs
+    assert [job.name[-3:] for job in jobs] == ["_p1", "_p2", "_p3"]

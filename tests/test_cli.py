@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import io
 import json
 import re
 import subprocess
@@ -21,6 +23,7 @@ from zsas import __version__, models
 from zsas.cli import app
 from zsas.docs import settings_page
 from zsas.errors import ZsasError
+from zsas.files import write_whole
 from zsas.images import ReadImage
 from zsas.settings import Settings
 
@@ -298,6 +301,89 @@ def test_a_bad_file_among_many_does_not_stop_the_rest(run: Run, tmp_path: Path) 
         str(path.parent.relative_to(tmp_path / "out")) for path in tmp_path.rglob("mask.png")
     )
     assert written == ["a", "e"]
+
+
+@pytest.mark.parametrize("layout", ["folders", "table"])
+def test_an_image_that_can_no_longer_be_read_keeps_no_earlier_verdict(
+    run: Run, tmp_path: Path, layout: str
+) -> None:
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    photo(folder / "a.png")
+    photo(folder / "b.png")
+    again = ("segment", folder, "--out", out, "--format", layout, "--stages")
+    run(*again)
+    masks = {"folders": ["a/mask.png", "b/mask.png"], "table": ["masks/a.png", "masks/b.png"]}
+    assert all((out / name).is_file() for name in masks[layout])
+    (folder / "a.png").write_bytes(b"no image")
+    assert run(*again).exit_code == 2
+    left = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*"))
+    assert masks[layout][1] in left
+    assert not [name for name in left if {"a", "a.png"} & set(name.split("/"))]
+    photo(folder / "a.png", "black")
+    assert run(*again).exit_code == 0
+    assert all((out / name).is_file() for name in masks[layout])
+
+
+def test_what_is_not_ours_stays_where_an_image_fails(run: Run, tmp_path: Path) -> None:
+    """A folder that has the name of a broken image, with a mask and a result.json of somebody else."""
+    (tmp_path / "a.png").write_bytes(b"no image")
+    photo(tmp_path / "a" / "mask.png")
+    (tmp_path / "a" / "result.json").write_text("somebody else's")
+    assert run("segment", tmp_path / "a.png", "--out", tmp_path).exit_code == 2
+    assert (tmp_path / "a" / "mask.png").is_file()
+    assert (tmp_path / "a" / "result.json").is_file()
+
+
+@pytest.mark.parametrize("flag", ["--report", "--out"])
+def test_a_place_that_takes_nothing_is_said_before_the_work(
+    run: Run, tmp_path: Path, flag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    (tmp_path / "place").mkdir()
+    monkeypatch.setattr(Path, "touch", refuse)
+    target = tmp_path / "place" / "r.html" if flag == "--report" else tmp_path / "place"
+    outcome = run("segment", photo(tmp_path / "a.png"), flag, target)
+    assert outcome.exit_code == 2
+    assert outcome.stdout == ""
+    assert f"{target}" in outcome.stderr
+    assert "(Permission denied); " in outcome.stderr
+    assert "make room" not in outcome.stderr
+
+
+def test_a_full_disk_is_not_said_of_stdout(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that fails names no file in Python's own error."""
+
+    class Full(io.BytesIO):
+        def write(self, _: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def evaluate(*_: Any, **__: Any) -> None:
+        monkeypatch.setattr(Path, "open", lambda *_: Full())
+        write_whole(tmp_path / "strip.jpg", b"data")
+
+    monkeypatch.setattr("zsas.evaluation.run.measure_and_report", evaluate)
+    photo(tmp_path / "data" / "a.png")
+    outcome = run("evaluate", "flat", "--root", tmp_path / "data", "--out", tmp_path / "out")
+    assert outcome.exit_code == 2
+    assert (
+        f"{tmp_path / 'strip.jpg'} cannot be written (No space left on device); make room there."
+        in outcome.stderr
+    )
+
+
+def test_a_name_with_a_line_end_stays_on_its_line(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    photo(folder / "a\nb.png")
+    (folder / "c\x1b[2J.png").write_bytes(b"no image")
+    outcome = run("segment", folder, "--out", tmp_path / "out")
+    (line,) = outcome.stdout.splitlines()
+    assert "a\\nb.png: Anomalous" in line
+    assert "c\\x1b[2J.png is not an image" in outcome.stderr
+    assert "\x1b" not in outcome.stderr
 
 
 def test_json_is_one_line_for_each_image_and_nothing_else(run: Run, tmp_path: Path) -> None:

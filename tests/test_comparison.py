@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.models import every_system_segmenter
+from tests.helpers.results import make_result
 from zsas import comparison
 from zsas.cli import app
 from zsas.errors import ZsasError
@@ -90,6 +91,17 @@ def test_what_cannot_run_is_a_row_and_the_others_go_on(shell, tmp_path):
     assert rows[1]["error"] in (tmp_path / "found/table.md").read_text()
     assert (tmp_path / "found/auto/mask.png").is_file()
     assert not (tmp_path / "found/sdp+").exists()
+
+
+def test_a_system_that_fails_now_keeps_no_earlier_result(tmp_path):
+    image = read_image(photo())
+    (one,) = comparison.combinations(["vv"])
+    comparison.write(
+        [comparison.Row(one, make_result(*image.pixels.shape[:2]), "")], tmp_path, image
+    )
+    assert (tmp_path / "vv" / "result.json").is_file()
+    comparison.write([comparison.Row(one, None, "It could not be run.")], tmp_path, image)
+    assert not (tmp_path / "vv").exists()
 
 
 def test_where_none_can_run_the_exit_code_says_so(shell):

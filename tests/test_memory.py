@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +45,28 @@ def test_no_readable_image_is_one_sentence(segmenter, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(ZsasError, match="None of the good images can be read"):
         remember_files(segmenter, [tmp_path], SETTINGS)
+
+
+def test_a_folder_without_images_is_called_so(segmenter, tmp_path):
+    (tmp_path / "notes.txt").write_text("none")
+    with pytest.raises(ZsasError, match=r"There is no good image in .*; name images, or a folder"):
+        remember_files(segmenter, [tmp_path], SETTINGS)
+
+
+def test_a_folder_below_that_cannot_be_listed_is_said(segmenter, folder, monkeypatch):
+    closed = folder / "closed"
+    closed.mkdir()
+    listed = os.scandir
+
+    def scandir(path):
+        if str(path) == str(closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    references, complaints = remember_files(segmenter, [folder], SETTINGS)
+    assert len(references) == 3
+    assert complaints == [f"{closed} cannot be listed, Permission denied."]
 
 
 def test_a_memory_survives_its_file(segmenter, folder, tmp_path):

@@ -371,6 +371,15 @@ def test_a_command_that_cannot_be_run_is_said_before_anything(
     assert words in " ".join(done.stderr.replace("│", " ").split())
 
 
+def test_a_program_that_is_gone_is_a_complaint(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from zsas.cli.watch import _call
+
+    _call(f"{tmp_path / 'sort-part'} --now", tmp_path, Part("a.png", "", "1-1"))
+    assert "sort-part could not be told of a.png (FileNotFoundError)." in capfd.readouterr().err
+
+
 @pytest.mark.slow
 def test_who_cannot_be_told_is_said_and_the_next_part_goes_on(tmp_path: Path) -> None:
     """The program fails, the address redirects, and a name is no UTF-8."""

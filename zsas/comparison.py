@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import textwrap
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from zsas import curves, draw, export
 from zsas.cancellation import Cancelled
 from zsas.errors import ZsasError, reason
-from zsas.files import write_all
+from zsas.files import remedy, write_all
 from zsas.good import Good
 from zsas.settings import Settings, settings_or_usual
 from zsas.systems import OWN_REFINER, SYSTEMS, system_named
@@ -231,6 +232,9 @@ def write(
         done.append(row.to_dict())
         if row.result is not None:
             export.save(row.result, out / row.combination.name)
+        elif (out / "compare.json").is_file():  # of an earlier comparison here
+            with contextlib.suppress(OSError):
+                export.discard(out / row.combination.name)
         panels += _pair(row, head[0], None if mask is None else curves.colour(len(lines)))
         lines.append(row.curves)
     if any(line is not None for line in lines):
@@ -256,8 +260,7 @@ def write(
         write_all(files)
     except OSError as error:
         raise ZsasError(
-            f"The comparison cannot be written to {out} ({error.strerror or error}); "
-            "choose a folder that can be written to."
+            f"The comparison cannot be written to {out} ({error.strerror or error}); {remedy(error)}."
         ) from None
     return facts
 

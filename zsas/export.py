@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from zsas import draw
 from zsas.errors import ZsasError
-from zsas.files import write_all
+from zsas.files import remedy, write_all
 from zsas.result import Result
 
 _STAGE_FILE = re.compile(r"[0-9]{2}_[a-z0-9_]+\.png")
@@ -64,10 +65,27 @@ def save(
                 old.unlink()
     except OSError as error:
         raise ZsasError(
-            f"The result cannot be written to {folder} ({error.strerror or error}); "
-            "choose a folder that can be written to."
+            f"The result cannot be written to {folder} ({error.strerror or error}); {remedy(error)}."
         ) from None
     return {name: path for name, (path, _) in files.items()}
+
+
+def discard(folder: Path) -> None:
+    """Take the files of `save` away where they lie in a folder, and the folder where nothing else is in it.
+
+    Raises:
+        OSError: If they cannot be taken away.
+    """
+    stage_folder = folder / "stages"
+    for path in stage_folder.glob("*.png"):
+        if _STAGE_FILE.fullmatch(path.name):
+            path.unlink()
+    # The sentence of the verdict goes first: what is cut short leaves pictures, never a verdict without them.
+    for name in ("result.json", "mask.png", "score.png", "overlay.png"):
+        (folder / name).unlink(missing_ok=True)
+    for empty in (stage_folder, folder):
+        with contextlib.suppress(OSError):
+            empty.rmdir()
 
 
 def report(results: Any, path: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -30,8 +31,12 @@ def write_all(files: Mapping[Path, bytes]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = _beside(path)
             waiting.append((temporary, path))
-            with temporary.open("xb") as stream:
-                stream.write(data)
+            try:
+                with temporary.open("xb") as stream:
+                    stream.write(data)
+            except OSError as error:  # of a write alone Python names no file
+                error.filename = str(path)
+                raise
         while waiting:
             temporary, path = waiting[0]
             os.replace(temporary, path)
@@ -51,6 +56,38 @@ def whole(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Try whether a file can be written at a path, before the work that it is to hold; folders above it are made.
+
+    Raises:
+        OSError: If it cannot, or a folder is there.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path)
+    try:
+        temporary.touch()
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remedy(error: OSError, elsewhere: str = "choose a folder that can be written to") -> str:
+    """What a person can do about a file that could not be written, without a full stop.
+
+    Args:
+        error: Why.
+        elsewhere: What to do where no other room and no shorter name would help.
+
+    Example:
+        >>> remedy(OSError(errno.ENOSPC, "No space left on device"))
+        'make room there'
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room there"
+    return "give it a shorter name" if error.errno == errno.ENAMETOOLONG else elsewhere
 
 
 def _beside(path: Path) -> Path:

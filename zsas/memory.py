@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from zsas.errors import ZsasError, reason
 from zsas.files import whole
-from zsas.images import find_images, read_image
+from zsas.images import read_image, scan_images
 from zsas.localizers.references import References
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ def readable(sources: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     Raises:
         ZsasError: If none can be read, or there are more than `MOST`.
     """
-    paths = find_images(sources)
-    complaints: list[str] = []
+    scan = scan_images(sources)
+    paths = scan.images
+    complaints = [f"{each.path} {each.why}." for each in scan.unreadable]
     images: list[Path] = []
     if len(paths) > MOST:
         raise ZsasError(f"There are {len(paths)} good images; name at most {MOST}.")
@@ -69,8 +70,10 @@ def readable(sources: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
         except ZsasError as error:
             complaints.append(str(error))
     if not images:
-        why = f" ({complaints[0]})" if complaints else ""
-        raise ZsasError(f"None of the good images can be read{why}.")
+        if complaints:
+            raise ZsasError(f"None of the good images can be read. {complaints[0]}")
+        where = ", ".join(map(str, sources))
+        raise ZsasError(f"There is no good image in {where}; name images, or a folder of them.")
     return images, complaints
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from zsas import __version__, memory
 from zsas.errors import ZsasError, reason
-from zsas.files import write_whole
+from zsas.files import check_place, remedy, write_whole
 from zsas.localizers.references import References
 from zsas.models import ModelChoice
 from zsas.region import RegionOfInterest
@@ -183,7 +183,7 @@ class Part:
         try:
             write_whole(Path(path), data)
         except OSError as error:
-            raise ZsasError(f"{path} cannot be written ({error.strerror or error}).") from None
+            raise _no_place(path, error) from None
 
     @classmethod
     def load(cls, source: str | Path | bytes) -> Part:
@@ -202,6 +202,23 @@ class Part:
             raise error if text.startswith(name) else ZsasError(f"{name}: {text}") from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(name, error) from None
+
+
+def check_file(path: Path) -> None:
+    """Try whether a profile can be written, before its good images are encoded.
+
+    Raises:
+        ZsasError: If it cannot.
+    """
+    try:
+        check_place(path)
+    except OSError as error:
+        raise _no_place(path, error) from None
+
+
+def _no_place(path: str | Path, error: OSError) -> ZsasError:
+    why = error.strerror or error
+    return ZsasError(f"{path} cannot be written ({why}); {remedy(error, 'name another file')}.")
 
 
 def _now() -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from zsas import draw
 from zsas.errors import ZsasError
-from zsas.files import write_whole
+from zsas.files import check_place, remedy, write_whole
 from zsas.images import digest
 from zsas.prompts import Click
 from zsas.region import RegionOfInterest
@@ -186,10 +186,27 @@ def write_report(entries: Sequence[Entry], path: Path) -> Path:
     try:
         write_whole(path, report_html(entries).encode())
     except OSError as error:
-        raise ZsasError(
-            f"The report cannot be written to {path} ({error.strerror or error}); name another file."
-        ) from None
+        raise _no_place(path, error) from None
     return path
+
+
+def check_report(path: Path) -> None:
+    """Try whether a report can be written, before the images that it will show are examined.
+
+    Raises:
+        ZsasError: If it cannot.
+    """
+    try:
+        check_place(path)
+    except OSError as error:
+        raise _no_place(path, error) from None
+
+
+def _no_place(path: Path, error: OSError) -> ZsasError:
+    why = error.strerror or error
+    return ZsasError(
+        f"The report cannot be written to {path} ({why}); {remedy(error, 'name another file')}."
+    )
 
 
 def report_html(entries: Sequence[Entry]) -> str:

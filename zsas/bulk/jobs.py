@@ -18,6 +18,8 @@ from zsas.images import SUFFIXES, LeftOut, Scan, is_result, scan_images
 Format = Literal["folders", "table"]
 
 _DEVICE = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]", re.I)
+LONGEST = 240
+"""Bytes of a file's name in the output folder."""
 _OWN_FILES = ("result.json", "results.jsonl", "run.json")
 
 
@@ -99,6 +101,8 @@ def unique_names(wanted: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
 
     >>> unique_names(["a/gear.png", "gear.png", "gear.jpg", "gear.jpg"])
     ['a/gear', 'gear_png', 'gear_jpg', 'gear_jpg_2']
+    >>> [len(name) for name in unique_names(["x" * 255, "X" * 255])]
+    [240, 242]
     """
     paths = [PurePosixPath(name) for name in wanted]
     suffixes: dict[str, set[str]] = collections.defaultdict(set)
@@ -111,6 +115,7 @@ def unique_names(wanted: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
         if len(suffixes[_same(stem)]) > 1:
             stem = path.with_name(path.name.replace(".", "_"))
         stem = PurePosixPath(*(part if part == "/" else _portable(part) for part in stem.parts))
+        stem = stem.with_name(_shortened(stem.name)) if stem.name else stem
         name, number = stem, 2
         while _same(name) in used:
             name, number = stem.with_name(f"{stem.name}_{number}"), number + 1
@@ -128,6 +133,14 @@ def _portable(part: str) -> str:
     """A name that Windows accepts, too: no device's name (con, lpt1), and no dot or space at its end."""
     part = re.sub(r'[\x00-\x1f<>:"|?*\\]', "_", part.rstrip(" .")) or "_"
     return f"{part}_" if _DEVICE.fullmatch(part.partition(".")[0]) else part
+
+
+def _shortened(name: str, longest: int = LONGEST) -> str:
+    """A name with room for a suffix and a number behind it: most disks take 255 bytes."""
+    data = name.encode(errors="surrogateescape")
+    if len(data) <= longest:
+        return name
+    return data[:longest].decode(errors="ignore").rstrip(" .") or "_"
 
 
 def plan(
@@ -192,7 +205,8 @@ def _all_pages(
         for page in range(1, number + 1) if number > 1 else (0,):
             key = image + _page_mark(page) if page else image
             path = PurePosixPath(name)
-            named = str(path.with_name(f"{path.stem}_p{page}{path.suffix}")) if page else name
+            stem = _shortened(path.stem, LONGEST - 8)  # the page's number stays
+            named = str(path.with_name(f"{stem}_p{page}{path.suffix}")) if page else name
             parts[key], pages[key] = (named, stamp), page
     jobs = name_jobs(parts, known, Reading())
     return [replace(job, page=pages[job.image], bits=reading.bits) for job in jobs]

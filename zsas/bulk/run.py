@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zsas import __version__
 from zsas.bulk.jobs import Job, Output, Reading, list_images, name_jobs, stamp_of
 from zsas.bulk.rows import Row
-from zsas.bulk.store import Rows, open_rows
+from zsas.bulk.store import Rows, can_hold, open_rows
 from zsas.cancellation import Cancelled
 from zsas.errors import ZsasError, reason
 from zsas.extras import require
@@ -147,7 +147,10 @@ def prepare(
         require("tables")
     rows = open_rows(output, identity, digest)
     jobs = name_jobs(found, rows.names, reading)
-    return Work(jobs, [job for job in jobs if not rows.has(job)], rows, digest, scan)
+    left = [job for job in jobs if not rows.has(job)]
+    if left:  # before the models are loaded; a folder with nothing left to do is only read
+        can_hold(output.folder)
+    return Work(jobs, left, rows, digest, scan)
 
 
 def walk(
@@ -326,14 +329,14 @@ def save(result: Result, name: str, output: Output) -> None:
     if output.format == "folders":
         export.save(result, output.folder / name, stages=output.stages)
         return
-    from zsas.files import write_whole
+    from zsas.files import remedy, write_whole
 
     path = output.folder / output.mask_of(name)
     try:
         write_whole(path, export.png(result.mask.astype("uint8") * 255))
     except OSError as error:
         raise ZsasError(
-            f"{path} cannot be written ({error.strerror}); choose another --out, or make room there."
+            f"{path} cannot be written ({error.strerror or error}); {remedy(error, 'choose another --out')}."
         ) from None
     if output.stages:
         export.save(result, output.folder / "stages" / name, stages=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -15,7 +16,7 @@ from zsas.bulk.jobs import Job, Output
 from zsas.bulk.rows import Row
 from zsas.errors import ZsasError
 from zsas.extras import require
-from zsas.files import write_whole
+from zsas.files import check_place, remedy, write_whole
 
 ROWS_A_PART = 256
 SECONDS_A_PART = 30.0
@@ -40,7 +41,7 @@ class Rows(Protocol):
         ...
 
     def put(self, row: Row) -> None:
-        """Keep a row; an earlier one of the same image is dropped."""
+        """Keep a row; an earlier one of the same image is dropped, and its files where the image now fails."""
         ...
 
     def __enter__(self) -> Rows: ...
@@ -63,13 +64,29 @@ def open_rows(output: Output, identity: Mapping[str, Any], run: str) -> Rows:
     try:
         output.folder.mkdir(parents=True, exist_ok=True)
         if output.format == "table":
-            return TableRows(output.folder, identity)
+            return TableRows(output, identity)
         return FolderRows(output, run)
     except OSError as error:
-        raise ZsasError(
-            f"The folder {output.folder} cannot be made or written to ({error.strerror}); "
-            "choose another one with --out."
-        ) from None
+        raise _no_place(output.folder, error) from None
+
+
+def can_hold(folder: Path) -> None:
+    """Try whether an output folder takes files.
+
+    Raises:
+        ZsasError: If it does not.
+    """
+    try:
+        check_place(folder / "results.jsonl")
+    except OSError as error:
+        raise _no_place(folder, error) from None
+
+
+def _no_place(folder: Path, error: OSError) -> ZsasError:
+    return ZsasError(
+        f"The folder {folder} cannot be made or written to ({error.strerror or error}); "
+        f"{remedy(error, 'choose another one with --out')}."
+    )
 
 
 class FolderRows:
@@ -117,6 +134,10 @@ class FolderRows:
 
     def put(self, row: Row) -> None:
         """See `Rows`."""
+        assert self._output.folder is not None
+        name, _, done = self._known.get(row.image, ("", "", ""))
+        if row.error and done:
+            _discard(self._output.folder / name)
         self._note(row)
         line = json.dumps(row.to_dict(), ensure_ascii=False) + "\n"
         try:
@@ -155,12 +176,14 @@ class TableRows:
     """Parquet parts in `results/`, each whole or not at all. `run.json` says what the table is of.
 
     Args:
-        folder: Of the run.
+        output: Its folder is that of the run.
         identity: What defines the run; a folder of another one is refused.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, output: Output, identity: Mapping[str, Any]) -> None:
         require("tables")
+        assert output.folder is not None
+        self._output, folder = output, output.folder
         self.folder = folder / "results"
         text = json.dumps({"format": 2, **identity}, indent=1, sort_keys=True) + "\n"
         stamp = folder / "run.json"
@@ -203,9 +226,15 @@ class TableRows:
 
     def put(self, row: Row) -> None:
         """See `Rows`; parts are written as rows and seconds come together."""
+        name = row.name
         row = dataclasses.replace(row, image=_text(row.image), name=_text(row.name))
         if row.image in self._known:
             self._replaced.add(row.image)
+            if row.error:
+                _discard(
+                    self.folder.parent / "stages" / name,
+                    self.folder.parent / self._output.mask_of(name),
+                )
         self._waiting.append(row)
         if len(self._waiting) >= ROWS_A_PART or time.monotonic() - self._since > SECONDS_A_PART:
             self.flush()
@@ -249,6 +278,16 @@ class TableRows:
         return [row for row, fine in zip(table, good, strict=True) if fine]
 
 
+def _discard(folder: Path, *files: Path) -> None:
+    """Take away what an earlier result of an image has left that fails now; its row says so, whatever stays."""
+    from zsas.export import discard
+
+    with contextlib.suppress(OSError):
+        for file in files:
+            file.unlink(missing_ok=True)
+        discard(folder)
+
+
 def _text(name: str) -> str:
     """Parquet holds UTF-8 alone; a file name may be any bytes."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -277,6 +316,6 @@ def _bytes(table: Any) -> bytes:
 
 def _no_room(path: Path, error: OSError) -> ZsasError:
     return ZsasError(
-        f"{path} cannot be written ({error.strerror}); make room, then give the same command again: "
-        "it goes on where it stopped."
+        f"{path} cannot be written ({error.strerror or error}); {remedy(error, 'mend that')}, then give the same "
+        "command again: it goes on where it stopped."
     )

@@ -61,12 +61,13 @@ def create(
         raise ZsasError(
             f"{file} is there already; change it with zsas part update, or add --force to replace it."
         )
-    from zsas.part import Part
+    from zsas.part import Part, check_file
     from zsas.region import load_regions
 
     scale = _scale(Part().scale, mm_per_pixel, smallest)
     part = Part(name or "", settings, None, load_regions(region, ignore), scale, choice.named())
     given = settings.given
+    check_file(file)
     part = _with_models(part, references or (), "verdict_threshold" in given)
     part.save(file)
     _describe(file, part)
@@ -127,7 +128,7 @@ def update(
     ] = False,
 ) -> None:
     """Change what is named, and keep the rest; or propose another limit from verdicts of a lot."""
-    from zsas.part import Part
+    from zsas.part import Part, check_file
     from zsas.region import RegionOfInterest, load_regions
 
     old = Part.load(file)
@@ -148,6 +149,7 @@ def update(
             f"{again} is another one now, so the good images must be remembered again; name them with --references."
         )
     if references or (again and part.models != old.models):
+        check_file(file)
         part = _with_models(part, references or (), "verdict_threshold" in settings.given)
     if verdicts is not None:
         proposed = _proposed(part, verdicts, images)

@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 from zsas import __version__
 from zsas.errors import ZsasError, reason
+from zsas.files import remedy
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -37,6 +38,8 @@ HELP = "Zero-shot anomaly segmentation: what is wrong on an image, where, and wh
 
 _NO_WAY_OUT = (errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO)
 """What writing to a stdout raises that nobody reads, or that ends on a full disk."""
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG)
+"""What writing a file raises that a person can mend."""
 
 
 class _Group(TyperGroup):
@@ -54,10 +57,7 @@ class _Group(TyperGroup):
         except (typer.Exit, typer.Abort, typer.TyperException):
             raise
         except OSError as error:
-            if error.filename is not None or error.errno not in _NO_WAY_OUT:
-                raise _bug(error) from None
-            _let_go_of_stdout()
-            complain(_no_way_out(error))
+            complain(_no_file(error))
             raise typer.Exit(2) from None
         except Exception as error:  # a bug, which is ours and not the reader's
             raise _bug(error) from None
@@ -89,6 +89,16 @@ def plainer(message: str) -> str:
     names = re.findall(r"'([^']*)'", choices)
     meant = difflib.get_close_matches(given.strip("'"), names, 1) if found else ()
     return f"{message} Did you mean '{meant[0]}'?" if meant else message
+
+
+def _no_file(error: OSError) -> str:
+    """What to do about a file, or stdout, that takes nothing; what a person cannot mend is raised as a bug."""
+    if error.errno in _NO_WAY_OUT and error.filename is None:  # `zsas.files` names its files
+        _let_go_of_stdout()
+        return _no_way_out(error)
+    if error.errno not in _NO_PLACE or error.filename is None:
+        raise _bug(error) from None
+    return f"{os.fsdecode(error.filename)} cannot be written ({error.strerror}); {remedy(error)}."
 
 
 def _bug(error: Exception) -> Exception:
@@ -147,8 +157,19 @@ def say_json(values: Any, stdout: TextIO) -> None:
     say(json.dumps(values), stdout)
 
 
+def one_line(text: str) -> str:
+    r"""Text in which line ends and other control characters, which a file name may hold, are written out.
+
+    Example:
+        >>> one_line("a\nb\x1b[31m.png: Normal")
+        'a\\nb\\x1b[31m.png: Normal'
+    """
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda one: repr(one.group())[1:-1], text)
+
+
 def complain(sentence: str, bar: Progress | None = None) -> None:
     """A sentence on stderr; above the bar where there is one."""
+    sentence = one_line(sentence)
     if bar is not None:
         bar.console.print(f"zsas: {sentence}", markup=False, highlight=False, soft_wrap=True)
     else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from zsas import flags
-from zsas.cli.root import complain, progress_bar, say, say_json
+from zsas.cli.root import complain, one_line, progress_bar, say, say_json
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
@@ -137,6 +137,10 @@ def segment(
     reading = Reading("all" if page == "all" else int(page), bits)
     given = references or ()
     work = prepare(images, output, settings, choice, reading, given, batch_scoring, beside)
+    if report is not None:
+        from zsas.report import check_report
+
+        check_report(report)
     rows = _rows(work, settings, choice, output, batch, cluster, given, batch_scoring, beside)
     stdout = sys.stdout
     entries: list[Entry] = []
@@ -154,7 +158,7 @@ def segment(
 
         write_report(entries, report)
     if work.scan.left_out:
-        print(work.scan.sentence, file=sys.stderr)
+        print(one_line(work.scan.sentence), file=sys.stderr)
     if failed or work.scan.unreadable:
         raise typer.Exit(2)
     if fail_on is not None and anomalous:
@@ -251,7 +255,7 @@ def _report(
             if json:
                 say_json(row.shown(), stdout)
             elif not row.error:
-                say(f"{row.image}: {row.sentence}", stdout, bar)
+                say(one_line(f"{row.image}: {row.sentence}"), stdout, bar)
             if bar and task is not None:
                 bar.advance(task)
     if bar:

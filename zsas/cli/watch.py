@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zsas import flags
-from zsas.cli.root import complain, say, say_json
+from zsas.cli.root import complain, one_line, say, say_json
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def watch(
             if json:
                 say_json(seen.to_dict(), sys.stdout)
             else:
-                say(_sentence(seen), sys.stdout)
+                say(one_line(_sentence(seen)), sys.stdout)
             if seen.verdict and seen.error:
                 complain(seen.error)
             for tell in _tellers(run, post):
@@ -183,7 +183,8 @@ def _program(command: str) -> list[str]:
 
 
 def _call(command: str, folder: Path, part: Part) -> None:
-    words = [*_program(command), part.word, str(folder / part.file)]
+    # The program was there at the start; one that is gone now is a complaint, and the next part goes on.
+    words = [*shlex.split(command), part.word, str(folder / part.file)]
     try:
         done = subprocess.run(words, timeout=TELL_SECONDS, check=False, stdout=sys.stderr)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import math
 import platform
@@ -21,6 +22,7 @@ from zsas.evaluation.intervals import DRAWS, Bootstrap
 from zsas.evaluation.metrics import Curves, curves, image_metrics, pixel_metrics
 from zsas.evaluation.records import Store, Totals
 from zsas.evaluation.table_1 import PAPER_TABLE_1, section
+from zsas.files import write_all, write_whole
 
 METRICS = {
     "pixel_auroc": "pixel AUROC",
@@ -167,11 +169,11 @@ def write_report(
     }
     folder = store.folder
     text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "table.md").write_text(table(results), encoding="utf-8")
+    files = {"results.json": (text + "\n").encode(), "table.md": table(results).encode()}
     if lines:
         draw_curves(folder / "curves.png", lines, conditions[-1].name)
-    (folder / "index.html").write_text(page(results, images, store, bool(lines)), encoding="utf-8")
+    files["index.html"] = page(results, images, store, bool(lines)).encode()
+    write_all({folder / name: data for name, data in files.items()})
     return results
 
 
@@ -309,7 +311,9 @@ def draw_curves(path: Path, lines: Mapping[str, Curves], name: str) -> None:
     for axes in (roc, pr):
         axes.set(xlim=(0, 1), ylim=(0, 1.01))
     figure.legend(loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    data = io.BytesIO()
+    figure.savefig(data, dpi=110, metadata={"Software": None})
+    write_whole(path, data.getvalue())
 
 
 # Long because it is one page, from top to bottom.

@@ -14,12 +14,11 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from tests.helpers.results import make_result, normal_result
-from zsas import __version__, models
+from zsas import __version__, bulk, models
 from zsas.cli import app
 from zsas.docs import settings_page
 from zsas.errors import ZsasError
@@ -51,14 +50,15 @@ class StandIn:
         type(self).batches.append(len(images))
         if len(images) > 1 and any((image[0, 0] == [255, 0, 0]).all() for image in images):
             raise RuntimeError("out of memory")
-        return images
+        return read
 
-    def segment(self, image: NDArray[np.uint8], settings: Settings, **_: Any) -> Any:
+    def segment(self, read: ReadImage, settings: Settings, **_: Any) -> Any:
+        image = read.pixels
         if (image[0, 0] == [255, 0, 0]).all():
             raise RuntimeError("out of memory")
         if image.mean() < 50:
             return normal_result()
-        return make_result(*image.shape[:2], settings=settings)
+        return make_result(*image.shape[:2], settings=settings, input=read.info)
 
 
 def fetch(preset: models.Preset, **_: object) -> None:
@@ -228,7 +228,7 @@ def test_a_region_reaches_every_image_and_makes_another_run(
 
     def segment(self: StandIn, image: Any, settings: Settings, **given: Any) -> Any:
         seen.append(given["part"])
-        return make_result(*image.shape[:2], settings=settings)
+        return make_result(*image.pixels.shape[:2], settings=settings)
 
     monkeypatch.setattr(StandIn, "segment", segment)
     photo(tmp_path / "in" / "a.png")
@@ -384,6 +384,43 @@ def test_a_name_with_a_line_end_stays_on_its_line(run: Run, tmp_path: Path) -> N
     assert "a\\nb.png: Anomalous" in line
     assert "c\\x1b[2J.png is not an image" in outcome.stderr
     assert "\x1b" not in outcome.stderr
+
+
+def test_pages_that_are_not_looked_at_are_said_once_for_all_files(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    grey = Image.new("L", (8, 6), 200)
+    for name, pages in (("a.tif", 3), ("b.tif", 4), ("c.tif", 1)):
+        grey.save(folder / name, save_all=True, append_images=[grey] * (pages - 1))
+    outcome = run("segment", folder, "--json")
+    words = "Note on 2 images (a.tif, b.tif): only page 1 of 3 is looked at"
+    assert words in outcome.stderr
+    assert outcome.stderr.count("Note on") == 1
+    assert "Note on" not in run("segment", folder, "--json", "--page", "all").stderr
+    assert "Note on" not in run("segment", folder / "a.tif", "--json", "--page", "1").stderr
+
+
+def test_a_file_that_goes_before_its_report_takes_no_other_along(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo(tmp_path / "a.png")
+    photo(tmp_path / "b.png")
+    read, seen = bulk.read_job, []
+
+    def gone(job: Any) -> ReadImage:
+        seen.append(job.image)
+        if job.name == "a" and seen.count(job.image) == 1:
+            raise ZsasError(f"There is no file {job.image}; check the path.")
+        return read(job)
+
+    monkeypatch.setattr(bulk, "read_job", gone)  # the one that the report asks
+    outcome = run(
+        "segment", tmp_path / "a.png", tmp_path / "b.png", "--report", tmp_path / "r.html"
+    )
+    assert outcome.exit_code == 0
+    text = (tmp_path / "r.html").read_text()
+    assert "a.png; check the path" in text
+    assert text.count("<section id=") == 1
 
 
 def test_json_is_one_line_for_each_image_and_nothing_else(run: Run, tmp_path: Path) -> None:

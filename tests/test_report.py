@@ -15,6 +15,7 @@ from tests.helpers.models import small_segmenter
 from tests.helpers.results import make_result
 from zsas import export
 from zsas.errors import ZsasError
+from zsas.images import ReadInfo
 from zsas.report import Entry, _numbered, report, report_html, write_report
 from zsas.review import Review, holds, place_in, reviewed
 from zsas.settings import Settings
@@ -85,6 +86,13 @@ def test_a_file_that_failed_is_a_row() -> None:
     )
     assert "b.png is no image." in text
     assert "1 not readable" in text
+
+
+def test_what_was_noted_on_reading_stands_in_the_report() -> None:
+    read = ReadInfo("TIFF", 1, 3, 8, ("only page 1 of 3 is looked at: <more>",))
+    text = report_html([Entry.of(make_result(input=read), "a.tif")])
+    assert "<p>Only page 1 of 3 is looked at: &lt;more&gt;.</p>" in text
+    assert "80 × 60 px, page 1 of 3; pixels" in text
 
 
 def test_a_stored_result_gives_the_same_entry(tmp_path: Path) -> None:

@@ -43,9 +43,13 @@ _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#18181b;background:#fff;max-width:1060px;margin:24px auto;padding:0 20px}
 h1{font-size:26px;margin:0 0 4px}h2{font-size:19px;margin:0 0 6px}p{margin:4px 0}small,.soft{color:#52525b}
 table{border-collapse:collapse;width:100%;margin:12px 0;font-size:14px}th,td{text-align:left;padding:5px 8px;
-border-bottom:1px solid #e4e4e7;vertical-align:middle}td img{display:block;border-radius:4px}
+border-bottom:1px solid #e4e4e7;vertical-align:middle}td img{display:block;border-radius:4px;
+max-width:64px;max-height:64px}
+h1,h2,li,.soft,td.file,td.why{overflow-wrap:anywhere}td.file{min-width:12ch}
+td>span{white-space:nowrap}
 section{border-top:2px solid #e4e4e7;padding:16px 0;break-inside:avoid}.pair{display:flex;gap:12px;flex-wrap:wrap}
-.pair figure{margin:8px 0;flex:1 1 320px;min-width:0}.pair img{width:100%;border-radius:6px}
+.pair figure{margin:8px 0;flex:1 1 320px;min-width:0}.pair img{width:100%;
+max-height:720px;object-fit:contain;object-position:left;border-radius:6px}
 figcaption{font-size:13px;color:#52525b}
 .anomalous{color:#8a4b00;font-weight:600}.normal{color:#0b6b57;font-weight:600}.unsure{color:#3f3f46;font-weight:600}
 .settings{columns:3 240px;padding:0;list-style:none;font-size:14px}.settings li{break-inside:avoid;padding:2px 0}
@@ -252,14 +256,15 @@ def _table(entries: Sequence[Entry], large: Sequence[int]) -> str:
         name = escape(entry.name)
         if entry.error:
             rows.append(
-                f'<tr class="failed"><td></td><td>{name}</td><td colspan="3">✕ {escape(entry.error)}</td></tr>'
+                f'<tr class="failed"><td></td><td class="file">{name}</td>'
+                f'<td class="why" colspan="3">✕ {escape(entry.error)}</td></tr>'
             )
             continue
         facts = entry.facts
         link = f'<a href="#image-{number}">{name}</a>' if number - 1 in linked else name
         rows.append(
-            f'<tr><td><img src="{_uri(entry.thumb)}" alt="" width="64"></td>'
-            f"<td>{link}</td><td>{_verdict(facts)}</td>"
+            f'<tr><td><img src="{_uri(entry.thumb)}" alt=""></td>'
+            f'<td class="file">{link}</td><td>{_verdict(facts)}</td>'
             f"<td>{facts['image_score']:.2f}</td><td>{_count(facts)}</td></tr>"
         )
     return (
@@ -293,14 +298,20 @@ def _section(entry: Entry, number: int) -> str:
     said = f"<p>Changed by a person: {', '.join(changed)}.</p>" if changed else ""
     looked = facts.get("region")
     part = f"; {100 * looked['fraction']:.3g} % of it was looked at" if looked else ""
+    read = facts.get("input") or {}
+    if read.get("pages", 1) > 1:
+        part = f", page {read['page']} of {read['pages']}{part}"
+    notes = "".join(
+        f"<p>{escape(f'{note[:1].upper()}{note[1:]}')}.</p>" for note in read.get("notes", ())
+    )
     digests = f"pixels <code>{entry.pixels}</code>"
-    if sha256 := (facts.get("input") or {}).get("sha256"):
+    if sha256 := read.get("sha256"):
         digests += f", file SHA-256 <code>{sha256}</code>"
     return (
         f'<section id="image-{number}"><h2>{escape(entry.name)}</h2>'
         f"<p>{_verdict(facts)}: score {facts['image_score']:.2f}, "
         f"limit {facts['limit']:.2f}{_LIMITS.get(facts.get('limit_from', ''), '')}, "
-        f"unsure within {facts['unsure_band']:.2f}.</p>{said}"
+        f"unsure within {facts['unsure_band']:.2f}.</p>{said}{notes}"
         f'<div class="pair"><figure><img src="{_uri(entry.picture)}" alt="The image with its findings">'
         "<figcaption>Findings</figcaption></figure>"
         f'{_map(entry)}</div>{table}<p class="soft">'

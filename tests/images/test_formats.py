@@ -255,6 +255,7 @@ def test_each_frame_can_be_read(data: bytes) -> None:
         found = read_image(data, options(page))
         np.testing.assert_array_equal(found.pixels, right)
         assert (found.info.page, found.info.pages) == (max(1, page), 2)
+        assert any("only page 1 of 2" in note for note in found.info.notes) == (page == 0)
     with pytest.raises(ZsasError, match="has 2 pages, but page 3"):
         read_image(data, options(3))
 

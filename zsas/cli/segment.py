@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -14,6 +15,7 @@ import typer
 
 from zsas import flags
 from zsas.cli.root import complain, one_line, progress_bar, say, say_json
+from zsas.errors import ZsasError
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
@@ -232,10 +234,33 @@ def _kept(rows: Iterator[Row], work: Work, entries: list[Entry], out: Path | Non
         if row.error:
             entries.append(Entry.failed(row.image, row.error))
         else:
-            image = read_job(jobs[row.image]).pixels
             score = out / row.name / "score.png" if out is not None else None
-            entries.append(Entry.stored(row.image, loads(row.result), image, score))
+            facts = loads(row.result)
+            try:
+                image = read_job(jobs[row.image]).pixels
+                if image.shape[:2] != (facts["height"], facts["width"]):
+                    raise ZsasError(
+                        f"{row.image} has changed since it was examined; run this again."
+                    )
+                entries.append(Entry.stored(row.image, facts, image, score))
+            except ZsasError as error:  # the file has gone meanwhile; its result stays
+                entries.append(Entry.failed(row.image, str(error)))
         yield row
+
+
+def _noted(row: Row, notes: dict[str, tuple[str, list[str]]]) -> None:
+    """Gather what was noted when an image was read; notes that differ by numbers alone count as one."""
+    if row.error:
+        return
+    for note in (loads(row.result).get("input") or {}).get("notes", ()):
+        _, names = notes.setdefault(re.sub(r"[\d.,]+", "#", note), (note, []))
+        names.append(Path(row.image).name)
+
+
+def _note_sentences(notes: dict[str, tuple[str, list[str]]]) -> Iterator[str]:
+    for note, names in notes.values():
+        count = f"{len(names)} image{'' if len(names) == 1 else 's'}"
+        yield f"Note on {count} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''}): {note}."
 
 
 def _report(
@@ -243,12 +268,14 @@ def _report(
 ) -> tuple[int, int]:
     """Print each row as it comes, with a bar on stderr for several; counts failures and images that are not OK."""
     done = failed = anomalous = 0
+    notes: dict[str, tuple[str, list[str]]] = {}
     bar = progress_bar() if total > 1 else None
     with bar or nullcontext():
         task = bar.add_task("Segmenting", total=total) if bar else None
         for row in rows:
             done += 1
             anomalous += not row.ok
+            _noted(row, notes)
             if row.error:
                 failed += 1
                 complain(row.error, bar)
@@ -262,4 +289,6 @@ def _report(
         bad = f", {failed} could not be done" if failed else ""
         where = f"; results in {out}" if out else ""
         print(f"{done} images, {anomalous} anomalous{bad}{where}.", file=sys.stderr)
+    for sentence in _note_sentences(notes):
+        print(one_line(sentence), file=sys.stderr)
     return failed, anomalous

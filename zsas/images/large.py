@@ -28,6 +28,7 @@ from zsas.images.raster import (
     ReadOptions,
     size_text,
     turn,
+    unseen_pages,
 )
 
 BAND_VALUES = 12_000_000
@@ -73,7 +74,7 @@ def read_reduced(content: Content, options: ReadOptions) -> ReadImage | None:
         f"{size_text(small.shape)}: boxes and areas count pixels of {factor} × {factor}"
     )
     pixels = np.ascontiguousarray(turn(small, orientation))
-    return ReadImage(pixels, replace(info, notes=(note,)))
+    return ReadImage(pixels, replace(info, notes=(note, *unseen_pages(raster, options))))
 
 
 def factor_for(height: int, width: int, max_pixels: int) -> int:

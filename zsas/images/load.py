@@ -36,6 +36,7 @@ from zsas.images.raster import (
     check_size,
     damaged,
     not_read,
+    unseen_pages,
 )
 
 ImageSource = str | Path | FarFile | bytes | BinaryIO | Image.Image | NDArray[Any] | ReadImage
@@ -104,7 +105,7 @@ def _shown(raster: Raster, options: ReadOptions, name: str) -> ReadImage:
         raster.page,
         raster.pages,
         raster.bits,
-        tuple(raster.notes),
+        (*raster.notes, *unseen_pages(raster, options)),
         sha256=raster.sha256,
     )
     return ReadImage(pixels, info)

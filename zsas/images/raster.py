@@ -210,6 +210,14 @@ def size_text(shape: tuple[int, ...]) -> str:
     return f"{shape[1]} × {shape[0]}"
 
 
+def unseen_pages(raster: Raster, options: ReadOptions) -> tuple[str, ...]:
+    """A note that other pages are not looked at, where nobody chose one; a JPEG's are previews and gain maps."""
+    if raster.pages < 2 or options.page or raster.format == "JPEG":
+        return ()
+    others = "--page takes another, --page all each"
+    return (f"only page {raster.page} of {raster.pages} is looked at: {others}",)
+
+
 def check_page(page: int, pages: int, name: str) -> None:
     """Refuse a page that the file does not have.
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zsas.errors import ZsasError
+from zsas.images import several
 from zsas.lazy import torch
 from zsas.limits import source_of_limit
 from zsas.localizers.bank import changed_copies, changed_regions, turned_copies, turned_regions
 from zsas.localizers.base import Context, Scored
 from zsas.localizers.edges import EdgeSettings, draw_edges
 from zsas.localizers.looking import look_at, only_inside, score_inside
-from zsas.localizers.mutual import Cells, cells_of, weigh
+from zsas.localizers.mutual import Batch, Cells, cells_of, weigh
 from zsas.localizers.patches import PatchFeatures
 from zsas.localizers.planting import Planted, planned, plant
 from zsas.localizers.references import (
@@ -24,6 +25,8 @@ from zsas.localizers.references import (
     compare,
     remember,
 )
+from zsas.part import Part
+from zsas.region import RegionOfInterest
 from zsas.scale import Scale
 from zsas.settings import Settings, settings_or_usual
 
@@ -35,9 +38,6 @@ if TYPE_CHECKING:
     from zsas.encoding import Encoding
     from zsas.images import ImageSource
     from zsas.localizers.base import Localizer
-    from zsas.localizers.mutual import Batch
-    from zsas.part import Part
-    from zsas.region import RegionOfInterest
 
 Begin = Callable[[Sequence["ImageSource"], "RegionOfInterest | None"], "list[Encoding]"]
 """Encodes images; tiles wholly outside the region of interest are left out."""
@@ -51,6 +51,22 @@ Keep = Callable[[Any, "NDArray[np.uint8]", "NDArray[np.bool_] | None"], Any]
 """What a localizer keeps of a reference image: (features, pixels, pixels inside the region of interest) → features."""
 OWN_WAY = "own way"
 """Last entry of `made_by` of a memory that the localizer itself compares with, in the way of its paper."""
+_GIVEN = (
+    (
+        References,
+        "Good images are given as what Segmenter.remember makes of them: references=segmenter.remember([...])",
+    ),
+    (
+        Batch,
+        "A batch is given as what Segmenter.compare_batch makes of it; segment_batch(images, mutual=True) makes one",
+    ),
+    (
+        RegionOfInterest,
+        'A region of interest is given as region=RegionOfInterest.load("look.json"), from zsas.region',
+    ),
+    (Part, 'The profile of a part is given as part=Part.load("gear.zsas"), from zsas.part'),
+)
+"""What may be given beside an image, and the sentence where it is something else."""
 MOST_JUDGED = 16
 """Reference images at most that are judged by the others where the localizer compares with them itself.
 
@@ -81,6 +97,9 @@ class Beside:
         """The part of a cache key that stands for everything here that changes the anomaly map or the evidence."""
         found = [one.key if one else "" for one in (self.references, self.batch)]
         return (*found, self.region.key if self.region else "")
+
+    def __post_init__(self) -> None:
+        check_given(self.references, self.batch, self.region)
 
     def facts(self) -> dict[str, Any]:
         """Fields of `zsas.result.Result` that follow from it."""
@@ -118,6 +137,22 @@ class Beside:
                 )
 
 
+def check_given(
+    references: References | None = None,
+    batch: Batch | None = None,
+    region: RegionOfInterest | None = None,
+    part: Part | None = None,
+) -> None:
+    """Refuse what is given beside an image if it is something else than it must be.
+
+    Raises:
+        ZsasError: With the way to make it.
+    """
+    for given, (kind, sentence) in zip((references, batch, region, part), _GIVEN, strict=True):
+        if given is not None and not isinstance(given, kind):
+            raise ZsasError(f"{sentence}; this is of the type {type(given).__name__}.")
+
+
 def beside_of(
     settings: Settings | None,
     part: Part | None,
@@ -138,17 +173,13 @@ def beside_of(
         batch: The batch that the image belongs to.
         region: Given region of interest, which replaces the profile's.
     """
-    if references is not None and not isinstance(references, References):
-        raise ZsasError(
-            "Good images are given as what Segmenter.remember makes of them: "
-            "references=segmenter.remember([...])."
-        )
     scale = Scale()
     if part is not None:
         settings, scale = part.chosen(settings), part.scale
         region = part.region if region is None else region
     settings = settings_or_usual(settings)
     source = source_of_limit(settings, part)
+    check_given(references, batch, region)
     if references is None:
         references = remembered
     elif references and source == "references":
@@ -185,6 +216,7 @@ def remember_images(
         judge: Scores each of them, for the limit; None leaves the limit to the settings.
         keep: `Localizer.kept` where the localizer compares with reference images itself; None elsewhere.
     """
+    images = several(images)
     encodings = begin(images, region)
     if not encodings:
         return NO_REFERENCES

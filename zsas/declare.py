@@ -116,9 +116,13 @@ class Setting:
             return bool(value)
         return self._checked_number(value, wrong)
 
+    def _no_number(self, value: Any) -> ZsasError:
+        words = self.range_text if self.words or self.zero else f"a number, {self.range_text}"
+        return ZsasError(f"{self.name} is {value!r}, but it must be {words}.")
+
     def _checked_number(self, value: Any, wrong: ZsasError) -> Any:
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise wrong
+            raise self._no_number(value)
         assert self.low is not None
         assert self.high is not None
         try:

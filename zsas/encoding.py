@@ -37,13 +37,13 @@ MOST_CROPS = 32
 """SAM's close-up windows of one image that are kept in its encoding at most; the oldest are dropped."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Encoding(Held):
     """One encoded image: everything that a decision needs of it.
 
     Attributes:
         key: Digest of the image's pixels.
-        image: The image, uint8 RGB (H, W, 3).
+        image: The image, uint8 RGB (H, W, 3), read-only: later decisions look at it again.
         features: The localizer's features.
         made_by: Models, localizer and encoding settings that made it; a decision with others refuses it.
         sam: SAM's features, F of eq. 4; None until a refiner, or `Segmenter.encode`, asks for them.
@@ -62,6 +62,15 @@ class Encoding(Held):
     crops: dict[Window, SamFeatures] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     input: ReadInfo | None = None
+
+    def __post_init__(self) -> None:
+        self.image = self.image.view()
+        self.image.setflags(write=False)
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        with_sam = "" if self.sam is None else " and by SAM"
+        return f"<Encoding of {width} × {height} px by {self.made_by[1]}{with_sam}>"
 
 
 class Encoders:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from zsas.backbones.session import Answers, SamSession
-from zsas.beside import OWN_WAY
+from zsas.beside import OWN_WAY, check_given
 from zsas.cache import ByteBudgetCache
 from zsas.declare import declared
-from zsas.encoding import Encoders, Encoding
+from zsas.encoding import BESIDE_CORES, Encoders, Encoding
 from zsas.errors import ZsasError
+from zsas.images import ImageSource, several
+from zsas.lazy import torch
 from zsas.localizers.base import Localizer
 from zsas.models import ModelChoice, Models
 from zsas.refiners.base import Refiner
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from zsas.backbones.clip import ClipBackbone
     from zsas.backbones.sam import Sam, SamFeatures
     from zsas.device import Precision, Runtime
+    from zsas.region import RegionOfInterest
 
 ENCODING_BYTES = 1_000_000_000
 """Default budget of the cache of encodings and maps."""
@@ -43,7 +46,7 @@ class Loaded:
         system: Name of the system that runs where no settings are given.
 
     Raises:
-        ZsasError: If there is no such system.
+        ZsasError: If there is no such system, or the models are none.
     """
 
     def __init__(
@@ -54,6 +57,10 @@ class Loaded:
         cache_bytes: int = ENCODING_BYTES,
         system: str = "auto",
     ) -> None:
+        if not hasattr(models, "choice"):
+            raise ZsasError(
+                'A segmenter is made of loaded models: Segmenter.from_preset("tiny") loads those of a preset.'
+            )
         self.models = models
         # A system that is named counts as given, and would replace that of a part's profile.
         self.defaults = Settings() if system == Settings().system else Settings(system=system)
@@ -64,6 +71,12 @@ class Loaded:
         self._process = os.getpid()
         self._weights: dict[str, str] = {}
         self.models_key = json.dumps(models.choice.to_dict(), sort_keys=True)
+
+    def __reduce__(self) -> NoReturn:
+        raise ZsasError(
+            "A segmenter cannot be copied, pickled or sent to another process; load it there, as with "
+            'Segmenter.from_preset("tiny").'
+        )
 
     def _chosen(self, settings: Settings | None) -> Settings:
         """Those that were given, or the usual ones; see `settings_or_usual`."""
@@ -247,6 +260,24 @@ class Loaded:
         name = self.models.choice.runtime
         by_steps = name == "openvino" and localizer.by_steps
         return f"{name}; CLIP in torch, by steps" if by_steps else name
+
+    def _begin(
+        self,
+        images: Sequence[ImageSource],
+        settings: Settings,
+        region: RegionOfInterest | None = None,
+        *,
+        with_sam: bool = False,
+    ) -> list[Encoding]:
+        """`begin` of some images; SAM encodes them beside the localizer where it is wanted and there are the cores."""
+        self._check_process()
+        images = several(images)
+        check_given(region=region)
+        how = (self.localizer(settings), self.made_by(settings), settings, region)
+        with_sam = with_sam and self.models.device.type == "cpu"
+        if images and with_sam and torch.get_num_threads() >= BESIDE_CORES:
+            return self._encoders.begin_both(images, *how, self.sam)
+        return self._encoders.begin(images, *how)
 
     def _session(self, encoding: Encoding, answers: Answers | None = None) -> SamSession:
         """SAM on an encoded image, for one or several decisions.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,16 +101,25 @@ class Masks:
         return self.logits.nbytes + self.iou.nbytes
 
 
-def check_clicks(clicks: Sequence[Click]) -> None:
-    """Refuse a person's points that are none.
+def check_clicks(clicks: Iterable[Click] | None) -> tuple[Click, ...]:
+    """A person's points, which may come one by one, as a tuple; none of them for None.
 
     Raises:
         ZsasError: If a click is not (x, y, label) with finite x and y and the label 0, 1 or `SPOT`.
     """
-    for click in clicks:
-        good = len(click) == 3 and np.isfinite(click[:2]).all() and click[2] in (0, 1, SPOT)
+    if clicks is None:
+        return ()
+    if not isinstance(clicks, Iterable):
+        raise ZsasError(f"Clicks are a list of (x, y, label), but this is {clicks!r}.")
+    found = tuple(clicks)
+    for click in found:
+        try:
+            good = len(click) == 3 and np.isfinite(click[:2]).all() and click[2] in (0, 1, SPOT)
+        except (TypeError, ValueError):  # no three numbers
+            good = False
         if not good:
             raise ZsasError(
                 f"A click is {click!r}, but it must be x and y in image pixels and a label, 1 for what is anomalous, "
                 "0 for what is normal or 2 for a spot alone that is anomalous."
             )
+    return found

@@ -78,7 +78,7 @@ class Region:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
     """One image decided, with every stage of the system.
 
@@ -160,6 +160,10 @@ class Result:
         return self.settled or verdict_of(
             self.image_score, settings.verdict_threshold, settings.unsure_band
         )
+
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        return f"<Result of {width} × {height} px by {self.settings.system}: {self.sentence}>"
 
     @property
     def all_too_small(self) -> bool:

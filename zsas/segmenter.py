@@ -15,11 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.backbones.session import Answers, SamSession
-from zsas.beside import Beside, beside_of, cells_in, judge_with, remember_images, weighed
+from zsas.beside import (
+    Beside,
+    beside_of,
+    cells_in,
+    check_given,
+    judge_with,
+    remember_images,
+    weighed,
+)
 from zsas.declare import declared
-from zsas.encoding import BESIDE_CORES, Clock, Encoding, versions
+from zsas.encoding import Clock, Encoding, versions
 from zsas.errors import ZsasError
-from zsas.images import ImageSource
+from zsas.images import ImageSource, several
 from zsas.lazy import torch
 from zsas.limits import limit_of, limited, score_alone
 from zsas.loaded import ENCODING_BYTES, Loaded
@@ -110,22 +118,6 @@ class Segmenter(Loaded):
                 windows = close_windows(scored, crops, self.sam.side)
                 self._encoders.crops(one, windows, lambda: self.sam)
         return encodings
-
-    def _begin(
-        self,
-        images: Sequence[ImageSource],
-        settings: Settings,
-        region: RegionOfInterest | None = None,
-        *,
-        with_sam: bool = False,
-    ) -> list[Encoding]:
-        """`begin` of some images; SAM encodes them beside the localizer where it is wanted and there are the cores."""
-        self._check_process()
-        how = (self.localizer(settings), self.made_by(settings), settings, region)
-        with_sam = with_sam and self.models.device.type == "cpu"
-        if images and with_sam and torch.get_num_threads() >= BESIDE_CORES:
-            return self._encoders.begin_both(images, *how, self.sam)
-        return self._encoders.begin(images, *how)
 
     # Deciding: milliseconds, depends on the settings.
 
@@ -229,11 +221,12 @@ class Segmenter(Loaded):
         Stages that a setting switches off, or that have nothing to do, are left out. An image that is not encoded yet
         is encoded on the way: its anomaly map comes before SAM begins.
         """
+        check_given(references, batch, region, part)
         if part is None:
             settings = self._chosen(settings)
         remembered = part.memory(self, part.chosen(settings)) if part is not None else None
         beside, settings = beside_of(settings, part, remembered, references, batch, region)
-        check_clicks(clicks)
+        clicks = check_clicks(clicks)
         if not isinstance(source, Encoding):
             source = self.begin(source, settings, beside.region)
         yield from self._decide(source, settings, clicks, self._session(source), beside)
@@ -336,6 +329,8 @@ class Segmenter(Loaded):
         Raises:
             ZsasError: If an image cannot be read, or there are too few to compare.
         """
+        check_given(references, region=region, part=part)
+        images = several(images, lazily=not mutual)
         if part is not None:
             settings, region = part.chosen(settings), region or part.region
         settings = self._chosen(settings)

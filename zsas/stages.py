@@ -82,7 +82,7 @@ class StageSpec:
     absent: str = "Left out: there was nothing to do."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stage:
     """The result of one stage on one image.
 
@@ -97,6 +97,9 @@ class Stage:
     caption: str
     layers: tuple[Layer, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Stage {self.name}: {self.caption}>"
 
     @property
     def name(self) -> str:

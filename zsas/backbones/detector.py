@@ -113,7 +113,7 @@ class Detector:
         for image in images:
             height, width = image.shape[:2]
             size = with_cells(resized_hw(height, width, *self.sides), self.model.config.num_queries)
-            channels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+            channels = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)[None]
             small = F.interpolate(channels, size, mode="bilinear", antialias=True)
             with torch.inference_mode():
                 output = self.vision(((small - mean) / std).to(self.device))

@@ -75,7 +75,7 @@ class PatchBackbone:
         size = (self.side, self.side)
         squares = []
         for image in images:
-            channels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+            channels = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)[None]
             resized = F.interpolate(channels, size, mode="bilinear", antialias=True)
             squares.append(resized.float() / 255)
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))

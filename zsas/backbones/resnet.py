@@ -136,7 +136,7 @@ class ResNetFeatures:
         mean, std = (torch.tensor(v).view(3, 1, 1) * 255 for v in (IMAGENET_MEAN, IMAGENET_STD))
         found = []
         for image in images:
-            channels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+            channels = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)[None]
             small = F.interpolate(channels, (side, side), mode="bilinear", antialias=True)
             with torch.inference_mode():
                 levels = self.model(((small - mean) / std).to(self.device))

@@ -141,7 +141,7 @@ class Sam:
         wanted = self.network.input
         frame = wanted.frame(*image.shape[:2])
         rows, columns = frame.resized_hw
-        channels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        channels = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)[None]
         # On whole levels of grey, as transformers' processors and Meta's predictor do.
         resized = F.interpolate(channels, (rows, columns), mode="bilinear", antialias=True)[0]
         mean, std = (

@@ -9,7 +9,15 @@ from __future__ import annotations
 from zsas.images.content import FarFile
 from zsas.images.folders import LeftOut, Scan, find_images, is_result, scan_images
 from zsas.images.formats import suffixes
-from zsas.images.load import ImageSource, count_pages, digest, load_image, read_image, read_window
+from zsas.images.load import (
+    ImageSource,
+    count_pages,
+    digest,
+    load_image,
+    read_image,
+    read_window,
+    several,
+)
 from zsas.images.masks import read_mask
 from zsas.images.raster import MAX_PIXELS, ReadImage, ReadInfo, ReadOptions
 
@@ -35,4 +43,5 @@ __all__ = [
     "read_mask",
     "read_window",
     "scan_images",
+    "several",
 ]

@@ -98,8 +98,8 @@ def opened(source: object, name: str) -> Iterator[Content]:
         yield Content(name, io.BytesIO(_all_of(source, name)))
     else:
         raise ZsasError(
-            "An image was expected as a path, a PIL image, an array, a file's bytes or an open file, but this is a "
-            f"{type(source).__name__}."
+            "An image was expected as a path, a PIL image, an array, a file's bytes or an open file, but this is of "
+            f"the type {type(source).__name__}."
         )
 
 

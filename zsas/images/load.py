@@ -16,6 +16,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import logging
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -109,6 +111,28 @@ def _shown(raster: Raster, options: ReadOptions, name: str) -> ReadImage:
         sha256=raster.sha256,
     )
     return ReadImage(pixels, info)
+
+
+def several(images: Iterable[Any], *, lazily: bool = False) -> Sequence[Any]:
+    """Several images, which may come one by one, as a sequence.
+
+    Args:
+        images: Images as `load_image` takes them, or anything made of one; an array (N, H, W, 3) is N images.
+        lazily: Whether what comes one by one stays so.
+
+    Raises:
+        ZsasError: If it is a single image, or nothing that holds images.
+    """
+    one = (str, bytes, bytearray, memoryview, os.PathLike, Image.Image, ReadImage)
+    single = isinstance(images, one) or hasattr(images, "read") or not isinstance(images, Iterable)
+    if single or (
+        isinstance(images, np.ndarray) and images.dtype.kind in "biuf" and images.ndim < 4
+    ):
+        raise ZsasError(
+            f"Several images were expected, as a list, but this is of the type {type(images).__name__}; put a single "
+            "image in brackets."
+        )
+    return images if lazily or isinstance(images, Sequence) else list(images)  # type: ignore[return-value]
 
 
 def read_window(

@@ -258,7 +258,7 @@ def _by_tile(scores: NDArray[np.float32], cells: Cells) -> list[NDArray[np.float
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """A batch that was compared with itself.
 
@@ -284,6 +284,9 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self)} images, key {self.key}>"
 
     @property
     def trust(self) -> float:

@@ -84,7 +84,7 @@ REFERENCE = StageSpec(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class References:
     """Images of good parts, remembered.
 
@@ -126,6 +126,11 @@ class References:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def __repr__(self) -> str:
+        return (
+            f"<References: {len(self)} good image{'' if len(self) == 1 else 's'}, key {self.key}>"
+        )
 
     @property
     def key(self) -> str:

@@ -245,7 +245,7 @@ def test_a_region_reaches_every_image_and_makes_another_run(
     assert seen[1].region.fraction(60, 80) == 0.5
     refused = run("segment", tmp_path / "in", *out, "--ignore", tmp_path / "missing.json")
     assert refused.exit_code == 2
-    assert "missing.json cannot be read" in refused.output
+    assert "missing.json; check the path" in refused.output
 
 
 def test_every_flag_reaches_the_settings(run: Run, tmp_path: Path) -> None:

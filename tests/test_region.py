@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 
 import cv2
@@ -168,7 +169,7 @@ def test_files_are_masks_or_json_and_both_flags_go_together(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [
-        ("missing.json", None, "cannot be read"),
+        ("missing.json", None, "There is no file"),
         ("missing.png", None, "missing.png"),
         ("text.json", b"{", "no JSON"),
         ("deep.json", b"[" * 200_000, "no JSON"),
@@ -183,6 +184,15 @@ def test_a_file_that_is_no_region_is_a_sentence(tmp_path, name, data, says) -> N
     with pytest.raises(ZsasError) as caught:
         load_regions(tmp_path / name, None)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+def test_json_is_known_whatever_editor_has_saved_it(tmp_path, mark) -> None:
+    data = mark + json.dumps([SQUARE]).encode()
+    (tmp_path / "look.json").write_bytes(data)
+    for region in (RegionOfInterest.from_bytes(data), load_regions(tmp_path / "look.json", None)):
+        assert region is not None
+        assert region.on(8, 10).sum() == 16
 
 
 def test_two_units_do_not_go_together() -> None:

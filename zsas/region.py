@@ -6,6 +6,7 @@ never counts; `docs/parts.md` describes the JSON.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 from collections.abc import Mapping
@@ -161,14 +162,17 @@ class RegionOfInterest:
             return cls._of_image(path, ignore, path.name)
         try:
             data = path.read_bytes()
+        except FileNotFoundError:
+            raise ZsasError(f"There is no file {path}; check the path.") from None
         except OSError as error:
-            raise ZsasError(f"{path} cannot be read ({reason(error)}).") from None
+            raise ZsasError(f"{path} cannot be read ({error.strerror or reason(error)}).") from None
         return cls.parse(data, ignore=ignore, name=path.name)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, ignore: bool = False) -> RegionOfInterest:
         """From what a file holds; JSON is known by its first character. See `load`."""
-        if data.lstrip()[:1] in (b"{", b"["):
+        text = data.removeprefix(codecs.BOM_UTF8)  # which Windows' editors write
+        if text.lstrip()[:1] in (b"{", b"["):
             return cls.parse(data, ignore=ignore)
         return cls._of_image(data, ignore, "The region")
 

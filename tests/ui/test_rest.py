@@ -453,3 +453,27 @@ def test_good_images_have_the_names_of_their_call(monkeypatch: pytest.MonkeyPatc
     for names in (("a.png", "b.png"), ("c.png", "d.png")):
         beside = read_beside(Settings(), None, [(name, GOOD[1]) for name in names])
         assert beside.memory(engine, "tiny").names == names
+
+
+def test_the_schema_names_everything_that_a_result_has(address: str) -> None:
+    answer = httpx.post(f"{address}/segment", files={"image": IMAGE}, data={"files": "mask"})
+    schema = document()["components"]["schemas"]["Result"]
+    assert set(answer.json()) == set(schema["properties"])
+
+
+@pytest.mark.parametrize(
+    ("method", "place", "status", "words"),
+    [
+        ("GET", "/segment", 405, "a form by POST, not GET"),
+        ("PUT", "/batch", 405, "a form by POST, not PUT"),
+        ("POST", "/segments", 404, "/api/v1/docs"),
+        ("GET", "", 404, "/api/v1/docs"),
+    ],
+)
+def test_a_wrong_method_or_address_is_a_sentence(
+    address: str, method: str, place: str, status: int, words: str
+) -> None:
+    answer = httpx.request(method, f"{address}{place or '/'}")
+    assert answer.status_code == status
+    assert words in answer.json()["error"]
+    assert answer.headers.get("allow") == ("POST" if status == 405 else None)

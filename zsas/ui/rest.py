@@ -52,6 +52,9 @@ from zsas.ui.values import WrongValue, read_settings, shortened
 MOST_BYTES = 64 * 2**20
 MOST_WAITING = 40
 RETRY_SECONDS = 10
+HEADERS = {503: {"Retry-After": str(RETRY_SECONDS)}, 405: {"Allow": "POST"}}
+"""What some refusals say beside their sentence, by status."""
+EVERY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 GIVEN = ("references", "region", "ignore", "part")
 """Fields beside the image that may be files."""
 
@@ -95,6 +98,7 @@ class Rest:
             Route(f"{ROOT}/files/{{token}}/{{name}}", _answers(self.file), methods=["GET"]),
             Route(f"{ROOT}/openapi.json", self.document, methods=["GET"]),
             Route(f"{ROOT}/docs", self.page, methods=["GET"]),
+            Route(f"{ROOT}/{{rest:path}}", _answers(self.elsewhere), methods=EVERY_METHOD),
         ]
 
     async def segment(self, request: Request) -> Response:
@@ -129,6 +133,15 @@ class Rest:
         if file is None or not file.is_file():
             raise Refused(404, "There is no such file any more; files are kept for an hour.")
         return FileResponse(file, media_type="image/png")
+
+    async def elsewhere(self, request: Request) -> Response:
+        """What nothing above has answered: another method, or an address that does not exist."""
+        place = request.path_params["rest"]
+        if place in ("segment", "batch", "compare"):
+            raise Refused(
+                405, f"{place} takes a form by POST, not {request.method}; {ROOT}/docs says which."
+            )
+        raise Refused(404, f"There is nothing at {place!r:.80}; {ROOT}/docs says what there is.")
 
     async def document(self, _: Request) -> Response:
         """The OpenAPI document."""
@@ -312,7 +325,7 @@ def _answers(
             body = {"error": str(refused)}
             if refused.parameter:
                 body["parameter"] = refused.parameter
-            headers = {"Retry-After": str(RETRY_SECONDS)} if refused.status == 503 else {}
+            headers = HEADERS.get(refused.status, {})
             return JSONResponse(body, refused.status, headers)
         except ClientDisconnect:
             return Response(status_code=400)

@@ -103,6 +103,24 @@ class TestMvtec:
         with pytest.raises(ZsasError, match=r"expected it at .*ground_truth/crack/000_mask\.png"):
             load_dataset("folder", tmp_path)
 
+    @pytest.mark.parametrize("name", ["ok", "OK", "Good", "normal"])
+    def test_another_name_of_normal_images_is_explained(self, tmp_path, name):
+        write(tmp_path / f"tile/test/{name}/000.png", PICTURE)
+        with pytest.raises(ZsasError, match=f"If {name} are normal images, their folder must be"):
+            load_dataset("folder", tmp_path)
+
+    def test_images_beside_and_below_the_folders_of_defect_types_are_counted(self, tmp_path):
+        write(tmp_path / "tile/test/good/000.png", PICTURE)
+        assert load_dataset("folder", tmp_path).notes == ()
+        write(tmp_path / "tile/test/001.png", PICTURE)
+        write(tmp_path / "tile/test/good/more/002.png", PICTURE)
+        data = load_dataset("folder", tmp_path)
+        assert [sample.key for sample in data] == ["tile/test/good/000"]
+        (note,) = data.notes
+        assert "2 images of" in note
+        assert "were left out, as" in note
+        assert load_dataset("folder", tmp_path, limit=1).notes == data.notes
+
     def test_a_mask_of_another_size(self, tmp_path):
         write(tmp_path / "tile/test/crack/000.png", PICTURE)
         write(tmp_path / "tile/ground_truth/crack/000_mask.png", SPOT[:4])
@@ -140,6 +158,18 @@ class TestVisa:
         assert bad.object_name == "printed circuit board"
         assert bad.load_mask((6, 8)).sum() == 4
 
+    def test_a_table_that_a_spreadsheet_has_saved(self, tmp_path):
+        table = self.layout(tmp_path) / "split_csv/1cls.csv"
+        table.write_bytes(table.read_text().replace("\n", "\r\n").encode("utf-8-sig"))
+        assert [sample.anomalous for sample in load_dataset("visa", tmp_path)] == [True, False]
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+    def test_a_table_in_another_encoding_is_a_sentence(self, tmp_path, encoding):
+        table = self.layout(tmp_path) / "split_csv/1cls.csv"
+        table.write_bytes((table.read_text() + "\nkäse,test,normal,a.png,").encode(encoding))
+        with pytest.raises(ZsasError, match="save it as CSV in UTF-8"):
+            load_dataset("visa", tmp_path)
+
     def test_no_table(self, tmp_path):
         with pytest.raises(ZsasError, match=r"expected the table split_csv/1cls.csv"):
             load_dataset("visa", tmp_path)
@@ -170,6 +200,30 @@ class TestFlat:
             ("b.png", True),
             ("c.png", False),
         ]
+
+    def test_upper_and_lower_case_are_one_name(self, tmp_path):
+        for name in ("A.JPG", "b.png"):
+            write(tmp_path / name, PICTURE)
+        write(tmp_path / "masks/a.png", SPOT)
+        marked, normal = load_dataset("flat", tmp_path)
+        assert (marked.key, marked.anomalous, normal.anomalous) == ("A.JPG", True, False)
+
+    @pytest.mark.parametrize("mask", ["masks/a_gt.png", "part_mask.png"])
+    def test_a_mask_of_no_image_is_refused_where_an_image_would_count_as_normal(
+        self, tmp_path, mask
+    ):
+        write(tmp_path / "a.png", PICTURE)
+        write(tmp_path / mask, SPOT)
+        with pytest.raises(ZsasError, match="is the mask of no image"):
+            load_dataset("flat", tmp_path)
+        write(tmp_path / "masks/a.png", SPOT)
+        assert [sample.anomalous for sample in load_dataset("flat", tmp_path)] == [True]
+
+    def test_a_mask_that_two_images_could_have_is_refused(self, tmp_path):
+        for name in ("a.png", "a.jpg", "masks/a.png"):
+            write(tmp_path / name, PICTURE)
+        with pytest.raises(ZsasError, match=r"the mask of a\.jpg and of a\.png"):
+            load_dataset("flat", tmp_path)
 
     def test_an_empty_mask_means_sound(self, tmp_path):
         write(tmp_path / "a.png", PICTURE)

@@ -15,14 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
 from tests.helpers.datasets import write_folder
 from tests.helpers.models import small_segmenter
+from zsas.cli import app
 from zsas.datasets.load import load_dataset
 from zsas.errors import ZsasError
 from zsas.evaluation import records, report, run
 from zsas.evaluation.conditions import parse_sweep, plan
-from zsas.evaluation.identity import identity, leakage
+from zsas.evaluation.identity import digest_of_samples, identity, leakage
 from zsas.evaluation.records import Outcome, Record, Store, Totals
 from zsas.evaluation.report import write_report
 from zsas.settings import Settings
@@ -97,7 +100,7 @@ def test_sweeps_are_read(text, expected):
     [
         ("colour=red", "must read name=v1,v2"),
         ("k_positive", "must read name=v1,v2"),
-        ("k_positive=many", "must be 1 to 20"),
+        ("k_positive=many", "must be a number, 1 to 20"),
         ("k_positive=99", "k_positive is 99"),
     ],
 )
@@ -278,7 +281,7 @@ def test_a_broken_image_is_reported_and_not_counted(tmp_path, segmenter):
     results = measured(segmenter, load_dataset("folder", root), tmp_path / "run", plan(SETTINGS))
     assert list(results["unreadable"]) == ["tile/test/spot/000"]
     assert results["images"] == 11
-    assert "1 images could not be measured" in (tmp_path / "run/table.md").read_text()
+    assert "1 image could not be measured" in (tmp_path / "run/table.md").read_text()
 
 
 @pytest.mark.slow
@@ -360,6 +363,40 @@ def test_other_weights_or_pictures_are_another_run(tmp_path):
     assert trained != before
     (root / "tile/test/good/000.png").write_bytes((root / "tile/test/spot/000.png").read_bytes())
     assert facts() != trained
+
+
+def test_a_corrected_mask_is_another_run_where_its_size_says_nothing(tmp_path):
+    root = write_folder(tmp_path / "parts")
+    good = root / "tile/ground_truth/spot/000_mask.png"
+    mask = np.array(Image.open(good).convert("L"))
+    good.unlink()
+    digests = []
+    for marked in (mask, np.roll(mask, 3, axis=1)):
+        Image.fromarray(marked).save(good.with_suffix(".bmp"))
+        digests.append(digest_of_samples(load_dataset("folder", root)))
+    assert digests[0] != digests[1]
+
+
+def test_an_evaluation_in_which_nothing_could_be_measured_fails(tmp_path):
+    root = write_folder(tmp_path / "parts")
+    for image in root.rglob("test/*/*.png"):
+        image.write_bytes(b"no image")
+    done = CliRunner().invoke(
+        app,
+        [
+            "evaluate",
+            "folder",
+            "--root",
+            str(root),
+            "--preset",
+            "tiny",
+            "--out",
+            str(tmp_path / "run"),
+        ],
+    )
+    assert done.exit_code == 2
+    assert "No image could be measured" in done.stderr
+    assert "could not be measured; the end of table.md says why" in done.stderr
 
 
 def renamed(data, name, category):

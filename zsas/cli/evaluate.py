@@ -146,10 +146,12 @@ def evaluate(
     from zsas.cli.beside import opened
     from zsas.comparison import TABLE_1
     from zsas.datasets.load import load_dataset
+    from zsas.errors import ZsasError
     from zsas.evaluation.conditions import as_published, in_each, parse_sweep, plan
     from zsas.evaluation.run import measure_and_report
     from zsas.evaluation.table_1 import with_published_weights
     from zsas.good import Good
+    from zsas.stages import counted
 
     given = settings.given
     beside = opened(part, settings, choice, region, ignore)
@@ -185,6 +187,8 @@ def evaluate(
             raise typer.BadParameter("--shots measures one choice of settings")
         from zsas.evaluation.shots import Plan, measure_shots, write_shots
 
+        for note in data.notes:
+            typer.echo(f"zsas: {note}", err=True)
         numbers = _numbers(shots)
         good = _good(data, dataset, root, revision) if any(numbers) else []
         drawn = Plan(data, tuple(good), settings, tuple(numbers), seeds, side, looked_at)
@@ -218,7 +222,13 @@ def evaluate(
         typer.echo(f"zsas: {name} was left out. {sentence}", err=True)
     for warning in results["warnings"]:
         typer.echo(f"zsas: {warning}", err=True)
+    failed = results["unreadable"]
+    if failed:
+        images = counted(len(failed), "image")
+        typer.echo(f"zsas: {images} could not be measured; the end of table.md says why.", err=True)
     typer.echo((out / "table.md").read_text(encoding="utf-8"))
+    if failed and not results["images"]:
+        raise ZsasError(f"No image could be measured. {next(iter(failed.values()))}")
 
 
 def _numbers(text: str) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,10 @@ from zsas.images import SUFFIXES, load_image, read_mask
 
 if TYPE_CHECKING:
     from zsas.datasets.samples import Place
+
+
+_LIKE_GOOD = ("good", "ok", "io", "normal", "pass", "passed", "sound", "fine", "clean")
+"""What others call the folder of normal images, in lower case; BTAD has "ok"."""
 
 
 def place(root: str | Path | Place) -> Place:
@@ -55,9 +59,12 @@ def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str]
                 f"{folder} has masks, but no folder {split!r}; expected {split}/<defect type>/*.png in it."
             )
     samples: list[Sample] = []
+    notes: list[str] = []
     for folder in folders:
         category, found = folder.name, len(samples)
+        astray = _pictures(folder / split)
         for defect_type in _folders(folder / split):
+            astray += [path for below in _folders(defect_type) for path in _pictures(below)]
             anomalous = defect_type.name != "good"
             masks = _Masks(folder / "ground_truth" / defect_type.name)
             for path in _pictures(defect_type):
@@ -78,8 +85,13 @@ def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str]
                 f"There are no images below {folder / split}; expected {split}/<defect type>/*.png, "
                 'where <defect type> is "good" or the name of a defect.'
             )
+        if astray:
+            notes.append(
+                f"{len(astray)} image{'' if len(astray) == 1 else 's'} of {folder / split} lie beside or below the "
+                f"folders of defect types and were left out, as {astray[0]}."
+            )
     name = layout if layout == "mvtec" else _name(root)
-    return Dataset(name, split, tuple(samples), LICENCES.get(layout, ""))
+    return Dataset(name, split, tuple(samples), LICENCES.get(layout, ""), tuple(notes))
 
 
 def read_visa(root: Place, split: Split, categories: Sequence[str] = ()) -> Dataset:
@@ -89,8 +101,13 @@ def read_visa(root: Place, split: Split, categories: Sequence[str] = ()) -> Data
         raise ZsasError(
             f"{root} does not look like VisA: expected the table split_csv/1cls.csv in it."
         )
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a mark
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ZsasError(
+            f"{table} cannot be read as a table ({reason(error)}); save it as CSV in UTF-8."
+        ) from None
     columns = {"object", "split", "label", "image", "mask"}
     if not rows or not columns <= rows[0].keys():
         raise ZsasError(f"{table} must be a table with the columns {', '.join(sorted(columns))}.")
@@ -133,16 +150,10 @@ def read_flat(root: Place, split: Split) -> Dataset:
             f"There are no images in {root}; expected files such as part.png, "
             "with optional masks as masks/part.png or part_mask.png."
         )
-    masks: dict[str, Place] = {}
-    for folder in (root / "masks", root):
-        if folder.is_dir():
-            for path in _pictures(folder):
-                stem = path.stem.removesuffix("_mask")
-                if folder.name == "masks" or stem != path.stem:
-                    masks.setdefault(stem, path)
+    masks = _flat_masks(root, pictures)
     samples = []
     for path in pictures:
-        mask = masks.get(path.stem)
+        mask = masks.get(path)
         anomalous = (mask is not None and _any_defect(File(mask))) if masks else None
         samples.append(
             Sample(
@@ -158,22 +169,63 @@ def read_flat(root: Place, split: Split) -> Dataset:
     return Dataset(_name(root), split, tuple(samples))
 
 
+def _flat_masks(root: Place, pictures: Sequence[Place]) -> dict[Place, Place]:
+    """The mask of each image of a flat folder that has one.
+
+    Raises:
+        ZsasError: If it is not sure whose a mask is: the image would count as normal.
+    """
+    found: dict[str, Place] = {}
+    for folder in (root / "masks", root):
+        for path in _pictures(folder) if folder.is_dir() else ():
+            stem = path.stem.removesuffix("_mask")
+            if folder.name == "masks" or stem != path.stem:
+                found.setdefault(stem, path)
+    masks = _Masks(root / "masks", found.values())
+    of = {path: mask for path in pictures if (mask := masks.find(path)) is not None}
+    owners: dict[Place, Place] = {}
+    for path, mask in of.items():
+        other = owners.setdefault(mask, path)
+        if other is not path:
+            raise ZsasError(
+                f"{mask} could be the mask of {other.name} and of {path.name}; rename one of these images and its mask."
+            )
+    left = sorted(set(found.values()) - owners.keys())
+    if left and len(of) < len(pictures):
+        raise ZsasError(
+            f"{left[0]} is the mask of no image in {root}, and an image without a mask counts as normal; name a mask "
+            "as its image, masks/part.png or part_mask.png for part.jpg, or take it away."
+        )
+    return of
+
+
 class _Masks:
     """The masks in one folder of ground truth; upper and lower case are told apart only where both are there."""
 
-    def __init__(self, folder: Place) -> None:
+    def __init__(self, folder: Place, found: Iterable[Place] | None = None) -> None:
         self.folder = folder
-        found = _pictures(folder) if folder.is_dir() else []
+        if found is None:
+            found = _pictures(folder) if folder.is_dir() else []
+        found = list(found)
         self.by_stem = {path.stem.lower(): path for path in found} | {p.stem: p for p in found}
 
-    def of(self, picture: Place) -> Place:
+    def find(self, picture: Place) -> Place | None:
         for stem in (f"{picture.stem}_mask", picture.stem):
             for name in (stem, stem.lower()):
                 if name in self.by_stem:
                     return self.by_stem[name]
-        raise ZsasError(
-            f"{picture} shows a defect but has no mask; expected it at {self.folder / (picture.stem + '_mask.png')}."
-        )
+        return None
+
+    def of(self, picture: Place) -> Place:
+        found = self.find(picture)
+        if found is None:
+            name, expected = picture.parent.name, self.folder / f"{picture.stem}_mask.png"
+            hint = f" If {name} are normal images, their folder must be called good."
+            raise ZsasError(
+                f"{picture} shows a defect but has no mask; expected it at {expected}."
+                f"{hint if name.lower() in _LIKE_GOOD else ''}"
+            )
+        return found
 
 
 def _any_defect(mask: File) -> bool:

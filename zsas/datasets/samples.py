@@ -104,12 +104,14 @@ class Dataset:
         split: "test" or "train".
         samples: All samples.
         licence: One line to be shown, "" if unknown.
+        notes: Sentences on what of the folder is no part of it.
     """
 
     name: str
     split: str
     samples: tuple[Sample, ...]
     licence: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)

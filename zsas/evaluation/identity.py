@@ -72,10 +72,14 @@ def describe(segmenter: Segmenter, conditions: Sequence[Condition]) -> dict[str,
     return facts
 
 
+_UNCOMPRESSED = (".bmp", ".dib", ".tif", ".tiff", ".tga", ".pbm", ".pgm", ".ppm", ".pnm", ".pam")
+
+
 def digest_of_samples(samples: Iterable[Sample]) -> str:
-    """Digest of keys and file sizes: the same keys may name other images."""
+    """Digest of keys, file sizes, and masks whose size says nothing: the same keys may name other images."""
     keys = "\n".join(
-        f"{sample.key} {_size(sample.image)} {_size(sample.mask)}" for sample in samples
+        f"{sample.key} {_size(sample.image)} {_size(sample.mask)}{_marks(sample.mask)}"
+        for sample in samples
     )
     return hashlib.sha256(keys.encode()).hexdigest()[:16]
 
@@ -83,6 +87,15 @@ def digest_of_samples(samples: Iterable[Sample]) -> str:
 def _size(source: Source | None) -> int:
     """Bytes of an image on disk, so that another one under the same name is noticed; 0 elsewhere."""
     return source.path.stat().st_size if isinstance(source, File) and source.path.is_file() else 0
+
+
+def _marks(source: Source | None) -> str:
+    """Digest of a mask in a format without compression, whose size stays when it is corrected; "" elsewhere."""
+    if not isinstance(source, File) or source.path.suffix.lower() not in _UNCOMPRESSED:
+        return ""
+    if not source.path.is_file():
+        return ""
+    return " " + hashlib.sha256(source.path.read_bytes()).hexdigest()[:16]
 
 
 PUBLISHED = {"mvtec": MVTEC_CATEGORIES, "visa": VISA_CATEGORIES}

@@ -23,6 +23,7 @@ from zsas.evaluation.metrics import Curves, curves, image_metrics, pixel_metrics
 from zsas.evaluation.records import Store, Totals
 from zsas.evaluation.table_1 import PAPER_TABLE_1, section
 from zsas.files import write_all, write_whole
+from zsas.stages import counted
 
 METRICS = {
     "pixel_auroc": "pixel AUROC",
@@ -200,7 +201,8 @@ def table(results: Mapping[str, Any]) -> str:
     ]
     lines += [_line(name, row) for name, row in last["categories"].items()]
     if results["unreadable"]:
-        lines += ["", f"## {len(results['unreadable'])} images could not be measured", ""]
+        count = counted(len(results["unreadable"]), "image")
+        lines += ["", f"## {count} could not be measured", ""]
         lines += [f"- {key}: {error}" for key, error in results["unreadable"].items()]
     error = max(
         (
@@ -247,11 +249,8 @@ def _beside(results: Mapping[str, Any]) -> list[str]:
 
 
 def _counted(results: Mapping[str, Any]) -> str:
-    images, categories = results["images"], len(results["categories"])
-    return (
-        f"{images} image{'' if images == 1 else 's'}, "
-        f"{categories} categor{'y' if categories == 1 else 'ies'}"
-    )
+    categories = counted(len(results["categories"]), "category", "categories")
+    return f"{counted(results['images'], 'image')}, {categories}"
 
 
 def _conditions_sentence(results: Mapping[str, Any]) -> str:

@@ -143,7 +143,7 @@ def measure_and_report(
         "cannot_run": cannot_run,
         "resolutions": resolutions,
     }
-    warnings = leakage(data, store.models)
+    warnings = [*data.notes, *leakage(data, store.models)]
     if mutual:
         facts |= compared
         warnings = [batches.WARNING, *warnings]

@@ -168,8 +168,8 @@ def adapters(
     models = Models(ModelChoice(preset, clip=clip, device=device, precision=precision.value))
     models.check()  # a wrong device is said before anything is fetched
     data = load_dataset(dataset, root, revision=revision)
-    if data.licence:
-        typer.echo(data.licence, err=True)
+    for line in filter(None, (data.licence, *data.notes)):
+        typer.echo(line, err=True)
     path = training.train(
         models.clip_for(system_named(system).localizers[0]),
         data,

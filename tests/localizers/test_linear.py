@@ -23,6 +23,7 @@ from zsas.backbones.sam import Sam
 from zsas.backbones.sam_families import TransformersSam
 from zsas.errors import ZsasError
 from zsas.localizers.adapter import Adapter, card_as_metadata, read_adapter
+from zsas.localizers.base import Context
 from zsas.localizers.linear import Linear
 from zsas.localizers.patches import PatchFeatures, TileFeatures, image_probability, text_map
 from zsas.localizers.vv import VV
@@ -74,6 +75,21 @@ def test_views_are_averaged_as_probabilities_patch_by_patch():
     logit = np.log(values / (1 - values))
     quarter = 0.625 * logit[0, 0] + 0.375 * logit[0, 1]
     assert text_map(wide, STATES, 6.0)[0, 3] == pytest.approx(1 / (1 + np.exp(-quarter)), abs=1e-4)
+
+
+def test_layers_made_for_aligned_corners_are_enlarged_so(photo):
+    """Logits −1 and 1 of two cells on four pixels: at the corners, as APRIL-GAN has it, or at their places."""
+    row = features([[0, 1]] * 2, resolution=4)
+    logits = [-1, -1 / 3, 1 / 3, 1]
+    aligned = text_map(row, STATES, 1.0, corners=True)
+    np.testing.assert_allclose(aligned[0], 1 / (1 + np.exp(-np.array(logits))), atol=1e-3)
+    own = text_map(row, STATES, 1.0)
+    np.testing.assert_allclose(own[0], 1 / (1 + np.exp([1, 0.5, -0.5, -1])), atol=1e-3)
+    clip = small_backbone()
+    plain, published = (Linear(clip, small_adapter(clip, corners=on)) for on in (False, True))
+    (found,) = plain.encode([photo], Settings())
+    maps = [one.score(found, Settings(), Context(photo, None)).map for one in (plain, published)]
+    assert 0 < np.abs(maps[0] - maps[1]).max() < 0.5
 
 
 def test_logits_are_interpolated_before_the_softmax():
@@ -264,6 +280,7 @@ def test_april_gans_file_is_read_and_stamped_with_plain_gelu(tmp_path):
     assert adapter.card.backbone == "openai/clip-vit-large-patch14-336"
     assert adapter.card.blocks == (6, 12, 18, 24)
     assert adapter.card.trained_on == "visa"
+    assert adapter.card.corners
     torch.testing.assert_close(adapter.weights[2], layers["fc.2.weight"])
 
 

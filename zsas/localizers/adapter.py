@@ -46,6 +46,8 @@ class AdapterCard:
         localizer: Name of the localizer that reads them.
         aliased: Whether the layers were trained on tokens to which the next block's attention output had been added
             already, as the published ones of SDP+ were; see `zsas.localizers.sdp.staged_pass`.
+        corners: Whether logits are enlarged to the frame with corners aligned, as the public code of APRIL-GAN and SDP+
+            does in training and afterwards.
     """
 
     backbone: str
@@ -59,6 +61,7 @@ class AdapterCard:
     trained_categories: tuple[str, ...] = ()
     localizer: str = "linear"
     aliased: bool = False
+    corners: bool = False
 
     def __post_init__(self) -> None:
         from transformers.activations import ACT2FN
@@ -223,6 +226,7 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
         "blocks": (6, 12, 18, 24),
         "resolution": 518,
         "text_ensemble": "april-gan",
+        "corners": True,
     },
     "linear_layers": {
         "backbone": "ViT-B-16-plus-240",
@@ -231,6 +235,7 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
         "text_ensemble": "clip-ad",
         "localizer": "sdp+",
         "aliased": True,
+        "corners": True,
     },
 }
 """What is known of the released layers, by the key in their files: APRIL-GAN's and SDP+'s."""

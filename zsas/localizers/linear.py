@@ -23,10 +23,10 @@ from zsas.localizers.base import (
     Scored,
     top_mean,
 )
-from zsas.localizers.calming import lowered, to_frame
+from zsas.localizers.calming import lowered
 from zsas.localizers.edges import EdgeSettings
 from zsas.localizers.looking import only_inside
-from zsas.localizers.patches import PatchFeatures, blend, encode_tiles, score_by_text
+from zsas.localizers.patches import PatchFeatures, blend, encode_tiles, enlarged, score_by_text
 from zsas.localizers.references import ReferenceSettings
 from zsas.localizers.tiles import TileSettings, View, ViewSettings
 
@@ -162,11 +162,12 @@ class Linear(Localizer):
             values=values,
             context=context,
             how="CLIP compares each patch with words for normal and damaged (trained linear layers)",
+            corners=self.card.corners,
         )
         if not context.references or not self.own_way(values):
             return scored
         raw = self.kept(features, context.image, None, values)
-        return with_distances(scored, raw, context.references)
+        return with_distances(scored, raw, context.references, corners=self.card.corners)
 
     def tensors(self) -> Sequence[Tensor]:
         """The layers."""
@@ -174,7 +175,11 @@ class Linear(Localizer):
 
 
 def with_distances(
-    scored: Scored, raw: PatchFeatures, references: Sequence[PatchFeatures | Bank]
+    scored: Scored,
+    raw: PatchFeatures,
+    references: Sequence[PatchFeatures | Bank],
+    *,
+    corners: bool = False,
 ) -> Scored:
     """APRIL-GAN's few-shot form: the layers' distances to the nearest cell of the good images, added to the map.
 
@@ -182,6 +187,7 @@ def with_distances(
         scored: Zero-shot.
         raw: Block tokens of the image, before the linear layers.
         references: The same of each good image, or the bank that was made of them.
+        corners: See `zsas.localizers.patches.text_map`.
 
     Returns:
         map: (Map_a + d) / 2, d the mean over the layers of min (1 − cosine), at most 1. Published are sums, in another
@@ -194,7 +200,10 @@ def with_distances(
     bank = first if isinstance(first, Bank) else bank_of(families, CANDIDATES)
     distances = distances_to(raw, bank)
     frames = [
-        to_frame(one.mean(axis=0), tile) for one, tile in zip(distances, raw.tiles, strict=True)
+        enlarged(torch.from_numpy(one.mean(axis=0))[None, None], tile.frame_hw, corners=corners)[
+            0, 0
+        ].numpy()
+        for one, tile in zip(distances, raw.tiles, strict=True)
     ]
     far = blend(frames, [tile.window for tile in raw.tiles], *scored.map.shape)
     anomaly_map = np.clip((scored.map + far) / 2, 0, 1).astype(np.float32)

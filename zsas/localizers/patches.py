@@ -286,8 +286,25 @@ def to_grid(layers: Tensor, grid: tuple[int, int]) -> Tensor:
     return wide.permute(0, 2, 3, 1)
 
 
+def enlarged(cells: Tensor, frame_hw: tuple[int, int], *, corners: bool = False) -> Tensor:
+    """Values of cells (K, L, g_h, g_w), brought to a frame, bilinear.
+
+    Args:
+        cells: On the patch grid.
+        frame_hw: Height and width of the frame in pixels.
+        corners: Whether the centres of the outermost cells come to lie on the frame's corners, as in public code of
+            APRIL-GAN, which moves what is near a border by half a patch; otherwise they lie where the patches are.
+    """
+    return F.interpolate(cells, size=frame_hw, mode="bilinear", align_corners=corners)
+
+
 def text_map(
-    features: TileFeatures, states: Tensor, scale: float, blur: float = 0.0
+    features: TileFeatures,
+    states: Tensor,
+    scale: float,
+    blur: float = 0.0,
+    *,
+    corners: bool = False,
 ) -> NDArray[np.float32]:
     """Map_a of one tile in the CLIP frame.
 
@@ -300,6 +317,7 @@ def text_map(
         states: The two text vectors, normal and anomalous, (2, D).
         scale: Factor on the cosines.
         blur: Standard deviation of a Gaussian blur, in pixels of a 518 px square; 0 for none.
+        corners: See `enlarged`.
 
     Returns:
         float32 (*frame_hw) in [0, 1].
@@ -312,7 +330,7 @@ def text_map(
         logits = difference[0]
         if len(difference) > 1:
             logits = torch.logit(difference.sigmoid().mean(0), eps=1e-6)
-        logits = F.interpolate(logits[:, None], size=features.frame_hw, mode="bilinear")
+        logits = enlarged(logits[:, None], features.frame_hw, corners=corners)
         values = logits.sigmoid().mean(dim=(0, 1)).cpu().numpy()
     if blur > 0:
         side = math.sqrt(features.frame_hw[0] * features.frame_hw[1])
@@ -389,6 +407,7 @@ def score_by_text(
     values: Values,
     context: Context,
     how: str,
+    corners: bool = False,
 ) -> Scored:
     """Anomaly map and evidence from features in the space of the text vectors.
 
@@ -403,9 +422,10 @@ def score_by_text(
         values: `blur` is read.
         context: The image, for its size.
         how: See `zsas.localizers.base.map_stage`.
+        corners: See `enlarged`.
     """
     blur = values.of(MapSettings).blur
-    maps = [text_map(tile, states, scale, blur) for tile in features.tiles]
+    maps = [text_map(tile, states, scale, blur, corners=corners) for tile in features.tiles]
     windows = [tile.window for tile in features.tiles]
     height, width = context.image.shape[:2]
     anomaly_map = blend(maps, windows, height, width)

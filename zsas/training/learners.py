@@ -18,6 +18,7 @@ from zsas.backbones.text import ENSEMBLE
 from zsas.errors import ZsasError
 from zsas.localizers import anomalyclip, sdp, umci
 from zsas.localizers.adapter import Adapter, AdapterCard, quarters
+from zsas.localizers.patches import enlarged
 from zsas.settings import Settings
 from zsas.training.learner import Learner, Losses, Recipe
 from zsas.training.losses import dice_loss, each_layer, focal_loss
@@ -66,7 +67,6 @@ class LinearLayers(Learner):
     terms = ("focal", "dice")
     recipe = Recipe()
     epochs: ClassVar[Mapping[str, int]] = APRIL_GAN_EPOCHS
-    align_corners: ClassVar[bool] = False
     ensemble: ClassVar[str] = ENSEMBLE
     localizer: ClassVar[str] = "linear"
 
@@ -98,9 +98,7 @@ class LinearLayers(Learner):
         device = self.clip.device.type
         assert isinstance(self.module, nn.ModuleList)
         with torch.autocast(device, torch.bfloat16, enabled=self.clip.dtype == torch.bfloat16):
-            margin = margins(
-                kept, self.module, states, self.side, self.chosen.scale, self.align_corners
-            )
+            margin = margins(kept, self.module, states, self.side, self.chosen.scale)
         return Losses(each_layer(margin, mask), margin.detach().sigmoid().mean(1))
 
     def weights(self, trained_on: str = "", categories: tuple[str, ...] = ()) -> Adapter:
@@ -115,6 +113,7 @@ class LinearLayers(Learner):
             text_ensemble=self.ensemble,
             scale=self.chosen.scale,
             localizer=self.localizer,
+            corners=True,
         )
         assert isinstance(self.module, nn.ModuleList)
         weights = tuple(layer.weight.detach().cpu() for layer in self.module)
@@ -131,7 +130,6 @@ class SdpPlusLayers(LinearLayers):
     paper = "arXiv 2311.00453"
     recipe = Recipe(5, 8, 1e-4, (0.9, 0.999), 240, seed=42, shuffle=False)
     epochs: ClassVar[Mapping[str, int]] = {}
-    align_corners = True
     ensemble = sdp.ENSEMBLE
     localizer = "sdp+"
 
@@ -304,7 +302,6 @@ def margins(
     states: Tensor,
     side: int,
     scale: float,
-    align_corners: bool = False,
 ) -> Tensor:
     """Anomalous minus normal logit of each layer in the CLIP frame, fp32 (B, layers, side, side).
 
@@ -314,7 +311,6 @@ def margins(
         states: The two text vectors of each image, (B, 2, D).
         side: Side of the frame in pixels.
         scale: Factor on the cosines.
-        align_corners: Whether logits are enlarged with corners aligned.
     """
     grid = round(tokens.shape[2] ** 0.5)
     difference = (states[:, 1] - states[:, 0])[:, :, None]
@@ -323,4 +319,4 @@ def margins(
     with torch.autocast(tokens.device.type, enabled=False):
         found = [scale * F.normalize(one.float(), dim=-1) @ difference for one in read]
         maps = torch.stack([one.squeeze(-1).unflatten(1, (grid, grid)) for one in found], dim=1)
-        return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=align_corners)
+        return enlarged(maps, (side, side), corners=True)

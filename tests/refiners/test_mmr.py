@@ -49,6 +49,14 @@ def test_small_pieces_are_left_out():
     assert len(sam.asked) == 1
 
 
+def test_crumbs_do_not_take_the_places_of_pieces():
+    heat = spot((10, 10, 13, 13), (40, 40, 50, 50))
+    heat[11, 11] = 0.99
+    _, _, sam = refine(heat, three, mmr_most_regions=1)
+    (asked,) = sam.asked
+    np.testing.assert_array_equal(asked.box, [40, 40, 50, 50])
+
+
 def test_all_masks_join_weighted_by_their_predicted_iou():
     mean, every = fuse_masks([answer((4, 4, 8, 8), (4, 4, 12, 12), None, iou=(0.8, 0.4, 1))], FRAME)
     assert mean[24, 24] == pytest.approx(0.6)  # (0.8 + 0.4) / 2

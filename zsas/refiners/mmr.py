@@ -102,11 +102,12 @@ class Mmr(Refiner):
         mark, own = values.of(MarkSettings), values.of(MmrSettings)
         marked = mark_scored(scored, mark)
         region = marked.region
+        # Crumbs are left out first: they must not take the places of pieces that count.
         pieces = [
             piece
-            for piece in separate_regions(region, scored.map)[: own.mmr_most_regions]
+            for piece in separate_regions(region, scored.map)
             if np.count_nonzero(piece.mask) >= own.mmr_least_area
-        ]
+        ][: own.mmr_most_regions]
         prompts = [_prompt(scored.map, piece, own.mmr_points) for piece in pieces]
         prompts += [
             Prompt(np.array([click[:2]], np.float32), np.ones(1, np.int64))

@@ -176,3 +176,20 @@ def test_long_names_leave_room_for_a_suffix_and_a_number(tmp_path: Path) -> None
     page.save(tiff, save_all=True, append_images=[page, page])
     jobs = prepare([str(tiff)], Output(), Settings(), ModelChoice("tiny"), Reading("all")).jobs
     assert [job.name[-3:] for job in jobs] == ["_p1", "_p2", "_p3"]
+
+
+def test_a_table_takes_one_command_at_a_time(tmp_path: Path) -> None:
+    """Two would both begin at part 0, and each overwrite what the other has written."""
+    output = Output(tmp_path / "out", "table")
+    first, second = (open_rows(output, {}, "run") for _ in range(2))
+    with first:
+        first.put(Row("a.png", "a"))
+        with pytest.raises(ZsasError, match="Another command is writing the table"), second:
+            pass
+    with second:  # it looked before the first one wrote
+        second.put(Row("b.png", "b"))
+        second.put(Row("a.png", "a"))
+    done = open_rows(output, {}, "run")
+    assert done.names == {"a.png": "a", "b.png": "b"}
+    both = [Job("a.png", "a"), Job("b.png", "b")]
+    assert sorted(row.image for row in done.stored(both)) == ["a.png", "b.png"]

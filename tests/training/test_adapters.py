@@ -102,8 +102,25 @@ def test_training_lowers_the_loss_and_writes_an_adapter_that_fits(data, tmp_path
     assert features.tiles[0].layers.shape == (1, 4, 4, 4, clip.projection)
     card = (tmp_path / "README.md").read_text()
     assert "base_model: small-clip" in card
+    assert "--clip small-clip" in card
+    assert "| blocks | (2, 4, 6, 8) |" in card
     assert "Do not judge them on parts" in card
     assert leakage(data, {"linear": adapter.card.__dict__})
+
+
+@pytest.mark.parametrize(
+    ("backbone", "flag", "below"),
+    [
+        ("zsas/tiny", "--preset tiny", ""),
+        ("ViT-B-16-plus-240", "--preset paper", "base_model: timm/vit_base_patch16_plus_clip_240"),
+        ("openai/clip-vit-base-patch16", "--clip openai/clip-vit-base", "base_model: openai/clip-"),
+    ],
+)
+def test_the_command_on_a_model_card_loads_the_backbone(backbone, flag, below):
+    assert adapters.flag_of(backbone).startswith(flag)
+    found = adapters.base_of(backbone)
+    assert found.startswith(below)
+    assert bool(found) == bool(below)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

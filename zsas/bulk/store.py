@@ -12,6 +12,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
+
 from zsas.bulk.jobs import Job, Output
 from zsas.bulk.rows import Row
 from zsas.errors import ZsasError
@@ -195,13 +200,18 @@ class TableRows:
         write_whole(stamp, text.encode())
         self._known: dict[str, tuple[str, str]] = {}
         """Image to name and stamp of what is done; an image that failed is not: what was in its way may be gone."""
+        self._waiting: list[Row] = []
+        self._replaced: set[str] = set()
+        self._held: int | None = None
+        self._look()
+
+    def _look(self) -> None:
+        """What the parts hold."""
         self._parts = sorted(self.folder.glob("part-*.parquet"))
         for part in self._parts:
             self._recover(part)
         numbers = [int(part.stem.removeprefix("part-")) for part in self._parts]
         self._number = 1 + max(numbers, default=-1)
-        self._waiting: list[Row] = []
-        self._replaced: set[str] = set()
         self._since = time.monotonic()
 
     @property
@@ -253,9 +263,19 @@ class TableRows:
         self._waiting = []
 
     def __enter__(self) -> TableRows:
+        self._held = _hold(self.folder)
+        self._look()  # another command may have written since
         return self
 
     def __exit__(self, *_: object) -> None:
+        try:
+            self._finish()
+        finally:
+            if self._held is not None:
+                os.close(self._held)
+                self._held = None
+
+    def _finish(self) -> None:
         self.flush()
         if self._replaced:  # images that have changed since an earlier call
             for part in self._parts:
@@ -286,6 +306,30 @@ def _discard(folder: Path, *files: Path) -> None:
         for file in files:
             file.unlink(missing_ok=True)
         discard(folder)
+
+
+def _hold(folder: Path) -> int | None:
+    """Take a folder for this command: two that number their parts alike would overwrite each other's.
+
+    Returns:
+        A descriptor, whose end lets the folder go; None where there are no locks.
+
+    Raises:
+        ZsasError: If another command has it.
+    """
+    if fcntl is None:
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ZsasError(
+            f"Another command is writing the table in {folder.parent}; wait until it ends, or choose another --out."
+        ) from None
+    except OSError:  # a network drive without locks
+        pass
+    return descriptor
 
 
 def _text(name: str) -> str:

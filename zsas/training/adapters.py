@@ -28,6 +28,8 @@ from zsas.errors import ZsasError
 from zsas.evaluation.identity import digest_of_samples
 from zsas.evaluation.metrics import PixelCounts, Truth, pixel_metrics
 from zsas.fingerprint import digest_of_weights
+from zsas.models.backbones import BACKBONES
+from zsas.models.presets import PRESETS
 from zsas.systems import system_named
 from zsas.training.checkpoint import CurveLog, load_checkpoint, plot_curves, save_checkpoint
 from zsas.training.learner import Learner, Losses, Recipe
@@ -317,8 +319,8 @@ def model_card(
         f"| {name} | {value:.4g} |" for name, value in last.items() if value == value
     )
     facts: dict[str, Any] = {
-        **card,
         **asdict(learner.chosen),
+        **card,  # what came of the recipe, where both say something, as of the blocks
         "images": len(data),
         "zsas": __version__,
     }
@@ -327,8 +329,7 @@ def model_card(
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return f"""---
 library_name: zsas
-base_model: {card["backbone"]}
-pipeline_tag: image-segmentation
+{base_of(card["backbone"])}pipeline_tag: image-segmentation
 tags: [anomaly-segmentation, zero-shot, clip]
 ---
 
@@ -337,7 +338,7 @@ tags: [anomaly-segmentation, zero-shot, clip]
 {numbers:,} numbers, trained on the {data.split} split of **{card["trained_on"]}** with
 `{card["backbone"]}` frozen, by the recipe of {learner.paper}.
 
-Use: `zsas segment image.png --system {learner.system} --clip {card["backbone"]} \\
+Use: `zsas segment image.png --system {learner.system} {flag_of(card["backbone"])} \\
     --weights {weights}={learner.file} --out results`
 
 Do not judge them on {card["trained_on"]}: they have seen it. `zsas evaluate` warns if you do.
@@ -353,6 +354,22 @@ After the last epoch (validation on images of the same data set that were held b
 | --- | --- |
 {curves}
 """
+
+
+def flag_of(backbone: str) -> str:
+    """The flag that loads a backbone: its preset's where it comes with one and is no model of the Hub."""
+    preset = next((name for name, one in PRESETS.items() if one.clip_name == backbone), "")
+    if backbone in BACKBONES:
+        preset = "paper"
+    return f"--preset {preset}" if preset else f"--clip {backbone}"
+
+
+def base_of(backbone: str) -> str:
+    """The line of a model card that names the model below, empty where the Hub does not know it."""
+    if backbone in BACKBONES:
+        return f"base_model: {BACKBONES[backbone].repo}\n"
+    is_on_hub = flag_of(backbone).startswith("--clip") and not Path(backbone).is_dir()
+    return f"base_model: {backbone}\n" if is_on_hub else ""
 
 
 def push_to_hub(folder: Path, repo: str) -> str:

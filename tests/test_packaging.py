@@ -26,6 +26,7 @@ from tests.helpers import ROOT
 from tests.helpers.ports import free_port
 from zsas import extras
 from zsas.errors import ZsasError
+from zsas.images import count_pages, load_image
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -83,6 +84,21 @@ def test_an_extra_that_is_missing_is_a_sentence_that_says_how_to_install_it(
     monkeypatch.setattr(extras, "find_spec", lambda module: None)
     with pytest.raises(ZsasError, match=r"gradio and mcp.*pip install 'zsas\[ui\]'"):
         extras.require("ui")
+
+
+def test_the_file_that_asks_for_a_missing_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of a folder somebody must know which one it is."""
+    Image.new("L", (4, 4)).save(tmp_path / "a.tif")
+    monkeypatch.setattr(extras, "find_spec", lambda module: None)
+    for read in (load_image, count_pages):
+        with pytest.raises(
+            ZsasError, match=r"a\.tif cannot be read here yet\. TIFF.*zsas\[images\]"
+        ):
+            read(tmp_path / "a.tif")
+    with pytest.raises(ZsasError, match=r"^The image cannot be read here yet\."):
+        load_image((tmp_path / "a.tif").read_bytes())
 
 
 @pytest.fixture(scope="session")

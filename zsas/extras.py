@@ -21,6 +21,10 @@ _EXTRAS = {
 }
 
 
+class MissingExtra(ZsasError):
+    """An optional dependency is not installed."""
+
+
 def require(extra: str) -> None:
     """Check that an extra is installed, before work begins.
 
@@ -28,12 +32,12 @@ def require(extra: str) -> None:
         extra: A name of `[project.optional-dependencies]`.
 
     Raises:
-        ZsasError: If one of its modules cannot be found.
+        MissingExtra: If one of its modules cannot be found.
     """
     what, modules = _EXTRAS[extra]
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
-        raise ZsasError(
+        raise MissingExtra(
             f"{what} needs {' and '.join(missing)}, which a plain installation leaves out; "
             f"install it with: pip install 'zsas[{extra}]'."
         )

@@ -69,6 +69,31 @@ def test_garbage_is_not_looked_for_until_the_page_is_there(monkeypatch: pytest.M
         gc.unfreeze()
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError("Cannot find empty port in range: 80-80."), "the port is taken"),
+        (PermissionError(13, "Permission denied", "/tmp/sent"), "/tmp/sent cannot be used (Permis"),
+        (FileNotFoundError(2, "No usable temporary directory"), "a file cannot be used (No usable"),
+    ],
+)
+def test_why_the_page_cannot_be_served_is_said(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, words: str
+) -> None:
+    def launch(**_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(server, "launch", launch)
+    monkeypatch.setattr(serving.signal, "signal", lambda *_: None)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            serving.serve()
+    finally:
+        gc.enable()
+    assert words in str(ended.value)
+    assert ("port" in str(ended.value)) == ("port" in words)
+
+
 def test_the_drawer_asks_once_what_the_system_has(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     begin = Settings.__init__

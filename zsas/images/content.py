@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from zsas.errors import ZsasError, reason
+from zsas.extras import MissingExtra
 from zsas.images.formats import HEAD, Format, recognised
 from zsas.images.raster import MAX_BYTES
 
@@ -80,8 +81,17 @@ def opened(source: object, name: str) -> Iterator[Content]:
         name: Of what has no name of its own.
 
     Raises:
-        ZsasError: If there is no such file, it is empty, or it cannot be read.
+        ZsasError: If there is no such file, it is empty, or it cannot be read; a `MissingExtra` names it.
     """
+    with _opened(source, name) as content:
+        try:
+            yield content
+        except MissingExtra as error:
+            raise MissingExtra(f"{content.name} cannot be read here yet. {error}") from None
+
+
+@contextlib.contextmanager
+def _opened(source: object, name: str) -> Iterator[Content]:
     if isinstance(source, (bytes, bytearray, memoryview)):
         whole = source.tobytes() if isinstance(source, memoryview) else source
         yield Content(name, io.BytesIO(whole))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from typing import Any
 
-from zsas.errors import ZsasError
+from zsas.errors import ZsasError, reason
 from zsas.extras import require
 
 
@@ -27,7 +28,13 @@ def serve(**options: Any) -> None:
         launch(**options)
     except ZsasError as error:
         sys.exit(str(error))
-    except OSError:  # gradio found no port
+    except OSError as error:
+        if "empty port" not in str(error):  # gradio's words where it found none
+            file = "a file" if error.filename is None else os.fsdecode(error.filename)
+            sys.exit(
+                f"The page cannot be served: {file} cannot be used ({error.strerror or reason(error)}). TMPDIR and "
+                "GRADIO_TEMP_DIR name folders for what visitors send."
+            )
         sys.exit(
             "The page cannot be served: the port is taken, or the address is not one of this machine. Choose others "
             "with --host and --port, or with GRADIO_SERVER_NAME and GRADIO_SERVER_PORT."

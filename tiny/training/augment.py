@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tiny.synthetic.defects.common import difference
 from tiny.training.structured_normals import arrange
 
 Picture = NDArray[np.uint8]
@@ -28,7 +29,7 @@ def random_crop(
     values: Mapping[str, int] | None = None,
     donor: NDArray[np.uint8] | None = None,
     donor_is_normal: bool = False,
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A square window, flipped, turned and resized, with jittered light and colour.
 
     Args:
@@ -44,7 +45,7 @@ def random_crop(
             (:mod:`tiny.training.structured_normals`).
 
     Returns:
-        float32 (size, size, 3) in [0, 1] and uint8 (size, size).
+        uint8 (size, size, 3) and uint8 (size, size).
     """
     side, window = _window(rng, defect_map, scale)
     method = cv2.INTER_AREA if side > 1.3 * size else cv2.INTER_LINEAR
@@ -104,7 +105,7 @@ def repaint_background(
 
     People lay things on coloured paper: an object must not be called a stain on it.
     """
-    if not 0.05 < inside.mean() < 0.9:
+    if not 0.05 < np.count_nonzero(inside) / inside.size < 0.9:
         return picture
     light = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
     behind = light[~inside]
@@ -134,7 +135,10 @@ def paint(
     light = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32) / 255
     painted = colour * (0.75 + 0.25 * light)
     mixed = picture + rng.uniform(0.6, 1.0) * soft * (painted - picture)
-    changed = np.abs(mixed - picture).max(2) > 24  # where the paint can be told from what it covers
+    mixed = mixed.astype(np.float32)
+    changed = (
+        difference(mixed, picture.astype(np.float32)) > 24
+    )  # where the paint can be told from what it covers
     labels = np.where(changed & (soft[..., 0] > 0.4), np.uint8(defect_type), labels)
     return np.round(mixed).astype(np.uint8), labels
 
@@ -261,9 +265,9 @@ def damage(
     _, spread = cv2.meanStdDev(
         cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), mask=ring.astype(np.uint8)
     )
-    change = cv2.blur(np.abs(mixed - before).max(2), (5, 5))
+    change = cv2.blur(difference(mixed, before), (5, 5))
     visible = (change > 8 + 0.2 * float(spread[0, 0])) & (soft > 0.25)
-    if visible.sum() < max(10, 0.3 * touched.sum()):
+    if np.count_nonzero(visible) < max(10, 0.3 * np.count_nonzero(touched)):
         return picture, labels
     return mixed.astype(np.uint8), np.where(visible, np.uint8(values[defect_type]), labels)
 
@@ -310,8 +314,8 @@ def _otherwise(
     )
 
 
-def jitter(rng: np.random.Generator, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Grey now and then, contrast (seldom a low one), brightness, tint, gamma, blur, JPEG, noise; [0, 1] in the end."""
+def jitter(rng: np.random.Generator, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Grey now and then, contrast (seldom a low one), brightness, tint, gamma, blur, JPEG, noise; RGB as before."""
     if rng.random() < 0.25:
         picture = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     elif rng.random() < 0.2:
@@ -323,15 +327,16 @@ def jitter(rng: np.random.Generator, picture: NDArray[np.uint8]) -> NDArray[np.f
     tint = rng.uniform(0.93, 1.07, 3) if rng.random() < 0.4 else np.ones(3)
     gamma = np.exp(rng.normal(0, 0.2))
     levels = np.linspace(0, 1, 256)[:, None] ** gamma
-    table = np.clip((levels - 0.5) * contrast * tint + 0.5 + shift, 0, 1).astype(np.float32)
+    table = np.round(255 * np.clip((levels - 0.5) * contrast * tint + 0.5 + shift, 0, 1))
     if rng.random() < 0.15:
         picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 1.5)))
     if rng.random() < 0.15:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))]
         _, packed = cv2.imencode(".jpg", picture, quality)
         picture = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
-    light = np.asarray(cv2.LUT(picture, table[None]), np.float32)
+    light = np.asarray(cv2.LUT(picture, table[None].astype(np.uint8)), np.uint8)
     if rng.random() < 0.2:
         noise = np.asarray(rng.standard_normal(picture.shape[:2], np.float32))
-        light = np.clip(light + noise[..., None] * np.float32(rng.uniform(0.005, 0.04)), 0, 1)
-    return np.asarray(light, np.float32)
+        noisy = light + noise[..., None] * np.float32(rng.uniform(1.3, 10))
+        light = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+    return light

@@ -133,14 +133,14 @@ class Batch:
     """A random batch after augmentation.
 
     Attributes:
-        image: float32 (B, R, R, 3) RGB in [0, 1].
+        image: uint8 (B, R, R, 3) RGB.
         defect_map: uint8 (B, R, R).
         defect_types: Defect types that are still visible in each crop.
         names: Nouns of the objects.
         index: int64 (B,), places in the cache.
     """
 
-    image: NDArray[np.float32]
+    image: NDArray[np.uint8]
     defect_map: NDArray[np.uint8]
     defect_types: list[tuple[str, ...]]
     names: list[str]

@@ -161,7 +161,7 @@ def encode_crops(
             cache = caches[int(rng.choice(len(caches), p=lengths / lengths.sum()))]
             index = rng.choice(len(cache), ENCODED_AT_ONCE, replace=False)
             batch = make_batch(cache, rng, index, size, recipe.window)
-            kept, _ = vision_tokens(model.clip, normalise(batch.image), blocks)
+            kept, _ = vision_tokens(model.clip, normalise(torch.from_numpy(batch.image)), blocks)
             tokens = torch.stack([one[:, 1:] for one in kept], 1)
             crops.add(tokens, batch.defect_map, batch.names, batch.defect_types)
         held.append(crops)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -215,6 +216,33 @@ def in_advance(make: Callable[[int, int], Iterator[Item]], workers: int) -> Iter
             _Worked(make), batch_size=None, num_workers=workers, multiprocessing_context="fork"
         )
     )
+
+
+def revisited(
+    items: Iterator[Item], visits: int, again: Callable[[Item], Item], depth: int = 48
+) -> Iterator[Item]:
+    """Each item once as it is made, and about ``visits`` - 1 times more later, changed.
+
+    Making a batch takes a processor longer than learning from it takes a GPU.
+
+    Args:
+        items: Batches, on the device that learns.
+        visits: How often one is learned from on average; 1 is plainly ``items``.
+        again: Another batch out of one, quickly, on the device.
+        depth: Batches that are kept to come back to.
+    """
+    rng = np.random.default_rng(visits)
+    kept: list[Item] = []
+    for item in items:
+        yield item
+        if visits == 1:
+            continue
+        if len(kept) < depth:
+            kept.append(item)
+        else:
+            kept[int(rng.integers(depth))] = item
+        for _ in range(visits - 1):
+            yield again(kept[int(rng.integers(len(kept)))])
 
 
 def moved(item: Item, device: str) -> Item:

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tiny.synthetic.defects.common import difference
+
 Picture = NDArray[np.uint8]
 Region = NDArray[np.bool_]
 
@@ -220,8 +222,8 @@ def pieces(
     if other[place].size:
         changed = _odd(rng, defect_type, picture, other, (covered, rest), places[odd], reach, light)
     labels = np.where(covered > 60, np.uint8(0), labels)
-    difference = cv2.blur(cv2.absdiff(changed, regular).max(2), (3, 3))
-    return changed, np.where(difference > 14, np.uint8(values[defect_type]), labels)
+    change = cv2.blur(difference(changed, regular), (3, 3))
+    return changed, np.where(change > 14, np.uint8(values[defect_type]), labels)
 
 
 def arrange(

@@ -223,7 +223,7 @@ def _batches(caches: Sequence[DatasetCache], seed: Sequence[int]) -> Iterator[Ba
 
 
 def _losses(learner: TowerLearner, batch: Batch, device: str) -> Losses:
-    pixels = normalise(batch.image).to(device).permute(0, 3, 1, 2).contiguous()
+    pixels = normalise(torch.from_numpy(batch.image).to(device)).permute(0, 3, 1, 2).contiguous()
     mask = torch.from_numpy((batch.defect_map > 0).astype(np.float32)).to(device)
     return learner.losses(pixels, batch.names, mask)
 

@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from transformers import CLIPModel
 
+from tiny.synthetic.defects import PHRASES
 from tiny.training import loop
 from tiny.training.cache import (
     CHUNK,
@@ -25,7 +26,7 @@ from tiny.training.clip.losses import dense_loss
 from tiny.training.clip.model import TrainModel, vision_tokens
 from tiny.training.clip.recipe import Recipe
 from tiny.training.clip.start import build, start_from_clip
-from tiny.training.clip.tasks import normalise
+from tiny.training.clip.tasks import Sentences, Task, make_task, normalise, turned
 from tiny.training.tokenizer import load_tokenizer, sentences, train_tokenizer
 from zsas.errors import ZsasError
 from zsas.training.checkpoint import CurveLog, load_checkpoint, save_checkpoint
@@ -77,8 +78,7 @@ def test_crops_keep_image_and_labels_together(cache: DatasetCache) -> None:
     batch = make_batch(cache, np.random.default_rng(0), np.arange(8), 64)
     assert batch.image.shape == (8, 64, 64, 3)
     assert batch.defect_map.shape == (8, 64, 64)
-    assert batch.image.min() >= 0.0
-    assert batch.image.max() <= 1.0
+    assert batch.image.dtype == np.uint8
     for found, labels in zip(batch.defect_types, batch.defect_map, strict=True):
         assert {cache.defect_types.index(kind) + 1 for kind in found} <= set(
             np.unique(labels).tolist()
@@ -100,8 +100,8 @@ def test_tokenizer_reads_back_what_it_wrote(tmp_path: Path) -> None:
 
 def test_fast_tower_equals_transformers(trained: Path) -> None:
     model, _ = load_model(trained / "checkpoint.pt")
-    image = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
-    pixels = normalise(image)
+    image = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    pixels = normalise(torch.from_numpy(image))
     kept, last = vision_tokens(model.clip, pixels, (2, 4), torch.float32)
     with torch.no_grad():
         wanted = model.clip.vision_model(
@@ -226,3 +226,33 @@ def test_an_export_can_keep_parts_of_earlier_trainings(trained: Path, tmp_path: 
 def test_a_mixture_that_makes_no_sense_is_one_sentence(text: str) -> None:
     with pytest.raises(ZsasError, match="--mix"):
         parts([text])
+
+
+def test_a_turned_task_keeps_defects_where_they_are_seen(cache: DatasetCache) -> None:
+    crops = make_batch(cache, np.random.default_rng(0), np.arange(8), 64)
+    marked = crops.image.copy()
+    marked[crops.defect_map > 0] = (255, 0, 0)
+    marked[crops.defect_map == 0] = (0, 0, 255)
+    draw = Sentences(
+        load_tokenizer(Path("zsas/weights/tiny/clip")), PHRASES, np.random.default_rng(0)
+    )
+    task = make_task(replace(crops, image=marked), MICRO, draw, cache.defect_types, ["plate"])
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(12):
+        again = turned(task)
+        assert torch.equal(again.image[..., 0] > again.image[..., 2], again.defect_map > 0)
+        assert again.mask().sum() == task.mask().sum()
+        seen.add(again.defect_map.numpy().tobytes())
+    assert len(seen) > 3
+
+
+def test_a_patch_counts_as_defective_from_a_tenth_of_it() -> None:
+    labels = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    labels[0, :16, 16:20] = 3
+    labels[0, 16, :10] = 2
+    nothing = torch.zeros(0)
+    task = Task(nothing, labels, *(nothing,) * 7)
+    assert task.patch_defect().tolist() == [[0, 3, -1, 0]]
+    assert task.mask().shape == (1, 16, 16)
+    assert task.mask()[0, 8, :5].tolist() == [0.5] * 5

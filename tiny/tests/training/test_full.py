@@ -1,4 +1,4 @@
-"""The chain of all trainings, in miniature: from photographs to a model that runs."""
+"""All trainings at once, in miniature: from photographs to a model that runs."""
 
 from __future__ import annotations
 
@@ -18,24 +18,20 @@ from tiny.tests.training.test_clip_training import MICRO as CLIP
 from tiny.tests.training.test_sam_training import MICRO as SAM
 from tiny.training import cache, clip, full, sam
 from tiny.training.cache import DatasetCache
-from tiny.training.full import PHASES, Chain, Images, Phase, train_full
+from tiny.training.full import CPU_SHARE, PLAN, Images, Part, Plan, train_full
 from tiny.training.loop import Run
-from zsas import Segmenter
+from zsas import Segmenter, Settings
 from zsas.errors import ZsasError
 from zsas.images import load_image
+from zsas.systems import SYSTEMS
 
-FEW = (Images(64, 128, 1),)
-REAL = (Images(64, 128, 2, on_photographs=1.0),)
-CHAIN = Chain(
-    (
-        Phase("sam", "pretrain", 2, 4, FEW),
-        Phase("clip", "pretrain", 2, 2, FEW),
-        Phase("clip", "finetune", 2, 2, FEW, keep=0.25),
-        Phase("clip", "broad", 2, 1, REAL, keep=0.25, from_export=True),
-        Phase("sam", "broad", 2, 1, REAL, from_export=True),
-    ),
-    dict.fromkeys(("pretrain", "finetune", "broad"), replace(CLIP, width=32)),
-    dict.fromkeys(("pretrain", "broad"), SAM),
+SMALL = Plan(
+    images=Images(64, 128, 1, on_photographs=0.5, of_objects=0.5),
+    sam=Part(1, 2),
+    sam_recipe=replace(SAM, stages=((1.0, 64, 2 * CPU_SHARE),)),
+    clip=Part(1, 2),
+    clip_recipe=replace(CLIP, width=32, stages=((0.0, 64, 2 * CPU_SHARE, 0.5, 1.0),)),
+    anomalyvfm=Part(2, 1),
 )
 
 
@@ -49,12 +45,12 @@ def fetched(folder: Path) -> list[Any]:
     return listed
 
 
-def watched(train: Callable[..., Path], begun: list[tuple[str, Path | None]], stop: int) -> Any:
-    """A training that also writes down what it starts from; the one of number `stop` is interrupted."""
+def watched(train: Callable[..., Path], begun: list[str], stop: bool) -> Any:
+    """A training that also writes down that it began; interrupted the first time if it is to stop."""
 
     def run_it(run: Run, **options: Any) -> Path:
-        begun.append((run.out.name, options["start"]))
-        if len(begun) == stop:
+        begun.append(run.out.name)
+        if stop and begun.count(run.out.name) == 1:
             raise KeyboardInterrupt
         return train(run, **options)
 
@@ -65,36 +61,35 @@ def watched(train: Callable[..., Path], begun: list[tuple[str, Path | None]], st
 def test_both_models_are_trained_from_nothing_and_a_stopped_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[tuple[str, Path | None]] = []
+    begun: list[str] = []
     monkeypatch.setattr(full, "fetch", fetched)
-    monkeypatch.setattr(clip, "train", watched(clip.train, begun, stop=4))
-    monkeypatch.setattr(sam, "train", watched(sam.train, begun, stop=0))
+    monkeypatch.setattr(sam, "train", watched(sam.train, begun, stop=False))
+    monkeypatch.setattr(clip, "train", watched(clip.train, begun, stop=True))
     run = Run(tmp_path / "run", report_every=1)
     with pytest.raises(KeyboardInterrupt):
-        train_full(run, tmp_path / "model", chain=CHAIN)
+        train_full(run, tmp_path / "model", plan=SMALL)
     assert not (tmp_path / "model").exists()
-    folder = train_full(run, tmp_path / "model", chain=CHAIN)
-    assert begun == [
-        ("1-sam-pretrain", None),
-        ("2-clip-pretrain", None),
-        ("3-clip-finetune", run.out / "2-clip-pretrain/checkpoint.pt"),
-        ("4-clip-broad", run.out / "3-clip-finetune/clip"),
-        ("4-clip-broad", run.out / "3-clip-finetune/clip"),
-        ("5-sam-broad", run.out / "1-sam-pretrain/sam"),
-    ]
-    assert {one.family for one in DatasetCache(run.out / "images-128-2").records} == {FAMILY}
-    assert FAMILY not in {one.family for one in DatasetCache(run.out / "images-128-1").records}
+    folder = train_full(run, tmp_path / "model", plan=SMALL)
+    assert begun == ["sam", "clip", "sam", "clip"]
+    rows = (run.out / "sam/curve.csv").read_text().splitlines()
+    assert len(rows) == 1 + CPU_SHARE  # its steps once, although it was called twice
+    families = {one.family for one in DatasetCache(run.out / "images-128-1").records}
+    assert FAMILY in families
+    assert len(families) > 2
     segmenter = Segmenter.from_preset(
         "tiny",
         clip=str(folder / "clip"),
         sam=str(folder / "sam"),
         adapter=str(folder / "clip/adapter.safetensors"),
+        weights={"anomalyvfm": str(folder / "anomalyvfm.safetensors")},
     )
-    image = write_folder(tmp_path / "parts", per_kind=1) / "tile/test/good/000.png"
-    assert segmenter(load_image(image)).mask.shape == load_image(image).shape[:2]
+    image = load_image(write_folder(tmp_path / "parts", per_kind=1) / "tile/test/good/000.png")
+    for system in ("auto", "anomalyvfm"):
+        assert system in SYSTEMS
+        assert segmenter(image, Settings(system=system)).mask.shape == image.shape[:2]
 
 
-def test_photographs_that_cannot_be_fetched_are_missed_before_anything_is_trained(
+def test_photographs_that_cannot_be_fetched_are_missed_before_anything_is_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def offline(folder: Path) -> None:
@@ -102,31 +97,32 @@ def test_photographs_that_cannot_be_fetched_are_missed_before_anything_is_traine
 
     monkeypatch.setattr(full, "fetch", offline)
     with pytest.raises(ZsasError, match="No network"):
-        train_full(Run(tmp_path / "run"), tmp_path / "model", chain=CHAIN)
+        train_full(Run(tmp_path / "run"), tmp_path / "model", plan=SMALL)
     assert list((tmp_path / "run").glob("*")) == []
 
 
-def test_a_fresh_run_forgets_what_every_phase_has_left(
+def test_a_fresh_run_forgets_what_every_training_has_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[tuple[str, Path | None]] = []
     monkeypatch.setattr(full, "fetch", fetched)
     monkeypatch.setattr(cache, "fill", lambda folder, **options: None)
     monkeypatch.setattr(cache, "DatasetCache", lambda folder: folder)
-    monkeypatch.setattr(sam, "train", watched(sam.train, begun, stop=1))
-    for name in ("1-sam-pretrain", "5-sam-broad"):
+    monkeypatch.setattr(sam, "train", watched(sam.train, [], stop=True))
+    for name in ("sam", "clip", "anomalyvfm"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "done").touch()
+        (tmp_path / name / "last.pt").touch()
     with pytest.raises(KeyboardInterrupt):
-        train_full(Run(tmp_path, resume=False), tmp_path / "model", chain=CHAIN)
-    assert list(tmp_path.glob("*/done")) == []
+        train_full(Run(tmp_path, resume=False), tmp_path / "model", plan=SMALL)
+    assert list(tmp_path.glob("*/last.pt")) == []
 
 
-def test_every_phase_has_a_recipe_and_starts_from_one_of_its_model() -> None:
-    first: set[str] = set()
-    for phase in PHASES:
-        assert phase.recipe in (sam.RECIPES if phase.model == "sam" else clip.RECIPES)
-        assert phase.from_export <= (phase.model in first)
-        first.add(phase.model)
-    assert [phase.recipe for phase in PHASES[-2:]] == ["broad", "broad"]
-    assert all(images.on_photographs for phase in PHASES[-2:] for images in phase.images)
+def test_a_cpu_learns_from_an_eighth_of_a_batch_as_often_as_there_are_more(tmp_path: Path) -> None:
+    for device, times, visits in (("cuda", 1, PLAN.clip_recipe.visits), ("cpu", 8, 1)):
+        run = Run(tmp_path, minutes=22.0, device=device)
+        recipe = full._recipe(run, PLAN.clip_recipe)
+        part = full._run(run, "clip", PLAN.clip, (PLAN.sam, PLAN.clip, PLAN.anomalyvfm))
+        assert part.steps == times * PLAN.clip.steps
+        assert part.minutes == pytest.approx(22.0 * 10.9 / 20.0)
+        assert recipe.visits == visits
+        pairs = zip(recipe.stages, PLAN.clip_recipe.stages, strict=True)
+        assert all(own[2] * times == whole[2] for own, whole in pairs)

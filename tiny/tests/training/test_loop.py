@@ -17,7 +17,7 @@ import torch
 from torch import multiprocessing, nn
 
 from tiny.training import loop
-from tiny.training.loop import DistributedGroup
+from tiny.training.loop import DistributedGroup, revisited
 from zsas.errors import ZsasError
 
 
@@ -119,3 +119,15 @@ def test_a_device_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None
         loop.chosen_device("cuda")
     with pytest.raises(ZsasError, match="no device 'tpu'"):
         loop.chosen_device("tpu")
+
+
+def test_a_batch_is_come_back_to_as_often_as_asked() -> None:
+    made = iter(range(1, 101))
+    learned = list(itertools.islice(revisited(made, 3, lambda item: -item, depth=8), 300))
+    fresh = [item for item in learned if item > 0]
+    again = [-item for item in learned if item < 0]
+    assert fresh == list(range(1, 101))
+    assert len(again) + len(fresh) == 300
+    for place, item in enumerate(learned):
+        assert -item <= max([0, *learned[:place]])  # only what has come before comes again
+    assert list(revisited(iter(range(5)), 1, lambda item: -item)) == list(range(5))

@@ -58,15 +58,6 @@ def test_tight_box_and_jitter() -> None:
     assert moved[2] - moved[0] >= 2
 
 
-def test_correction_clicks_where_the_mask_is_wrong() -> None:
-    wanted = np.zeros((8, 8), bool)
-    wanted[2, 3] = True
-    where, label = prompts.correction(np.random.default_rng(0), np.zeros((8, 8), bool), wanted)
-    assert (where // prompts.CELL).tolist() == [3, 2]
-    assert label == 1
-    assert prompts.correction(np.random.default_rng(0), wanted, wanted)[1] == prompts.PAD
-
-
 def test_whole_image_crop_keeps_labels_apart() -> None:
     parts = np.zeros((32, 32), np.int16)
     parts[:8, :8], parts[20:, 20:] = 1, 2

@@ -15,8 +15,8 @@ from transformers import SamModel
 
 from tiny.training import loop
 from tiny.training.sam import prompts, train
-from tiny.training.sam.batches import make_batch, normalise
-from tiny.training.sam.losses import call_loss, cell_iou, dense_loss
+from tiny.training.sam.batches import make_batch, normalise, stacked, turned
+from tiny.training.sam.losses import call_loss, cell_iou, corrected, dense_loss, mask_boxes
 from tiny.training.sam.model import TrainModel
 from tiny.training.sam.recipe import Recipe
 from tiny.training.sam.start import build, start_patches
@@ -156,7 +156,7 @@ def test_a_training_goes_on_from_anothers_average_and_draws_from_all_caches(
     batches = _batches(
         [squares, other], MICRO, budget, 0, itertools.count(), loop.DistributedGroup()
     )
-    light = {bool((next(batches).pixels.mean() > 0.5).item()) for _ in range(20)}
+    light = {bool((next(batches).pixels.float().mean() > 127).item()) for _ in range(20)}
     assert light == {True, False}
 
 
@@ -174,7 +174,7 @@ def test_a_training_goes_on_from_an_exported_model_whose_new_heads_learn_alone_f
     )
     for heads_only in (True, False):
         model.zero_grad()
-        features = model.features(batch.pixels, batch.place)
+        features = model.features(normalise(batch.pixels, batch.extents), batch.place)
         sum(dense_loss(model, features, batch, heads_only=heads_only)).backward()
         assert model.dense.weight.grad is not None
         reached = [name for name, p in model.sam.named_parameters() if p.grad is not None]
@@ -193,7 +193,7 @@ def test_box_prompt_moves_the_mask(squares: Squares) -> None:
         prompts.make_crop(None, image, squares.mask[0], squares.parts[i], 128, 128)
         for image, i in zip(images, (0, 3, 6, 9), strict=True)
     ]
-    pixels = normalise(crops)
+    pixels = normalise(*stacked(crops))
     masks = [crop.parts == part for crop in crops for part in (1, 2)]
     cover = torch.from_numpy(np.stack([prompts.soft_cells(mask) for mask in masks]))
     boxes = torch.from_numpy(np.stack([prompts.tight_box(mask) for mask in masks]))
@@ -230,3 +230,46 @@ def test_images_without_anything_to_ask_for_are_refused() -> None:
     )
     with pytest.raises(ZsasError, match="no parts and no defects"):
         make_batch(np.random.default_rng(0), empty, 0, MICRO, 64, 2)
+
+
+def test_a_turned_batch_is_the_batch_of_the_turned_crops(squares: Squares) -> None:
+    batch = make_batch(np.random.default_rng(3), squares, 0, MICRO, 64, 3)
+    again = turned(batch)
+    lit = again.pixels.float() / batch.pixels.transpose(1, 2).clamp_min(1)
+    plain = (batch.pixels.transpose(1, 2) > 20) & (again.pixels < 255)
+    for picture, where in zip(lit, plain, strict=True):
+        for channel in range(3):  # one gain for each channel, but for rounding
+            assert picture[..., channel][where[..., channel]].std() < 0.02
+    assert again.place == (batch.place[1], batch.place[0])
+    left, top = again.place
+    for row, box in enumerate(again.true_boxes.numpy()):
+        x0, y0, x1, y1 = (box - np.tile((16 * left, 16 * top), 2)).astype(int)
+        found = np.argwhere(again.cover[row].numpy() > 0) * 4
+        assert y0 - 4 < found[:, 0].min() < y0 + 4
+        assert x1 - 5 < found[:, 1].max() < x1 + 4
+        assert x0 - 4 < found[:, 1].min() < x0 + 4
+        assert y1 - 5 < found[:, 0].max() < y1 + 4
+    assert torch.equal(again.points[0][..., 0], batch.points[0][..., 1])
+    assert torch.equal(turned(again).segments, batch.segments)
+
+
+def test_a_correcting_click_lies_where_the_mask_is_wrong() -> None:
+    wanted = torch.zeros(2, 8, 8)
+    wanted[0, 2:5, 3] = 1
+    nothing, right = -torch.ones(8, 8), 2 * wanted[1] - 1
+    for _ in range(5):
+        xy, labels = corrected(None, torch.stack([nothing, right]), wanted, (1, 2))
+        column, row = ((xy[0, 0] - torch.tensor([16.0, 32.0])) / 4 - 0.5).tolist()
+        assert (column, labels[0].item(), labels[1].item()) == (3, 1, prompts.PAD)
+        assert row in (2, 3, 4)
+    _, labels = corrected((xy, labels), -nothing[None].expand(2, -1, -1), wanted, (0, 0))
+    assert labels[:, 0].tolist() == [1, prompts.PAD]
+    assert labels[:, 1].tolist() == [0, 0]
+
+
+def test_boxes_of_masks_are_tight_and_in_the_frame() -> None:
+    logits = -torch.ones(2, 16, 16)
+    logits[0, 3:7, 2:12] = 1
+    fallback = torch.tensor([[0.0] * 4, [1.0, 2.0, 3.0, 4.0]])
+    boxes = mask_boxes(logits, fallback, (2, 1))
+    assert boxes.tolist() == [[40.0, 28.0, 80.0, 44.0], [1.0, 2.0, 3.0, 4.0]]

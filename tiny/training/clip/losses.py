@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tiny.training.clip.model import TrainModel
 from tiny.training.clip.recipe import SCALE
-from tiny.training.clip.tasks import Task
+from tiny.training.clip.tasks import Task, normalise
 
 
 def dense_loss(margin: Tensor, mask: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,7 +57,8 @@ def losses(model: TrainModel, task: Task, *, own: bool = True) -> dict[str, Tens
         own: Whether the dense loss is put on CLIP's own projection of the last patches, too.
     """
     recipe = model.recipe
-    patches, own_patches, image = model.encode_images(task.image)
+    patches, own_patches, image = model.encode_images(normalise(task.image))
+    mask = task.mask()
     width = max(task.state_ids.shape[1], task.own_ids.shape[1], task.defect_ids.shape[1])
     groups = (task.state_ids, task.own_ids, task.defect_ids)
     end = int(model.clip.config.text_config.eos_token_id)
@@ -76,17 +77,17 @@ def losses(model: TrainModel, task: Task, *, own: bool = True) -> dict[str, Tens
     margin = torch.cat([margin, mean_margin], 1)
     highest = mean_margin[:, 0].topk(max(1, mean_margin.shape[2] // 100), 1).values.mean(1)
     margin = F.interpolate(
-        margin.unflatten(2, (grid, grid)), size=task.mask.shape[1:], mode="bilinear",
+        margin.unflatten(2, (grid, grid)), size=mask.shape[1:], mode="bilinear",
         align_corners=False,
     )  # fmt: skip
-    focal, dice = dense_loss(margin, task.mask, task.target)
+    focal, dice = dense_loss(margin, mask, task.target)
     normal = F.normalize(pairs[:, 0].mean(0), dim=-1)
     scale = model.clip.logit_scale.exp().clamp(max=100.0)
     return {
         "focal": focal,
         "dice": dice,
         "defect_type": defect_type_loss(
-            patches, torch.cat([normal[None], defects]), task.patch_defect
+            patches, torch.cat([normal[None], defects]), task.patch_defect()
         ),
         "image": verdict_loss(scale * (image * direction).sum(-1), task.damaged),
         "highest": verdict_loss(highest, task.damaged),

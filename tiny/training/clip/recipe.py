@@ -17,6 +17,7 @@ class Recipe:
         blocks: Blocks whose tokens the linear layers read, counted from 1.
         nominal: Input size in pixels that the position embedding is made for.
         stages: (part of the training at which it begins, input px, batch, window scale) in order.
+        visits: How often a batch is learned from, each time turned and lit otherwise.
         samples: Sentences drawn a state and noun at each step.
         text_steps: Steps of :func:`pretrain_text`.
         text_lr: Learning rate of the text tower as a part of ``lr``.
@@ -47,6 +48,7 @@ class Recipe:
         (0.35, 256, 12, 0.5, 1.0),
         (0.78, 384, 8, 0.6, 1.0),
     )
+    visits: int = 1
     easy_until: float = 0.4
     samples: int = 2
     text_steps: int = 200
@@ -118,12 +120,28 @@ BROAD = replace(
 )
 """Goes on with the batches of a GPU and the step of pretraining, among smaller windows: for many new images."""
 
+FULL = replace(
+    BROAD,
+    stages=(
+        (0.0, 192, 256, 0.35, 0.75),
+        (0.04, 256, 160, 0.35, 0.9),
+        (0.1, 384, 80, 0.35, 1.0),
+        *tuple((0.15 + 0.85 * part / 120, *_LARGE_BATCHES[part % 4]) for part in range(120)),
+    ),
+    visits=2,
+    easy_until=0.12,
+    text_from=0.08,
+    own_from=0.15,
+)
+"""All of it in one training, with the batches of a GPU: small images first, then the sizes of the views in turn."""
+
 RECIPES = {
     "pretrain": PRETRAIN,
     "continue": CONTINUE,
     "finetune": FINETUNE,
     "multiscale": MULTISCALE,
     "broad": BROAD,
+    "full": FULL,
 }
 
 PATCH = 16

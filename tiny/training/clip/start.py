@@ -73,7 +73,7 @@ def start_from_patches(model: TrainModel, cache: DatasetCache, seed: int) -> Non
         ]
     )
     index = np.sort(rng.choice(len(cache), min(64, len(cache)), replace=False))
-    pixels = normalise(cache.image[index].astype(np.float32) / np.float32(255)).permute(0, 3, 1, 2)
+    pixels = normalise(torch.from_numpy(cache.image[index])).permute(0, 3, 1, 2)
     weight = torch.from_numpy(kernels.astype(np.float32))
     found = F.conv2d(pixels, weight, stride=PATCH).permute(1, 0, 2, 3).flatten(1)
     spread = found.std(1)
@@ -101,7 +101,7 @@ def centre(model: TrainModel, cache: DatasetCache, draw: Sentences) -> None:
     text = clip.text_model(input_ids=draw.tokens(lines)).pooler_output
     clip.text_model.final_layer_norm.bias.sub_(text.mean(0))
     step = max(1, len(cache) // 32)
-    pixels = normalise(cache.image[::step][:32, ::2, ::2].astype(np.float32) / np.float32(255))
+    pixels = normalise(torch.from_numpy(cache.image[::step][:32, ::2, ::2].copy()))
     _, last = vision_tokens(clip, pixels, model.recipe.blocks, torch.float32)
     norm = clip.vision_model.post_layernorm
     norm.bias.sub_(norm(last[:, 0]).mean(0))
@@ -122,7 +122,7 @@ def init_normal_bias(model: TrainModel, draw: Sentences, margin: float = -2.2) -
     for layer in cast(Sequence[nn.Linear], model.layers):
         aside = torch.randn(len(direction))
         aside -= (aside @ direction) / length.square() * direction
-        slope = margin / (SCALE * length)
+        slope = (margin / (SCALE * length)).clamp(-0.99, 0.99)  # the sentences may lie too near
         layer.weight.mul_(0.1)
         layer.bias.copy_(
             slope * direction / length + (1.0 - slope.square()).sqrt() * F.normalize(aside, dim=0)

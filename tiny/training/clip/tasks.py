@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -68,33 +68,66 @@ class Task:
     """A batch with everything the losses need, as tensors.
 
     Attributes:
-        image: fp16 (B, R, R, 3), normalised.
-        mask: fp32 (B, R / 2, R / 2), covered part of each half-resolution pixel.
+        image: uint8 (B, R, R, 3) RGB.
+        defect_map: uint8 (B, R, R), 0 = normal, as the cache numbers defect types.
         target: fp32 (B,), what the map shall be on defects.
         state_ids: ids of ``2 * samples`` sentences a distinct noun.
         noun: int64 (B,), which of the nouns each image is compared with.
         own_ids: ids (B, n) of one sentence an image.
         own_label: int64 (B,), equal where sentences mean the same.
         defect_ids: ids (K, n) of one sentence a defect type.
-        patch_defect: int64 (B, g * g): 0 normal, 1..K defect type, -1 neither clearly.
         damaged: fp32 (B,), 1 anomalous, 0 normal, -1 hardly visible.
     """
 
     image: Tensor
-    mask: Tensor
+    defect_map: Tensor
     target: Tensor
     state_ids: Tensor
     noun: Tensor
     own_ids: Tensor
     own_label: Tensor
     defect_ids: Tensor
-    patch_defect: Tensor
     damaged: Tensor
 
+    def mask(self) -> Tensor:
+        """Covered part of each half-resolution pixel, fp32 (B, R / 2, R / 2)."""
+        return F.avg_pool2d((self.defect_map > 0).float()[:, None], 2)[:, 0]
 
-def normalise(image: NDArray[np.float32]) -> Tensor:
-    """RGB in [0, 1] (..., 3) → CLIP's normalised pixels."""
-    return (torch.from_numpy(image) - torch.tensor(PIXEL_MEAN)) / torch.tensor(PIXEL_STD)
+    def patch_defect(self) -> Tensor:
+        """int64 (B, g * g): 0 normal, 1..K defect type, -1 neither clearly."""
+        batch, size = self.defect_map.shape[:2]
+        cells = self.defect_map.view(batch, size // PATCH, PATCH, size // PATCH, PATCH)
+        largest = cells.amax((2, 4)).flatten(1).long()
+        covered = (cells > 0).float().mean((2, 4)).flatten(1)
+        return torch.where((covered > 0) & (covered < 0.1), -1, largest)
+
+
+def normalise(image: Tensor) -> Tensor:
+    """RGB, uint8 (..., 3) → CLIP's normalised pixels, fp32."""
+    mean, std = (image.new_tensor(of, dtype=torch.float32) for of in (PIXEL_MEAN, PIXEL_STD))
+    return (image / 255 - mean) / std
+
+
+def turned(task: Task) -> Task:
+    """The same task on its own device, every image turned, mirrored and lit alike anew."""
+    device, count = task.image.device, len(task.image)
+    quarter, mirrored, toned = (int(n) for n in torch.randint(0, 4, (3,)))
+    image, labels = (torch.rot90(each, quarter, (1, 2)) for each in (task.image, task.defect_map))
+    if mirrored < 2:
+        image, labels = image.flip(2), labels.flip(2)
+
+    def random(low: float, high: float, channels: int = 1) -> Tensor:
+        drawn: Tensor = torch.rand(count, 1, 1, channels, device=device)
+        return low + (high - low) * drawn
+
+    light = (image / 255) ** random(0.75, 1.3)
+    light = (light - 0.5) * random(0.8, 1.2) + 0.5 + random(-0.08, 0.08)
+    if toned == 0:
+        light = light * random(0.94, 1.06, 3)
+    if toned == 1:
+        light = light + 0.02 * torch.randn(light.shape[:3], device=device)[..., None]
+    bytes_ = (255 * light).round().clamp(0, 255).to(torch.uint8)
+    return replace(task, image=bytes_, defect_map=labels.contiguous())
 
 
 def make_task(
@@ -129,23 +162,15 @@ def make_task(
             own.append(damaged if found else normal)
             labels.append((name, "damaged" if found else "normal"))
     places = {label: i for i, label in enumerate(dict.fromkeys(labels))}
-    size = batch.defect_map.shape[1]
-    grid = size // PATCH
-    cells = batch.defect_map.reshape(-1, grid, PATCH, grid, PATCH)
-    largest = cells.max(axis=(2, 4)).astype(np.int64)
-    covered = (cells > 0).mean(axis=(2, 4))
-    patch_defect = np.where(covered >= 0.1, largest, np.where(covered == 0, 0, -1))
-    full = torch.from_numpy((batch.defect_map > 0).astype(np.float32))
-    area = batch.defect_map.reshape(len(nouns), -1)
-    visible = (area > 0).sum(1)
+    visible = [cv2.countNonZero(labels) for labels in batch.defect_map]
     damaged_flag = [
         1.0 if found else (0.0 if count == 0 else -1.0)
         for found, count in zip(batch.defect_types, visible, strict=True)
     ]
     common = DEFAULT_OBJECT if rng.random() < 0.5 else known[int(rng.integers(len(known)))]
     return Task(
-        image=normalise(batch.image).half(),
-        mask=F.avg_pool2d(full[:, None], 2)[:, 0],
+        image=torch.from_numpy(batch.image),
+        defect_map=torch.from_numpy(batch.defect_map),
         target=torch.tensor(target),
         state_ids=draw.tokens([s for noun in distinct for s in draw.states(noun, recipe.samples)]),
         noun=torch.tensor([distinct.index(noun) for noun in nouns]),
@@ -154,7 +179,6 @@ def make_task(
         defect_ids=draw.tokens(
             [draw.with_defect(common, defect_type) for defect_type in defect_types]
         ),
-        patch_defect=torch.from_numpy(patch_defect.reshape(len(nouns), -1)),
         damaged=torch.tensor(damaged_flag),
     )
 

@@ -26,7 +26,7 @@ from tiny.training.clip.model import TrainModel, load_model, tokenizer_folder
 from tiny.training.clip.recipe import RECIPES, SCALE, Recipe, recipe_from
 from tiny.training.clip.start import build, start_from_clip
 from tiny.training.clip.stream import TaskStream
-from tiny.training.clip.tasks import Sentences, Task
+from tiny.training.clip.tasks import Sentences, Task, turned
 from tiny.training.tokenizer import load_tokenizer
 from zsas.backbones.text import ENSEMBLE
 from zsas.errors import ZsasError
@@ -127,11 +127,15 @@ class _Training:
         """Train until the budget is spent."""
         totals: dict[str, float] = {}
         since, counted, saved = self.budget.seconds, 0, self.budget.seconds
-        for task in loop.in_advance(self._tasks, self.run.workers):
+        tasks = (
+            loop.moved(task, self.run.device)
+            for task in loop.in_advance(self._tasks, self.run.workers)
+        )
+        for task in loop.revisited(tasks, self.recipe.visits, turned):
             progress = self.group.from_leader(self.budget.progress(self.step))
             if progress >= 1.0:
                 break
-            for name, value in self._learn(loop.moved(task, self.run.device), progress).items():
+            for name, value in self._learn(task, progress).items():
                 totals[name] = totals.get(name, 0.0) + value
             counted += len(task.image) * self.group.size
             now = self.budget.seconds
@@ -161,7 +165,8 @@ class _Training:
             PHRASES,
             np.random.default_rng([self.run.seed, self.step, own]),
         )
-        steps = itertools.count(self.step + worker, workers)
+        apart = self.recipe.visits
+        steps = itertools.count(self.step + apart * worker, apart * workers)
         return iter(TaskStream(self.caches, self.recipe, draw, self.budget, steps, self.group.size))
 
     def _learn(self, task: Task, progress: float) -> dict[str, float]:
@@ -181,10 +186,11 @@ class _Training:
             self.ema.update(model)
         self.step += 1
         self.seen += len(task.image) * self.group.size
-        return {
-            name: float(value.detach())
-            for name, value in {**found, "loss": loss, "grad": norm}.items()
-        }
+        names, values = zip(*{**found, "loss": loss, "grad": norm}.items(), strict=True)
+        # One wait for a GPU, not one for each value.
+        return dict(
+            zip(names, torch.stack([v.detach().float() for v in values]).tolist(), strict=True)
+        )
 
     def _save(self) -> None:
         save_checkpoint(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -51,7 +52,8 @@ class Batch:
     """Crops at one place of the frame with their targets and first prompts.
 
     Attributes:
-        pixels: float (B, 3, C, C), normalised, 0 in the padding.
+        pixels: uint8 (B, C, C, 3) RGB.
+        extents: int64 (B, 2), height and width that the images cover; the rest is padding.
         place: Left and upper patch of the crops in the frame.
         dense: float (B, 3, C / 4, C / 4): outlines of parts and defects, defects, foreground.
         segments: int64 (B, C / 4, C / 4), which part or defect each cell shows.
@@ -64,6 +66,7 @@ class Batch:
     """
 
     pixels: Tensor
+    extents: Tensor
     place: tuple[int, int]
     dense: Tensor
     segments: Tensor
@@ -74,18 +77,47 @@ class Batch:
     true_boxes: Tensor
 
 
-def normalise(crops: Sequence[Crop]) -> Tensor:
+def turned(batch: Batch) -> Batch:
+    """The same batch with rows and columns exchanged, in another light; padding stays right and below."""
+    gain = 0.8 + 0.4 * torch.rand(len(batch.pixels), 1, 1, 3, device=batch.pixels.device)
+    lit = (gain * batch.pixels.transpose(1, 2)).round().clamp(0, 255).to(torch.uint8)
+    xy, labels = batch.points
+    other = [1, 0, 3, 2]
+    return Batch(
+        lit,
+        batch.extents.flip(1),
+        (batch.place[1], batch.place[0]),
+        batch.dense.transpose(2, 3),
+        batch.segments.transpose(1, 2),
+        batch.owner,
+        batch.cover.transpose(1, 2),
+        (xy.flip(-1), labels),
+        batch.boxes[:, other],
+        batch.true_boxes[:, other],
+    )
+
+
+def stacked(crops: Sequence[Crop]) -> tuple[Tensor, Tensor]:
+    """Pixels and extents of crops, as `Batch` has them."""
+    pixels = torch.from_numpy(np.stack([crop.image for crop in crops]))
+    return pixels, torch.tensor([(crop.height, crop.width) for crop in crops])
+
+
+def normalise(pixels: Tensor, extents: Tensor) -> Tensor:
     """RGB crops as the encoder takes them.
 
+    Args:
+        pixels: uint8 (B, C, C, 3).
+        extents: int64 (B, 2), height and width that the images cover.
+
     Returns:
-        float (B, 3, C, C), zero in the padding.
+        float32 (B, 3, C, C), zero in the padding.
     """
-    pixels = torch.from_numpy(np.stack([crop.image for crop in crops])).permute(0, 3, 1, 2)
-    pixels = pixels.float() / 255
-    pixels = (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-    for row, crop in zip(pixels, crops, strict=True):
-        row[:, crop.height :], row[:, :, crop.width :] = 0, 0
-    return pixels.contiguous()
+    mean, std = (pixels.new_tensor(of, dtype=torch.float32) for of in (MEAN, STD))
+    side = torch.arange(pixels.shape[1], device=pixels.device)
+    rows, columns = (side < extents[..., None]).unbind(1)
+    covered = rows[:, :, None] & columns[:, None, :]
+    return ((pixels / 255 - mean) / std * covered[..., None]).permute(0, 3, 1, 2).contiguous()
 
 
 def dense_targets(crop: Crop) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -95,9 +127,9 @@ def dense_targets(crop: Crop) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     edges[:, 1:] |= segments[:, 1:] != segments[:, :-1]
     edges[1:] |= segments[1:] != segments[:-1]
     cells = (segments.shape[1] // CELL, segments.shape[0] // CELL)
-    blocks = edges.reshape(cells[1], CELL, cells[0], CELL).max((1, 3))
+    touched = cv2.resize(255 * edges, cells, interpolation=cv2.INTER_AREA) > 0
     maps = [
-        blocks.astype(np.float32),
+        touched.astype(np.float32),
         prompts.soft_cells(crop.defects > 0),
         prompts.soft_cells(crop.parts > 0),
     ]
@@ -146,7 +178,7 @@ def make_batch(
     shift = np.tile(offset, 2)
     owner = torch.arange(batch).repeat_interleave(half)
     return Batch(
-        normalise(crops),
+        *stacked(crops),
         place,
         torch.from_numpy(np.stack(maps)),
         torch.from_numpy(np.stack(segments)),

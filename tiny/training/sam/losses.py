@@ -151,41 +151,36 @@ def prompt_losses(
                 -20, 20
             )
             if rng.random() < 0.4:
-                points = _corrected(rng, points, logits, cover, place)
+                points = corrected(points, logits, cover, place)
             if name == "click" and call == 1:
                 boxes = mask_boxes(logits, batch.true_boxes[rows], place)
     return total, report
 
 
 def mask_boxes(logits: Tensor, fallback: Tensor, place: tuple[int, int]) -> Tensor:
-    """Tight boxes of masks in frame pixels; ``fallback`` where a mask is empty."""
-    masks = (logits > 0).cpu().numpy()
-    boxes = fallback.clone()
-    offset = np.tile(np.array(place, np.float32) * PATCH, 2)
-    for i, mask in enumerate(masks):
-        if mask.any():
-            boxes[i] = torch.from_numpy(prompts.tight_box(mask) * CELL + offset)
-    return boxes
+    """Tight boxes of masks in frame pixels, (P, 4); ``fallback`` where a mask is empty."""
+    masks = (logits > 0).float()
+    edges = []
+    for line in (masks.amax(1), masks.amax(2)):  # columns, rows
+        edges += [line.argmax(1), line.shape[1] - line.flip(1).argmax(1)]
+    left, right, top, bottom = edges
+    offset = torch.tensor(place, device=masks.device).repeat(2) * PATCH
+    boxes = torch.stack([left, top, right, bottom], 1) * CELL + offset
+    return torch.where(masks.amax((1, 2))[:, None] > 0, boxes.to(fallback), fallback)
 
 
-def _corrected(
-    rng: np.random.Generator,
-    points: tuple[Tensor, Tensor] | None,
-    logits: Tensor,
-    cover: Tensor,
-    place: tuple[int, int],
+def corrected(
+    points: tuple[Tensor, Tensor] | None, logits: Tensor, cover: Tensor, place: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """The prompts' points and one click more where each present mask is wrong."""
-    found = [
-        prompts.correction(rng, mask, wanted)
-        for mask, wanted in zip(
-            (logits > 0).cpu().numpy(), (cover > 0.5).cpu().numpy(), strict=True
-        )
-    ]
-    xy = torch.from_numpy(np.stack([where for where, _ in found]))[:, None]
-    xy = xy + torch.tensor(place, dtype=torch.float32) * PATCH
-    labels = torch.tensor([[label] for _, label in found])
-    xy, labels = xy.to(cover.device), labels.to(cover.device)
+    """The prompts' points and one click more in a cell where each present mask is wrong, positive or negative."""
+    wanted = (cover > 0.5).flatten(1)
+    wrong = (logits > 0).flatten(1) != wanted
+    chosen = (wrong * (1.0 - torch.rand_like(wrong, dtype=torch.float32))).argmax(1, keepdim=True)
+    width = cover.shape[-1]
+    cell = torch.cat([chosen % width, chosen // width], 1)[:, None]
+    xy = CELL * (cell + 0.5) + PATCH * torch.tensor(place, device=cover.device)
+    labels = wanted.gather(1, chosen).long()
+    labels = torch.where(wrong.gather(1, chosen), labels, prompts.PAD)
     if points is None:
         return xy, labels
     return torch.cat([points[0], xy], 1), torch.cat([points[1], labels], 1)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tiny.training import loop
 from tiny.training.sam import prompts
-from tiny.training.sam.batches import Images, normalise
+from tiny.training.sam.batches import Images, normalise, stacked
 from tiny.training.sam.losses import mask_boxes
 from tiny.training.sam.model import TrainModel
 from tiny.training.sam.prompts import CELL, Target
@@ -47,7 +47,8 @@ def measure(
             continue
         chosen = prompts.choose_targets(rng, targets, 6)
         with loop.autocast(device):
-            features = model.features(normalise([crop]).to(device)).float()
+            pixels, extents = (each.to(device) for each in stacked([crop]))
+            features = model.features(normalise(pixels, extents)).float()
         own = features.expand(len(chosen), -1, -1, -1)
         clicked = prompts.pad_points([prompts.clicks(rng, t.mask, 1, 0) for t in chosen])
         points = torch.from_numpy(clicked[0]).to(device), torch.from_numpy(clicked[1]).to(device)

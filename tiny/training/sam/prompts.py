@@ -222,7 +222,7 @@ def soft_cells(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     plain = mask.astype(np.uint8)
     cells = mask.shape[1] // CELL, mask.shape[0] // CELL
     cover = cv2.resize(plain * 255, cells, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    if mask.mean() < 0.15:
+    if cv2.countNonZero(plain) < 0.15 * plain.size:
         kernel = np.ones((5, 5), np.uint8)
         solid = np.asarray(cv2.morphologyEx(plain, cv2.MORPH_OPEN, kernel), np.uint8)
         thin = plain & (1 - solid)
@@ -350,24 +350,3 @@ def pad_points(
     for i, (where, what) in enumerate(points):
         xy[i, : len(what)], labels[i, : len(what)] = where, what
     return xy, labels
-
-
-def correction(
-    rng: np.random.Generator, predicted: NDArray[np.bool_], wanted: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], int]:
-    """A click where the prediction is wrong, positive or negative as needed.
-
-    Args:
-        rng: Source of chance.
-        predicted: bool (h, w) cells.
-        wanted: bool (h, w) cells.
-
-    Returns:
-        (x, y) float32 in crop pixels and the label; label ``PAD`` when nothing is wrong.
-    """
-    wrong = np.flatnonzero(predicted != wanted)
-    if len(wrong) == 0:
-        return np.zeros(2, np.float32), PAD
-    y, x = divmod(int(wrong[rng.integers(len(wrong))]), wanted.shape[1])
-    where = CELL * (np.array([x, y], np.float32) + 0.5)
-    return where, int(wanted[y, x])

@@ -17,6 +17,7 @@ class Recipe:
         frame: Input size in pixels.
         stages: Until which part of the training, crops of how many pixels, how many a step.
         per_image: Prompts an image, half of them boxes.
+        visits: How often a batch is learned from, each time turned and lit otherwise.
         cascade_from: Part of the training after which logits are fed back.
         features_first: Whether prompts weigh little until the encoder has something to tell.
         lr: Learning rate of Muon, which moves the matrices.
@@ -36,6 +37,7 @@ class Recipe:
     cascade_from: float = 0.35
     features_first: bool = True
     per_image: int = 4
+    visits: int = 1
     lr: float = 2e-3
     lr_rest: float = 1e-3
     weight_decay: float = 0.05
@@ -65,4 +67,14 @@ BROAD = replace(
 )
 """From an earlier training's average, with the batches of a GPU and twice as many prompts an image."""
 
-RECIPES = {"pretrain": PRETRAIN, "finetune": FINETUNE, "broad": BROAD}
+FULL = replace(
+    PRETRAIN,
+    stages=((0.08, 128, 128), (0.55, 256, 64), (1.0, 512, 24)),
+    cascade_from=0.2,
+    per_image=8,
+    visits=2,
+    ema=0.999,
+)
+"""All of it in one training, with the batches of a GPU."""
+
+RECIPES = {"pretrain": PRETRAIN, "finetune": FINETUNE, "broad": BROAD, "full": FULL}

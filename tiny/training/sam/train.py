@@ -21,7 +21,16 @@ from torch import Tensor, nn
 
 from tiny.training import loop
 from tiny.training.cache import DatasetCache
-from tiny.training.sam.batches import MEAN, STD, Batch, Images, make_batch, normalise
+from tiny.training.sam.batches import (
+    MEAN,
+    STD,
+    Batch,
+    Images,
+    make_batch,
+    normalise,
+    stacked,
+    turned,
+)
 from tiny.training.sam.losses import dense_loss, prompt_losses
 from tiny.training.sam.measure import measure
 from tiny.training.sam.model import TrainModel
@@ -127,11 +136,14 @@ class _Training:
         run, group = self.run, self.group
         sums: dict[str, float] = {}
         seen, since, saved = 0, time.monotonic(), time.monotonic()
-        for batch in loop.in_advance(self._batches, run.workers):
+        batches = (
+            loop.moved(batch, run.device) for batch in loop.in_advance(self._batches, run.workers)
+        )
+        for batch in loop.revisited(batches, self.recipe.visits, turned):
             progress = group.from_leader(self.budget.progress(self.step))
             if progress >= 1.0:
                 break
-            for name, value in self._learn(loop.moved(batch, run.device), progress).items():
+            for name, value in self._learn(batch, progress).items():
                 sums[name] = sums.get(name, 0.0) + value / run.report_every
             seen += len(batch.pixels) * group.size
             if not all(math.isfinite(value) for value in sums.values()):
@@ -165,7 +177,8 @@ class _Training:
 
     def _batches(self, worker: int, workers: int) -> Iterator[Batch]:
         """What one of several processes makes, one of `workers` steps each."""
-        steps = itertools.count(self.step + worker, workers)
+        apart = self.recipe.visits
+        steps = itertools.count(self.step + apart * worker, apart * workers)
         return _batches(self.caches, self.recipe, self.budget, self.run.seed, steps, self.group)
 
     def _learn(self, batch: Batch, progress: float) -> dict[str, float]:
@@ -177,7 +190,7 @@ class _Training:
         for optimizer in self.optimizers:
             loop.set_lr(optimizer, loop.cosine_lr(progress))
         with loop.autocast(batch.pixels.device):
-            features = model.features(batch.pixels, batch.place)
+            features = model.features(normalise(batch.pixels, batch.extents), batch.place)
             from_export = self.start is not None and self.start.is_dir()
             dense, together = dense_loss(
                 model, features, batch, heads_only=from_export and progress < HEADS_ALONE
@@ -228,7 +241,7 @@ def _some_pixels(images: Images, recipe: Recipe) -> Tensor:
     some = [images.image[i] for i in range(first, min(first + 64, len(images.image)))]
     scaled = [np.asarray(cv2.resize(i, (recipe.frame, recipe.frame)), np.uint8) for i in some]
     none = np.zeros((0, 0), np.int32)
-    return normalise([Crop(image, none, none, *image.shape[:2]) for image in scaled])
+    return normalise(*stacked([Crop(image, none, none, *image.shape[:2]) for image in scaled]))
 
 
 def _held_out(images: Images, recipe: Recipe) -> int:

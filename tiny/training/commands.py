@@ -81,7 +81,7 @@ def train_clip(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="pretrain, continue, finetune, multiscale or broad; continue with --start, pretrain without."
+            help="pretrain, continue, finetune, multiscale, broad or full; continue with --start, pretrain without."
         ),
     ] = None,
     mix: Annotated[
@@ -128,7 +128,9 @@ def train_sam(
     start: Start = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="pretrain, finetune or broad; finetune with --start, pretrain without."),
+        typer.Option(
+            help="pretrain, finetune, broad or full; finetune with --start, pretrain without."
+        ),
     ] = None,
 ) -> None:
     """Train the small SAM on parts, regions and defects of synthetic images."""
@@ -233,10 +235,11 @@ def train_full(
         ),
     ] = None,
     export: Annotated[
-        Path | None, typer.Option(help="Gets `clip` and `sam`; DIR/model without it.")
+        Path | None,
+        typer.Option(help="Gets `clip`, `sam` and AnomalyVFM's weights; DIR/model without it."),
     ] = None,
 ) -> None:
-    """Train both small models from nothing, with the steps of the bundled ones; goes on where it was stopped."""
+    """Train both small models from nothing, and AnomalyVFM's weights on them; goes on where it was stopped."""
     from tiny.training import full
     from tiny.training.loop import Run, chosen_device
 

@@ -4,6 +4,7 @@ import multiprocessing
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.helpers.models import fixed_segmenter, small_segmenter
@@ -442,3 +443,23 @@ def test_a_forked_child_is_told_at_once(segmenter, photo):
     child.start()
     assert "fork" in answers.get(timeout=20)
     child.join(5)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "says"),
+    [
+        ("linear", "What linear has made of the image is no map"),
+        ("sam", "What SAM has answered is no mask"),
+    ],
+)
+def test_damaged_weights_are_a_sentence_and_never_a_map(photo, damaged, says):
+    segmenter = small_segmenter()
+    encoding = segmenter.encode(photo, HOT)
+    decoder = segmenter.sam.network.model.mask_decoder
+    layers = segmenter.localizer(HOT).tensors()
+    with torch.no_grad():
+        for weight in layers if damaged == "linear" else decoder.parameters():
+            weight.fill_(float("nan"))
+    image = photo // 2 if damaged == "linear" else encoding
+    with pytest.raises(ZsasError, match=says):
+        segmenter.segment(image, HOT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +152,23 @@ def check_given(
     for given, (kind, sentence) in zip((references, batch, region, part), _GIVEN, strict=True):
         if given is not None and not isinstance(given, kind):
             raise ZsasError(f"{sentence}; this is of the type {type(given).__name__}.")
+
+
+def check_numbers(values: NDArray[np.float32], whose: str) -> None:
+    """Refuse a map that holds NaN or infinity, as damaged weights and too coarse a number format give.
+
+    Args:
+        values: float32 (H, W).
+        whose: Name of the localizer that made it.
+
+    Raises:
+        ZsasError: If it does.
+    """
+    if not math.isfinite(float(values.sum())):  # one NaN is enough to make the sum one
+        raise ZsasError(
+            f"What {whose} has made of the image is no map: it holds NaN or infinity. The weights are damaged, or "
+            "the number format is too coarse for them; fetch or train them anew, or take --precision fp32."
+        )
 
 
 def beside_of(

@@ -20,6 +20,7 @@ from zsas.beside import (
     beside_of,
     cells_in,
     check_given,
+    check_numbers,
     judge_with,
     remember_images,
     weighed,
@@ -371,6 +372,7 @@ class Segmenter(Loaded):
         def make() -> Scored:
             with torch.inference_mode():
                 scored = localizer.score(features, settings, context)
+            check_numbers(scored.map, localizer.name)
             return weighed(scored, features, encoding, beside, localizer, settings)
 
         slot = ("map", encoding.key, *made_by, *values, *beside.key)

@@ -140,6 +140,22 @@ def test_losses_and_maps_are_fp32_whatever_the_tower_runs_in(data, tmp_path, pre
     assert found.dtype == torch.float32
 
 
+@pytest.mark.parametrize("holdout", [0.0, 0.25])
+def test_a_training_that_diverges_says_so_and_keeps_nothing(data, tmp_path, holdout):
+    given = {"epochs": 1, "batch": 1, "resolution": 64, "holdout": holdout, "hidden": 8}
+    wild = recipe_for("clipsam", data.name, lr=1000.0, **given)
+    clip = small_backbone()
+    with pytest.raises(ZsasError, match="diverged in epoch 1"):
+        train(clip, data, tmp_path, wild, system="clipsam")
+    assert not (tmp_path / "last.pt").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"seed": 2**32}, {"lr": float("inf")}])
+def test_numbers_that_no_training_can_have_are_refused(wrong):
+    with pytest.raises(ZsasError, match=next(iter(wrong))):
+        Recipe(**wrong)
+
+
 def test_tokens_that_were_deleted_are_computed_again(data, tmp_path):
     train(small_backbone(), data, tmp_path, RECIPE)
     (tmp_path / "cache/tokens.f16").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Hashable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.cache import ByteBudgetCache
+from zsas.errors import ZsasError
 from zsas.prompts import Masks, Prompt
 
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ class SamSession:
         """Dec of eqs 9, 10 and 12 for several prompts, each in the window of the image that it names, if any.
 
         Raises:
-            ZsasError: If a prompt is none; see `zsas.backbones.sam.Sam.decode`.
+            ZsasError: If a prompt is none, see `zsas.backbones.sam.Sam.decode`, or an answer holds NaN.
         """
         crops = dict.fromkeys(prompt.crop for prompt in prompts)
         which = [[i for i, prompt in enumerate(prompts) if prompt.crop == crop] for crop in crops]
@@ -122,16 +124,26 @@ class SamSession:
 
     def _decode(self, prompts: Sequence[Prompt]) -> list[Masks]:
         if self._answers is None:
-            return self._sam().decode(self.features, prompts)
+            return self._ask(prompts)
         keys = [(*self._about, _question(prompt)) for prompt in prompts]
         found = {key: kept for key in keys if (kept := self._answers.get(key)) is not None}
         new = {key: p for key, p in zip(keys, prompts, strict=True) if key not in found}
         if new:
-            answers = self._sam().decode(self.features, list(new.values()))
+            answers = self._ask(list(new.values()))
             for key, answer in zip(new, answers, strict=True):
                 found[key] = answer
                 self._answers.put(key, answer)
         return [found[key] for key in keys]
+
+    def _ask(self, prompts: Sequence[Prompt]) -> list[Masks]:
+        answers = self._sam().decode(self.features, prompts)
+        for answer in answers:  # one NaN is enough to make a sum one
+            if not math.isfinite(float(answer.iou.sum()) + float(answer.logits.sum())):
+                raise ZsasError(
+                    "What SAM has answered is no mask: it holds NaN or infinity. The weights are damaged, or the "
+                    "number format is too coarse for them; fetch them anew, or take --precision fp32."
+                )
+        return answers
 
 
 def _question(prompt: Prompt) -> bytes:

@@ -205,6 +205,7 @@ def train(
         learner.before_epoch(optimizer, epoch, batches.epochs)
         row = batches.learn(optimizer, epoch)
         epoch += 1
+        _check_numbers(learner, row, epoch)
         log.write({"epoch": float(epoch), **row} | batches.validate())
         state = {"identity": identity, "layers": learner.module.state_dict(), "epoch": epoch}
         save_checkpoint(checkpoint, {**state, "optimizer": optimizer.state_dict()})
@@ -215,6 +216,20 @@ def train(
     text = model_card(learner, card, data, list(log.rows())[-1])
     (out / "README.md").write_text(text, encoding="utf-8")
     return path
+
+
+def _check_numbers(learner: Learner, row: Mapping[str, float], epoch: int) -> None:
+    """Refuse to go on with weights that are none, before a checkpoint keeps them.
+
+    Raises:
+        ZsasError: If the loss or a weight is NaN or infinite.
+    """
+    whole = all(bool(weight.isfinite().all()) for weight in learner.module.parameters())
+    if not whole or not all(map(math.isfinite, row.values())):
+        raise ZsasError(
+            f"The training has diverged in epoch {epoch}: its loss or its weights are no numbers any more; take a "
+            f"smaller --lr than {learner.chosen.lr:g}."
+        )
 
 
 class _Batches:

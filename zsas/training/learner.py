@@ -59,6 +59,8 @@ class Recipe:
             ("batch", 1, 1024),
             ("resolution", 32, 2048),
             ("steps", 0, 10_000_000),
+            ("seed", 0, 2**32 - 1),
+            ("lr", 0.0, 1000.0),
         ):
             value = getattr(self, name)
             if not low <= value <= high:

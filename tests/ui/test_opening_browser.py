@@ -152,6 +152,29 @@ def test_what_is_being_sent_is_said(tab: Tab) -> None:
     expect(page.locator("#zs-status")).not_to_contain_text("Sending")
 
 
+KEPT = """() => {
+  const leaving = new Event("beforeunload", { cancelable: true });
+  window.dispatchEvent(leaving);
+  return leaving.defaultPrevented;
+}"""
+
+
+def test_many_that_are_being_sent_are_said_from_the_first_and_not_left_by_mistake(tab: Tab) -> None:
+    page = tab.open()
+    held: list[Route] = []
+    page.route(re.compile("/upload"), lambda route: held.append(route))
+    assert not page.evaluate(KEPT)
+    choose(page, ("a.png", png(photo(11))), ("b.png", png(photo(12))))
+    expect(page.locator("#zs-progress")).to_have_text("Sending 0 of 2")
+    expect(page.locator("#zs-drop-many")).to_be_hidden()
+    assert page.evaluate(KEPT)
+    page.wait_for_timeout(100)  # both are on their way
+    for route in held:
+        route.continue_()
+    expect(page.locator("#zs-progress")).to_have_text("2 done")
+    assert not page.evaluate(KEPT)
+
+
 def test_a_file_that_is_no_image_is_named_in_one_sentence_that_stays(tab: Tab) -> None:
     page = tab.open()
     choose(page, ("notes.png", b"not an image"))

@@ -31,6 +31,11 @@ async function takeMany(given) {
   tell("");
   const sent = new Array(files.length), failed = [];
   let next = 0, done = 0;
+  const send = () => {
+    many.sending = `Sending ${files.length > 1 ? `${done} of ${files.length}` : files[0].name}`;
+    drawMany();
+  };
+  send();
   const carry = async () => {
     while (next < files.length) {
       const number = next++, file = files[number];
@@ -38,8 +43,8 @@ async function takeMany(given) {
         const { path } = await upload(file);
         sent[number] = { name: nameIn(file), path };
       } catch (error) { failed.push(`${file.name} could not be uploaded: ${error.message}`); }
-      many.sending = `Sending ${++done} of ${files.length}`;
-      drawMany();
+      done++;
+      send();
     }
   };
   await Promise.all([carry(), carry(), carry()]);

@@ -21,6 +21,10 @@ function sending(text) {
   $("#zs-upload b").textContent = text || "Drop a photo here";
   $("#zs-status").textContent = text || page.status?.text || "";
 }
+// What is not sent yet would be lost with the page; what was sent comes back.
+window.addEventListener("beforeunload", (event) => {
+  if (many.sending || app.classList.contains("zs-uploading")) event.preventDefault();
+});
 app.addEventListener("change", (event) => {
   if (event.target.type !== "file") return;
   if (event.target.id === "zs-parts-file") { takeParts([...event.target.files]); event.target.value = ""; return; }

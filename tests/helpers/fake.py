@@ -208,6 +208,13 @@ class FakeSegmenter(Segmenter):
             yield step
 
 
+def fakes(preset: str, **seconds: float) -> FakeSegmenter:
+    """A stand-in for any preset but `paper`, which cannot be had."""
+    if preset == "paper":
+        raise ZsasError("The preset paper needs the Hub, which cannot be reached; use tiny.")
+    return FakeSegmenter(preset, **seconds)
+
+
 def photo(seed: int = 0, size: tuple[int, int] = (240, 320)) -> NDArray[np.uint8]:
     """A bright plate with one or two dark spots whose places depend on the seed; uint8 RGB."""
     rng = np.random.default_rng(seed)

@@ -7,20 +7,22 @@ import functools
 import http.server
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from starlette.applications import Starlette
 
 from tests.helpers import ROOT
-from tests.helpers.fake import FakeSegmenter, photo
+from tests.helpers.fake import FakeSegmenter, fakes, photo
 from tests.helpers.page import Served, Tab, watched
 from tests.helpers.ports import free_port
-from zsas.errors import ZsasError
-from zsas.ui import gpu
+from zsas.ui import gpu, rest
 from zsas.ui.engine import Engine
 from zsas.ui.events.site import Site
 from zsas.ui.examples import Examples
@@ -53,9 +55,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     segmenters: dict[str, FakeSegmenter] = {}
 
     def load(preset: str) -> FakeSegmenter:
-        if preset == "paper":
-            raise ZsasError("The preset paper needs the Hub, which cannot be reached; use tiny.")
-        return segmenters.setdefault(preset, FakeSegmenter(preset, stage_seconds=0.02))
+        return segmenters.setdefault(preset, fakes(preset, stage_seconds=0.02))
 
     engine = Engine(load, "tiny")
     examples = Examples(_examples(tmp_path_factory.mktemp("examples")))
@@ -132,3 +132,18 @@ def docs() -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A server with the plain interface alone, and a segmenter without models."""
+    app = Starlette(routes=rest.routes(Engine(fakes, "tiny")))  # type: ignore[arg-type]
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{port}/api/v1"
+    server.should_exit = True
+    thread.join()

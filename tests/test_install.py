@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import os
 import re
 import subprocess
@@ -21,18 +20,14 @@ from types import ModuleType
 import pytest
 
 from tests.helpers import ROOT
+from tests.helpers.scripts import module_of
 
 SCRIPT = ROOT / "scripts/install.py"
 
 
 @pytest.fixture
 def install() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("install", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of(SCRIPT)
 
 
 def write_wheel(index: Path, name: str, version: str, needs: tuple[str, ...] = ()) -> None:

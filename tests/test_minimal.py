@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tomllib
 from types import ModuleType
 
@@ -11,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.helpers import ROOT
+from tests.helpers.scripts import module_of
 from zsas import Segmenter, Settings
 from zsas.images import load_image
 from zsas.result import Result
@@ -32,12 +32,7 @@ def test_it_fits_on_a_page_and_imports_nothing_of_zsas() -> None:
 
 @pytest.fixture(scope="module")
 def minimal() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("minimal", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of(FILE)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,19 +133,31 @@ def small_backbone(precision: str = "fp32", seed: int = 0) -> ClipBackbone:
     )
 
 
+def _card(make: Callable[..., Any], clip: ClipBackbone, entries: dict[str, Any], **own: Any) -> Any:
+    """A card of weights for a small CLIP: what all cards say, what its kind says, and what a test wants."""
+    common = {"backbone": clip.name, "activation": clip.activation, "resolution": 128}
+    return make(**{**common, "trained_on": "nothing", **own, **entries})
+
+
+def wide_backbone() -> ClipBackbone:
+    """A CLIP whose image tower is as wide and as deep as ViT-L/14's, without its MLPs: to count what is added to it."""
+    vision = {
+        "hidden_size": 1024, "intermediate_size": 4, "num_hidden_layers": 24,
+        "num_attention_heads": 16, "image_size": 28, "patch_size": 14,
+    }  # fmt: skip
+    text = {
+        "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+        "num_attention_heads": 1, "vocab_size": 8,
+    }  # fmt: skip
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
+    return ClipBackbone(model, LetterTokenizer(), name="large", device=CPU)
+
+
 def small_adapter(clip: ClipBackbone, seed: int = 0, **card: object) -> Adapter:
     generator = torch.Generator().manual_seed(seed)
-    entries: dict[str, object] = {
-        "backbone": clip.name,
-        "blocks": (2, 4, 6, 8),
-        "resolution": 128,
-        "activation": clip.activation,
-        "trained_on": "nothing",
-        "text_ensemble": "zsas-7+5x35",
-        "scale": 10.0,
-    }
+    own = {"blocks": (2, 4, 6, 8), "text_ensemble": "zsas-7+5x35", "scale": 10.0}
     return Adapter(
-        AdapterCard(**{**entries, **card}),
+        _card(AdapterCard, clip, card, **own),
         tuple(torch.randn(clip.projection, clip.width, generator=generator) for _ in range(4)),
         tuple(torch.zeros(clip.projection) for _ in range(4)),
     )
@@ -188,29 +201,15 @@ class ReadyModels(Models):
 def small_prompts(clip: ClipBackbone, seed: int = 0, **card: object) -> Prompts:
     """Random learned prompts of AnomalyCLIP for a small text tower."""
     generator = torch.Generator().manual_seed(seed)
-    entries: dict[str, object] = {
-        "backbone": clip.name,
-        "resolution": 128,
-        "activation": clip.activation,
-        "trained_on": "nothing",
-    }
     width = clip.model.config.text_config.hidden_size
     drawn = [torch.randn(count, width, generator=generator) for count in (12, 12, 4)]
-    return Prompts(PromptCard(**{**entries, **card}), drawn[0], drawn[1], (drawn[2],))
+    return Prompts(_card(PromptCard, clip, card), drawn[0], drawn[1], (drawn[2],))
 
 
 def small_umci(clip: ClipBackbone, seed: int = 0, **card: object) -> Umci:
     """A UMCI with random weights for a small CLIP."""
-    entries: dict[str, object] = {
-        "backbone": clip.name,
-        "blocks": (2, 4, 6, 8),
-        "resolution": 128,
-        "activation": clip.activation,
-        "trained_on": "nothing",
-        "text_ensemble": "zsas-7+5x35",
-        "hidden": 12,
-    }
-    made = UmciCard(**{**entries, **card})
+    own = {"blocks": (2, 4, 6, 8), "text_ensemble": "zsas-7+5x35", "hidden": 12}
+    made = _card(UmciCard, clip, card, **own)
     torch.manual_seed(seed)
     return Umci(made, first_weights(made, clip.width, clip.projection))
 
@@ -225,15 +224,8 @@ def small_vfm(clip: ClipBackbone, seed: int = 0, rank: int = 2, **card: object) 
         for name, tensor in tensors.items():
             if name.endswith("lora_B") or "bias" in name:
                 tensor.normal_(std=0.5)
-    entries: dict[str, object] = {
-        "backbone": clip.name,
-        "resolution": 128,
-        "activation": clip.activation,
-        "trained_on": "nothing",
-        "groups": 2,
-        "views": ((1.0, False), (0.5, True)),
-    }
-    return VfmWeights(VfmCard(**{**entries, **card}), tensors)  # type: ignore[arg-type]
+    own = {"groups": 2, "views": ((1.0, False), (0.5, True))}
+    return VfmWeights(_card(VfmCard, clip, card, **own), tensors)
 
 
 def small_visual(
@@ -248,15 +240,8 @@ def small_visual(
         for name, tensor in tensors.items():
             if name in ("anomaly_token", "normal_token", "ln_post_weight", "ln_post_bias"):
                 tensor.normal_()
-    entries: dict[str, object] = {
-        "backbone": clip.name,
-        "blocks": (2, 4, 6, 8),
-        "resolution": 128,
-        "activation": clip.activation,
-        "trained_on": "nothing",
-        "views": ((1.0, False), (0.5, True)),
-    }
-    return VisualWeights(VisualCard(**{**entries, **card}), tensors)  # type: ignore[arg-type]
+    own = {"blocks": (2, 4, 6, 8), "views": ((1.0, False), (0.5, True))}
+    return VisualWeights(_card(VisualCard, clip, card, **own), tensors)
 
 
 def small_saas() -> list[Localizer]:

@@ -16,6 +16,8 @@ from zsas.ui.engine import Engine
 from zsas.ui.examples import Examples
 
 PATIENCE = 30_000
+PLACE = {"x": 60, "y": 60}
+"""A pixel of the drawing in which the stand-in for a segmenter sees nothing."""
 RESULT = ".zs-app:not(.zs-running)[data-state=result] #zs-verdict .zs-meter"
 
 

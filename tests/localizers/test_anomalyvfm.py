@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPModel
 
-from tests.helpers.models import CPU, LetterTokenizer, small_backbone, small_vfm
-from zsas.backbones.clip import ClipBackbone
+from tests.helpers.models import small_backbone, small_vfm, wide_backbone
 from zsas.backbones.session import SamSession
 from zsas.errors import ZsasError
 from zsas.localizers.anomalyvfm import AnomalyVfm, filtered
@@ -83,20 +81,7 @@ def test_each_adapted_matrix_acts(clip, matrix):
 @pytest.mark.slow
 def test_the_published_sizes_have_the_published_number_of_weights():
     """24 · 3 · 132,096 of DoRA, 25,962,498 of the decoder and 1,025 of the predictor."""
-    vision = {
-        "hidden_size": 1024, "intermediate_size": 4, "num_hidden_layers": 24,
-        "num_attention_heads": 16, "image_size": 28, "patch_size": 14,
-    }  # fmt: skip
-    text = {
-        "hidden_size": 8,
-        "intermediate_size": 8,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 1,
-        "vocab_size": 8,
-    }
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
-    large = ClipBackbone(model, LetterTokenizer(), name="large", device=CPU)
-    tensors = fresh(large, 64, 1024)
+    tensors = fresh(wide_backbone(), 64, 1024)
     counts: dict[str, int] = {}
     for name, tensor in tensors.items():
         part = name.split(".")[0]

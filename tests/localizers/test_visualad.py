@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPModel
 
-from tests.helpers.models import CPU, LetterTokenizer, small_backbone, small_visual
-from zsas.backbones.clip import ClipBackbone
+from tests.helpers.models import small_backbone, small_visual, wide_backbone
 from zsas.backbones.session import SamSession
 from zsas.errors import ZsasError
 from zsas.localizers.base import Context
@@ -135,17 +133,7 @@ def test_the_backbones_own_norm_is_a_switch(clip):
 @pytest.mark.slow
 def test_the_published_sizes_have_the_published_number_of_weights():
     """31,522,836, of which a table of 1,536 positions for each of four layers."""
-    vision = {
-        "hidden_size": 1024, "intermediate_size": 4, "num_hidden_layers": 24,
-        "num_attention_heads": 16, "image_size": 28, "patch_size": 14,
-    }  # fmt: skip
-    text = {
-        "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
-        "num_attention_heads": 1, "vocab_size": 8,
-    }  # fmt: skip
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
-    large = ClipBackbone(model, LetterTokenizer(), name="large", device=CPU)
-    tensors = fresh_visual(large, (6, 12, 18, 24), 1536)
+    tensors = fresh_visual(wide_backbone(), (6, 12, 18, 24), 1536)
     assert sum(tensor.numel() for tensor in tensors.values()) == 31_522_836
 
 

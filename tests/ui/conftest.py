@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import uvicorn
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 from starlette.applications import Starlette
 
 from tests.helpers import ROOT
 from tests.helpers.fake import FakeSegmenter, fakes, photo
-from tests.helpers.page import Served, Tab, watched
+from tests.helpers.page import PATIENCE, Served, Tab, watched
 from tests.helpers.ports import free_port
 from zsas.ui import gpu, rest
 from zsas.ui.engine import Engine
@@ -97,6 +97,7 @@ def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.fail("There is no Chromium; `make browser` installs it.")
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield started

@@ -11,14 +11,12 @@ from playwright.sync_api import expect
 
 from tests.helpers.fake import photo
 from tests.helpers.images import png
-from tests.helpers.page import PATIENCE, Tab, choose, drag, drawer
+from tests.helpers.page import Tab, choose, drag, drawer
 from zsas.review import Review
 from zsas.ui.events.site import Site, act
 from zsas.ui.events.visit import hello
 from zsas.ui.many import Many
 from zsas.ui.visitor import Corrections, View
-
-expect.set_options(timeout=PATIENCE)
 
 
 def test_other_settings_make_a_lot_old_and_it_is_looked_at_again(

@@ -15,7 +15,7 @@ from playwright.sync_api import Route, expect
 
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.page import (
-    PATIENCE,
+    PLACE,
     RESULT,
     Served,
     Tab,
@@ -29,10 +29,6 @@ from tests.helpers.page import (
 from zsas.settings import Settings
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=PATIENCE)
-
-PLACE = {"x": 60, "y": 60}
-"""A pixel of the drawing in which the stand-in sees nothing."""
 
 
 def test_the_marking_level_is_a_tick_on_the_heat_map_and_needs_no_encoder(

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, expect
 from tests.helpers.fake import photo
 from tests.helpers.images import png
 from tests.helpers.page import (
-    PATIENCE,
+    PLACE,
     RESULT,
     Served,
     Tab,
@@ -28,10 +28,6 @@ from tests.helpers.page import (
 )
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=PATIENCE)
-
-PLACE = {"x": 60, "y": 60}
-"""A pixel of the drawing in which the stand-in sees nothing."""
 
 
 def faint(seed: int) -> np.ndarray:

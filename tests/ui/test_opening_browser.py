@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from tests.helpers.fake import photo
 from tests.helpers.images import png
 from tests.helpers.page import (
-    PATIENCE,
+    PLACE,
     RESULT,
     Served,
     Tab,
@@ -31,10 +31,6 @@ from tests.helpers.page import (
 from zsas.systems import system_named
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=PATIENCE)
-
-PLACE = {"x": 60, "y": 60}
-"""A pixel of the drawing in which the stand-in sees nothing."""
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.helpers.page import PATIENCE, RESULT, Tab
+from tests.helpers.page import RESULT, Tab
 from zsas.part import Part
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=PATIENCE)
 
 
 def at(page: Page, x: float, y: float) -> tuple[float, float]:

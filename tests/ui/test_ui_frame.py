@@ -15,7 +15,6 @@ from tests.helpers import ROOT
 from tests.helpers.fake import FakeSegmenter, photo
 from tests.helpers.images import png
 from tests.helpers.page import (
-    PATIENCE,
     RESULT,
     Served,
     Tab,
@@ -31,7 +30,6 @@ from zsas.cancellation import raise_if_cancelled
 from zsas.settings import Settings
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=PATIENCE)
 
 
 def in_sight(page: Page, selector: str) -> bool:

@@ -11,7 +11,6 @@ from playwright.sync_api import Browser, expect
 
 from tests.helpers.images import png
 from tests.helpers.page import (
-    PATIENCE,
     RESULT,
     Served,
     Tab,
@@ -22,7 +21,6 @@ from tests.helpers.page import (
 )
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=PATIENCE)
 
 
 def test_the_photo_zooms_with_the_wheel_pans_and_stays_where_it_was(tab: Tab) -> None:

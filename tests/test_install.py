@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -116,10 +117,19 @@ def test_the_lines_for_torch_are_found_through_includes(install: ModuleType) -> 
     assert sorted(line.split(">")[0] for line in found) == ["torch", "torchvision"]
 
 
-def installed(indexes: str, folder: Path, choice: dict[str, str], cpu: str) -> tuple[set[str], str]:
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with pip alone; a copy of one is as fresh, and made ten times as fast."""
+    made = tmp_path_factory.mktemp("fresh") / "env"
+    venv.create(made, with_pip=True)
+    return made
+
+
+def installed(
+    indexes: str, folder: Path, fresh: Path, choice: dict[str, str], cpu: str
+) -> tuple[set[str], str]:
     """What is in a fresh environment after an installation, and what was printed."""
-    venv.create(folder / "env", with_pip=True)
-    python = folder / "env/bin/python"
+    python = shutil.copytree(fresh, folder / "env", symlinks=True) / "bin/python"
     (folder / "requirements.txt").write_text("torch>=2.11,<3\ntorchvision>=0.26,<3\nrest\n")
     (folder / "lock").write_text("torch==2.14.1\ntorchvision==2.14.1\nrest==1.0\n")
     clean = {
@@ -159,9 +169,9 @@ def installed(indexes: str, folder: Path, choice: dict[str, str], cpu: str) -> t
     ids=["answers", "does not answer", "lacks the version", "default"],
 )
 def test_a_fresh_environment_gets_the_build_and_the_locked_versions(
-    indexes: str, tmp_path: Path, choice: dict[str, str], cpu: str, torch: str
+    indexes: str, tmp_path: Path, fresh: Path, choice: dict[str, str], cpu: str, torch: str
 ) -> None:
-    packages, printed = installed(indexes, tmp_path, choice, f"{indexes}{cpu}")
+    packages, printed = installed(indexes, tmp_path, fresh, choice, f"{indexes}{cpu}")
     packages = {name for name in packages if not name.startswith("setuptools")}
     cuda = set() if torch.endswith("+cpu") else {"cuda-1.0"}
     assert packages == {torch, torch.replace("torch", "torchvision"), "rest-1.0"} | cuda

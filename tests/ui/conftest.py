@@ -50,6 +50,14 @@ def site(engine: Engine, tmp_path: Path) -> Site:
     return Site(engine, Examples(tmp_path))
 
 
+@contextlib.contextmanager
+def no_segmenters() -> Iterator[None]:
+    """What other tests have loaded into this process is out of sight."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu, "SEGMENTERS", {})
+        yield
+
+
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     segmenters: dict[str, FakeSegmenter] = {}
@@ -59,20 +67,21 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
     engine = Engine(load, "tiny")
     examples = Examples(_examples(tmp_path_factory.mktemp("examples")))
-    blocks = launch(
-        engine,
-        examples,
-        prevent_thread_lock=True,
-        quiet=True,
-        server_name="127.0.0.1",
-        server_port=free_port(),  # gradio looks for one itself, and two processes may find the same
-        max_file_size="4mb",
-    )
-    engine.visited()
-    engine.start().join()
-    assert blocks.local_url
-    yield Served(blocks.local_url.rstrip("/"), engine, examples, segmenters, blocks)
-    blocks.close(verbose=False)
+    with no_segmenters():
+        blocks = launch(
+            engine,
+            examples,
+            prevent_thread_lock=True,
+            quiet=True,
+            server_name="127.0.0.1",
+            server_port=free_port(),  # gradio looks for one itself, and two processes may find the same
+            max_file_size="4mb",
+        )
+        engine.visited()
+        engine.start().join()
+        assert blocks.local_url
+        yield Served(blocks.local_url.rstrip("/"), engine, examples, segmenters, blocks)
+        blocks.close(verbose=False)
 
 
 def _examples(folder: Path) -> Path:
@@ -145,6 +154,7 @@ def address() -> Iterator[str]:
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}/api/v1"
+    with no_segmenters():
+        yield f"http://127.0.0.1:{port}/api/v1"
     server.should_exit = True
     thread.join()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Browser
 
 from tests.helpers.results import make_result
 from zsas.report import Entry, report_html
+
+pytestmark = pytest.mark.browser
 
 
 def test_long_names_and_tall_images_stay_in_the_frame(browser: Browser) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from tests.helpers.datasets import write_folder
@@ -36,6 +38,22 @@ def test_draws_are_repeatable_and_nested_and_leave_the_test_set(shell):
     assert len({sample.key for sample in first.samples}) == 2
     with pytest.raises(ZsasError, match="too few for 3 shots"):
         draw(data, (), "tile", 3, 0)
+
+
+def test_of_a_flat_folder_no_reference_is_judged(tmp_path):
+    """It has one split, so that its "training images" are those that are measured."""
+    for name in ("a", "b", "c", "masks/a"):
+        (tmp_path / "flat/masks").mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 255).save(tmp_path / f"flat/{name}.png")
+    data, train = (load_dataset("flat", tmp_path / "flat", split=s) for s in ("test", "train"))
+    drawn = draw(data, train.samples, "flat", 1, 0)
+    assert drawn.from_test
+    assert drawn.samples[0].key in ("b.png", "c.png")
+    with pytest.raises(ZsasError, match="has 2 good images, too few for 2 shots, since one must"):
+        draw(data, train.samples, "flat", 2, 0)
+    half = replace(data, samples=data.samples[:2])  # as by --limit: c is not measured
+    drawn = draw(half, train.samples, "flat", 1, 0)
+    assert (drawn.from_test, drawn.samples[0].key) == (False, "c.png")
 
 
 @pytest.mark.slow

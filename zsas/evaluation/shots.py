@@ -25,6 +25,7 @@ from zsas.models import ModelChoice
 from zsas.region import RegionOfInterest
 from zsas.segmenter import Segmenter
 from zsas.settings import Settings
+from zsas.stages import counted
 
 CACHE_BYTES = 250_000_000
 PUBLISHED: dict[tuple[str, int], tuple[float | None, ...]] = {
@@ -57,13 +58,22 @@ def draw(data: Dataset, good: Sequence[Sample], category: str, most: int, seed: 
     Raises:
         ZsasError: If there are too few.
     """
-    pool = [one for one in good if one.category == category and one.anomalous is False]
+    tested = {
+        one.key for one in data.of(category)
+    }  # a flat folder has one split, whatever is asked
+    pool = [
+        one
+        for one in good
+        if one.category == category and one.anomalous is False and one.key not in tested
+    ]
     from_test = not pool
     if from_test:
         pool = [one for one in data.of(category) if one.anomalous is False]
     if len(pool) < most + from_test:  # one good image must be left to be judged
+        left = ", since one must be left to be judged" if from_test else ""
         raise ZsasError(
-            f"{category} has {len(pool)} good images, too few for {most} shots; name fewer."
+            f"{category} has {counted(len(pool), 'good image')}, too few for {counted(most, 'shot')}{left}; name "
+            "fewer, or leave it out with --categories."
         )
     order = np.random.default_rng(seed).permutation(len(pool))[:most]
     return Draw(tuple(pool[i] for i in order), from_test)
@@ -314,9 +324,10 @@ def _line(name: str, row: Mapping[str, Any]) -> str:
 def write_shots(results: Mapping[str, Any], out: Path) -> str:
     """Write shots.json and shots.md; returns the latter."""
     lines = [f"# {results['dataset']} with good images", ""]
+    categories = counted(len(results["categories"]), "category", "categories")
     lines += [
-        f"Means over {len(results['categories'])} categories, then mean ± standard deviation over "
-        f"{len(results['seeds'])} draws, in percent; zero-shot on the same images.",
+        f"Means over {categories}, then mean ± standard deviation over {counted(len(results['seeds']), 'draw')}, in "
+        "percent; zero-shot on the same images.",
     ]
     if results["drawn_from_test"]:
         names = ", ".join(results["drawn_from_test"])

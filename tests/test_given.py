@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from tests.helpers.models import small_segmenter
+from zsas import memory
 from zsas.errors import ZsasError
 from zsas.images import several
+from zsas.part import Part
 from zsas.segmenter import Segmenter
 from zsas.settings import Settings
 
@@ -146,3 +148,41 @@ def test_a_segmenter_is_not_pickled_but_its_results_are(segmenter, photo):
 def test_a_segmenter_is_made_of_loaded_models():
     with pytest.raises(ZsasError, match="from_preset"):
         Segmenter("tiny")
+
+
+@pytest.mark.parametrize("call", ["anomaly_map", "image_score"])
+def test_what_wants_an_encoded_image_says_so(segmenter, call):
+    with pytest.raises(ZsasError, match=r"as Segmenter\.encode makes it"):
+        getattr(segmenter, call)(PLATE, HOT)
+    with pytest.raises(ZsasError, match=r"as Segmenter\.encode makes it"):
+        next(segmenter.segment_each(PLATE, [HOT]))
+
+
+def test_a_memory_is_kept_under_a_name_as_text(segmenter, photo, tmp_path):
+    good = segmenter.remember([photo])
+    memory.save(good, str(tmp_path / "good.safetensors"))
+    assert memory.load(str(tmp_path / "good.safetensors")).keys == good.keys
+    (tmp_path / "text.safetensors").write_text("no memory")
+    with pytest.raises(ZsasError, match=r"text\.safetensors"):
+        memory.load(str(tmp_path / "text.safetensors"))
+    with pytest.raises(ZsasError, match=r"Segmenter\.remember"):
+        memory.save([photo], tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("settings", {"threshold": 0.4}),
+        ("references", [PLATE]),
+        ("region", "look.json"),
+        ("scale", 0.1),
+    ],
+)
+def test_a_part_is_made_of_what_it_must_be(name, given):
+    with pytest.raises(ZsasError, match=f"The {name} of a part must be of the type"):
+        Part("gear", **{name: given})
+
+
+def test_settings_beside_a_part_are_checked_too(segmenter):
+    with pytest.raises(ZsasError, match="Settings were expected"):
+        segmenter.segment(PLATE, {"threshold": 0.4}, part=Part("gear"))

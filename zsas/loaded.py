@@ -285,7 +285,15 @@ class Loaded:
         Args:
             encoding: Gets SAM's features when they are first needed.
             answers: Cache of SAM's answers; the shared one by default.
+
+        Raises:
+            ZsasError: If the image is not encoded.
         """
+        if not isinstance(encoding, Encoding):
+            raise ZsasError(
+                "An encoded image was expected here, as Segmenter.encode makes it, but this is of the type "
+                f"{type(encoding).__name__}."
+            )
 
         def features() -> SamFeatures:
             self._encoders.add_sam([encoding], lambda: self.sam)

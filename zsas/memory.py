@@ -77,15 +77,21 @@ def readable(sources: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     return images, complaints
 
 
-def save(references: References, path: Path) -> None:
+def save(references: References, path: str | Path) -> None:
     """Write a memory to a file: the cells of its bank, or what the localizer itself keeps, and the rest as metadata.
 
     Raises:
-        ZsasError: If what the system keeps of good images cannot be kept in a file.
+        ZsasError: If it is no memory, or what the system keeps of good images cannot be kept in a file.
         OSError: If the file cannot be written.
     """
     from safetensors.torch import save_file
 
+    path = Path(path)
+    if not isinstance(references, References):
+        raise ZsasError(
+            "What is kept in a file is what Segmenter.remember makes of good images, but this is of the type "
+            f"{type(references).__name__}."
+        )
     facts = {
         "format": FORMAT,
         "keys": references.keys,
@@ -114,7 +120,7 @@ def save(references: References, path: Path) -> None:
         save_file(tensors, temporary, metadata={"zsas.references": json.dumps(facts)})
 
 
-def load(path: Path) -> References:
+def load(path: str | Path) -> References:
     """Read what `save` wrote; nothing but numbers and text is read.
 
     Raises:
@@ -122,6 +128,7 @@ def load(path: Path) -> References:
     """
     from safetensors import SafetensorError, safe_open
 
+    path = Path(path)
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["zsas.references"])

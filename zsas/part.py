@@ -25,7 +25,7 @@ from zsas.localizers.references import References
 from zsas.models import ModelChoice
 from zsas.region import RegionOfInterest
 from zsas.scale import Scale
-from zsas.settings import Settings
+from zsas.settings import Settings, settings_or_usual
 
 if TYPE_CHECKING:
     from zsas.segmenter import Segmenter
@@ -73,6 +73,20 @@ class Part:
     limit_from: str = "default"
     written: str = ""
 
+    def __post_init__(self) -> None:
+        for name, kind in (
+            ("settings", Settings),
+            ("references", References),
+            ("region", RegionOfInterest),
+            ("scale", Scale),
+        ):
+            given = getattr(self, name)
+            if not isinstance(given, kind | None if name in ("references", "region") else kind):
+                raise ZsasError(
+                    f"The {name} of a part must be of the type {kind.__name__}, but this is of the type "
+                    f"{type(given).__name__}."
+                )
+
     @property
     def limit(self) -> float:
         """Image score from which a part is anomalous."""
@@ -80,7 +94,8 @@ class Part:
 
     def chosen(self, settings: Settings | None) -> Settings:
         """The part's settings, with those that were given in place of its own."""
-        return self.settings if settings is None else self.settings.replace(**settings.given)
+        given = settings_or_usual(settings).given
+        return self.settings.replace(**given) if given else self.settings
 
     def choice(self, given: ModelChoice) -> ModelChoice:
         """The part's models on the given device; the given models instead, if any are named."""

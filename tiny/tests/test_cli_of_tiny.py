@@ -81,19 +81,22 @@ def test_the_whole_chain_is_one_command(tmp_path: Path, monkeypatch: pytest.Monk
     from tiny.training import full
 
     begun: list[tuple[Run, Path, Path | None]] = []
+    counts: list[int] = []
 
-    def train(run: Run, export: Path, *, photographs: Path | None) -> Path:
+    def train(run: Run, export: Path, *, photographs: Path | None, plan: full.Plan) -> Path:
         begun.append((run, export, photographs))
+        counts.append(plan.images.count)
         return export
 
     monkeypatch.setattr(full, "train_full", train)
     words = ("--device", "cpu", "--workers", 3, "--minutes", 30, "--photographs", tmp_path / "p")
     assert run("train", "full", "--out", tmp_path / "a", *words).exit_code == 0
-    assert run("train", "full", "--out", tmp_path / "b", "--fresh").exit_code == 0
+    assert run("train", "full", "--out", tmp_path / "b", "--fresh", "--images", 300).exit_code == 0
     (first, export, photographs), (second, _, none) = begun
     assert (first.device, first.workers, first.minutes, first.resume) == ("cpu", 3, 30, True)
     assert (export, photographs) == (tmp_path / "a/model", tmp_path / "p")
     assert (second.minutes, second.resume, none) == (None, False, None)
+    assert counts == [full.PLAN.images.count, 300]
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert isinstance(run("train", "full").exception, ZsasError)
 

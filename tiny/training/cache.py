@@ -355,4 +355,7 @@ def fill(
         for words in executor.map(_fill_chunk, jobs):
             lines_out.write("".join(json.dumps(word) + "\n" for word in words))
             lines_out.flush()
+            if done * 20 // count != (done + len(words)) * 20 // count:
+                print(f"{done + len(words)} of {count} images drawn", flush=True)
+            done += len(words)
     return DatasetCache(folder)

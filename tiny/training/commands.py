@@ -234,6 +234,10 @@ def train_full(
             file_okay=False,
         ),
     ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(help="How many images are drawn; by default those of the plan.", min=256),
+    ] = None,
     export: Annotated[
         Path | None,
         typer.Option(help="Gets `clip`, `sam` and AnomalyVFM's weights; DIR/model without it."),
@@ -251,7 +255,8 @@ def train_full(
         out, minutes, seed=seed, resume=not fresh, threads=threads,
         save_minutes=6.0, device=chosen_device(device), workers=workers,
     )  # fmt: skip
-    print(full.train_full(run, export or out / "model", photographs=photographs))
+    plan = full.plan_of(images)
+    print(full.train_full(run, export or out / "model", photographs=photographs, plan=plan))
 
 
 def _recipe(recipes: Mapping[str, Any], name: str | None) -> Any:

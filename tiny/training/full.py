@@ -71,6 +71,11 @@ PLAN = Plan(
 """An hour of one H100 with 16 cores. A third of it has been run, which was too little (`docs/training_log.md`)."""
 
 
+def plan_of(images: int | None) -> Plan:
+    """The plan, with another number of images where one is given."""
+    return PLAN if images is None else replace(PLAN, images=replace(PLAN.images, count=images))
+
+
 def train_full(
     run: Run, export: Path, *, photographs: Path | None = None, plan: Plan = PLAN
 ) -> Path:

@@ -42,6 +42,7 @@ def grey(path: Path) -> Path:
             [],
             ["con_", "Nul.x_", "aux_/com1_", "console"],
         ),
+        (["COM¹.png", "con .x.png", "conin$.png"], [], ["COM¹_", "con .x_", "conin$_"]),
         (["a .png", "a..png", "a.png"], [], ["a", "a_2", "a_3"]),
         (['a:b"c\n.png', "a<b>|?*.png", "a\\b.png"], [], ["a_b_c_", "a_b____", "a_b"]),
         (["e\u0301.png", "\u00e9.png"], [], ["e\u0301", "\u00e9_2"]),  # macOS takes them for one

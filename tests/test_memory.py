@@ -13,6 +13,8 @@ from tests.helpers.models import small_segmenter
 from tests.localizers.test_references import SETTINGS, plate
 from zsas import memory
 from zsas.errors import ZsasError
+from zsas.export import json_bytes
+from zsas.good import Good
 from zsas.localizers.winclip import reference_map
 from zsas.memory import load, remember_files, save
 from zsas.part import Part
@@ -67,6 +69,19 @@ def test_a_folder_below_that_cannot_be_listed_is_said(segmenter, folder, monkeyp
     references, complaints = remember_files(segmenter, [folder], SETTINGS)
     assert len(references) == 3
     assert complaints == [f"{closed} cannot be listed, Permission denied."]
+
+
+def test_good_images_whose_names_are_no_utf_8_are_kept_in_a_profile(segmenter, folder):
+    odd = os.fsdecode(os.fsencode(folder) + b"/gut\xe4.png")
+    (folder / "0.png").rename(odd)
+    references, complaints = remember_files(segmenter, [folder], SETTINGS)
+    assert complaints == []
+    assert "gut\\xe4.png" in references.names
+    again = Part.load(Part(references=references).to_bytes())
+    assert again.references.names == references.names
+    result = segmenter(plate(9), SETTINGS, references=references)
+    json_bytes(result).decode()
+    assert Good([folder]).to_dict()
 
 
 def test_a_memory_survives_its_file(segmenter, folder, tmp_path):

@@ -399,3 +399,11 @@ def test_the_report_says_what_was_looked_at_and_how_large_things_are(segmenter: 
     assert text.count("too small to count") == sum(one.ignored for one in result.regions)
     again = Entry.stored("lid.png", result.to_dict(), result.image, None)
     assert again.picture == Entry.of(result, "lid.png").picture
+
+
+def test_a_name_that_could_not_be_read_again_is_refused() -> None:
+    longest = Part("x" * 80)
+    assert Part.load(longest.to_bytes()).name == longest.name
+    with pytest.raises(ZsasError, match="has 81 characters, but at most 80 are kept"):
+        Part("x" * 81)
+    assert Part.load(Part("gr\udcfcn").to_bytes()).name == "gr\\xfcn"

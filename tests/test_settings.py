@@ -243,3 +243,12 @@ def test_what_a_flag_gives_goes_to_other_processes() -> None:
     assert type(chosen.system) is str
     assert pickle.loads(pickle.dumps(chosen)) == chosen
     assert pickle.loads(pickle.dumps(chosen.encoding_key)) == chosen.encoding_key
+
+
+def test_text_is_valid_text_or_a_sentence() -> None:
+    """A shell in another locale hands on bytes; a JSON may hold half a character."""
+    handed_on = "Größe".encode().decode("ascii", "surrogateescape")
+    assert Settings(object_name=handed_on).object_name == "Größe"
+    for broken in ("gr\udcf6", "\ud800"):
+        with pytest.raises(ZsasError, match=r"object_name is .* which is no valid text"):
+            Settings(object_name=broken)

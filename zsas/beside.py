@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zsas.errors import ZsasError
+from zsas.errors import ZsasError, readable
 from zsas.images import several
 from zsas.lazy import torch
 from zsas.limits import source_of_limit
@@ -277,7 +277,7 @@ def remember_images(
         copies,
         keys=[one.key for one in encodings],
         made_by=(*encodings[0].made_by, *([OWN_WAY] if own_way else [])),
-        names=[Path(i).name if isinstance(i, (str, Path)) else "" for i in images],
+        names=[readable(Path(i).name) if isinstance(i, (str, Path)) else "" for i in images],
         turned=turned,
         how=how,
         region=region.key if region else "",

@@ -109,6 +109,12 @@ class Setting:
         if self.type is str:
             if not isinstance(value, str) or len(value) > MAX_TEXT:
                 raise wrong
+            try:  # a shell in another locale hands on UTF-8 as bytes
+                value = value.encode("utf-8", "surrogateescape").decode("utf-8")
+            except UnicodeError:
+                raise ZsasError(
+                    f"{self.name} is {value!r}, which is no valid text; write it in UTF-8."
+                ) from None
             return " ".join(value.split())
         if self.type is bool:
             if value is None or hasattr(value, "__len__") or value not in (0, 1):

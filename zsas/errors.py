@@ -15,3 +15,13 @@ def reason(error: BaseException) -> str:
     """Why another library failed, for use in a sentence: the first line of its message, or the name of its class."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def readable(name: str) -> str:
+    r"""A file's name as text: bytes in it that are no UTF-8 are written out, for they fit into no JSON and no page.
+
+    Example:
+        >>> readable("gr\udcfcn.png")
+        'gr\\xfcn.png'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -75,4 +75,6 @@ class Good:
             assert self.part is not None
             assert self.part.references is not None
             text = self.part.references.key
-        return {"good_images": hashlib.sha256(text.encode()).hexdigest()[:16]}
+        return {
+            "good_images": hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+        }

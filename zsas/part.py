@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zsas import __version__, memory
-from zsas.errors import ZsasError, reason
+from zsas.errors import ZsasError, readable, reason
 from zsas.files import check_place, remedy, write_whole
 from zsas.localizers.references import References
 from zsas.models import ModelChoice
@@ -86,6 +86,11 @@ class Part:
                     f"The {name} of a part must be of the type {kind.__name__}, but this is of the type "
                     f"{type(given).__name__}."
                 )
+        object.__setattr__(self, "name", readable(self.name))
+        if len(self.name) > MOST_NAME:
+            raise ZsasError(
+                f"The part's name has {len(self.name)} characters, but at most {MOST_NAME} are kept; shorten it."
+            )
 
     @property
     def limit(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import pickle
 import zlib
 
@@ -48,6 +49,25 @@ SPOT[2:4, 3:5] = 255
 )
 def test_categories_have_names_for_prompts(category, name):
     assert object_name(category) == name
+
+
+@pytest.mark.parametrize("layout", ["folder", "flat"])
+def test_names_that_are_no_utf_8_are_written_out(tmp_path, layout):
+    odd = os.fsdecode(b"c\xe4p")
+    below = f"{odd}/test/gr\udcfcn" if layout == "folder" else odd
+    folder = tmp_path / below
+    folder.mkdir(parents=True)
+    (folder / f"{odd}.png").write_bytes(cv2.imencode(".png", PICTURE)[1].tobytes())
+    if layout == "folder":
+        truth = tmp_path / odd / "ground_truth" / "gr\udcfcn"
+        truth.mkdir(parents=True)
+        (truth / f"{odd}_mask.png").write_bytes(cv2.imencode(".png", SPOT)[1].tobytes())
+    (sample,) = load_dataset(layout, tmp_path if layout == "folder" else folder).samples
+    assert sample.category == "c\\xe4p"
+    assert "c\\xe4p" in sample.key
+    json.dumps([sample.key, sample.defect_type, sample.object_name], ensure_ascii=False).encode()
+    assert digest_of_samples([sample])
+    assert sample.load_image().shape == PICTURE.shape
 
 
 class TestMvtec:

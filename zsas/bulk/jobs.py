@@ -17,7 +17,7 @@ from zsas.images import SUFFIXES, LeftOut, Scan, is_result, scan_images
 
 Format = Literal["folders", "table"]
 
-_DEVICE = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]", re.I)
+_DEVICE = re.compile(r"con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]", re.I)
 LONGEST = 240
 """Bytes of a file's name in the output folder."""
 _OWN_FILES = ("result.json", "results.jsonl", "run.json")
@@ -132,7 +132,7 @@ def _same(path: PurePosixPath) -> str:
 def _portable(part: str) -> str:
     """A name that Windows accepts, too: no device's name (con, lpt1), and no dot or space at its end."""
     part = re.sub(r'[\x00-\x1f<>:"|?*\\]', "_", part.rstrip(" .")) or "_"
-    return f"{part}_" if _DEVICE.fullmatch(part.partition(".")[0]) else part
+    return f"{part}_" if _DEVICE.fullmatch(part.partition(".")[0].rstrip(" ")) else part
 
 
 def _shortened(name: str, longest: int = LONGEST) -> str:

@@ -19,7 +19,7 @@ except ImportError:  # Windows has no such locks
 
 from zsas.bulk.jobs import Job, Output
 from zsas.bulk.rows import Row
-from zsas.errors import ZsasError
+from zsas.errors import ZsasError, readable
 from zsas.extras import require
 from zsas.files import check_place, remedy, write_whole
 
@@ -221,14 +221,14 @@ class TableRows:
 
     def has(self, job: Job) -> bool:
         """See `Rows`."""
-        known = self._known.get(_text(job.image))
+        known = self._known.get(readable(job.image))
         return known is not None and known[1] == job.stamp
 
     def stored(self, jobs: Collection[Job]) -> Iterator[Row]:
         """See `Rows`."""
         import pyarrow.parquet as pq
 
-        wanted = {_text(job.image) for job in jobs}
+        wanted = {readable(job.image) for job in jobs}
         for part in self._parts:
             for values in pq.read_table(part).to_pylist():
                 if values["image"] in wanted:
@@ -237,7 +237,7 @@ class TableRows:
     def put(self, row: Row) -> None:
         """See `Rows`; parts are written as rows and seconds come together."""
         name = row.name
-        row = dataclasses.replace(row, image=_text(row.image), name=_text(row.name))
+        row = dataclasses.replace(row, image=readable(row.image), name=readable(row.name))
         if row.image in self._known:
             self._replaced.add(row.image)
             if row.error:
@@ -330,11 +330,6 @@ def _hold(folder: Path) -> int | None:
     except OSError:  # a network drive without locks
         pass
     return descriptor
-
-
-def _text(name: str) -> str:
-    """Parquet holds UTF-8 alone; a file name may be any bytes."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _parquet(rows: list[Row]) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zsas.datasets.samples import LICENCES, Dataset, File, Sample, Split, object_name
-from zsas.errors import ZsasError, reason
+from zsas.errors import ZsasError, readable, reason
 from zsas.extras import require
 from zsas.images import SUFFIXES, load_image, read_mask
 
@@ -61,7 +61,7 @@ def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str]
     samples: list[Sample] = []
     notes: list[str] = []
     for folder in folders:
-        category, found = folder.name, len(samples)
+        category, found = readable(folder.name), len(samples)
         astray = _pictures(folder / split)
         for defect_type in _folders(folder / split):
             astray += [path for below in _folders(defect_type) for path in _pictures(below)]
@@ -71,10 +71,10 @@ def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str]
                 mask = masks.of(path) if anomalous else None
                 samples.append(
                     Sample(
-                        key=f"{category}/{split}/{defect_type.name}/{path.stem}",
+                        key=readable(f"{category}/{split}/{defect_type.name}/{path.stem}"),
                         category=category,
                         object_name=object_name(category),
-                        defect_type=defect_type.name,
+                        defect_type=readable(defect_type.name),
                         anomalous=anomalous,
                         image=File(path),
                         mask=File(mask) if mask else None,
@@ -157,8 +157,8 @@ def read_flat(root: Place, split: Split) -> Dataset:
         anomalous = (mask is not None and _any_defect(File(mask))) if masks else None
         samples.append(
             Sample(
-                key=path.name,
-                category=_name(root),
+                key=readable(path.name),
+                category=readable(_name(root)),
                 object_name="",
                 defect_type="" if anomalous is None else "bad" if anomalous else "good",
                 anomalous=anomalous,

@@ -11,7 +11,7 @@ from tests.helpers.datasets import write_folder
 from tests.helpers.models import small_segmenter
 from zsas.datasets.load import load_dataset
 from zsas.errors import ZsasError
-from zsas.evaluation import coarse, interval_tables, intervals, records, run, table_1
+from zsas.evaluation import coarse, interval_tables, intervals, records, run, sizes, table_1
 from zsas.evaluation.conditions import Condition, as_published, in_each, plan
 from zsas.evaluation.identity import identity
 from zsas.evaluation.intervals import Bootstrap
@@ -258,8 +258,8 @@ def test_a_table_without_draws_says_nothing_of_intervals():
 
 
 def test_at_a_square_map_and_mask_have_its_size():
-    assert run._at(np.zeros((30, 60), bool), 0, 24).shape == (24, 24)
-    assert run._at(np.zeros((30, 60), np.float32), 20, 0).shape == (10, 20)
+    assert sizes.at_size(np.zeros((30, 60), bool), 0, 24).shape == (24, 24)
+    assert sizes.at_size(np.zeros((30, 60), np.float32), 20, 0).shape == (10, 20)
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from tests.helpers.models import small_segmenter
 from zsas.cli import app
 from zsas.datasets.load import load_dataset
 from zsas.errors import ZsasError
-from zsas.evaluation import records, report, run
+from zsas.evaluation import records, report, run, sizes
 from zsas.evaluation.conditions import parse_sweep, plan
 from zsas.evaluation.identity import digest_of_samples, identity, leakage
 from zsas.evaluation.records import Outcome, Record, Store, Totals
@@ -397,6 +397,18 @@ def test_an_evaluation_in_which_nothing_could_be_measured_fails(tmp_path):
     assert done.exit_code == 2
     assert "No image could be measured" in done.stderr
     assert "could not be measured; the end of table.md says why" in done.stderr
+
+
+def test_averaged_masks_lose_what_is_thinner_than_half_a_pixel_of_the_square():
+    mask = np.zeros((192, 192), bool)
+    mask[:96] = True
+    mask[150, :] = True  # half a pixel of the square high
+    averaged = sizes.truth_at(mask, None, 0, 96, averaged=True)
+    assert averaged.shape == (96, 96)
+    assert averaged.index.size == 48 * 96
+    assert sizes.truth_at(mask, None, 0, 96).index.size in (48 * 96, 49 * 96)
+    whole = [sizes.truth_at(mask[:96], None, 0, 96, averaged=a).index.size for a in (True, False)]
+    assert whole == [96 * 96] * 2
 
 
 def renamed(data, name, category):

@@ -31,6 +31,8 @@ class Condition:
         name: Name of the row.
         settings: Its settings; the object name is filled in for each image.
         square: Side of the square at which its map and the mask are compared, in pixels; 0 is what the run says.
+        averaged: Whether a mask is averaged into that square, a pixel of it marked where more than half is, as some
+            published figures have it; its nearest pixels are taken otherwise.
         published: The system whose published conditions these are, "" where none.
         precision: Number format of the encoders, "" for that of the models.
         region: Where to look, the same in all conditions of a run; nothing outside is measured.
@@ -39,6 +41,7 @@ class Condition:
     name: str
     settings: Settings
     square: int = 0
+    averaged: bool = False
     published: str = ""
     precision: str = ""
     region: RegionOfInterest | None = None
@@ -49,6 +52,7 @@ class Condition:
             "name": self.name,
             "settings": self.settings.to_dict(),
             "square": self.square,
+            "averaged": self.averaged,
             "published": self.published,
             "precision": self.precision,
             "region": self.region.to_dict() if self.region else None,
@@ -134,6 +138,7 @@ def as_published(conditions: Sequence[Condition], data: str, *, square: bool) ->
                 one,
                 settings=one.settings.unless_given(**known.settings.get(data, {})),
                 square=known.side if square else 0,
+                averaged=known.averaged and square,
                 published=one.name if one.name in PUBLISHED else "",
             )
         )

@@ -22,6 +22,7 @@ from zsas.evaluation.conditions import Condition
 from zsas.evaluation.intervals import DRAWS
 from zsas.evaluation.metrics import Truth
 from zsas.evaluation.records import Outcome, Record, Store
+from zsas.evaluation.sizes import at_size, truth_at
 from zsas.models import ModelChoice, Models
 from zsas.result import Result
 from zsas.segmenter import Segmenter
@@ -313,13 +314,13 @@ def measure(
     }
     outcomes: dict[str, dict[int, Outcome]] = {sample.key: {} for sample, _, _ in readable}
     strips: dict[str, bytes] = {}
-    squares = {condition.square for condition in conditions}
+    squares = {(condition.square, condition.averaged) for condition in conditions}
     truths = {
-        (sample.key, square): None
+        (sample.key, square, averaged): None
         if mask is None
-        else truth_at(mask, insides[sample.key], side, square)
+        else truth_at(mask, insides[sample.key], side, square, averaged=averaged)
         for sample, _, mask in readable
-        for square in squares
+        for square, averaged in squares
     }
     several = segmenter if isinstance(segmenter, Mapping) else {"": segmenter}
     for group in _by_encoding(conditions) if readable else ():
@@ -343,7 +344,7 @@ def measure(
             results = its.segment_each(encoding, named, memory, neighbours, region=region)
             for i, result in zip(group, results, strict=True):
                 square = conditions[i].square
-                truth = truths[sample.key, square]
+                truth = truths[sample.key, square, conditions[i].averaged]
                 outcomes[sample.key][i] = _outcome(result, mask, truth, side, square)
                 if i == len(conditions) - 1:
                     strips[sample.key] = strip(result, mask)
@@ -357,14 +358,6 @@ def measure(
             strip=strips[sample.key],
         )
     return [records[sample.key] for sample in samples]
-
-
-def truth_at(
-    mask: NDArray[np.bool_], inside: NDArray[np.bool_] | None, side: int, square: int = 0
-) -> Truth:
-    """A ground-truth mask prepared for comparison: resized, and limited to the region of interest."""
-    looked_at = None if inside is None else _at(inside, side, square)
-    return Truth.of(_at(mask, side, square), looked_at)
 
 
 def anomalous_inside(
@@ -398,33 +391,12 @@ def _outcome(
     if result.inside is not None:
         mask = mask & result.inside
     return Outcome(
-        counts=truth.count(_at(result.score_map, side, square)),
+        counts=truth.count(at_size(result.score_map, side, square)),
         image_score=float(result.image_score),
         hit=int(np.count_nonzero(result.mask & mask)),
         marked=marked,
         true=int(np.count_nonzero(mask)),
     )
-
-
-def _at_side(array: NDArray[Any], side: int) -> NDArray[Any]:
-    """A map (bilinear) or mask (nearest), resized to a longest side of `side`; unchanged for 0."""
-    height, width = array.shape
-    if side == 0 or max(height, width) == side:
-        return array
-    scale = side / max(height, width)
-    return _resized(array, (max(1, round(width * scale)), max(1, round(height * scale))))
-
-
-def _at(array: NDArray[Any], side: int, square: int) -> NDArray[Any]:
-    """As `_at_side`; if `square` is not 0, squeezed into a square of that side, as for published figures."""
-    return _resized(array, (square, square)) if square else _at_side(array, side)
-
-
-def _resized(array: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """At (width, height) in pixels."""
-    if array.dtype == bool:
-        return cv2.resize(array.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    return np.clip(cv2.resize(array, size, interpolation=cv2.INTER_LINEAR), 0.0, 1.0)
 
 
 def strip(result: Result, mask: NDArray[np.bool_] | None) -> bytes:

@@ -26,6 +26,7 @@ class Conditions:
     Attributes:
         row: Its name in Table 1 of the paper, "" where it has no row there.
         side: Side of the square at which maps and masks were compared, in pixels.
+        averaged: Whether masks were averaged into that square; see `zsas.evaluation.conditions.Condition`.
         text: What its sentences name.
         paper: Its row in Table 1 by data set.
         own: What its own authors or repository print, where that is no row of Table 1.
@@ -39,6 +40,7 @@ class Conditions:
     text: str
     paper: Mapping[str, Figures] = field(default_factory=dict)
     own: Mapping[str, Figures] = field(default_factory=dict)
+    averaged: bool = False
     reruns: Mapping[str, tuple[tuple[str, Figures], ...]] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     note: str = ""
@@ -97,6 +99,7 @@ PUBLISHED: dict[str, Conditions] = {
     "anomalyvfm": Conditions(
         "", 96, _NONE,
         own={"mvtec": (91.1, 44.0, 42.5), "visa": (94.5, 30.4, 24.7)},
+        averaged=True,
         note="published at 96 px with CLIP; SigLIP2 has 93.2 / 50.5 / 51.2 on MVTec-AD",
     ),
     "visualad": Conditions(

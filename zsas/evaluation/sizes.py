@@ -1,0 +1,58 @@
+"""The sizes at which maps and masks are compared: the image's own, a longest side, or a published square."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from zsas.evaluation.metrics import Truth
+
+
+def truth_at(
+    mask: NDArray[np.bool_],
+    inside: NDArray[np.bool_] | None,
+    side: int,
+    square: int = 0,
+    *,
+    averaged: bool = False,
+) -> Truth:
+    """A ground-truth mask prepared for comparison: resized, and limited to the region of interest.
+
+    Args:
+        mask: bool (H, W).
+        inside: The region of interest, bool (H, W); None for the whole image.
+        side: See `zsas.evaluation.run.measure`.
+        square: See `zsas.evaluation.conditions.Condition`.
+        averaged: See there.
+    """
+    looked_at = None if inside is None else at_size(inside, side, square)
+    if averaged and square:
+        picture = Image.fromarray(mask.astype(np.uint8) * 255)
+        small = picture.resize((square, square), Image.Resampling.BILINEAR)  # antialiased
+        return Truth.of(np.asarray(small) > 127, looked_at)
+    return Truth.of(at_size(mask, side, square), looked_at)
+
+
+def at_size(array: NDArray[Any], side: int, square: int) -> NDArray[Any]:
+    """As `_at_side`; if `square` is not 0, squeezed into a square of that side, as for published figures."""
+    return _resized(array, (square, square)) if square else _at_side(array, side)
+
+
+def _at_side(array: NDArray[Any], side: int) -> NDArray[Any]:
+    """A map (bilinear) or mask (nearest), resized to a longest side of `side`; unchanged for 0."""
+    height, width = array.shape
+    if side == 0 or max(height, width) == side:
+        return array
+    scale = side / max(height, width)
+    return _resized(array, (max(1, round(width * scale)), max(1, round(height * scale))))
+
+
+def _resized(array: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """At (width, height) in pixels."""
+    if array.dtype == bool:
+        return cv2.resize(array.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    return np.clip(cv2.resize(array, size, interpolation=cv2.INTER_LINEAR), 0.0, 1.0)

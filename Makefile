@@ -9,6 +9,8 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) apt-get update -q && $(SUDO) apt-get install -q -y --no-install-recommends
 INSTALL = scripts/install.py $(addprefix -c ,$(LOCK))
 OFFLINE := HF_HUB_OFFLINE=1
+# Dozens of tests start a process: what they import is compiled once.
+export PYTHONDONTWRITEBYTECODE :=
 FAST := not browser and not ray and not slow and not hub and not gpu
 
 .PHONY: demo test quick lint docs lowest newest openvino lock bench tiny-report clean

@@ -99,6 +99,18 @@ def test_a_script_can_ask_whether_anything_is_anomalous(
     assert run("segment", image, "--json").exit_code == 0
 
 
+def test_a_summary_counts_the_verdicts_that_were_given(run: Run, tmp_path: Path) -> None:
+    """An unsure image is no anomalous one, whatever scripts take it for."""
+    photo(tmp_path / "a.png")
+    photo(tmp_path / "b.png", "black")
+    near = ("--verdict-threshold", 0.8, "--unsure-band", 0.1, "--fail-on", "anomalous")
+    outcome = run("segment", tmp_path, "--json", *near)
+    verdicts = [json.loads(line)["verdict"] for line in outcome.stdout.splitlines()]
+    assert verdicts == ["unsure", "normal"]
+    assert "2 images, 0 anomalous, 1 unsure." in outcome.stderr
+    assert outcome.exit_code == 1
+
+
 @pytest.mark.parametrize(("flags", "code"), [((), 1), (("--unsure-as", "normal"), 0)])
 def test_what_unsure_is_for_a_script_is_a_setting(
     run: Run, tmp_path: Path, flags: tuple[str, ...], code: int

@@ -63,6 +63,11 @@ class Row:
         return bool(self.error) or bool(json.loads(self.result).get("ok", not self.anomalous))
 
     @property
+    def verdict(self) -> str:
+        """normal, unsure or anomalous; "" for an image that failed."""
+        return "" if self.error else str(json.loads(self.result)["verdict"])
+
+    @property
     def sentence(self) -> str:
         """The verdict in a sentence, or the error."""
         return self.error or json.loads(self.result)["sentence"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, redirect_stdout
 from enum import StrEnum
@@ -268,6 +269,7 @@ def _report(
 ) -> tuple[int, int]:
     """Print each row as it comes, with a bar on stderr for several; counts failures and images that are not OK."""
     done = failed = anomalous = 0
+    verdicts: Counter[str] = Counter()
     notes: dict[str, tuple[str, list[str]]] = {}
     bar = progress_bar() if total > 1 else None
     with bar or nullcontext():
@@ -275,6 +277,7 @@ def _report(
         for row in rows:
             done += 1
             anomalous += not row.ok
+            verdicts[row.verdict] += 1
             _noted(row, notes)
             if row.error:
                 failed += 1
@@ -288,7 +291,9 @@ def _report(
     if bar:
         bad = f", {failed} could not be done" if failed else ""
         where = f"; results in {out}" if out else ""
-        print(f"{done} images, {anomalous} anomalous{bad}{where}.", file=sys.stderr)
+        unsure = f", {verdicts['unsure']} unsure" if verdicts["unsure"] else ""
+        words = f"{done} images, {verdicts['anomalous']} anomalous{unsure}{bad}{where}."
+        print(words, file=sys.stderr)
     for sentence in _note_sentences(notes):
         print(one_line(sentence), file=sys.stderr)
     return failed, anomalous

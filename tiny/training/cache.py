@@ -298,6 +298,7 @@ def _check(note: Path, about: dict[str, Any]) -> None:
         )
 
 
+# Long because of what it takes and what it may refuse; the steps stand in their order.
 def fill(
     folder: Path,
     *,

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -345,113 +340,3 @@ def test_a_long_log_shares_its_settings(line: Line) -> None:
     first, second = line.log.history()
     assert first.settings is second.settings
     assert first.settings
-
-
-def watch_command(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    (tmp_path / "camera").mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "zsas", "watch", str(tmp_path / "camera")]
-    command += ["--out", str(tmp_path / "out"), "--preset", "tiny", "--once", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        ("", "needs a command"),
-        ('tell "part', "No closing quotation"),
-        ("no-such-program --now", "no program no-such-program"),
-    ],
-)
-def test_a_command_that_cannot_be_run_is_said_before_anything(
-    tmp_path: Path, command: str, words: str
-) -> None:
-    done = watch_command(tmp_path, "--run", command)
-    assert done.returncode == 2
-    assert words in " ".join(done.stderr.replace("│", " ").split())
-
-
-def test_a_program_that_is_gone_is_a_complaint(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    from zsas.cli.watch import _call
-
-    _call(f"{tmp_path / 'sort-part'} --now", tmp_path, Part("a.png", "", "1-1"))
-    assert "sort-part could not be told of a.png (FileNotFoundError)." in capfd.readouterr().err
-
-
-@pytest.mark.slow
-def test_who_cannot_be_told_is_said_and_the_next_part_goes_on(tmp_path: Path) -> None:
-    """The program fails, the address redirects, and a name is no UTF-8."""
-
-    class Elsewhere(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(302)
-            self.send_header("location", "/login")
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Elsewhere)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    image(tmp_path / "camera" / "a.png")
-    image(tmp_path / "camera" / "caf\udce9.png", 210)
-    done = watch_command(
-        tmp_path, "--run", "false", "--post", f"http://127.0.0.1:{server.server_port}"
-    )
-    server.shutdown()
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stderr.count("false ended with exit code 1") == 2
-    assert done.stderr.count("answered with status 302") == 2
-    image(tmp_path / "camera" / "c.png", 220)
-    done = watch_command(tmp_path, "--post", "http://127.0.0.1:9")
-    assert "could not be told of c.png (ConnectError)" in done.stderr
-    assert done.stderr.count("could not be told") == 1  # nobody is told of a part twice
-
-
-@pytest.mark.slow
-def test_the_command_tells_a_program_and_a_server_and_ends_by_sigterm(tmp_path: Path) -> None:
-    told: list[dict[str, Any]] = []
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            told.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    folder = tmp_path / "camera"
-    folder.mkdir()
-    teller = tmp_path / "tell.py"
-    teller.write_text(
-        f"import sys; open({str(tmp_path / 'told.txt')!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')"
-    )
-    command = [sys.executable, "-m", "zsas", "watch", str(folder), "--out", str(tmp_path / "out")]
-    command += ["--run", f"{sys.executable} {teller}", "--preset", "tiny"]
-    command += ["--post", f"http://127.0.0.1:{server.server_port}/part"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    assert "watching" in process.stderr.readline()
-    noise = np.random.default_rng(0).integers(0, 255, (96, 96, 3), np.uint8)
-    Image.fromarray(noise).save(folder / "part one.png")
-    assert process.stdout is not None
-    said = process.stdout.readline()
-    assert "part one.png: " in said
-    assert "limit 0.70" in said
-    until = time.monotonic() + 20
-    while not told and time.monotonic() < until:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
-    assert "1 images" in process.stderr.read()
-    server.shutdown()
-    word = said.split(": ")[1].split(",")[0]
-    assert [one["word"] for one in told] == [word]
-    assert (tmp_path / "told.txt").read_text() == f"{word} {folder / 'part one.png'}\n"

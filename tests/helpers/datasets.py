@@ -7,6 +7,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+PICTURE = np.full((6, 8, 3), 90, np.uint8)
+SPOT = np.zeros((6, 8), np.uint8)
+SPOT[2:4, 3:5] = 255
+"""An image of 6 × 8 pixels and its mask."""
+
+
+def write(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), array)
+
 
 def write_folder(
     root: Path, per_kind: int = 2, categories: tuple[str, ...] = ("metal_nut", "tile")

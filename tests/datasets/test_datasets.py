@@ -107,9 +107,30 @@ class TestMvtec:
             load_dataset("folder", tmp_path)
 
     @pytest.mark.parametrize("name", ["ok", "OK", "Good", "normal"])
-    def test_another_name_of_normal_images_is_explained(self, tmp_path, name):
+    def test_another_name_of_normal_images_is_taken(self, tmp_path, name):
         write(tmp_path / f"tile/test/{name}/000.png", PICTURE)
-        with pytest.raises(ZsasError, match=f"If {name} are normal images, their folder must be"):
+        (sample,) = load_dataset("folder", tmp_path)
+        assert (sample.key, sample.defect_type) == (f"tile/test/{name}/000", "good")
+        assert sample.anomalous is False
+        mask = np.full((6, 8), 255, np.uint8)  # with masks it is the name of a defect
+        write(tmp_path / f"tile/ground_truth/{name}/000_mask.png", mask)
+        (sample,) = load_dataset("folder", tmp_path)
+        assert (sample.defect_type, sample.anomalous) == (name, True)
+
+    def test_btad_is_read_as_it_is(self, tmp_path):
+        for kind in ("ok", "ko"):
+            write(tmp_path / f"03/test/{kind}/0000.bmp", PICTURE)
+        write(tmp_path / "03/ground_truth/ko/0000.bmp", np.full((6, 8), 255, np.uint8))
+        write(tmp_path / "03/train/ok/0001.bmp", PICTURE)
+        data = load_dataset("folder", tmp_path)
+        assert [(one.defect_type, one.anomalous) for one in data] == [("ko", True), ("good", False)]
+        assert data.samples[0].load_mask((6, 8)).all()
+        (train,) = load_dataset("folder", tmp_path, split="train")
+        assert train.anomalous is False
+
+    def test_a_defect_without_mask_says_how_good_images_are_called(self, tmp_path):
+        write(tmp_path / "tile/test/fine/000.png", PICTURE)
+        with pytest.raises(ZsasError, match="in a folder called good"):
             load_dataset("folder", tmp_path)
 
     def test_images_beside_and_below_the_folders_of_defect_types_are_counted(self, tmp_path):

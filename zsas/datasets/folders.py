@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from zsas.datasets.samples import Place
 
 
-_LIKE_GOOD = ("good", "ok", "io", "normal", "pass", "passed", "sound", "fine", "clean")
-"""What others call the folder of normal images, in lower case; BTAD has "ok"."""
+_GOOD = ("good", "ok", "normal")
+"""Folders of normal images, in lower case, where no masks are kept for them: MVTec-AD's name, BTAD's, and another."""
 
 
 def place(root: str | Path | Place) -> Place:
@@ -43,7 +43,10 @@ def place(root: str | Path | Place) -> Place:
 
 
 def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str] = ()) -> Dataset:
-    """`<category>/<split>/<defect type>/NNN.png` and `<category>/ground_truth/<defect type>/NNN_mask.png`."""
+    """`<category>/<split>/<defect type>/NNN.png` and `<category>/ground_truth/<defect type>/NNN_mask.png`.
+
+    A folder called ok or normal is one of good images, as BTAD has it, unless it has masks.
+    """
     folders = [path for path in _folders(root) if (path / split).is_dir()]
     if not folders:
         raise ZsasError(
@@ -65,8 +68,11 @@ def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str]
         astray = _pictures(folder / split)
         for defect_type in _folders(folder / split):
             astray += [path for below in _folders(defect_type) for path in _pictures(below)]
-            anomalous = defect_type.name != "good"
-            masks = _Masks(folder / "ground_truth" / defect_type.name)
+            place_of_masks = folder / "ground_truth" / defect_type.name
+            anomalous = defect_type.name.lower() not in _GOOD or (
+                defect_type.name != "good" and place_of_masks.is_dir()
+            )
+            masks = _Masks(place_of_masks)
             for path in _pictures(defect_type):
                 mask = masks.of(path) if anomalous else None
                 samples.append(
@@ -74,7 +80,7 @@ def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str]
                         key=readable(f"{category}/{split}/{defect_type.name}/{path.stem}"),
                         category=category,
                         object_name=object_name(category),
-                        defect_type=readable(defect_type.name),
+                        defect_type=readable(defect_type.name) if anomalous else "good",
                         anomalous=anomalous,
                         image=File(path),
                         mask=File(mask) if mask else None,
@@ -219,11 +225,10 @@ class _Masks:
     def of(self, picture: Place) -> Place:
         found = self.find(picture)
         if found is None:
-            name, expected = picture.parent.name, self.folder / f"{picture.stem}_mask.png"
-            hint = f" If {name} are normal images, their folder must be called good."
+            expected = self.folder / f"{picture.stem}_mask.png"
             raise ZsasError(
-                f"{picture} shows a defect but has no mask; expected it at {expected}."
-                f"{hint if name.lower() in _LIKE_GOOD else ''}"
+                f"{picture} shows a defect but has no mask; expected it at {expected}. Normal images lie in a folder "
+                "called good (or ok, or normal)."
             )
         return found
 

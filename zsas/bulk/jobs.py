@@ -101,7 +101,7 @@ def unique_names(wanted: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
 
     >>> unique_names(["a/gear.png", "gear.png", "gear.jpg", "gear.jpg"])
     ['a/gear', 'gear_png', 'gear_jpg', 'gear_jpg_2']
-    >>> [len(name) for name in unique_names(["x" * 255, "X" * 255])]
+    >>> list(map(len, unique_names(["x" * 255, "X" * 255])))
     [240, 242]
     """
     paths = [PurePosixPath(name) for name in wanted]

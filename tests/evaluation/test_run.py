@@ -25,7 +25,7 @@ from zsas.datasets.load import load_dataset
 from zsas.errors import ZsasError
 from zsas.evaluation import records, report, run, sizes
 from zsas.evaluation.conditions import parse_sweep, plan
-from zsas.evaluation.identity import digest_of_samples, identity, leakage
+from zsas.evaluation.identity import digest_of_samples, identity
 from zsas.evaluation.records import Outcome, Record, Store, Totals
 from zsas.evaluation.report import write_report
 from zsas.settings import Settings
@@ -409,44 +409,6 @@ def test_averaged_masks_lose_what_is_thinner_than_half_a_pixel_of_the_square():
     assert sizes.truth_at(mask, None, 0, 96).index.size in (48 * 96, 49 * 96)
     whole = [sizes.truth_at(mask[:96], None, 0, 96, averaged=a).index.size for a in (True, False)]
     assert whole == [96 * 96] * 2
-
-
-def renamed(data, name, category):
-    """A data set under another name, all of it in one category."""
-    samples = tuple(dataclasses.replace(sample, category=category) for sample in data.samples)
-    return dataclasses.replace(data, name=name, samples=samples)
-
-
-def test_an_adapter_judged_on_its_own_training_data_is_called_out(data):
-    (warning,) = leakage(data, {"linear": {"trained_on": data.name}})
-    assert "trained on parts" in warning
-    assert leakage(data, {"linear": {"trained_on": "visa"}}) == []
-
-
-def test_an_adapter_has_seen_the_categories_that_its_card_lists(data):
-    models = {"linear": {"trained_on": "synthetic", "trained_categories": ("wood", "tile")}}
-    for category, warnings in (("marble", 0), ("wood", 1)):
-        assert len(leakage(renamed(data, "synthetic", category), models)) == warnings
-    assert leakage(renamed(data, "my-folder", "wood"), models) == []  # somebody's own wood
-    both = tuple(
-        dataclasses.replace(sample, category=("wood", "tile")[i % 2])
-        for i, sample in enumerate(data)
-    )
-    (warning,) = leakage(dataclasses.replace(data, name="my-copy", samples=both), models)
-    assert "if these are its images" in warning
-    assert leakage(dataclasses.replace(data, name="mvtec", samples=both), models) == []
-
-
-def test_a_copy_of_a_published_data_set_is_known_by_its_categories(data):
-    models = {"linear": {"trained_on": "mvtec"}}
-    (warning,) = leakage(renamed(data, "my-copy", "metal_nut"), models)
-    assert "if these are its images" in warning  # a screw of one's own is no screw of MVTec-AD
-    assert leakage(renamed(data, "my-copy", "pcb1"), models) == []
-    more = tuple(
-        dataclasses.replace(sample, category=("metal_nut", "screw", "my_own")[i % 3])
-        for i, sample in enumerate(data)
-    )
-    assert leakage(dataclasses.replace(data, name="my-copy", samples=more), models)
 
 
 def test_totals_survive_the_disk():

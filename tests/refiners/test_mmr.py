@@ -10,9 +10,9 @@ from zsas.refiners.mmr import Mmr, fuse_masks
 from zsas.settings import Settings
 
 
-def refine(heat, reply, clicks=(), **settings):
+def refine(anomaly_map, reply, clicks=(), **settings):
     sam = WrittenSam(reply)
-    scored = Scored(heat, {}, (map_stage(heat, "Given"),))
+    scored = Scored(anomaly_map, {}, (map_stage(anomaly_map, "Given"),))
     values = Settings(refiner="mmr", **{"threshold": 0.5, **settings})
     *stages, refined = Mmr().refine(scored, sam, values, clicks)
     return {stage.name: stage for stage in stages}, refined, sam
@@ -23,25 +23,25 @@ def three(_):
 
 
 def test_each_piece_gives_one_box_and_points_with_the_highest_first():
-    heat = spot((16, 16, 32, 32), (40, 40, 56, 56))
-    heat[20, 30] = 0.95
-    _, refined, sam = refine(heat, three, mmr_points=5)
+    anomaly_map = spot((16, 16, 32, 32), (40, 40, 56, 56))
+    anomaly_map[20, 30] = 0.95
+    _, refined, sam = refine(anomaly_map, three, mmr_points=5)
     assert len(sam.asked) == 2
     first, second = sam.asked
     np.testing.assert_array_equal(first.box, [16, 16, 32, 32])
     np.testing.assert_array_equal(second.box, [40, 40, 56, 56])
     np.testing.assert_array_equal(first.points[0], [30, 20])
     assert len(first.points) == 5
-    assert all(heat[int(y), int(x)] > 0.5 for x, y in first.points)
+    assert all(anomaly_map[int(y), int(x)] > 0.5 for x, y in first.points)
     assert len(refined.points) == 10
 
 
 def test_an_empty_region_leaves_the_map_and_asks_nobody():
-    heat = spot()
-    stages, refined, sam = refine(heat, three)
+    anomaly_map = spot()
+    stages, refined, sam = refine(anomaly_map, three)
     assert not sam.asked
     assert not stages
-    np.testing.assert_array_equal(refined.score_map, heat)
+    np.testing.assert_array_equal(refined.score_map, anomaly_map)
 
 
 def test_small_pieces_are_left_out():
@@ -50,9 +50,9 @@ def test_small_pieces_are_left_out():
 
 
 def test_crumbs_do_not_take_the_places_of_pieces():
-    heat = spot((10, 10, 13, 13), (40, 40, 50, 50))
-    heat[11, 11] = 0.99
-    _, _, sam = refine(heat, three, mmr_most_regions=1)
+    anomaly_map = spot((10, 10, 13, 13), (40, 40, 50, 50))
+    anomaly_map[11, 11] = 0.99
+    _, _, sam = refine(anomaly_map, three, mmr_most_regions=1)
     (asked,) = sam.asked
     np.testing.assert_array_equal(asked.box, [40, 40, 50, 50])
 
@@ -66,7 +66,7 @@ def test_all_masks_join_weighted_by_their_predicted_iou():
 
 
 def test_doubling_all_scores_does_not_move_the_peak():
-    heat = spot((16, 16, 32, 32))
+    anomaly_map = spot((16, 16, 32, 32))
 
     def quiet(_):
         return answer((4, 4, 8, 8), None, None, iou=(0.4, 0, 0))
@@ -74,7 +74,7 @@ def test_doubling_all_scores_does_not_move_the_peak():
     def loud(_):
         return answer((4, 4, 8, 8), None, None, iou=(0.8, 0, 0))
 
-    maps = [refine(heat, reply)[1].score_map for reply in (quiet, loud)]
+    maps = [refine(anomaly_map, reply)[1].score_map for reply in (quiet, loud)]
     assert np.argmax(maps[0]) == np.argmax(maps[1])
 
 
@@ -86,8 +86,8 @@ def test_the_papers_scale_reaches_zero_and_one_on_every_image():
 
 
 def test_a_negative_click_takes_the_piece_and_a_positive_one_asks():
-    heat = spot((16, 16, 32, 32))
-    _, refined, sam = refine(heat, three, [(24, 24, 0), (60, 4, 1)])
+    anomaly_map = spot((16, 16, 32, 32))
+    _, refined, sam = refine(anomaly_map, three, [(24, 24, 0), (60, 4, 1)])
     assert not refined.mask[24, 24]
     assert sam.asked[-1].box is None
     np.testing.assert_array_equal(sam.asked[-1].points, [[60, 4]])

@@ -136,9 +136,8 @@ def paint(
     painted = colour * (0.75 + 0.25 * light)
     mixed = picture + rng.uniform(0.6, 1.0) * soft * (painted - picture)
     mixed = mixed.astype(np.float32)
-    changed = (
-        difference(mixed, picture.astype(np.float32)) > 24
-    )  # where the paint can be told from what it covers
+    # Labelled is where the paint can be told from what it covers.
+    changed = difference(mixed, picture.astype(np.float32)) > 24
     labels = np.where(changed & (soft[..., 0] > 0.4), np.uint8(defect_type), labels)
     return np.round(mixed).astype(np.uint8), labels
 

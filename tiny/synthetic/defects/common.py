@@ -321,7 +321,6 @@ def shift(field: Array, dx: float, dy: float) -> Array:
 
 def difference(one: NDArray[np.generic], other: NDArray[np.generic]) -> NDArray[np.float32]:
     """Largest difference of any channel of two pictures (S, S, 3) of one dtype, float32 (S, S)."""
-    red, green, blue = cv2.split(
-        cv2.absdiff(one, other)
-    )  # NumPy's max over three is many times slower
+    # OpenCV, as NumPy's largest of three channels takes many times longer.
+    red, green, blue = cv2.split(cv2.absdiff(one, other))
     return cv2.max(cv2.max(red, green), blue).astype(np.float32)

@@ -126,8 +126,8 @@ def turned(task: Task) -> Task:
         light = light * random(0.94, 1.06, 3)
     if toned == 1:
         light = light + 0.02 * torch.randn(light.shape[:3], device=device)[..., None]
-    bytes_ = (255 * light).round().clamp(0, 255).to(torch.uint8)
-    return replace(task, image=bytes_, defect_map=labels.contiguous())
+    lit = (255 * light).round().clamp(0, 255).to(torch.uint8)
+    return replace(task, image=lit, defect_map=labels.contiguous())
 
 
 def make_task(

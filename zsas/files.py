@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from zsas.errors import ZsasError
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -58,20 +60,27 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def check_place(path: Path) -> None:
+def check_place(path: Path, refusal: Callable[[OSError], ZsasError]) -> None:
     """Try whether a file can be written at a path, before the work that it is to hold; folders above it are made.
 
+    Args:
+        path: The file.
+        refusal: What to say where it cannot, or where a folder is there.
+
     Raises:
-        OSError: If it cannot, or a folder is there.
+        ZsasError: What `refusal` gives.
     """
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(path)
     try:
-        temporary.touch()
-    finally:
-        temporary.unlink(missing_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _beside(path)
+        try:
+            temporary.touch()
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise refusal(error) from None
 
 
 def remedy(error: OSError, elsewhere: str = "choose a folder that can be written to") -> str:

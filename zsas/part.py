@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,10 +231,7 @@ def check_file(path: Path) -> None:
     Raises:
         ZsasError: If it cannot.
     """
-    try:
-        check_place(path)
-    except OSError as error:
-        raise _no_place(path, error) from None
+    check_place(path, partial(_no_place, path))
 
 
 def _no_place(path: str | Path, error: OSError) -> ZsasError:

@@ -6,6 +6,7 @@ import base64
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -200,10 +201,7 @@ def check_report(path: Path) -> None:
     Raises:
         ZsasError: If it cannot.
     """
-    try:
-        check_place(path)
-    except OSError as error:
-        raise _no_place(path, error) from None
+    check_place(path, partial(_no_place, path))
 
 
 def _no_place(path: Path, error: OSError) -> ZsasError:

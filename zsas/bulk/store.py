@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -81,10 +82,7 @@ def can_hold(folder: Path) -> None:
     Raises:
         ZsasError: If it does not.
     """
-    try:
-        check_place(folder / "results.jsonl")
-    except OSError as error:
-        raise _no_place(folder, error) from None
+    check_place(folder / "results.jsonl", partial(_no_place, folder))
 
 
 def _no_place(folder: Path, error: OSError) -> ZsasError:

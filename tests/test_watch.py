@@ -101,6 +101,23 @@ def test_a_copy_is_not_examined_and_told_like_the_first(line: Line) -> None:
     assert line.examined == 1
 
 
+def test_after_a_restart_a_copy_is_examined_for_the_settings_may_be_others(line: Line) -> None:
+    image(line.folder / "a.png")
+    line.once()
+    (line.folder / "b.png").write_bytes((line.folder / "a.png").read_bytes())
+    (part,) = line.once()
+    assert (part.file, part.copy_of, line.examined) == ("b.png", "", 2)
+
+
+def test_a_file_that_is_touched_after_it_was_copied_is_not_told_again(line: Line) -> None:
+    image(line.folder / "a.png")
+    (line.folder / "b.png").write_bytes((line.folder / "a.png").read_bytes())
+    assert len(line.once()) == 2
+    os.utime(line.folder / "a.png")
+    os.utime(line.folder / "b.png")
+    assert line.once() == []
+
+
 def test_another_image_under_the_old_name_is_another_part(line: Line) -> None:
     image(line.folder / "latest.png")
     line.once()

@@ -100,13 +100,15 @@ class Watcher:
         self._reading = reading or ReadOptions()
         self._complain = complain
         self._own = os.path.realpath(output.folder) if output.folder is not None else None
-        self._done: dict[str, str] = {}
+        self._done: dict[str, tuple[str, str]] = {}
         self._waiting: dict[str, _Seen] = {}
         self._lost = False
         self._names: set[str] = set()
         self._digests: OrderedDict[str, Part] = OrderedDict()
         for part in log.history():
             self._remember(part)
+        # An earlier run may have had other settings, models or another profile: no copy is told as it was there.
+        self._digests.clear()
 
     def run(self, stop: Callable[[], bool] = lambda: False, once: bool = False) -> Iterator[Part]:
         """Yield the parts in the order in which their files are complete; each is in the log before it is yielded.
@@ -167,9 +169,9 @@ class Watcher:
                     there[path.relative_to(self.folder).as_posix()] = _stamp(facts)
         self._waiting = {name: seen for name, seen in self._waiting.items() if name in there}
         if len(self._done) > MOST_DIGESTS:  # until then a drive that comes back is known
-            self._done = {name: stamp for name, stamp in self._done.items() if name in there}
+            self._done = {name: kept for name, kept in self._done.items() if name in there}
         for name, stamp in there.items():
-            if self._done.get(name) == _text(stamp):
+            if self._done.get(name, ("", ""))[0] == _text(stamp):
                 continue
             seen = self._waiting.get(name)
             if seen is None or seen.stamp != stamp:
@@ -218,10 +220,10 @@ class Watcher:
         if _stamp(after) != seen.stamp:
             return None
         part = Part(name, digest, _text(seen.stamp))
-        former = self._digests.get(part.digest)
-        if former is not None and former.file == name:
-            self._finish(part)  # touched, or written again as it was
+        if self._done.get(name, ("", ""))[1] == part.digest:
+            self._finish(name, part.stamp, part.digest)  # touched, or written again as it was
             return None
+        former = self._digests.get(part.digest)
         if former is not None:
             part = replace(
                 former, file=name, stamp=part.stamp, copy_of=former.copy_of or former.file
@@ -291,11 +293,12 @@ class Watcher:
             self._digests.move_to_end(part.digest)
             if len(self._digests) > MOST_DIGESTS:
                 self._digests.popitem(last=False)
-        self._finish(part)
+        self._finish(part.file, part.stamp, part.digest if part.verdict else "")
 
-    def _finish(self, part: Part) -> None:
-        self._done[part.file] = part.stamp
-        self._waiting.pop(part.file, None)
+    def _finish(self, file: str, stamp: str, digest: str) -> None:
+        """Remember a file as examined; without a digest it is examined again when it is touched."""
+        self._done[file] = stamp, digest
+        self._waiting.pop(file, None)
 
 
 def _stamp(facts: os.stat_result) -> tuple[int, ...]:

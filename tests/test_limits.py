@@ -88,6 +88,20 @@ def test_verdicts_come_from_csv_and_from_what_the_page_saves(tmp_path: Path) -> 
     assert read_verdicts(tmp_path / "result.json") == [Judged("e.png", "anomalous", 0.8, False)]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_verdicts_come_from_tables_as_spreadsheets_save_them(
+    tmp_path: Path, encoding: str, delimiter: str
+) -> None:
+    lines = [("File", "Verdict", "Score"), ("Öse.png", "NIO", "0.5")]
+    text = "\r\n".join(delimiter.join(cells) for cells in lines)
+    path = tmp_path / "lot.csv"
+    path.write_bytes(text.encode(encoding))
+    assert read_verdicts(path) == [Judged("Öse.png", "anomalous", 0.5)]
+    path.write_bytes(f"sep={delimiter}\r\n{text}".encode(encoding))
+    assert read_verdicts(path) == [Judged("Öse.png", "anomalous", 0.5)]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [

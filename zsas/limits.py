@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import itertools
@@ -255,11 +256,11 @@ def read_verdicts(path: str | Path) -> list[Judged]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = _text(path.read_bytes())
+    except OSError as error:
         raise ZsasError(f"{path} cannot be read ({reason(error)}).") from None
     if path.suffix.lower() == ".csv":
-        rows: list[Any] = list(csv.DictReader(io.StringIO(text), delimiter=_delimiter(text)))
+        rows: list[Any] = _rows_of_csv(text)
     else:
         rows = _rows_of_json(text, path)
     found = [
@@ -272,9 +273,23 @@ def read_verdicts(path: str | Path) -> list[Judged]:
     return found
 
 
-def _delimiter(text: str) -> str:
-    first = text.partition("\n")[0]
-    return ";" if first.count(";") > first.count(",") else ","
+def _text(data: bytes) -> str:
+    """The text of a file as programs and spreadsheets save it: UTF-8, UTF-16 with its mark, or Windows' code page."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
+
+
+def _rows_of_csv(text: str) -> list[Any]:
+    """The rows by the names of their columns in lower case; Excel's line `sep=;` above them is passed over."""
+    if text[:4].lower() == "sep=":
+        text = text.partition("\n")[2]
+    first, _, rest = text.partition("\n")
+    delimiter = max(",;\t", key=first.count)
+    return list(csv.DictReader(io.StringIO(f"{first.lower()}\n{rest}"), delimiter=delimiter))
 
 
 def _rows_of_json(text: str, path: Path) -> list[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,33 @@ def test_the_table_has_the_same_names_and_rows(run: Run, tmp_path: Path) -> None
         ]
     assert rows["folders"] == rows["table"]
     assert (tmp_path / "table" / "masks" / "deep" / "gear.png").is_file()
+
+
+def test_a_table_for_a_spreadsheet_has_all_images_also_where_a_run_is_gone_on_with(
+    run: Run, tmp_path: Path
+) -> None:
+    folder, table = tmp_path / "in", tmp_path / "table.csv"
+    photo(folder / "Öse.png")
+    photo(folder / "=cmd.png")
+    (folder / "bad.png").write_bytes(b"")
+    command = ("segment", "=cmd.png", "bad.png", "Öse.png", "--csv", table)
+    for more in ((), ("--out", tmp_path / "out"), ("--out", tmp_path / "out")):
+        with contextlib.chdir(folder):
+            assert run(*command, *more).exit_code == 2
+        assert table.read_bytes().startswith("\ufefffile,verdict,".encode())
+        rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
+        assert [row["file"] for row in rows] == ["'=cmd.png", "bad.png", "Öse.png"]
+        assert [row["verdict"] for row in rows] == ["anomalous", "", "anomalous"]
+        assert "empty" in rows[1]["error"]
+        assert int(rows[2]["anomalous_px"]) == int(make_result().mask.sum())
+        assert rows[2]["saved_as"] == ("Öse" if more else "")
+
+
+def test_a_table_that_cannot_be_written_is_said_before_the_work(run: Run, tmp_path: Path) -> None:
+    outcome = run("segment", photo(tmp_path / "a.png"), "--csv", "/dev/null/table.csv")
+    assert outcome.exit_code == 2
+    assert "The table cannot be written to /dev/null/table.csv" in outcome.output
+    assert StandIn.seen() == 0
 
 
 @pytest.mark.parametrize("layout", ["folders", "table"])

@@ -135,7 +135,7 @@ def run_and_read(
     *_, last = batch.run(engine, paths, "tiny", Settings())
     assert last.archive is not None
     with zipfile.ZipFile(last.archive) as archive:
-        rows = list(csv.DictReader(io.StringIO(archive.read("results.csv").decode())))
+        rows = list(csv.DictReader(io.StringIO(archive.read("results.csv").decode("utf-8-sig"))))
         lines, coco = (json.loads(archive.read(name)) for name in ("results.json", "coco.json"))
         return set(archive.namelist()), rows, lines, coco
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, redirect_stdout
 from enum import StrEnum
+from functools import partial
 from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -17,10 +18,12 @@ import typer
 from zsas import flags
 from zsas.cli.root import complain, one_line, progress_bar, say, say_json
 from zsas.errors import ZsasError
+from zsas.files import check_place, remedy, write_whole
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
     from zsas.bulk import Output, Row, Work
+    from zsas.bulk.sheet import Line
     from zsas.distributed.ray import Cluster
     from zsas.models import ModelChoice
     from zsas.part import Part
@@ -90,6 +93,14 @@ def segment(
             dir_okay=False,
         ),
     ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a table for a spreadsheet: a line for each image with verdict, score, regions and areas.",
+            metavar="FILE",
+            dir_okay=False,
+        ),
+    ] = None,
     references: flags.References = None,
     batch_scoring: Annotated[
         bool,
@@ -116,9 +127,9 @@ def segment(
     and a row of the Parquet files in DIR/results/. The same command goes on where a killed one
     stopped.
     """
-    if out is None and not json and report is None:
+    if out is None and not json and report is None and csv is None:
         raise typer.BadParameter(
-            "say where the results go with --out DIR, or ask for --json or --report"
+            "say where the results go with --out DIR, or ask for --json, --report or --csv"
         )
     if out is None and stages:
         raise typer.BadParameter("--stages writes pictures: say where with --out DIR")
@@ -144,9 +155,14 @@ def segment(
         from zsas.report import check_report
 
         check_report(report)
+    if csv is not None:
+        check_place(csv, partial(_no_table, csv))
     rows = _rows(work, settings, choice, output, batch, cluster, given, batch_scoring, beside)
     stdout = sys.stdout
     entries: list[Entry] = []
+    lines: list[Line] = []
+    if csv is not None:
+        rows = _listed(rows, lines)
     # Ray tells of a worker's death on stdout, which belongs to the results.
     with redirect_stdout(sys.stderr) if cluster is not None else nullcontext():
         failed, anomalous = _report(
@@ -160,6 +176,9 @@ def segment(
         from zsas.report import write_report
 
         write_report(entries, report)
+    if csv is not None:
+        places = {job.image: place for place, job in enumerate(work.jobs)}
+        _write_table(sorted(lines, key=lambda line: places[line.file]), csv)
     if work.scan.left_out:
         print(one_line(work.scan.sentence), file=sys.stderr)
     if failed or work.scan.unreadable:
@@ -247,6 +266,31 @@ def _kept(rows: Iterator[Row], work: Work, entries: list[Entry], out: Path | Non
             except ZsasError as error:  # the file has gone meanwhile; its result stays
                 entries.append(Entry.failed(row.image, str(error)))
         yield row
+
+
+def _listed(rows: Iterator[Row], lines: list[Line]) -> Iterator[Row]:
+    """The rows, each of which becomes a line of the table on its way."""
+    from zsas.bulk.sheet import Line
+
+    for row in rows:
+        lines.append(Line.of(row))
+        yield row
+
+
+def _write_table(lines: Sequence[Line], path: Path) -> None:
+    from zsas.bulk.sheet import csv_bytes
+
+    try:
+        write_whole(path, csv_bytes(lines))
+    except OSError as error:
+        raise _no_table(path, error) from None
+
+
+def _no_table(path: Path, error: OSError) -> ZsasError:
+    why = error.strerror or error
+    return ZsasError(
+        f"The table cannot be written to {path} ({why}); {remedy(error, 'name another file')}."
+    )
 
 
 def _noted(row: Row, notes: dict[str, tuple[str, list[str]]]) -> None:

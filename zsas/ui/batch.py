@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import lzma
 import os
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 
 from zsas.annotations import Annotations
 from zsas.bulk import unique_names, walk
+from zsas.bulk.sheet import Line, csv_bytes
 from zsas.cancellation import Cancelled, raise_if_cancelled
 from zsas.errors import ZsasError
 from zsas.export import save
@@ -30,43 +30,11 @@ Item = TypeVar("Item")
 
 MAX_FILES = 500
 MAX_UNPACKED = 2 * 2**30
-COLUMNS = (
-    *("file", "verdict", "decided_by", "score", "regions", "anomalous_px", "anomalous_mm2"),
-    *("seconds", "error", "saved_as"),
-)
 _CHUNK = 2**20
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
     *(RuntimeError, NotImplementedError),  # a password, an unknown compression
 )
-
-
-@dataclass(frozen=True)
-class Line:
-    """What became of one file.
-
-    Attributes:
-        file: Its name, as the visitor gave it.
-        error: Why it failed, "" if it did not.
-        decided_by: Who gave the verdict, "system" or "person"; "" if it failed.
-        anomalous_mm2: Area of the findings, None where millimetres per pixel are not known.
-        saved_as: What the names of its output files begin with, "" if it failed.
-    """
-
-    file: str
-    verdict: str = ""
-    score: float | None = None
-    regions: int = 0
-    anomalous_px: int = 0
-    seconds: float = 0.0
-    error: str = ""
-    saved_as: str = ""
-    decided_by: str = ""
-    anomalous_mm2: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types, with the names of `COLUMNS`."""
-        return {name: getattr(self, name) for name in COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -308,19 +276,7 @@ def _line(name: str, result: Result, stem: str) -> Line:
 
 def write_summary(folder: Path, lines: Sequence[Line], annotations: Annotations) -> None:
     """Write `results.csv`, `results.json`, `coco.json` and `label_studio.json`."""
-    """Write `results.csv`, `results.json`, `coco.json` and `label_studio.json`."""
-    with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        # A leading sign would make a spreadsheet run the name of a file as a formula.
-        signs = ("=", "+", "-", "@", "\t", "\r")
-        writer.writerows(
-            {
-                key: f"'{v}" if isinstance(v, str) and v.startswith(signs) else v
-                for key, v in line.to_dict().items()
-            }
-            for line in lines
-        )
+    (folder / "results.csv").write_bytes(csv_bytes(lines))
     for name, value in (
         ("results.json", [line.to_dict() for line in lines]),
         ("coco.json", annotations.coco()),

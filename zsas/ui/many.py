@@ -18,6 +18,7 @@ import numpy as np
 
 from zsas.annotations import Annotations
 from zsas.bulk import unique_names, walk
+from zsas.bulk.sheet import Line
 from zsas.cancellation import raise_if_cancelled
 from zsas.errors import ZsasError
 from zsas.export import json_bytes, save
@@ -357,7 +358,7 @@ class Many:
             for number, row in enumerate(self.rows[: self.done]):
                 result = self.reviewed(number, limit)
                 if result is None:
-                    lines.append(batch.Line(row.name, error=row.error))
+                    lines.append(Line(row.name, error=row.error))
                     continue
                 target = inside / row.saved_as
                 whole = corrected.get(number)
@@ -378,9 +379,9 @@ class Many:
             return export.zip_folder(inside, self.folder / "zsas-results.zip")
 
 
-def _line(row: Row, result: Result) -> batch.Line:
+def _line(row: Row, result: Result) -> Line:
     kept = [region for region in result.regions if region.counts]
-    return batch.Line(
+    return Line(
         row.name,
         result.verdict,
         round(result.image_score, 4),

@@ -243,7 +243,8 @@ def remember_images(
     insides = [region.on(*image.shape[:2]) if region else None for image in pixels]
     copies = []
     tested = list(zip(encodings, features, insides, strict=True))
-    if len(encodings) == 1:
+    single = len({one.key for one in encodings}) == 1
+    if single:
         changed = begin(changed_copies(pixels[0]), None)
         copies = [one.features for one in changed]
         seen_of: list[Any] = [None] * len(changed)
@@ -254,7 +255,7 @@ def remember_images(
         tested = list(zip(changed, copies, seen_of, strict=True))
     own_way = keep is not None
     planted: list[Planted] = []
-    if judge is not None and not own_way:
+    if judge is not None and not own_way and not single:
         planted = _planted(begin, judge, pixels, insides, region)
     if keep is not None:
         features = [keep(*one) for one in zip(features, pixels, insides, strict=True)]

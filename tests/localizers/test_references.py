@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.helpers.models import small_segmenter
@@ -100,6 +101,21 @@ def test_a_reference_with_a_defect_is_named_and_ignored(segmenter, tmp_path):
     assert references.ignored == (4,)
     caption = segmenter(plate(20), SETTINGS, references=references).stage(REFERENCE.name).caption
     assert "part4.png disagrees with the others" in caption
+    without = segmenter.remember([plate(number) for number in (0, 1, 2, 3, 5)], SETTINGS)
+    np.testing.assert_allclose(references.level, without.level, rtol=1e-5)
+    assert references.usual == pytest.approx(without.usual, rel=1e-5)
+
+
+def test_an_image_that_is_given_again_counts_once(segmenter):
+    many = segmenter.remember([plate(0)] * 24, SETTINGS)  # more cells than the bank keeps
+    once = segmenter.remember([plate(0)], SETTINGS)
+    np.testing.assert_allclose(many.level, once.level, rtol=1e-5)
+    result = segmenter(plate(20), SETTINGS, references=many)
+    assert "one good image" in result.stage(REFERENCE.name).caption
+    twice = segmenter.remember([plate(0), plate(0), plate(1)], SETTINGS)
+    pair = segmenter.remember([plate(0), plate(1)], SETTINGS)
+    assert twice.ratios[0] == twice.ratios[1] > 0
+    assert torch.equal(twice.bank[0], pair.bank[0])
 
 
 def test_the_limit_comes_from_the_good_images_unless_somebody_names_one(segmenter, references):

@@ -217,21 +217,27 @@ def remember(
         return References(
             tuple(keys), made_by, (), bank.layers, (), (), places=bank.places, **facts
         )
-    bank = bank_of(families)
-    single = len(features) == 1
-    tested = [(-1, copy) for copy in copies] if single else list(enumerate(features))
-    distances = [distances_to(one, bank, how.reference_window, i) for i, one in tested]
+    # An image that is given twice is one image: left out among the others, it is left out with its doubles.
+    firsts = [list(keys).index(key) for key in keys]
+    single = len(set(keys)) == 1
+    tested = [(-1, copy) for copy in copies] if single else list(zip(firsts, features, strict=True))
     counted = [counted_cells(one) for _, one in tested]
-    level = _level(distances, counted)
-    pairs = list(zip(distances, counted, strict=True))
-    apart = [_far(tiles, cells, level) for tiles, cells in pairs]
-    ignored = _disagreeing(apart) if len(features) > 3 else ()
-    counts = [i for i in range(len(tested)) if i not in ignored]
-    if ignored:
+    ignored: tuple[int, ...] = ()
+    while True:  # a second time where some disagree, as if they had not been given
+        counts = [i for i in range(len(tested)) if i not in ignored]
+        kept = [0] if single else sorted({firsts[i] for i in counts})
+        bank = bank_of([families[i] for i in kept])
+        numbers = {image: number for number, image in enumerate(kept)}
+        distances = [
+            distances_to(one, bank, how.reference_window, numbers.get(i, -1)) for i, one in tested
+        ]
         level = _level([distances[i] for i in counts], [counted[i] for i in counts])
+        pairs = zip(distances, counted, strict=True)
         apart = [_far(tiles, cells, level) for tiles, cells in pairs]
-        bank = bank_of([families[i] for i in counts])
+        if ignored or len(set(keys)) <= 3 or not (ignored := _disagreeing(apart)):
+            break
     usual = math.exp(float(np.mean([_log(apart[i]) for i in counts])))
+    asked = [(one, numbers[first]) for one in planted if (first := firsts[one.image]) in numbers]
     found = References(
         tuple(keys),
         made_by,
@@ -242,33 +248,29 @@ def remember(
         places=bank.places,
         ratios=tuple(one / usual for one in apart),
         usual=usual,
-        gained=_gained(planted, counts, bank, level, how.reference_window),
+        gained=_gained(asked, bank, level, how.reference_window) if len(kept) > 1 else math.inf,
         **facts,
     )
-    mine = [one for _, one in tested]
     told = [
         {**evidence, "map": evidence["map"] * calm(one_map, _z(tiles, level), one, found.trust)}
-        for (evidence, one_map), tiles, one in zip(alone, distances, mine, strict=False)
+        for (evidence, one_map), tiles, (_, one) in zip(alone, distances, tested, strict=False)
     ]
     return replace(found, alone=tuple(told))
 
 
 def _gained(
-    planted: Sequence[Planted],
-    counts: Sequence[int],
+    asked: Sequence[tuple[Planted, int]],
     bank: Bank,
     level: Sequence[tuple[float, float]],
     window: float,
 ) -> float:
-    """How much planted flaws stand out, each copy compared with the other images that count."""
-    numbers = {image: number for number, image in enumerate(counts)}
-    asked = [one for one in planted if one.image in numbers]
-    if len(counts) < 2 or not asked:
+    """How much planted flaws stand out, each copy compared with the other images of the bank."""
+    if not asked:
         return math.inf
     z_tiles = [
-        _z(distances_to(one.features, bank, window, numbers[one.image]), level) for one in asked
+        _z(distances_to(one.features, bank, window, number), level) for one, number in asked
     ]
-    return gain(asked, z_tiles)
+    return gain([one for one, _ in asked], z_tiles)
 
 
 NO_REFERENCES = References((), (), (), (), ())
@@ -336,7 +338,7 @@ def own_evidence(references: References) -> list[dict[str, float]]:
 
 
 def _stage(z: NDArray[np.float32], ratio: float, references: References) -> Stage:
-    count = len(references)
+    count = len(set(references.keys))
     rests = f"{count} good images" if count > 1 else "one good image and changed copies of it"
     caption = f"Compared with {rests}: {ratio:.1f} times what they differ among themselves."
     if not references.trust:

@@ -109,8 +109,8 @@ final mask together. Systems of papers keep their papers' square frame, smooth m
 _PAPERS_OWN = {"prompting": "joint", "min_overlap": 0.0}
 """Eqs 1 to 12 as printed: all points in one prompt, every mask kept."""
 
-_APRIL_GAN = {"few_shot": "published"}
-"""Reference images enter the map in the paper's own form."""
+_APRIL_GAN = {"blur": 0.0, "image_weight": 1.0, "verdict_threshold": 0.5, "few_shot": "published"}
+"""No blur; the image score is CLIP's alone; reference images enter map and score in the paper's own form."""
 
 _WINCLIP = {"blur": 0.0, "image_weight": 1.0, "threshold": 0.5, "verdict_threshold": 0.5}
 """No blur; the image score is CLIP's alone."""

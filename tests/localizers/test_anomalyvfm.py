@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -137,6 +138,16 @@ def test_tiles_keep_their_own_image_scores_and_the_highest_counts(clip):
     logits = [tile.image_logit for tile in features.tiles]
     assert scored.evidence["clip"] == pytest.approx(1 / (1 + np.exp(-max(logits))), abs=1e-6)
     assert scored.map.shape == IMAGE.shape[:2]
+
+
+def test_an_enlarged_image_is_said_to_be_one(clip):
+    """Tiles follow the size of its detail, and so does what the caption says of them."""
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    larger = cv2.resize(noise, (768, 768), interpolation=cv2.INTER_CUBIC)
+    features, scored = decided(AnomalyVfm(clip, small_vfm(clip)), larger, tiles="auto")
+    assert (features.enlarged, features.wanted) == (3, len(features.tiles))
+    assert "at 1/3 of the image's size" in scored.stages[-1].caption
+    assert "would show it at its own size" not in scored.stages[-1].caption
 
 
 def test_weights_survive_the_file_with_their_card(clip, tmp_path: Path):

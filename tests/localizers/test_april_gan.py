@@ -55,6 +55,19 @@ def test_the_map_is_that_of_the_equations(segmenter):
     assert "3 good images were added (APRIL-GAN)" in result.stage("anomaly_map").caption
 
 
+def test_map_and_score_are_the_published_ones(segmenter):
+    """No blur, and CLIP's probability of the whole image; with good images the map makes half of the score."""
+    image = plate(9, dent=True)
+    alone = segmenter(image, SETTINGS)
+    blurred = segmenter(image, SETTINGS.replace(blur=4.0))
+    assert np.abs(np.diff(alone.anomaly_map)).max() > np.abs(np.diff(blurred.anomaly_map)).max()
+    assert alone.image_score != segmenter(image, SETTINGS.replace(image_weight=0.0)).image_score
+    memory = segmenter.remember(GOOD, SETTINGS)
+    compared = segmenter(image, SETTINGS, references=memory)
+    by_map = segmenter(image, SETTINGS.replace(image_weight=0.0), references=memory).image_score
+    assert compared.image_score == pytest.approx((alone.image_score + by_map) / 2)
+
+
 def test_a_good_image_itself_has_the_distance_zero(segmenter):
     memory = segmenter.remember(GOOD, SETTINGS)
     result = segmenter(GOOD[1], SETTINGS, references=memory)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, Values, setting
+from zsas.frames import Window
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import made_for_another, warn_of_doubt
 from zsas.localizers.anomalyvfm_net import (
@@ -29,10 +30,10 @@ from zsas.localizers.anomalyvfm_net import (
     read_vfm,
 )
 from zsas.localizers.base import Context, MapSettings, Scored, top_mean
-from zsas.localizers.patches import PatchFeatures, TileFeatures
+from zsas.localizers.patches import PatchFeatures, TileFeatures, blurred
 from zsas.localizers.references import ReferenceSettings
 from zsas.localizers.tiles import TileSettings, View, ViewSettings
-from zsas.localizers.tower import SeenView, TowerLocalizer, blurred, scored_tiles
+from zsas.localizers.tower import SeenView, TowerLocalizer, scored_tiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -151,7 +152,7 @@ class AnomalyVfm(TowerLocalizer):
             for i in range(len(windows))
         ]
 
-    def joined(self, window: tuple[int, int, int, int], views: Sequence[SeenView]) -> VfmTile:
+    def joined(self, window: Window, views: Sequence[SeenView]) -> VfmTile:
         """The views of a tile; the first one's patches are kept."""
         patches, image, _ = views[0]
         patch = self.clip.patch

@@ -324,12 +324,15 @@ class Localizer(ABC):
 
         Args:
             evidence: From `score`, each in [0, 1]: `map`, the mean of the highest `TOP_FRACTION` of Map_a; `clip`,
-                CLIP's zero-shot score of the whole image; with a batch, `batch`, the score from the comparison, and
-                `batch_weight`, its weight. Reference images lower `map` with the map.
+                CLIP's zero-shot score of the whole image; `map_weight`, a further weight of `map`; with a batch,
+                `batch`, the score from the comparison, and `batch_weight`, its weight. Reference images lower `map`
+                with the map.
             values: The settings; `image_weight` is the weight of `clip`.
         """
         weight = values.of(VerdictSettings).image_weight if "clip" in evidence else 0.0
         score = (1.0 - weight) * evidence["map"] + weight * evidence.get("clip", 0.0)
+        further = evidence.get("map_weight", 0.0)
+        score = (1.0 - further) * score + further * evidence["map"]
         believed = evidence.get("batch_weight", 0.0)
         return (1.0 - believed) * score + believed * evidence.get("batch", 0.0)
 

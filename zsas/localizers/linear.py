@@ -26,7 +26,14 @@ from zsas.localizers.base import (
 from zsas.localizers.calming import lowered
 from zsas.localizers.edges import EdgeSettings
 from zsas.localizers.looking import only_inside
-from zsas.localizers.patches import PatchFeatures, blend, encode_tiles, enlarged, score_by_text
+from zsas.localizers.patches import (
+    PatchFeatures,
+    ViewPlan,
+    blend,
+    encode_tiles,
+    enlarged,
+    score_by_text,
+)
 from zsas.localizers.references import ReferenceSettings
 from zsas.localizers.tiles import TileSettings, View, ViewSettings
 
@@ -103,16 +110,9 @@ class Linear(Localizer):
         insides: Sequence[NDArray[np.bool_] | None] = (),
     ) -> list[PatchFeatures]:
         """Patch features of RGB images, one layer a block; see `Localizer.encode`."""
-        return encode_tiles(
-            images,
-            values.of(TileSettings),
-            self._encode_view,
-            frame=self.resolution(values),
-            patch=self.clip.patch,
-            tta=self.card.views,
-            views=values.of(ViewSettings).views,
-            insides=insides,
-        )
+        frame, views = self.resolution(values), values.of(ViewSettings).views
+        plan = ViewPlan(frame, self.clip.patch, self.card.views, views)
+        return encode_tiles(images, values.of(TileSettings), self._encode_view, plan, insides)
 
     def own_way(self, values: Values) -> bool:
         """See `Localizer.own_way`."""
@@ -192,8 +192,8 @@ def with_distances(
     Returns:
         map: (Map_a + d) / 2, d the mean over the layers of min (1 − cosine), at most 1. Published are sums, in another
             scale; the ranking is the same.
-        evidence: `map`, the map's highest thousandth; the published image score takes its highest value, brought to
-            [0, 1] over all test images.
+        evidence: `map`, the map's highest thousandth, which makes half of the image score. Published is the map's
+            highest value, brought to [0, 1] over all test images.
     """
     first = references[0]
     families = [[one] for one in references if isinstance(one, PatchFeatures)]
@@ -212,4 +212,5 @@ def with_distances(
     stages = tuple(
         lowered(stage, anomaly_map, why) if stage.spec == MAP else stage for stage in scored.stages
     )
-    return Scored(anomaly_map, {**scored.evidence, "map": top_mean(anomaly_map)}, stages)
+    evidence = {**scored.evidence, "map": top_mean(anomaly_map), "map_weight": 0.5}
+    return Scored(anomaly_map, evidence, stages)

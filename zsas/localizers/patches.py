@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import Values
-from zsas.frames import Window, resize_map
+from zsas.frames import Window, resize_map, slices
 from zsas.held import Held
 from zsas.lazy import F, torch
 from zsas.localizers.base import Context, MapSettings, Scored, map_stage, top_mean
 from zsas.localizers.detail import detail_factor
 from zsas.localizers.pictures import pictures_of
 from zsas.localizers.tiles import (
+    ONCE,
     Tile,
     TileSettings,
     View,
@@ -28,6 +29,7 @@ from zsas.localizers.tiles import (
     plan_tiles,
     tiles_wanted,
 )
+from zsas.stages import Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,15 +103,49 @@ def seen(values: NDArray[np.float32], inside: NDArray[np.bool_] | None) -> NDArr
     return values.ravel() if inside is None else values[inside]
 
 
+@dataclass(frozen=True)
+class ViewPlan:
+    """How a localizer sees a tile.
+
+    Attributes:
+        frame: Side of its square frame, in pixels.
+        patch: Side of a patch, in pixels of the frame.
+        tta: For each test-time view its size as a fraction of the frame, and whether it is mirrored.
+        views: Which of the views are used.
+    """
+
+    frame: int
+    patch: int
+    tta: Sequence[tuple[float, bool]] = ONCE
+    views: Views = "auto"
+
+
 def encode_tiles(
     images: Sequence[NDArray[np.uint8]],
     settings: TileSettings,
     encode_view: EncodeView,
-    *,
-    frame: int,
-    patch: int,
-    tta: Sequence[tuple[float, bool]] = ((1.0, False),),
-    views: Views = "auto",
+    plan: ViewPlan,
+    insides: Sequence[NDArray[np.bool_] | None] = (),
+) -> list[PatchFeatures]:
+    """`look_at_tiles` with patch features that are compared with text: `encode_view` encodes windows of images."""
+
+    def look(windows: Sequence[NDArray[np.uint8]], view: View) -> list[tuple[Tensor, ...]]:
+        layers, embeddings, *tokens = encode_view(windows, view)
+        turned = [one.flip(3) if view.mirrored else one for one in (layers, *tokens)]
+        return list(zip(turned[0], embeddings, *turned[1:], strict=True))
+
+    def joined(window: Window, views: Sequence[tuple[Tensor, ...]]) -> TileFeatures:
+        return _joined(window, views, plan.patch)
+
+    return look_at_tiles(images, settings, look, joined, plan, insides)
+
+
+def look_at_tiles(
+    images: Sequence[NDArray[np.uint8]],
+    settings: TileSettings,
+    look: Callable[[Sequence[NDArray[np.uint8]], View], Sequence[Seen]],
+    joined: Callable[[Window, Sequence[Seen]], TileFeatures],
+    plan: ViewPlan,
     insides: Sequence[NDArray[np.bool_] | None] = (),
 ) -> list[PatchFeatures]:
     """Features of every tile of every image; windows and views of one size go through the vision tower together.
@@ -117,29 +153,27 @@ def encode_tiles(
     Args:
         images: uint8 RGB (H, W, 3), of any sizes.
         settings: How images are divided into tiles.
-        encode_view: Encodes windows of images.
-        frame: Side of the localizer's square frame, in pixels.
-        patch: Side of a patch, in pixels of the frame.
-        tta: For each test-time view its size as a fraction of the frame, and whether it is mirrored.
-        views: Which of the views are used.
+        look: Encodes windows of images, uint8 RGB, in one view; one answer for each window.
+        joined: The features of a tile from its window and what is seen in its views.
+        plan: The views.
         insides: The region of interest of each image, bool (H, W), None for the whole image; tiles without any are
             left out.
     """
-    factors = enlargements(images, settings)
-    pictures = mosaics(images, settings)
-    plans = plan_images(images, settings, frame, patch, tta, views, insides, factors, pictures)
-
-    def look(windows: Sequence[NDArray[np.uint8]], view: View) -> list[tuple[Tensor, ...]]:
-        layers, embeddings, *tokens = encode_view(windows, view)
-        turned = [one.flip(3) if view.mirrored else one for one in (layers, *tokens)]
-        return list(zip(turned[0], embeddings, *turned[1:], strict=True))
-
-    found = each_view(images, plans, look)
+    # An enlarged image has no finer detail; its tiles would show a coarse grain that CLIP has never seen.
+    factors = [detail_factor(image) if settings.tiles == "auto" else 1 for image in images]
+    pictures = [_pictures(image, settings) for image in images]
+    plans = [_tiles(*one, settings, plan) for one in zip(pictures, factors, strict=True)]
+    if insides:
+        plans = [looked_at(tiles, inside) for tiles, inside in zip(plans, insides, strict=True)]
+    found = _each_view(images, plans, look)
     return [
         PatchFeatures(
-            tuple(_joined(tile, found[i, j], patch) for j, tile in enumerate(plans[i])),
+            tuple(
+                joined(tile.window, [found[i, j][k] for k in range(len(tile.views))])
+                for j, tile in enumerate(plans[i])
+            ),
             sum(
-                tiles_wanted((y1 - y0) // factor, (x1 - x0) // factor, settings, frame)
+                tiles_wanted((y1 - y0) // factor, (x1 - x0) // factor, settings, plan.frame)
                 for x0, y0, x1, y1 in windows
             ),
             factor,
@@ -149,83 +183,38 @@ def encode_tiles(
     ]
 
 
-def enlargements(images: Sequence[NDArray[np.uint8]], settings: TileSettings) -> list[int]:
-    """By which factor each image was enlarged by interpolation, under `tiles="auto"`; 1 otherwise.
-
-    An enlarged image has no finer detail; its tiles would show a coarse grain that CLIP has never seen.
-    """
-    return [detail_factor(image) if settings.tiles == "auto" else 1 for image in images]
-
-
-def mosaics(
-    images: Sequence[NDArray[np.uint8]], settings: TileSettings
-) -> list[tuple[Window, ...]]:
-    """The pictures of each mosaic (XYXY), under `tiles="auto"` and if `max_tiles` allows; else the whole image."""
-    found = []
-    for image in images:
-        pictures = pictures_of(image) if settings.tiles == "auto" else ()
-        whole = (0, 0, image.shape[1], image.shape[0])
-        found.append(pictures if 1 < len(pictures) <= settings.max_tiles else (whole,))
-    return found
+def _pictures(image: NDArray[np.uint8], settings: TileSettings) -> tuple[Window, ...]:
+    """The pictures of a mosaic (XYXY), under `tiles="auto"` and if `max_tiles` allows; else the whole image."""
+    pictures = pictures_of(image) if settings.tiles == "auto" else ()
+    whole = (0, 0, image.shape[1], image.shape[0])
+    return pictures if 1 < len(pictures) <= settings.max_tiles else (whole,)
 
 
-def plan_images(
-    images: Sequence[NDArray[np.uint8]],
-    settings: TileSettings,
-    frame: int,
-    patch: int,
-    tta: Sequence[tuple[float, bool]],
-    views: Views,
-    insides: Sequence[NDArray[np.bool_] | None] = (),
-    factors: Sequence[int] = (),
-    pictures: Sequence[Sequence[Window]] = (),
-) -> list[tuple[Tile, ...]]:
-    """The tiles of each image.
-
-    Args:
-        images: uint8 RGB (H, W, 3), of any sizes.
-        settings: How images are divided into tiles.
-        frame: As in `encode_tiles`, as the next four.
-        patch: See there.
-        tta: See there.
-        views: See there.
-        insides: See there.
-        factors: From `enlargements`; computed if empty.
-        pictures: From `mosaics`; computed if empty.
-    """
-    factors = factors or enlargements(images, settings)
-    plans = []
-    for factor, windows in zip(factors, pictures or mosaics(images, settings), strict=True):
-        each = replace(settings, max_tiles=max(1, settings.max_tiles // len(windows)))
-        seen = "one" if views == "auto" and len(windows) > 1 else views
-        plan: list[Tile] = []
-        for window in windows:
-            x0, y0, x1, y1 = window
-            height, width = (y1 - y0) // factor, (x1 - x0) // factor
-            plan += [
-                replace(tile, window=_enlarged(tile.window, factor, window))
-                for tile in plan_tiles(height, width, each, frame, patch, tta, seen)
-            ]
-        plans.append(tuple(plan))
-    if not insides:
-        return plans
-    return [looked_at(plan, inside) for plan, inside in zip(plans, insides, strict=True)]
+def _tiles(
+    pictures: Sequence[Window], factor: int, settings: TileSettings, plan: ViewPlan
+) -> tuple[Tile, ...]:
+    """The tiles of an image that consists of some pictures, enlarged by a factor."""
+    each = replace(settings, max_tiles=max(1, settings.max_tiles // len(pictures)))
+    views = "one" if plan.views == "auto" and len(pictures) > 1 else plan.views
+    found: list[Tile] = []
+    for picture in pictures:
+        x0, y0, x1, y1 = picture
+        size = (y1 - y0) // factor, (x1 - x0) // factor
+        found += [
+            replace(tile, window=_enlarged(tile.window, factor, picture))
+            for tile in plan_tiles(*size, each, plan.frame, plan.patch, plan.tta, views)
+        ]
+    return tuple(found)
 
 
-def each_view(
+def _each_view(
     images: Sequence[NDArray[np.uint8]],
     plans: Sequence[Sequence[Tile]],
     look: Callable[[Sequence[NDArray[np.uint8]], View], Sequence[Seen]],
 ) -> dict[tuple[int, int], dict[int, Seen]]:
-    """Encode every view of every tile; windows of one view go through the vision tower together.
+    """Every view of every tile: (number of the image, number of the tile) → number of the view → answer of `look`.
 
-    Args:
-        images: uint8 RGB (H, W, 3), of any sizes.
-        plans: The tiles of each image.
-        look: Encodes windows of images, uint8 RGB, in one view; one answer for each window.
-
-    Returns:
-        (number of the image, number of the tile) → number of the view → answer of `look`.
+    Windows of one view go through the vision tower together.
     """
     jobs: dict[tuple[int, View], list[tuple[int, int]]] = {}
     for i, tiles in enumerate(plans):
@@ -236,7 +225,8 @@ def each_view(
     for (k, view), places in jobs.items():
         for start in range(0, len(places), TILES_AT_ONCE):
             part = places[start : start + TILES_AT_ONCE]
-            seen = look([_cut(images[i], plans[i][j].window) for i, j in part], view)
+            windows = [np.ascontiguousarray(images[i][slices(plans[i][j].window)]) for i, j in part]
+            seen = look(windows, view)
             for place, one in zip(part, seen, strict=True):
                 found.setdefault(place, {})[k] = one
     return found
@@ -257,23 +247,17 @@ def _enlarged(window: Window, factor: int, picture: Window) -> Window:
     )
 
 
-def _cut(image: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
-    x0, y0, x1, y1 = window
-    return np.ascontiguousarray(image[y0:y1, x0:x1])
-
-
-def _joined(tile: Tile, views: dict[int, tuple[Tensor, ...]], patch: int) -> TileFeatures:
+def _joined(window: Window, views: Sequence[tuple[Tensor, ...]], patch: int) -> TileFeatures:
     """The features of a tile from its views, all resampled to the grid of the first view.
 
     Logits are linear in the features, so the views can be resampled before the text vectors are applied.
     """
-    ordered = [views[k] for k in range(len(tile.views))]
-    grid = (int(ordered[0][0].shape[1]), int(ordered[0][0].shape[2]))
-    layers = torch.stack([to_grid(one[0], grid).half() for one in ordered])
-    embedding = F.normalize(torch.stack([one[1] for one in ordered]).sum(0), dim=-1)
+    grid = (int(views[0][0].shape[1]), int(views[0][0].shape[2]))
+    layers = torch.stack([to_grid(one[0], grid).half() for one in views])
+    embedding = F.normalize(torch.stack([one[1] for one in views]).sum(0), dim=-1)
     frame = (grid[0] * patch, grid[1] * patch)
-    tokens = next((one.half().contiguous() for one in ordered[0][2:]), None)
-    return TileFeatures(tile.window, layers, embedding, frame, tokens=tokens)
+    tokens = next((one.half().contiguous() for one in views[0][2:]), None)
+    return TileFeatures(window, layers, embedding, frame, tokens=tokens)
 
 
 def to_grid(layers: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -332,10 +316,19 @@ def text_map(
             logits = torch.logit(difference.sigmoid().mean(0), eps=1e-6)
         logits = enlarged(logits[:, None], features.frame_hw, corners=corners)
         values = logits.sigmoid().mean(dim=(0, 1)).cpu().numpy()
-    if blur > 0:
-        side = math.sqrt(features.frame_hw[0] * features.frame_hw[1])
-        values = cv2.GaussianBlur(values, (0, 0), blur * side / 518)
-    return np.clip(values, 0.0, 1.0)
+    return np.clip(blurred(values, blur), 0.0, 1.0)
+
+
+def blurred(values: NDArray[np.float32], blur: float) -> NDArray[np.float32]:
+    """A map in its frame after its blur.
+
+    Args:
+        values: float32 (h, w).
+        blur: Standard deviation of a Gaussian in pixels of a square of 518 × 518; 0 for none.
+    """
+    if blur <= 0:
+        return values
+    return np.asarray(cv2.GaussianBlur(values, (0, 0), blur * math.sqrt(values.size) / 518))
 
 
 def image_probability(embedding: Tensor, states: Tensor, logit_scale: float) -> float:
@@ -427,17 +420,22 @@ def score_by_text(
     blur = values.of(MapSettings).blur
     maps = [text_map(tile, states, scale, blur, corners=corners) for tile in features.tiles]
     windows = [tile.window for tile in features.tiles]
-    height, width = context.image.shape[:2]
-    anomaly_map = blend(maps, windows, height, width)
+    anomaly_map = blend(maps, windows, *context.image.shape[:2])
     anomaly_map.setflags(write=False)
     evidence = {
         "map": of_tiles([top_mean(one) for one in maps]),
         "clip": of_tiles([image_probability(t.image, states, logit_scale) for t in features.tiles]),
     }
+    return Scored(anomaly_map, evidence, (tiled_stage(anomaly_map, how, features),))
+
+
+def tiled_stage(anomaly_map: NDArray[np.float32], how: str, features: PatchFeatures) -> Stage:
+    """`zsas.localizers.base.map_stage` of a map that was made of tiles, which its caption says."""
+    windows = [tile.window for tile in features.tiles]
     if features.enlarged > 1:
         how += f", at 1/{features.enlarged} of the image's size, since it shows nothing finer"
     if features.pictures > 1:
         how += f", in each of the {features.pictures} pictures that the image is put together from"
     if features.wanted > len(windows):
         how += f", in {len(windows)} tiles where {features.wanted} would show it at its own size"
-    return Scored(anomaly_map, evidence, (map_stage(anomaly_map, how, windows),))
+    return map_stage(anomaly_map, how, windows)

@@ -267,9 +267,7 @@ def _gained(
     """How much planted flaws stand out, each copy compared with the other images of the bank."""
     if not asked:
         return math.inf
-    z_tiles = [
-        _z(distances_to(one.features, bank, window, number), level) for one, number in asked
-    ]
+    z_tiles = [_z(distances_to(one.features, bank, window, number), level) for one, number in asked]
     return gain([one for one, _ in asked], z_tiles)
 
 

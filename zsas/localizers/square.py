@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import Values
 from zsas.frames import resize_map
 from zsas.localizers.base import Context, MapSettings, Scored, map_stage, top_mean
-from zsas.localizers.patches import PatchFeatures, TileFeatures
+from zsas.localizers.patches import PatchFeatures, TileFeatures, blurred
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,10 +72,7 @@ def scored_square(
         how: See `zsas.localizers.base.map_stage`.
         squeezed: Puts the map into [0, 1] without changing its ranking, where it is no probability.
     """
-    found = square.cpu().numpy()
-    blur = values.of(MapSettings).blur
-    if blur > 0:
-        found = cv2.GaussianBlur(found, (0, 0), blur * len(found) / 518)
+    found = blurred(square.cpu().numpy(), values.of(MapSettings).blur)
     anomaly_map = squeezed(resize_map(found, *context.image.shape[:2]))
     anomaly_map.setflags(write=False)
     evidence = {"map": top_mean(squeezed(found)), "clip": probability}

@@ -6,14 +6,21 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import Values
-from zsas.localizers.base import Context, Localizer, MapSettings, Scored, map_stage
-from zsas.localizers.patches import PatchFeatures, TileFeatures, blend, each_view, plan_images
-from zsas.localizers.tiles import TileSettings, View, ViewSettings, tiles_wanted
+from zsas.frames import Window
+from zsas.localizers.base import Context, Localizer, MapSettings, Scored
+from zsas.localizers.patches import (
+    PatchFeatures,
+    TileFeatures,
+    ViewPlan,
+    blend,
+    look_at_tiles,
+    tiled_stage,
+)
+from zsas.localizers.tiles import TileSettings, View, ViewSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,20 +61,13 @@ class TowerLocalizer(Localizer):
         insides: Sequence[NDArray[np.bool_] | None] = (),
     ) -> list[PatchFeatures]:
         """The changed tower, one pass a view; see `Localizer.encode`."""
-        tiles, views = values.of(TileSettings), values.of(ViewSettings).views
-        frame, patch = self.resolution(values), self.clip.patch
-        plans = plan_images(images, tiles, frame, patch, self.card.views, views, insides)
-        seen = each_view(images, plans, lambda windows, view: self.look(windows, view, values))
-        return [
-            PatchFeatures(
-                tuple(
-                    self.joined(tile.window, [seen[i, j][k] for k in range(len(seen[i, j]))])
-                    for j, tile in enumerate(plans[i])
-                ),
-                tiles_wanted(image.shape[0], image.shape[1], tiles, frame),
-            )
-            for i, image in enumerate(images)
-        ]
+        frame, views = self.resolution(values), values.of(ViewSettings).views
+        plan = ViewPlan(frame, self.clip.patch, self.card.views, views)
+
+        def look(windows: Sequence[NDArray[np.uint8]], view: View) -> list[SeenView]:
+            return self.look(windows, view, values)
+
+        return look_at_tiles(images, values.of(TileSettings), look, self.joined, plan, insides)
 
     @abstractmethod
     def look(
@@ -82,7 +82,7 @@ class TowerLocalizer(Localizer):
         """
 
     @abstractmethod
-    def joined(self, window: tuple[int, int, int, int], views: Sequence[SeenView]) -> TileFeatures:
+    def joined(self, window: Window, views: Sequence[SeenView]) -> TileFeatures:
         """The features of a tile from those of its views.
 
         Args:
@@ -93,19 +93,6 @@ class TowerLocalizer(Localizer):
     def tensors(self) -> Sequence[Tensor]:
         """The learned weights."""
         return tuple(self.held.values())
-
-
-def blurred(values: NDArray[np.float32], blur: float) -> NDArray[np.float32]:
-    """A tile's map after its blur.
-
-    Args:
-        values: float32 (h, w).
-        blur: Standard deviation in pixels of a square of 518 × 518.
-    """
-    if blur <= 0:
-        return values
-    side = float(np.sqrt(values.size))
-    return np.asarray(cv2.GaussianBlur(values, (0, 0), blur * side / 518), np.float32)
 
 
 def scored_tiles(
@@ -119,7 +106,7 @@ def scored_tiles(
 
     Args:
         maps: One for each tile in its own frame, float32 in [0, 1].
-        features: Their windows, and how many tiles there would have to be.
+        features: The tiles.
         evidence: Opinions on the whole image, each in [0, 1].
         context: The image, for its size.
         how: See `zsas.localizers.base.map_stage`.
@@ -127,6 +114,4 @@ def scored_tiles(
     windows = [tile.window for tile in features.tiles]
     anomaly_map = np.clip(blend(maps, windows, *context.image.shape[:2]), 0.0, 1.0)
     anomaly_map.setflags(write=False)
-    if features.wanted > len(windows):
-        how += f", in {len(windows)} tiles where {features.wanted} would show it at its own size"
-    return Scored(anomaly_map, evidence, (map_stage(anomaly_map, how, windows),))
+    return Scored(anomaly_map, evidence, (tiled_stage(anomaly_map, how, features),))

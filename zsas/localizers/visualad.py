@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas.declare import SettingsGroup, Values, setting
+from zsas.frames import Window
 from zsas.lazy import F, torch
 from zsas.localizers import visualad_net
 from zsas.localizers.adapter import made_for_another, warn_of_doubt
 from zsas.localizers.base import Context, MapSettings, Scored
-from zsas.localizers.patches import PatchFeatures, TileFeatures, to_grid
+from zsas.localizers.patches import PatchFeatures, TileFeatures, blurred, to_grid
 from zsas.localizers.references import ReferenceSettings
 from zsas.localizers.tiles import TileSettings, View, ViewSettings
-from zsas.localizers.tower import SeenView, TowerLocalizer, blurred, scored_tiles
+from zsas.localizers.tower import SeenView, TowerLocalizer, scored_tiles
 from zsas.localizers.visualad_net import (
     VisualWeights,
     aimed,
@@ -113,7 +114,7 @@ class VisualAd(TowerLocalizer):
         turned = patches.flip(3) if view.mirrored else patches
         return [(turned[i], looked.image[i].clone(), apart[i].clone()) for i in range(len(windows))]
 
-    def joined(self, window: tuple[int, int, int, int], views: Sequence[SeenView]) -> VisualTile:
+    def joined(self, window: Window, views: Sequence[SeenView]) -> VisualTile:
         """The views of a tile on the first one's grid."""
         patches, image, _ = views[0]
         grid, patch = (int(patches.shape[1]), int(patches.shape[2])), self.clip.patch

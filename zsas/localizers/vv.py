@@ -12,7 +12,7 @@ from zsas.declare import Values
 from zsas.lazy import F
 from zsas.localizers.base import Context, Localizer, MapSettings, ObjectSettings, Scored
 from zsas.localizers.edges import EdgeSettings
-from zsas.localizers.patches import PatchFeatures, encode_tiles, score_by_text
+from zsas.localizers.patches import PatchFeatures, ViewPlan, encode_tiles, score_by_text
 from zsas.localizers.references import ReferenceSettings
 from zsas.localizers.tiles import TileSettings, View
 
@@ -44,14 +44,8 @@ class VV(Localizer):
         insides: Sequence[NDArray[np.bool_] | None] = (),
     ) -> list[PatchFeatures]:
         """Patch features of RGB images, one view and one layer each; see `Localizer.encode`."""
-        return encode_tiles(
-            images,
-            values.of(TileSettings),
-            self._encode_view,
-            frame=self.resolution(values),
-            patch=self.clip.patch,
-            insides=insides,
-        )
+        plan = ViewPlan(self.resolution(values), self.clip.patch)
+        return encode_tiles(images, values.of(TileSettings), self._encode_view, plan, insides)
 
     def _encode_view(
         self, windows: Sequence[NDArray[np.uint8]], view: View

@@ -193,7 +193,7 @@ def test_the_published_file_is_read_as_it_is(clip, tmp_path: Path):
     assert found.tensors.keys() == weights.tensors.keys()
     assert (found.card.trained_on, found.card.norm, found.card.resolution) == (
         "visa",
-        "pretrained",
+        "trained",
         518,
     )
     torch.testing.assert_close(found.tensors["anomaly_token"], weights.tensors["anomaly_token"])

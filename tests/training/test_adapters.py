@@ -57,6 +57,19 @@ def curve(folder):
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
+def test_a_defect_thinner_than_half_a_pixel_is_not_lost(tmp_path):
+    image, mask = np.full((200, 200, 3), 90, np.uint8), np.zeros((200, 200), np.uint8)
+    mask[101:103, 50:150] = 255  # a tenth of a pixel of the square high
+    Image.fromarray(image).save(tmp_path / "part.png")
+    Image.fromarray(mask).save(tmp_path / "part_mask.png")
+    (sample,) = load_dataset("flat", tmp_path).samples
+    small = adapters._mask(sample, 10)
+    assert small.sum() == small[5, 2:8].sum() >= 4
+    mask[100:120] = 255
+    Image.fromarray(mask).save(tmp_path / "part_mask.png")
+    assert adapters._mask(sample, 10).sum() == 10  # one row, covered wholly
+
+
 def assert_same_adapter(a, b):
     one, other = read_adapter(a), read_adapter(b)
     assert one.card == other.card

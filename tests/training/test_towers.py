@@ -155,6 +155,22 @@ def test_visualad_where_both_tokens_are_one():
     assert float(terms["dice"]) == pytest.approx(4 * 0.5, abs=1e-3)
 
 
+def test_the_angle_is_that_of_the_tokens_with_what_they_gather():
+    """The layer's attention turns both tokens towards its patches, so that they lie nearer to each other."""
+    learner = VisualTokens(small_backbone(), recipe_for("visualad", "parts", resolution=64))
+    last = f"cross_attn.layer_attentions.layer_{learner.card.blocks[-1]}.res_scale"
+    mask = torch.zeros(1, 64, 64)
+
+    def apart(strength: float) -> float:
+        learner.module[last.replace(".", "/")].data.fill_(strength)
+        torch.manual_seed(0)
+        with torch.no_grad():
+            return float(learner.losses(torch.ones(1, 3, 64, 64), [""], mask).terms["apart"])
+
+    assert apart(1e4) == pytest.approx(1.5, abs=0.05)
+    assert apart(0.0) < 1.4
+
+
 def test_gradients_reach_all_of_visualad_and_tokens_are_clipped():
     learner = VisualTokens(small_backbone(), recipe_for("visualad", "parts", resolution=64))
     mask = torch.zeros(2, 64, 64)

@@ -31,10 +31,18 @@ def truth_at(
     """
     looked_at = None if inside is None else at_size(inside, side, square)
     if averaged and square:
-        picture = Image.fromarray(mask.astype(np.uint8) * 255)
-        small = picture.resize((square, square), Image.Resampling.BILINEAR)  # antialiased
-        return Truth.of(np.asarray(small) > 127, looked_at)
+        return Truth.of(covered(mask, square) > 127, looked_at)
     return Truth.of(at_size(mask, side, square), looked_at)
+
+
+def covered(mask: NDArray[np.bool_], side: int) -> NDArray[np.uint8]:
+    """How much of each pixel of a square a mask, bool (H, W), covers: uint8 (side, side), 255 for all of it.
+
+    Pillow's bilinear resizing with antialiasing, which is torchvision's default for masks in the public code of most
+    systems; there a pixel is anomalous above one half.
+    """
+    picture = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))
 
 
 def at_size(array: NDArray[Any], side: int, square: int) -> NDArray[Any]:

@@ -130,7 +130,7 @@ def _flat(content: Mapping[str, Any], before: str = "") -> dict[str, Tensor]:
 
 
 def _published_card(content: Mapping[str, Any], path: Path) -> VisualCard:
-    """What is known of the authors' files; their test code does not load the norm that was trained."""
+    """What is known of the authors' files, which have no card."""
     folders = " ".join(path.parts[-3:]).lower()
     return VisualCard(
         PUBLISHED_BACKBONE,
@@ -138,7 +138,6 @@ def _published_card(content: Mapping[str, Any], path: Path) -> VisualCard:
         int(content.get("image_size", PUBLISHED_SIZE)),
         "quick_gelu",
         next((word for word in ("mvtec", "visa") if word in folders), "unknown"),
-        norm="pretrained",
     )
 
 

@@ -204,7 +204,7 @@ class VisualTokens(TowerLearner):
             nn.utils.clip_grad_norm_([self.module[name]], 1.0)
 
     def layers(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Each layer's map on the patch grid, (B, L, g_h, g_w), and the two tokens, (B, 2, D)."""
+        """Each layer's map on the patch grid, (B, L, g_h, g_w), and the two tokens of the last one, (B, 2, D)."""
         tensors, card = self.tensors, self.card
         dropout = self.dropout if torch.is_grad_enabled() else 0.0
         grid = (pixels.shape[-2] // self.clip.patch, pixels.shape[-1] // self.clip.patch)
@@ -212,7 +212,7 @@ class VisualTokens(TowerLearner):
         patches = visual.transformed(tensors, looked, card, dropout)
         tokens = visual.aimed(tensors, looked, card, grid, self.grid, dropout)
         found = (patches * visual.differences(tokens)[:, :, None]).sum(dim=-1)
-        return found.unflatten(2, grid), looked.tokens
+        return found.unflatten(2, grid), tokens[:, -1]
 
     def remember(self, total: Tensor, mask: Tensor) -> None:
         """Choose the map's level anew, from the sums of the layers (B, H, W) in a batch and those before."""

@@ -166,9 +166,11 @@ def compare_far(
     encode = Encode(tuple(wanted), kept, read)
     answers = dict(spread({key: (key, one) for key, one in items.items()}, encode, load, cluster))
     complaints = {key: one for key, one in answers.items() if isinstance(one, str)}
-    readable = [key for key in items if key not in complaints]
+    named = [key for key in items if key not in complaints]
+    pixels = {answers[key][0][0].key: key for key in reversed(named)}
+    readable = [key for key in named if pixels[answers[key][0][0].key] == key]  # each image once
     try:
-        check_count(len(readable))
+        check_count(len(readable), len(named) - len(readable))
     except ZsasError as error:
         unread = next(iter(complaints.values()), "") if not readable else ""
         return unread or str(error), complaints

@@ -300,16 +300,21 @@ class Batch:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def check_count(count: int) -> None:
+def check_count(count: int, copies: int = 0) -> None:
     """Whether there are enough images to be compared with each other, and not too many.
+
+    Args:
+        count: How many there are.
+        copies: How many more were left out because they are the same as others.
 
     Raises:
         ZsasError: If not.
     """
     if count < LEAST:
+        out = f", copies of others ({copies}) left out" if copies else ""
         raise ZsasError(
             f"Images are compared with each other where there are at least {LEAST}, better {ADVISED}, of the same "
-            f"product; there {'is' if count == 1 else 'are'} {count}. Add images, or leave batch scoring out."
+            f"product; there {'is' if count == 1 else 'are'} {count}{out}. Add images, or leave batch scoring out."
         )
     if count > MOST:
         raise ZsasError(
@@ -327,8 +332,10 @@ def compare_batch(
 ) -> Batch:
     """Compare the images of a batch with each other.
 
+    An image that is given several times counts once: its copy would be found in it as if it were normal.
+
     Args:
-        cells: Of at least `LEAST` images of the same product, mostly good.
+        cells: Of at least `LEAST` different images of the same product, mostly good.
         made_by: See `Batch`.
         others: See `mutual_scores`.
         region: See `Batch`.
@@ -338,7 +345,8 @@ def compare_batch(
     Raises:
         ZsasError: If there are too few.
     """
-    check_count(len(cells))
+    given, cells = len(cells), list({one.key: one for one in cells}.values())
+    check_count(len(cells), given - len(cells))
     scores = scores or mutual_scores(cells, others)
     values = np.concatenate(
         [

@@ -153,6 +153,84 @@ class TestMvtec:
             sample.load_mask(sample.load_image().shape[:2])
 
 
+class TestLoco:
+    """One mask for each defect of an image, in a folder of the image's name."""
+
+    def write(self, root, rules=None):
+        other = np.zeros((6, 8), np.uint8)
+        other[0, :3] = 254
+        write(root / "screw_bag/test/good/000.png", PICTURE)
+        write(root / "screw_bag/test/logical_anomalies/000.png", PICTURE)
+        write(root / "screw_bag/ground_truth/logical_anomalies/000/000.png", SPOT)
+        write(root / "screw_bag/ground_truth/logical_anomalies/000/001.png", other)
+        if rules is not None:
+            (root / "screw_bag/defects_config.json").write_text(rules)
+        return root
+
+    def test_the_mask_is_the_union_and_each_defect_has_its_own(self, tmp_path):
+        rules = (
+            '[{"pixel_value": 255, "saturation_threshold": 3, "relative_saturation": false},'
+            ' {"pixel_value": 254, "saturation_threshold": 0.5, "relative_saturation": true}]'
+        )
+        data = load_dataset("loco", self.write(tmp_path / "loco", rules))
+        assert (data.name, data.categories) == ("loco", ("screw_bag",))
+        assert "IJCV 2022" in data.licence
+        good, bad = data.samples
+        assert (bad.key, bad.defect_type) == (
+            "screw_bag/test/logical_anomalies/000",
+            "logical_anomalies",
+        )
+        assert bad.load_mask((6, 8)).sum() == 4 + 3
+        spot, row = bad.load_defects()
+        assert (spot.mask.sum(), spot.threshold, spot.relative) == (4, 3.0, False)
+        assert (row.mask.sum(), row.threshold, row.relative) == (3, 0.5, True)
+        assert good.load_defects() == ()
+        assert not good.load_mask((6, 8)).any()
+
+    def test_a_folder_laid_out_so_needs_no_rules(self, tmp_path):
+        data = load_dataset("folder", self.write(tmp_path / "mine"))
+        assert data.name == "mine"
+        assert [(one.threshold, one.relative) for one in data.samples[1].load_defects()] == [
+            (1.0, True)
+        ] * 2
+
+    def test_a_changed_mask_is_another_run(self, tmp_path):
+        root = self.write(tmp_path / "loco")
+        before = digest_of_samples(load_dataset("loco", root))
+        noise = np.random.default_rng(0).integers(1, 255, (6, 8), np.uint8)
+        write(root / "screw_bag/ground_truth/logical_anomalies/000/001.png", noise)
+        assert digest_of_samples(load_dataset("loco", root)) != before
+
+    @pytest.mark.parametrize(
+        "rules",
+        [
+            "{}]",
+            '{"a": 1}',
+            '[{"pixel_value": 255}]',
+            '[{"pixel_value": "x", "saturation_threshold": 1, "relative_saturation": true}]',
+            '[{"pixel_value": 255, "saturation_threshold": 0, "relative_saturation": false}]',
+            '[{"pixel_value": 255, "saturation_threshold": 7, "relative_saturation": true}]',
+        ],
+    )
+    def test_wrong_rules_are_one_sentence(self, tmp_path, rules):
+        with pytest.raises(ZsasError, match=r"defects_config.json cannot be read"):
+            load_dataset("loco", self.write(tmp_path / "loco", rules))
+
+    def test_a_type_without_a_rule_and_masks_of_two_sizes_are_one_sentence(self, tmp_path):
+        rules = '[{"pixel_value": 255, "saturation_threshold": 3, "relative_saturation": false}]'
+        root = self.write(tmp_path / "loco", rules)
+        bad = load_dataset("loco", root).samples[1]
+        with pytest.raises(ZsasError, match="have the value 254, which defects_config"):
+            bad.load_defects()
+        write(root / "screw_bag/ground_truth/logical_anomalies/000/001.png", SPOT[:4])
+        with pytest.raises(ZsasError, match="has another size than 000"):
+            bad.load_mask((6, 8))
+
+    def test_it_is_on_disk_only(self):
+        with pytest.raises(ZsasError, match="on disk only"):
+            load_dataset("loco")
+
+
 class TestVisa:
     def rows(self, root, rows):
         (root / "split_csv").mkdir(parents=True, exist_ok=True)
@@ -295,7 +373,7 @@ class TestChoosing:
             load_dataset("mvtec", "nowhere")
 
     def test_a_layout_that_is_missing(self):
-        with pytest.raises(ZsasError, match="take one of mvtec, visa, folder, flat"):
+        with pytest.raises(ZsasError, match="take one of mvtec, visa, loco, folder, flat"):
             load_dataset("imagenet", ".")
 
     def test_flat_needs_a_root(self):

@@ -32,7 +32,7 @@ def evaluate(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="mvtec, visa, folder (MVTec-AD's layout) or flat (with optional masks)."
+            help="mvtec, visa, loco, folder (laid out as MVTec-AD or LOCO) or flat (with optional masks)."
         ),
     ],
     settings: Settings,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zsas.datasets.defects import CONFIG, DefectMasks, Saturation, read_rules
 from zsas.datasets.samples import LICENCES, Dataset, File, Sample, Split, object_name
 from zsas.errors import ZsasError, readable, reason
 from zsas.extras import require
@@ -45,7 +46,8 @@ def place(root: str | Path | Place) -> Place:
 def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str] = ()) -> Dataset:
     """`<category>/<split>/<defect type>/NNN.png` and `<category>/ground_truth/<defect type>/NNN_mask.png`.
 
-    A folder called ok or normal is one of good images, as BTAD has it, unless it has masks.
+    A folder called ok or normal is one of good images, as BTAD has it, unless it has masks. The mask may be a folder
+    NNN with one mask for each defect of the image, as MVTec LOCO AD has it; see `zsas.datasets.defects`.
     """
     folders = [path for path in _folders(root) if (path / split).is_dir()]
     if not folders:
@@ -66,6 +68,7 @@ def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str]
     for folder in folders:
         category, found = readable(folder.name), len(samples)
         astray = _pictures(folder / split)
+        rules = read_rules(folder / CONFIG)
         for defect_type in _folders(folder / split):
             astray += [path for below in _folders(defect_type) for path in _pictures(below)]
             place_of_masks = folder / "ground_truth" / defect_type.name
@@ -74,7 +77,7 @@ def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str]
             )
             masks = _Masks(place_of_masks)
             for path in _pictures(defect_type):
-                mask = masks.of(path) if anomalous else None
+                mask = masks.of(path, rules) if anomalous else None
                 samples.append(
                     Sample(
                         key=readable(f"{category}/{split}/{defect_type.name}/{path.stem}"),
@@ -83,7 +86,7 @@ def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str]
                         defect_type=readable(defect_type.name) if anomalous else "good",
                         anomalous=anomalous,
                         image=File(path),
-                        mask=File(mask) if mask else None,
+                        mask=mask,
                     )
                 )
         if len(samples) == found:
@@ -96,7 +99,7 @@ def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str]
                 f"{len(astray)} image{'' if len(astray) == 1 else 's'} of {folder / split} lie beside or below the "
                 f"folders of defect types and were left out, as {astray[0]}."
             )
-    name = layout if layout == "mvtec" else _name(root)
+    name = layout if layout in LICENCES else _name(root)
     return Dataset(name, split, tuple(samples), LICENCES.get(layout, ""), tuple(notes))
 
 
@@ -222,15 +225,18 @@ class _Masks:
                     return self.by_stem[name]
         return None
 
-    def of(self, picture: Place) -> Place:
+    def of(self, picture: Place, rules: tuple[Saturation, ...]) -> File | DefectMasks:
         found = self.find(picture)
-        if found is None:
-            expected = self.folder / f"{picture.stem}_mask.png"
-            raise ZsasError(
-                f"{picture} shows a defect but has no mask; expected it at {expected}. Normal images lie in a folder "
-                "called good (or ok, or normal)."
-            )
-        return found
+        if found is not None:
+            return File(found)
+        each = self.folder / picture.stem
+        if each.is_dir() and (files := _pictures(each)):
+            return DefectMasks(tuple(files), rules)
+        expected = self.folder / f"{picture.stem}_mask.png"
+        raise ZsasError(
+            f"{picture} shows a defect but has no mask; expected it at {expected}, or one for each of its defects in "
+            f"the folder {each}. Normal images lie in a folder called good (or ok, or normal)."
+        )
 
 
 def _any_defect(mask: File) -> bool:

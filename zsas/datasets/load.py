@@ -1,7 +1,7 @@
 """Data sets to measure on and to learn from, by the name of their layout.
 
-MVTec-AD ("mvtec", and "folder" for anything laid out like it), VisA ("visa"), and a flat folder with optional masks
-("flat"). MVTec-AD and VisA also come from the Hub.
+MVTec-AD ("mvtec"), MVTec LOCO AD ("loco"), anything laid out like one of these ("folder"), VisA ("visa"), and a flat
+folder with optional masks ("flat"). MVTec-AD and VisA also come from the Hub.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from zsas.errors import ZsasError, reason
 if TYPE_CHECKING:
     from zsas.datasets.samples import Place
 
-Layout = Literal["mvtec", "visa", "folder", "flat"]
+Layout = Literal["mvtec", "visa", "loco", "folder", "flat"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)
 
 

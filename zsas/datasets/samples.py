@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from zsas.datasets.defects import Defect, DefectMasks
 from zsas.images import FarFile, load_image, read_mask
 
 if TYPE_CHECKING:  # at run time only where somebody names an address
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # at run time only where somebody names an address
 Split = Literal["test", "train"]
 LICENCES = {
     "mvtec": "MVTec-AD: CC BY-NC-SA 4.0 (no commercial use), Bergmann et al., CVPR 2019",
+    "loco": "MVTec LOCO AD: CC BY-NC-SA 4.0 (no commercial use), Bergmann et al., IJCV 2022",
     "visa": "VisA: CC BY 4.0, Zou et al., ECCV 2022",
 }
 OBJECT_NAMES = {
@@ -93,6 +95,14 @@ class Sample:
         if self.mask is None:
             return None if self.anomalous is None or self.anomalous else np.zeros(shape, bool)
         return read_mask(self.mask.picture(), shape, name=f"The mask of {self.key}")
+
+    def load_defects(self) -> Sequence[Defect]:
+        """Its defects, each with its own mask and saturation; none where they have one mask together.
+
+        Raises:
+            ZsasError: If one cannot be read, or is of a type that its category's rules do not name.
+        """
+        return self.mask.defects() if isinstance(self.mask, DefectMasks) else ()
 
 
 @dataclass(frozen=True)

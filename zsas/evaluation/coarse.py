@@ -100,6 +100,18 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Each | None:
     return tuple(tuple(next(slots) for _ in range(count)) for count in arrays["each_conditions"])
 
 
+def summed(each: Sequence[CoarseCounts | None]) -> PixelCounts:
+    """The counts of several images under one condition together, in `COARSE_BINS` bins."""
+    normal, anomalous, overlap = np.zeros((3, COARSE_BINS))
+    known = [one for one in each if one is not None]
+    for one in known:
+        normal[one.normal_bins] += one.normal
+        anomalous[one.anomalous_bins] += one.anomalous
+        overlap[one.anomalous_bins] += one.overlap
+    regions = sum(one.regions for one in known)
+    return PixelCounts(normal.astype(np.int64), anomalous.astype(np.int64), overlap, regions)
+
+
 def dense(
     each: Sequence[CoarseCounts | None],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zsas import __version__
+from zsas.datasets.defects import DefectMasks
 from zsas.datasets.hub import MVTEC_CATEGORIES, VISA_CATEGORIES
 from zsas.datasets.samples import Dataset, File, Sample, Source
 from zsas.evaluation.conditions import Condition
 from zsas.fingerprint import clips_of, fingerprint
 from zsas.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from zsas.datasets.samples import Place
 
 
 def identity(
@@ -84,18 +88,23 @@ def digest_of_samples(samples: Iterable[Sample]) -> str:
     return hashlib.sha256(keys.encode()).hexdigest()[:16]
 
 
+def _files(source: Source | None) -> list[Place]:
+    """The files of an image or mask on disk; none elsewhere."""
+    files = source.files if isinstance(source, DefectMasks) else ()
+    files = (source.path,) if isinstance(source, File) else files
+    return [file for file in files if file.is_file()]
+
+
 def _size(source: Source | None) -> int:
     """Bytes of an image on disk, so that another one under the same name is noticed; 0 elsewhere."""
-    return source.path.stat().st_size if isinstance(source, File) and source.path.is_file() else 0
+    return sum(file.stat().st_size for file in _files(source))
 
 
 def _marks(source: Source | None) -> str:
     """Digest of a mask in a format without compression, whose size stays when it is corrected; "" elsewhere."""
-    if not isinstance(source, File) or source.path.suffix.lower() not in _UNCOMPRESSED:
-        return ""
-    if not source.path.is_file():
-        return ""
-    return " " + hashlib.sha256(source.path.read_bytes()).hexdigest()[:16]
+    files = [file for file in _files(source) if file.suffix.lower() in _UNCOMPRESSED]
+    data = b"".join(file.read_bytes() for file in files)
+    return " " + hashlib.sha256(data).hexdigest()[:16] if files else ""
 
 
 PUBLISHED = {"mvtec": MVTEC_CATEGORIES, "visa": VISA_CATEGORIES}

@@ -26,6 +26,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from zsas.datasets.defects import Defect, saturation_area
 from zsas.errors import ZsasError
 
 BINS = 1 << 16
@@ -39,8 +40,9 @@ class PixelCounts:
     Attributes:
         normal: int64 (BINS,), normal pixels in each score bin.
         anomalous: int64 (BINS,), anomalous pixels in each score bin.
-        overlap: float64 (BINS,), anomalous pixels, each weighted by 1 / area of its own region.
-        regions: Number of ground-truth regions (8-connected), all of which weigh the same in AUPRO.
+        overlap: float64 (BINS,), anomalous pixels, each weighted by 1 / area of its own region; of annotated defects
+            those that come on top of the ones above them, up to saturation.
+        regions: Number of ground-truth regions (8-connected, or as annotated), which all weigh the same in AUPRO.
     """
 
     normal: NDArray[np.int64]
@@ -70,8 +72,10 @@ class Truth:
         shape: (H, W).
         index: int64 (n,), flat positions of the anomalous pixels.
         weight: float64 (n,), 1 / area of the region that each belongs to.
-        regions: Number of 8-connected regions.
+        regions: Number of 8-connected regions, or of annotated defects.
         inside: The pixels that are compared, bool (H, W); None for all of them.
+        defects: Flat positions, int64 (m,), of each annotated defect and the area from which on it is found; where
+            there are some, they take the place of connected regions (sPRO).
     """
 
     shape: tuple[int, int]
@@ -79,10 +83,24 @@ class Truth:
     weight: NDArray[np.float64]
     regions: int
     inside: NDArray[np.bool_] | None = None
+    defects: tuple[tuple[NDArray[np.int64], float], ...] = ()
 
     @classmethod
-    def of(cls, mask: NDArray[np.bool_], inside: NDArray[np.bool_] | None = None) -> Truth:
-        """Prepare a mask, bool (H, W), True where anomalous; what lies outside `inside` is not compared."""
+    def of(
+        cls,
+        mask: NDArray[np.bool_],
+        inside: NDArray[np.bool_] | None = None,
+        defects: Sequence[Defect] = (),
+        scale: float = 1.0,
+    ) -> Truth:
+        """Prepare a mask.
+
+        Args:
+            mask: bool (H, W), True where anomalous.
+            inside: What lies outside is not compared, bool (H, W); None for the whole image.
+            defects: The annotated defects whose union it is, each mask bool (H, W), if there are some.
+            scale: Pixels of the mask for each pixel of the annotation.
+        """
         if inside is not None:
             mask = mask & inside
         count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
@@ -90,6 +108,13 @@ class Truth:
         label = labels.reshape(-1)[index]
         area = np.bincount(label, minlength=count)
         shape = (mask.shape[0], mask.shape[1])
+        each = []
+        for defect in defects:
+            where = np.flatnonzero(defect.mask if inside is None else defect.mask & inside)
+            if where.size:
+                each.append((where, saturation_area(defect, where.size, scale)))
+        if defects:
+            return cls(shape, index, np.zeros(index.size), len(each), inside, tuple(each))
         return cls(shape, index, 1.0 / area[label], count - 1, inside)
 
     def count(self, score_map: NDArray[np.float32]) -> PixelCounts:
@@ -108,8 +133,19 @@ class Truth:
         every = np.bincount(counted, minlength=BINS)
         inside = bins[self.index]
         anomalous = np.bincount(inside, minlength=BINS)
-        overlap = np.asarray(np.bincount(inside, self.weight, BINS), np.float64)
+        if self.defects:
+            overlap = np.sum(
+                [_saturated(bins[index], area) for index, area in self.defects], axis=0
+            )
+        else:
+            overlap = np.asarray(np.bincount(inside, self.weight, BINS), np.float64)
         return PixelCounts(every - anomalous, anomalous, overlap, self.regions)
+
+
+def _saturated(bins: NDArray[np.uint16], area: float) -> NDArray[np.float64]:
+    """By how much each bin raises min(pixels from it on / area, 1) of one defect, float64 (BINS,)."""
+    found = np.minimum(np.cumsum(np.bincount(bins, minlength=BINS)[::-1]) / area, 1.0)
+    return np.diff(found, prepend=0.0)[::-1]
 
 
 def to_bins(scores: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -194,7 +230,7 @@ def aupro(counts: PixelCounts, fpr_limit: float = FPR_LIMIT) -> float:
 
     The mean over regions of the fraction of each that lies above a threshold is a cumulative sum of
     `overlap`, because every anomalous pixel there weighs 1 / area of its region. The curve is cut at
-    the limit by linear interpolation (Bergmann et al., IJCV 2021).
+    the limit by linear interpolation (Bergmann et al., IJCV 2021). Of annotated defects it is that of sPRO (IJCV 2022).
     """
     negatives = counts.normal.sum()
     if counts.regions == 0 or negatives == 0:

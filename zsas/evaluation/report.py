@@ -12,34 +12,27 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from zsas.datasets.defects import DefectMasks
 from zsas.datasets.samples import Dataset
 from zsas.evaluation.batches import published_rows
 from zsas.evaluation.conditions import CASCADE_NAMES, MASK_ALONE, Condition
 from zsas.evaluation.interval_tables import intervals, span
 from zsas.evaluation.intervals import DRAWS, Bootstrap
-from zsas.evaluation.metrics import Curves, curves, image_metrics, pixel_metrics
-from zsas.evaluation.records import Store, Totals
+from zsas.evaluation.kinds import by_kind, kinds_of, kinds_section, means_of_kinds
+from zsas.evaluation.metrics import Curves, curves
+from zsas.evaluation.records import Store
+from zsas.evaluation.rows import METRICS, Row, category_row, mean_row
 from zsas.evaluation.table_1 import PAPER_TABLE_1, section
 from zsas.files import write_all, write_whole
 from zsas.stages import counted
 
-METRICS = {
-    "pixel_auroc": "pixel AUROC",
-    "pixel_f1_max": "pixel F1-max",
-    "pixel_ap": "pixel AP",
-    "pixel_aupro": "AUPRO",
-    "mask_f1": "mask F1",
-    "image_auroc": "image AUROC",
-    "image_f1_max": "image F1-max",
-    "image_ap": "image AP",
-}
-"""Columns of the tables; `mask_f1` is that of the final masks, which need no threshold."""
-
 NO_TRUTH = (
     "Nothing says which images are normal or anomalous, so there are no figures; index.html shows the images, highest "
     "score first. Masks beside the images, as masks/NAME.png or NAME_mask.png, give figures."
+)
+SATURATED = (
+    "AUPRO counts each annotated defect once, up to the area from which on defects_config.json calls it found (sPRO, "
+    "Bergmann et al., IJCV 2022); without that file by its whole area."
 )
 PAPER_KERNELS = {
     "cross 20": (89.5, 46.8, 44.1),
@@ -59,49 +52,6 @@ PAPER_CASCADE = dict(
         strict=True,
     )
 )
-
-Row = dict[str, "float | None"]
-
-
-def category_row(totals: Totals, condition: int) -> Row:
-    """All metrics of one condition on one category, in [0, 1]; None where one is not defined."""
-    pixel = pixel_metrics(totals.counts[condition])
-    known = [
-        image for image in totals.images if image["anomalous"] is not None and not image["error"]
-    ]
-    whole = image_metrics(
-        [image["image_score"][condition] for image in known],
-        [image["anomalous"] for image in known],
-    )
-    judged = [image for image in totals.images if image["truth"]]
-    hit, marked, true = (
-        sum(image[name][condition] for image in judged) for name in ("hit", "marked", "true")
-    )
-    f1 = 2 * hit / (marked + true) if true else math.nan
-    values = {
-        "pixel_auroc": pixel.auroc,
-        "pixel_f1_max": pixel.f1_max,
-        "pixel_ap": pixel.ap,
-        "pixel_aupro": pixel.aupro,
-        "pixel_threshold": pixel.threshold,
-        "binning_error": pixel.binning_error,
-        "mask_f1": f1,
-        "mask_iou": f1 / (2 - f1),
-        "image_auroc": whole.auroc,
-        "image_f1_max": whole.f1_max,
-        "image_ap": whole.ap,
-        "image_threshold": whole.threshold,
-    }
-    return {name: _plain(value) for name, value in values.items()}
-
-
-def mean_row(rows: Sequence[Row]) -> Row:
-    """The mean over categories of every metric, over those where it is defined."""
-    mean: Row = {}
-    for name in rows[0] if rows else ():
-        values = [value for row in rows if (value := row[name]) is not None]
-        mean[name] = round(sum(values) / len(values), 6) if values else None
-    return mean
 
 
 # Long because each file of the report stands here once.
@@ -130,12 +80,15 @@ def write_report(
     lines: dict[str, Curves] = {}
     images: list[dict[str, Any]] = []
     bootstrap = Bootstrap(draws)
+    kinds = kinds_of(dataset)
+    each_kind: list[dict[str, dict[str, Row]]] = [{} for _ in conditions]
     for category in dataset.categories:
         totals = store.totals(category)
         images += totals.images
         bootstrap.add(category, totals, len(conditions))
         for i in range(len(conditions)):
             rows[i][category] = category_row(totals, i)
+            each_kind[i][category] = by_kind(totals, i, kinds)
         line = curves(totals.counts[-1])
         if line is not None:
             lines[category] = line
@@ -160,11 +113,14 @@ def write_report(
                 "mean": mean,
                 "interval": interval,
                 "categories": row,
+                **({"kinds": means_of_kinds(each, kinds)} if kinds else {}),
             }
-            for condition, mean, interval, row in zip(
-                conditions, means, bootstrap.intervals(means), rows, strict=True
+            for condition, mean, interval, row, each in zip(
+                conditions, means, bootstrap.intervals(means), rows, each_kind, strict=True
             )
         ],
+        "kinds": list(kinds),
+        "annotated_defects": any(isinstance(sample.mask, DefectMasks) for sample in dataset),
         "paired": bootstrap.pairs(names, means),
         "intervals": bootstrap.facts,
     }
@@ -191,7 +147,15 @@ def table(results: Mapping[str, Any]) -> str:
     ]
     lines += [_line(row["name"], row["mean"]) for row in results["table"]]
     lines += [_left_out(*item) for item in results.get("cannot_run", {}).items()]
-    lines += ["", *intervals(results, METRICS), *_others(results), ""]
+    if results.get("annotated_defects"):
+        lines += ["", SATURATED]
+    lines += [
+        "",
+        *kinds_section(results),
+        *intervals(results, METRICS),
+        *_others(results),
+        "",
+    ]
     last = results["table"][-1]
     lines += [
         f"## Each category ({last['name']})",
@@ -429,7 +393,3 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "gpu": gpu,
     }
-
-
-def _plain(value: float) -> float | None:
-    return round(float(value), 6) if np.isfinite(value) else None

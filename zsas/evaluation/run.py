@@ -30,6 +30,7 @@ from zsas.settings import Settings
 from zsas.systems import system_named
 
 if TYPE_CHECKING:
+    from zsas.datasets.defects import Defect
     from zsas.evaluation.batches import Batches
     from zsas.evaluation.together import Known
     from zsas.good import Good
@@ -300,10 +301,13 @@ def measure(
     """
     records: dict[str, Record] = {}
     readable: list[tuple[Sample, NDArray[np.uint8], NDArray[np.bool_] | None]] = []
+    defects: dict[str, Sequence[Defect]] = {}
     for sample in samples:
         try:
             image = sample.load_image()
-            readable.append((sample, image, sample.load_mask((image.shape[0], image.shape[1]))))
+            mask = sample.load_mask((image.shape[0], image.shape[1]))
+            defects[sample.key] = sample.load_defects()
+            readable.append((sample, image, mask))
         except ZsasError as error:
             records[sample.key] = Record(
                 sample.key, sample.category, sample.defect_type, sample.anomalous, (), str(error)
@@ -318,7 +322,9 @@ def measure(
     truths = {
         (sample.key, square, averaged): None
         if mask is None
-        else truth_at(mask, insides[sample.key], side, square, averaged=averaged)
+        else truth_at(
+            mask, insides[sample.key], side, square, averaged=averaged, defects=defects[sample.key]
+        )
         for sample, _, mask in readable
         for square, averaged in squares
     }

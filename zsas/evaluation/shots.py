@@ -17,7 +17,7 @@ from zsas.distributed.ray import Cluster, loader, spread
 from zsas.errors import ZsasError
 from zsas.evaluation.identity import digest_of_samples
 from zsas.evaluation.records import Record, Totals
-from zsas.evaluation.report import METRICS, Row, category_row, mean_row
+from zsas.evaluation.rows import METRICS, Row, category_row, mean_row
 from zsas.evaluation.run import _outcome, anomalous_inside, truth_at
 from zsas.files import write_all
 from zsas.localizers.references import References
@@ -290,7 +290,8 @@ def _records(
     image = sample.load_image()
     mask = sample.load_mask((image.shape[0], image.shape[1]))
     inside = region.on(*image.shape[:2]) if region else None
-    truth = None if mask is None else truth_at(mask, inside, side)
+    defects = sample.load_defects()
+    truth = None if mask is None else truth_at(mask, inside, side, defects=defects)
     anomalous = anomalous_inside(sample, mask, inside)
     encoding = segmenter.encode(image, settings, region)
     found = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -9,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from zsas.datasets.defects import Defect
 from zsas.evaluation.metrics import Truth
 
 
@@ -19,6 +22,7 @@ def truth_at(
     square: int = 0,
     *,
     averaged: bool = False,
+    defects: Sequence[Defect] = (),
 ) -> Truth:
     """A ground-truth mask prepared for comparison: resized, and limited to the region of interest.
 
@@ -28,11 +32,16 @@ def truth_at(
         side: See `zsas.evaluation.run.measure`.
         square: See `zsas.evaluation.conditions.Condition`.
         averaged: See there.
+        defects: The annotated defects whose union it is, if there are some.
     """
+
+    def sized(one: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return covered(one, square) > 127 if averaged and square else at_size(one, side, square)
+
+    small = sized(mask)
+    each = [replace(one, mask=sized(one.mask)) for one in defects]
     looked_at = None if inside is None else at_size(inside, side, square)
-    if averaged and square:
-        return Truth.of(covered(mask, square) > 127, looked_at)
-    return Truth.of(at_size(mask, side, square), looked_at)
+    return Truth.of(small, looked_at, each, small.size / mask.size)
 
 
 def covered(mask: NDArray[np.bool_], side: int) -> NDArray[np.uint8]:

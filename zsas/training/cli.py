@@ -29,7 +29,9 @@ def _root() -> None:
 def adapters(
     dataset: Annotated[
         str,
-        typer.Argument(help="mvtec, visa, folder (MVTec-AD's layout) or flat; its test split."),
+        typer.Argument(
+            help="mvtec, visa, loco, folder (MVTec-AD's layout) or flat; its test split."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run.", file_okay=False)],
     root: Annotated[

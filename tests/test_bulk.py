@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from tests.helpers.results import make_result
 from zsas.bulk import Job, Output, Reading, Row, plan, prepare, unique_names, walk
-from zsas.bulk.store import open_rows
+from zsas.bulk.run import save, saved
+from zsas.bulk.store import TableRows, can_hold, open_rows
 from zsas.cancellation import Cancelled
 from zsas.errors import ZsasError
 from zsas.models import ModelChoice
@@ -24,6 +27,16 @@ def grey(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.zeros((4, 4, 3), np.uint8))
     return path
+
+
+def rows_in(output: Output) -> list[dict[str, Any]]:
+    """What another program finds in an output folder."""
+    assert output.folder is not None
+    if output.format == "folders":
+        lines = (output.folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+    parts = sorted(output.folder.glob("results/*.parquet"))
+    return [row for part in parts for row in pq.read_table(part).to_pylist()]
 
 
 @pytest.mark.parametrize(
@@ -117,9 +130,8 @@ def test_rows_come_back_as_they_were(tmp_path: Path, format: str) -> None:
         Row.of(Job(odd, "b", "1"), make_result(), output.mask_of("b")),
         Row.failed(Job("c.png", "c", "1"), "It is empty."),
     ]
-    for name in ("a", "b"):
-        grey(tmp_path / name / "mask.png")
-        (tmp_path / name / "result.json").write_text("{}")
+    for file in (*output.files_of("a"), *output.files_of("b")):
+        grey(tmp_path / (file if file.endswith("png") else f"{file}.png")).rename(tmp_path / file)
     with open_rows(output, {}, "r") as store:
         for row in rows:
             store.put(replace(row, run="r"))
@@ -132,15 +144,74 @@ def test_rows_come_back_as_they_were(tmp_path: Path, format: str) -> None:
     assert json.loads(stored[0].result)["anomalous"]
 
 
+@pytest.mark.parametrize("format", ["folders", "table"])
+@pytest.mark.parametrize("stages", [False, True])
+def test_files_that_were_taken_away_are_made_again(
+    tmp_path: Path, format: str, stages: bool
+) -> None:
+    output = Output(tmp_path, format, stages)  # type: ignore[arg-type]
+    job = Job("a.png", "a", "1")
+    with open_rows(output, {}, "r") as store:
+        store.put(replace(saved(job, make_result(), output), run="r"))
+    assert open_rows(output, {}, "r").has(job)
+    for file in output.files_of("a"):
+        (tmp_path / file).rename(tmp_path / "elsewhere")
+        assert not open_rows(output, {}, "r").has(job)
+        (tmp_path / "elsewhere").rename(tmp_path / file)
+    save(make_result(), "a", replace(output, format="folders", stages=False))
+    stages_of_folders = open_rows(Output(tmp_path, "folders", True), {}, "r")
+    assert not stages_of_folders.has(job)  # those pictures were of another result
+
+
+@pytest.mark.parametrize("format", ["folders", "table"])
+def test_a_row_that_is_made_again_stands_there_once_and_others_stay(
+    tmp_path: Path, format: str
+) -> None:
+    output = Output(tmp_path, format)  # type: ignore[arg-type]
+    good, bad = Row.of(Job("a.png", "a", "1"), make_result(), "m"), Job("b.png", "b", "1")
+    with open_rows(output, {}, "r") as store:
+        store.put(good)
+        store.put(Row.failed(bad, "It is empty."))
+    with open_rows(output, {}, "r") as store:  # of other images; the failure is no less true
+        store.put(replace(good, stamp="2"))
+    assert sorted((row["image"], row["stamp"]) for row in rows_in(output)) == [
+        ("a.png", "2"),
+        ("b.png", "1"),
+    ]
+
+
+@pytest.mark.parametrize("format", ["folders", "table"])
+def test_of_a_run_that_was_killed_the_last_rows_count(tmp_path: Path, format: str) -> None:
+    output = Output(tmp_path, format)  # type: ignore[arg-type]
+    old, new = (
+        replace(saved(Job("a.png", "a", stamp), make_result(), output), run="r") for stamp in "12"
+    )
+    with open_rows(output, {}, "r") as store:
+        store.put(old)
+    rows = open_rows(output, {}, "r")
+    rows.put(new)
+    if isinstance(rows, TableRows):
+        rows.flush()  # and there it ends
+    assert len(rows_in(output)) == 2
+    again, job = open_rows(output, {}, "r"), Job("a.png", "a", "2")
+    assert again.has(job)
+    assert [row.stamp for row in again.stored([job])] == ["2"]
+    with again:
+        pass
+    assert [row["stamp"] for row in rows_in(output)] == ["2"]
+
+
 def test_a_line_that_a_kill_has_cut_is_dropped(tmp_path: Path) -> None:
     output = Output(tmp_path)
     with open_rows(output, {}, "r") as store:
         store.put(Row(image="a.png", name="a", run="r"))
     path = tmp_path / "results.jsonl"
     whole = path.read_bytes()
-    path.write_bytes(whole + whole[:40])
-    assert open_rows(output, {}, "r").names == {"a.png": "a"}
-    assert path.read_bytes() == whole
+    for end in (40, -1):  # without its line end a line would run into the next
+        path.write_bytes(whole + whole.replace(b"a.png", b"b.png")[:end])
+        with open_rows(output, {}, "r") as store:
+            assert store.names == {"a.png": "a"}
+        assert path.read_bytes() == whole
 
 
 def test_folders_are_kept_and_names_never_collide(tmp_path: Path) -> None:
@@ -179,14 +250,17 @@ def test_long_names_leave_room_for_a_suffix_and_a_number(tmp_path: Path) -> None
     assert [job.name[-3:] for job in jobs] == ["_p1", "_p2", "_p3"]
 
 
-def test_a_table_takes_one_command_at_a_time(tmp_path: Path) -> None:
-    """Two would both begin at part 0, and each overwrite what the other has written."""
-    output = Output(tmp_path / "out", "table")
+@pytest.mark.parametrize("format", ["folders", "table"])
+def test_a_folder_takes_one_command_at_a_time(tmp_path: Path, format: str) -> None:
+    """Two would both begin at part 0, and each overwrite what the other has written, or write each line twice."""
+    output = Output(tmp_path / "out", format)  # type: ignore[arg-type]
     first, second = (open_rows(output, {}, "run") for _ in range(2))
     with first:
         first.put(Row("a.png", "a"))
-        with pytest.raises(ZsasError, match="Another command is writing the table"), second:
+        with pytest.raises(ZsasError, match="Another command is writing results"), second:
             pass
+        with pytest.raises(ZsasError, match="Another command is writing results"):
+            can_hold(tmp_path / "out")  # before any model is loaded
     with second:  # it looked before the first one wrote
         second.put(Row("b.png", "b"))
         second.put(Row("a.png", "a"))

@@ -139,6 +139,17 @@ def test_what_cannot_be_examined_is_nok_with_a_sentence(line: Line) -> None:
     assert line.once() == []  # a restart does not repeat these either
 
 
+def test_what_was_noted_on_reading_is_in_the_log(line: Line) -> None:
+    page = Image.new("L", (8, 6), 200)
+    page.save(line.folder / "a.tif", save_all=True, append_images=[page])
+    image(line.folder / "b.png", 30)
+    notes = {part.file: list(part.notes) for part in line.once()}
+    (note,) = notes.pop("a.tif")
+    assert note.startswith("only page 1 of 2 is looked at")
+    assert notes == {"b.png": []}
+    assert [row.get("notes") for row in line.lines()] == [[note], None]
+
+
 def test_a_full_disk_does_not_stop_the_verdicts(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:

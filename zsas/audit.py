@@ -5,17 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from zsas.errors import ZsasError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
+from zsas.files import lock
 
 
 @dataclass(frozen=True)
@@ -35,6 +31,7 @@ class Part:
         latency: Seconds since the file was last written, or seen for the first time where that was later.
         error: Why it failed, or why its results could not be written, in a sentence.
         copy_of: The file with the same bytes that was examined before.
+        notes: What was noted when the file was read.
     """
 
     file: str
@@ -52,6 +49,7 @@ class Part:
     latency: float = 0.0
     error: str = ""
     copy_of: str = ""
+    notes: Sequence[str] = ()
 
     @property
     def word(self) -> str:
@@ -60,7 +58,9 @@ class Part:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, with `word`, without what is empty."""
-        values = {name: value for name, value in vars(self).items() if value not in ("", None, {})}
+        values = {
+            name: value for name, value in vars(self).items() if value not in ("", None, {}, (), [])
+        }
         return {"word": self.word, **values}
 
     def to_line(self) -> bytes:
@@ -131,16 +131,13 @@ class AuditLog:
 
     def _opened(self) -> int:
         stream = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        if fcntl is not None:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(stream)
-                raise ZsasError(
-                    f"Another process writes to the log {self.path}; end it, or name another log with --log."
-                ) from None
-            except OSError:  # a network drive without locks
-                pass
+        try:
+            lock(stream)
+        except BlockingIOError:
+            os.close(stream)
+            raise ZsasError(
+                f"Another process writes to the log {self.path}; end it, or name another log with --log."
+            ) from None
         return stream
 
     def _is_moved(self) -> bool:

@@ -63,6 +63,9 @@ def save(
         for old in stage_folder.glob("*.png"):
             if _STAGE_FILE.fullmatch(old.name) and old not in written:
                 old.unlink()
+        if not stages:
+            with contextlib.suppress(OSError):  # it may hold something else, or be none
+                stage_folder.rmdir()
     except OSError as error:
         raise ZsasError(
             f"The result cannot be written to {folder} ({error.strerror or error}); {remedy(error)}."

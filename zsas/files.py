@@ -11,6 +11,11 @@ from pathlib import Path
 
 from zsas.errors import ZsasError
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
+
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write one file whole or not at all; folders above it are made.
@@ -81,6 +86,39 @@ def check_place(path: Path, refusal: Callable[[OSError], ZsasError]) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise refusal(error) from None
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder until the block ends, so that no other process can; nothing on Windows.
+
+    Raises:
+        BlockingIOError: If another one holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def lock(descriptor: int) -> None:
+    """Lock an open file or folder until it is closed; nothing on Windows, and on network drives without locks.
+
+    Raises:
+        BlockingIOError: If another process has locked it.
+    """
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
 
 
 def remedy(error: OSError, elsewhere: str = "choose a folder that can be written to") -> str:

@@ -260,7 +260,8 @@ class Watcher:
         if part.stamp.startswith("0-"):
             return replace(part, error=f"{part.file} is empty; write the complete image file.")
         try:
-            result = self._examine(read_image(source, self._reading))
+            read = read_image(source, self._reading)
+            result = self._examine(read)
         except ZsasError as error:
             sentence = str(error).replace(str(self.folder / part.file), part.file, 1)
             return replace(part, error=sentence.replace("The image", part.file, 1))
@@ -277,6 +278,7 @@ class Watcher:
             settings=facts["settings"],
             models=facts["models"],
             versions=facts["versions"],
+            notes=tuple(read.info.notes),
         )
         (name,) = unique_names([part.file], self._names)
         try:

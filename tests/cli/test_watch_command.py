@@ -71,14 +71,19 @@ def test_who_cannot_be_told_is_said_and_the_next_part_goes_on(tmp_path: Path) ->
     threading.Thread(target=server.serve_forever, daemon=True).start()
     photo(tmp_path / "camera" / "a.png", "#c8c8c8")
     photo(tmp_path / "camera" / "caf\udce9.png", "#d2d2d2")
+    for grey, pages in ((200, 2), (210, 3)):
+        page = Image.new("L", (64, 64), grey)
+        others = [page] * (pages - 1)
+        page.save(tmp_path / "camera" / f"{pages}.tif", save_all=True, append_images=others)
     done = watch_command(
         tmp_path, "--run", "false", "--post", f"http://127.0.0.1:{server.server_port}"
     )
     server.shutdown()
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stderr.count("false ended with exit code 1") == 2
-    assert done.stderr.count("answered with status 302") == 2
+    assert done.stderr.count("false ended with exit code 1") == 4
+    assert done.stderr.count("answered with status 302") == 4
+    assert done.stderr.count(".tif: only page 1 of ") == 1  # not of each image in a long day
     photo(tmp_path / "camera" / "c.png", "#dcdcdc")
     done = watch_command(tmp_path, "--post", "http://127.0.0.1:9")
     assert "could not be told of c.png (ConnectError)" in done.stderr

@@ -81,6 +81,16 @@ def test_what_a_person_can_mend_is_a_sentence(shell, words, message):
 
 
 @pytest.mark.slow
+def test_an_image_that_cannot_be_measured_is_exit_code_2_and_the_rest_is_there(shell, tmp_path):
+    (tmp_path / "parts/tile/test/spot/000.png").write_bytes(b"\x89PNG broken")
+    outcome = shell("folder", "--root", "parts", "--out", "r")
+    assert outcome.exit_code == 2
+    assert "1 image could not be measured" in outcome.stderr
+    assert "No image could be measured" not in outcome.stderr
+    assert "5 images, 2 categories" in outcome.stdout
+
+
+@pytest.mark.slow
 def test_curves_of_sixty_categories_have_room_for_their_names(tmp_path, recwarn):
     from zsas.evaluation.metrics import Curves
     from zsas.evaluation.report import draw_curves

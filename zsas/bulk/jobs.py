@@ -42,6 +42,19 @@ class Output:
         """The file of a mask, relative to `folder`."""
         return f"masks/{name}.png" if self.format == "table" else f"{name}/mask.png"
 
+    def folder_of(self, name: str) -> str:
+        """The folder of an image's other files, relative to `folder`; a table has one only with `stages`."""
+        return f"stages/{name}" if self.format == "table" else name
+
+    def files_of(self, name: str) -> list[str]:
+        """What there is of an image that has been examined, relative to `folder`."""
+        folder = self.folder_of(name)
+        return [
+            self.mask_of(name),
+            *([f"{folder}/result.json"] if self.format == "folders" or self.stages else ()),
+            *([f"{folder}/stages"] if self.stages else ()),
+        ]
+
 
 @dataclass(frozen=True)
 class Job:

@@ -326,17 +326,15 @@ def save(result: Result, name: str, output: Output) -> None:
         return
     from zsas import export
 
-    if output.format == "folders":
-        export.save(result, output.folder / name, stages=output.stages)
-        return
-    from zsas.files import remedy, write_whole
+    if output.format == "folders" or output.stages:
+        export.save(result, output.folder / output.folder_of(name), stages=output.stages)
+    if output.format == "table":
+        from zsas.files import remedy, write_whole
 
-    path = output.folder / output.mask_of(name)
-    try:
-        write_whole(path, export.png(result.mask.astype("uint8") * 255))
-    except OSError as error:
-        raise ZsasError(
-            f"{path} cannot be written ({error.strerror or error}); {remedy(error, 'choose another --out')}."
-        ) from None
-    if output.stages:
-        export.save(result, output.folder / "stages" / name, stages=True)
+        path = output.folder / output.mask_of(name)
+        try:
+            write_whole(path, export.png(result.mask.astype("uint8") * 255))
+        except OSError as error:
+            raise ZsasError(
+                f"{path} cannot be written ({error.strerror or error}); {remedy(error, 'choose another --out')}."
+            ) from None

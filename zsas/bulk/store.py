@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import dataclasses
 import io
 import json
-import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Protocol
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
+from typing import IO, Any, Self
 
 from zsas.bulk.jobs import Job, Output
 from zsas.bulk.rows import Row
 from zsas.errors import ZsasError, readable
 from zsas.extras import require
-from zsas.files import check_place, remedy, write_whole
+from zsas.files import check_place, held, remedy, write_whole
 
 ROWS_A_PART = 256
 SECONDS_A_PART = 30.0
@@ -30,29 +25,60 @@ SECONDS_A_PART = 30.0
 _FIELDS = [field.name for field in dataclasses.fields(Row)]
 
 
-class Rows(Protocol):
-    """Rows of one output folder; a context that writes what is waiting when it ends."""
+class Rows(abc.ABC):
+    """Rows of one output folder. Anybody may read them; the command that writes them is the only one, as a context.
+
+    Args:
+        output: Its folder is that of the rows.
+    """
+
+    def __init__(self, output: Output) -> None:
+        assert output.folder is not None
+        self._output, self._out = output, output.folder
+        self._held = contextlib.ExitStack()
 
     @property
+    @abc.abstractmethod
     def names(self) -> Mapping[str, str]:
         """Image to name of every row, so that images keep their names."""
-        ...
 
     def has(self, job: Job) -> bool:
-        """Whether the image was examined, without an error and under the settings and models of this run."""
-        ...
+        """Whether the image was examined, without an error and under the settings and models of this run.
 
+        Files that somebody has taken away are made again.
+        """
+        return self._is_done(job) and all(
+            (self._out / file).exists() for file in self._output.files_of(job.name)
+        )
+
+    @abc.abstractmethod
+    def _is_done(self, job: Job) -> bool:
+        """Whether there is such a row."""
+
+    @abc.abstractmethod
     def stored(self, jobs: Collection[Job]) -> Iterator[Row]:
         """The rows of some jobs that `has` said yes to."""
-        ...
 
+    @abc.abstractmethod
     def put(self, row: Row) -> None:
         """Keep a row; an earlier one of the same image is dropped, and its files where the image now fails."""
-        ...
 
-    def __enter__(self) -> Rows: ...
+    @abc.abstractmethod
+    def _begin(self) -> None:
+        """Look again: another command may have written since. Drops what a killed one has left."""
 
-    def __exit__(self, *_: object) -> None: ...
+    @abc.abstractmethod
+    def _finish(self) -> None:
+        """Write what is waiting, and drop the rows that others have replaced."""
+
+    def __enter__(self) -> Self:
+        self._held.enter_context(_alone(self._out))
+        self._begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._held:
+            self._finish()
 
 
 def open_rows(output: Output, identity: Mapping[str, Any], run: str) -> Rows:
@@ -77,12 +103,14 @@ def open_rows(output: Output, identity: Mapping[str, Any], run: str) -> Rows:
 
 
 def can_hold(folder: Path) -> None:
-    """Try whether an output folder takes files.
+    """Try whether an output folder takes files, before the work that they are to hold.
 
     Raises:
-        ZsasError: If it does not.
+        ZsasError: If it does not, or another command writes there.
     """
     check_place(folder / "results.jsonl", partial(_no_place, folder))
+    with _alone(folder):
+        pass
 
 
 def _no_place(folder: Path, error: OSError) -> ZsasError:
@@ -92,24 +120,53 @@ def _no_place(folder: Path, error: OSError) -> ZsasError:
     )
 
 
-class FolderRows:
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Have a folder for oneself: two commands would overwrite each other's rows.
+
+    Raises:
+        ZsasError: If another command has it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(folder))
+        except BlockingIOError:
+            raise ZsasError(
+                f"Another command is writing results to {folder}; wait until it ends, or choose another --out."
+            ) from None
+        yield
+
+
+class FolderRows(Rows):
     """Lines in `results.jsonl`, each written when its image is done. A folder may hold several runs."""
 
     def __init__(self, output: Output, run: str) -> None:
-        assert output.folder is not None
-        self.path = output.folder / "results.jsonl"
-        self._output, self._run = output, run
+        super().__init__(output)
+        self.path = self._out / "results.jsonl"
+        self._run = run
         self._stream: IO[bytes] | None = None
+        self._look()
+
+    def _look(self) -> None:
         self._known: dict[str, tuple[str, str, str]] = {}
         """Image to name, stamp and run; no run for a failure, which is tried again."""
+        self._last: dict[str, int] = {}
+        """Number of the line that counts for an image: its last one."""
+        self._replaced = False
+        for number, (_, row) in enumerate(self._read()):
+            if row is not None:
+                self._note(row)
+                self._last[row.image] = number
+
+    def _tidy(self) -> None:
+        """Keep the last line of each image, and drop what is none: of a killed run the last line may be half."""
         lines: dict[str, bytes] = {}
-        whole = True
+        read = 0
         for line, row in self._read():
-            whole = whole and row is not None and row.image not in lines
+            read += 1
             if row is not None:
                 lines[row.image] = line
-                self._note(row)
-        if not whole:  # of a killed run the last line may be half
+        if len(lines) < read:
             write_whole(self.path, b"".join(lines.values()))
 
     @property
@@ -117,30 +174,22 @@ class FolderRows:
         """See `Rows`."""
         return {image: name for image, (name, _, _) in self._known.items()}
 
-    def has(self, job: Job) -> bool:
-        """See `Rows`; files that somebody has taken away are made again."""
-        assert self._output.folder is not None
-        folder = self._output.folder / job.name
-        needed = [folder / "result.json", self._output.folder / self._output.mask_of(job.name)]
-        if self._output.stages:
-            needed.append(folder / "stages")
-        return self._known.get(job.image) == (job.name, job.stamp, self._run) and all(
-            map(os.path.exists, needed)
-        )
+    def _is_done(self, job: Job) -> bool:
+        return self._known.get(job.image) == (job.name, job.stamp, self._run)
 
     def stored(self, jobs: Collection[Job]) -> Iterator[Row]:
         """See `Rows`."""
         wanted = {job.image for job in jobs}
-        for _, row in self._read():
-            if row is not None and row.image in wanted:
+        for number, (_, row) in enumerate(self._read()):
+            if row is not None and row.image in wanted and self._last[row.image] == number:
                 yield row
 
     def put(self, row: Row) -> None:
         """See `Rows`."""
-        assert self._output.folder is not None
+        self._replaced |= row.image in self._known
         name, _, done = self._known.get(row.image, ("", "", ""))
         if row.error and done:
-            _discard(self._output.folder / name)
+            _discard(self._out / name)
         self._note(row)
         line = json.dumps(row.to_dict(), ensure_ascii=False) + "\n"
         try:
@@ -151,31 +200,35 @@ class FolderRows:
         except OSError as error:
             raise _no_room(self.path, error) from None
 
-    def __enter__(self) -> FolderRows:
-        return self
+    def _begin(self) -> None:
+        self._tidy()
+        self._look()
 
-    def __exit__(self, *_: object) -> None:
+    def _finish(self) -> None:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+        if self._replaced:
+            self._begin()
 
     def _note(self, row: Row) -> None:
         self._known[row.image] = (row.name, row.stamp, "" if row.error else row.run)
 
     def _read(self) -> Iterator[tuple[bytes, Row | None]]:
-        """Each line with its row; None for a line that is none."""
+        """Each line with its row; None for a line that is none, or has no end."""
         if not self.path.is_file():
             return
         with self.path.open("rb") as stream:
             for line in stream:
-                try:
+                row = None
+                with contextlib.suppress(ValueError, KeyError, TypeError):
                     values = json.loads(line.decode(errors="surrogatepass"))
-                    yield line, Row(**{name: values[name] for name in _FIELDS})
-                except (ValueError, KeyError, TypeError):
-                    yield line, None
+                    if line.endswith(b"\n"):
+                        row = Row(**{name: values[name] for name in _FIELDS})
+                yield line, row
 
 
-class TableRows:
+class TableRows(Rows):
     """Parquet parts in `results/`, each whole or not at all. `run.json` says what the table is of.
 
     Args:
@@ -185,64 +238,71 @@ class TableRows:
 
     def __init__(self, output: Output, identity: Mapping[str, Any]) -> None:
         require("tables")
-        assert output.folder is not None
-        self._output, folder = output, output.folder
-        self.folder = folder / "results"
-        text = json.dumps({"format": 2, **identity}, indent=1, sort_keys=True) + "\n"
-        stamp = folder / "run.json"
-        self.folder.mkdir(exist_ok=True)
-        if stamp.is_file() and stamp.read_text(encoding="utf-8") != text:
-            raise ZsasError(
-                f"{folder} holds a run of other settings or models (see run.json there); choose another --out."
-            )
-        write_whole(stamp, text.encode())
-        self._known: dict[str, tuple[str, str]] = {}
-        """Image to name and stamp of what is done; an image that failed is not: what was in its way may be gone."""
+        super().__init__(output)
+        self.folder = self._out / "results"
+        self._stamp = self._out / "run.json"
+        self._identity = json.dumps({"format": 2, **identity}, indent=1, sort_keys=True) + "\n"
         self._waiting: list[Row] = []
-        self._replaced: set[str] = set()
-        self._held: int | None = None
+        self._check_run()
         self._look()
+
+    def _check_run(self) -> None:
+        if self._stamp.is_file() and self._stamp.read_text(encoding="utf-8") != self._identity:
+            raise ZsasError(
+                f"{self._out} holds a run of other settings or models (see run.json there); choose another --out."
+            )
 
     def _look(self) -> None:
         """What the parts hold."""
         self._parts = sorted(self.folder.glob("part-*.parquet"))
+        self._known: dict[str, tuple[str, str, bool, Path]] = {}
+        """Image to name, stamp, whether it is done, and its last part: only the row there counts."""
+        self._replaced = False
         for part in self._parts:
-            self._recover(part)
+            for row in _read_part(part, "image", "name", "stamp", "error"):
+                self._known[row["image"]] = (row["name"], row["stamp"], not row["error"], part)
         numbers = [int(part.stem.removeprefix("part-")) for part in self._parts]
         self._number = 1 + max(numbers, default=-1)
         self._since = time.monotonic()
 
+    def _tidy(self) -> None:
+        """Take the rows out of each part that later parts have replaced."""
+        import pyarrow.parquet as pq
+
+        for part in self._parts:
+            counts = [self._known[row["image"]][3] == part for row in _read_part(part, "image")]
+            if not all(counts):
+                write_whole(part, _bytes(pq.read_table(part).filter(counts)))
+
     @property
     def names(self) -> Mapping[str, str]:
         """See `Rows`."""
-        return {image: name for image, (name, _) in self._known.items()}
+        return {image: known[0] for image, known in self._known.items()}
 
-    def has(self, job: Job) -> bool:
-        """See `Rows`."""
+    def _is_done(self, job: Job) -> bool:
         known = self._known.get(readable(job.image))
-        return known is not None and known[1] == job.stamp
+        return known is not None and known[1:3] == (job.stamp, True)
 
     def stored(self, jobs: Collection[Job]) -> Iterator[Row]:
         """See `Rows`."""
-        import pyarrow.parquet as pq
-
         wanted = {readable(job.image) for job in jobs}
         for part in self._parts:
-            for values in pq.read_table(part).to_pylist():
-                if values["image"] in wanted:
+            for values in _read_part(part):
+                if values["image"] in wanted and self._known[values["image"]][3] == part:
                     yield Row(**values)
 
     def put(self, row: Row) -> None:
         """See `Rows`; parts are written as rows and seconds come together."""
-        name = row.name
+        files = [
+            self._out / self._output.folder_of(row.name),
+            self._out / self._output.mask_of(row.name),
+        ]
         row = dataclasses.replace(row, image=readable(row.image), name=readable(row.name))
-        if row.image in self._known:
-            self._replaced.add(row.image)
-            if row.error:
-                _discard(
-                    self.folder.parent / "stages" / name,
-                    self.folder.parent / self._output.mask_of(name),
-                )
+        known = self._known.get(row.image)
+        if known is not None:
+            self._replaced = True
+            if row.error and known[2]:
+                _discard(*files)
         self._waiting.append(row)
         if len(self._waiting) >= ROWS_A_PART or time.monotonic() - self._since > SECONDS_A_PART:
             self.flush()
@@ -260,40 +320,24 @@ class TableRows:
         self._number += 1
         self._waiting = []
 
-    def __enter__(self) -> TableRows:
-        self._held = _hold(self.folder)
-        self._look()  # another command may have written since
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self._finish()
-        finally:
-            if self._held is not None:
-                os.close(self._held)
-                self._held = None
+    def _begin(self) -> None:
+        self._check_run()
+        write_whole(self._stamp, self._identity.encode())
+        self._look()
+        self._tidy()
 
     def _finish(self) -> None:
         self.flush()
-        if self._replaced:  # images that have changed since an earlier call
-            for part in self._parts:
-                self._keep(part, lambda row: row["image"] not in self._replaced)
+        if self._replaced:
+            self._look()
+            self._tidy()
 
-    def _recover(self, part: Path) -> None:
-        for row in self._keep(part, lambda row: not row["error"]):
-            self._known[row["image"]] = (row["name"], row["stamp"])
 
-    def _keep(
-        self, part: Path, wanted: Callable[[Mapping[str, Any]], bool]
-    ) -> list[dict[str, Any]]:
-        """Take all other rows out of a part; image, name, stamp and error of those that stay."""
-        import pyarrow.parquet as pq
+def _read_part(part: Path, *columns: str) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
 
-        table = pq.read_table(part, columns=["image", "name", "stamp", "error"]).to_pylist()
-        good = [wanted(row) for row in table]
-        if not all(good):
-            write_whole(part, _bytes(pq.read_table(part).filter(good)))
-        return [row for row, fine in zip(table, good, strict=True) if fine]
+    rows: list[dict[str, Any]] = pq.read_table(part, columns=list(columns) or None).to_pylist()
+    return rows
 
 
 def _discard(folder: Path, *files: Path) -> None:
@@ -304,30 +348,6 @@ def _discard(folder: Path, *files: Path) -> None:
         for file in files:
             file.unlink(missing_ok=True)
         discard(folder)
-
-
-def _hold(folder: Path) -> int | None:
-    """Take a folder for this command: two that number their parts alike would overwrite each other's.
-
-    Returns:
-        A descriptor, whose end lets the folder go; None where there are no locks.
-
-    Raises:
-        ZsasError: If another command has it.
-    """
-    if fcntl is None:
-        return None
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ZsasError(
-            f"Another command is writing the table in {folder.parent}; wait until it ends, or choose another --out."
-        ) from None
-    except OSError:  # a network drive without locks
-        pass
-    return descriptor
 
 
 def _parquet(rows: list[Row]) -> bytes:

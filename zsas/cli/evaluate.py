@@ -229,6 +229,8 @@ def evaluate(
     typer.echo((out / "table.md").read_text(encoding="utf-8"))
     if failed and not results["images"]:
         raise ZsasError(f"No image could be measured. {next(iter(failed.values()))}")
+    if failed:
+        raise typer.Exit(2)
 
 
 def _numbers(text: str) -> list[int]:

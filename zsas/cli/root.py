@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
@@ -175,6 +176,31 @@ def complain(sentence: str, bar: Progress | None = None) -> None:
     else:
         with contextlib.suppress(OSError, AttributeError):  # stderr may be closed as well
             print(f"zsas: {sentence}", file=sys.stderr)
+
+
+class Notes:
+    """What was noted when images were read; notes that differ by numbers alone count as one."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, tuple[str, list[str]]] = {}
+
+    def add(self, name: str, notes: Iterable[str]) -> list[str]:
+        """Gather the notes on an image; those that are the first of their kind."""
+        first = []
+        for note in notes:
+            said, names = self._kinds.setdefault(re.sub(r"[\d.,]+", "#", note), (note, []))
+            names.append(name)
+            if len(names) == 1:
+                first.append(said)
+        return first
+
+    def sentences(self) -> Iterator[str]:
+        """A sentence for each kind: on how many images, on which, and what."""
+        from zsas.stages import counted
+
+        for note, names in self._kinds.values():
+            more = ", …" if len(names) > 3 else ""
+            yield f"Note on {counted(len(names), 'image')} ({', '.join(names[:3])}{more}): {note}."
 
 
 def progress_bar() -> Progress:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from zsas import flags
-from zsas.cli.root import complain, one_line, progress_bar, say, say_json
+from zsas.cli.root import Notes, complain, one_line, progress_bar, say, say_json
 from zsas.errors import ZsasError
 from zsas.files import check_place, remedy, write_whole
 from zsas.settings import Settings
@@ -293,28 +292,13 @@ def _no_table(path: Path, error: OSError) -> ZsasError:
     )
 
 
-def _noted(row: Row, notes: dict[str, tuple[str, list[str]]]) -> None:
-    """Gather what was noted when an image was read; notes that differ by numbers alone count as one."""
-    if row.error:
-        return
-    for note in (loads(row.result).get("input") or {}).get("notes", ()):
-        _, names = notes.setdefault(re.sub(r"[\d.,]+", "#", note), (note, []))
-        names.append(Path(row.image).name)
-
-
-def _note_sentences(notes: dict[str, tuple[str, list[str]]]) -> Iterator[str]:
-    for note, names in notes.values():
-        count = f"{len(names)} image{'' if len(names) == 1 else 's'}"
-        yield f"Note on {count} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''}): {note}."
-
-
 def _report(
     rows: Iterator[Row], total: int, *, json: bool, out: Path | None, stdout: TextIO
 ) -> tuple[int, int]:
     """Print each row as it comes, with a bar on stderr for several; counts failures and images that are not OK."""
     done = failed = anomalous = 0
     verdicts: Counter[str] = Counter()
-    notes: dict[str, tuple[str, list[str]]] = {}
+    notes = Notes()
     bar = progress_bar() if total > 1 else None
     with bar or nullcontext():
         task = bar.add_task("Segmenting", total=total) if bar else None
@@ -322,10 +306,12 @@ def _report(
             done += 1
             anomalous += not row.ok
             verdicts[row.verdict] += 1
-            _noted(row, notes)
             if row.error:
                 failed += 1
                 complain(row.error, bar)
+            else:
+                read = loads(row.result).get("input") or {}
+                notes.add(Path(row.image).name, read.get("notes", ()))
             if json:
                 say_json(row.shown(), stdout)
             elif not row.error:
@@ -338,6 +324,6 @@ def _report(
         unsure = f", {verdicts['unsure']} unsure" if verdicts["unsure"] else ""
         words = f"{done} images, {verdicts['anomalous']} anomalous{unsure}{bad}{where}."
         print(words, file=sys.stderr)
-    for sentence in _note_sentences(notes):
+    for sentence in notes.sentences():
         print(one_line(sentence), file=sys.stderr)
     return failed, anomalous

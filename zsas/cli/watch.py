@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zsas import flags
-from zsas.cli.root import complain, one_line, say, say_json
+from zsas.cli.root import Notes, complain, one_line, say, say_json
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ def watch(
         signal.signal(number, lambda received, _: ended.append(received))
     print(f"zsas: watching {folder}; results in {out}.", file=sys.stderr, flush=True)
     parts: list[tuple[str, float]] = []
+    notes = Notes()
     try:
         for seen in watcher.run(lambda: bool(ended), once):
             parts.append((seen.word, seen.latency))
@@ -126,6 +127,8 @@ def watch(
                 say(one_line(_sentence(seen)), sys.stdout)
             if seen.verdict and seen.error:
                 complain(seen.error)
+            for note in notes.add(seen.file, seen.notes):
+                complain(f"{seen.file}: {note}; other images with this note are not named.")
             for tell in _tellers(run, post):
                 tell(folder, seen)
     finally:

@@ -12,6 +12,7 @@ from zsas.datasets.samples import Dataset, Sample
 from zsas.encoding import Encoding
 from zsas.errors import ZsasError
 from zsas.evaluation.conditions import Condition
+from zsas.evaluation.rows import markdown, tenths
 from zsas.localizers.mutual import CELLS, OTHERS, Batch, Cells, check_count
 from zsas.segmenter import Segmenter
 
@@ -96,9 +97,9 @@ class Batches:
 
 def published_rows() -> list[str]:
     """Published figures of batch methods as Markdown."""
-    lines = ["Published figures of a batch method (pixel metrics, percent); other models.", ""]
-    lines += ["| | AUROC | F1-max | AP |", "| --- | ---: | ---: | ---: |"]
-    return lines + [
-        f"| {name} | " + " | ".join(f"{value:.1f}" for value in values) + " |"
-        for name, values in PUBLISHED.items()
+    rows = [[name, *tenths(values)] for name, values in PUBLISHED.items()]
+    return [
+        "Published figures of a batch method (pixel metrics, percent); other models.",
+        "",
+        *markdown(["", "AUROC", "F1-max", "AP"], rows),
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from zsas.evaluation.rows import markdown
+
 TESTED = "pixel_f1_max"
 """The metric whose differences stand in table.md; the others are in results.json."""
 SURE = 0.05
@@ -32,14 +34,8 @@ def intervals(results: Mapping[str, Any], metrics: Mapping[str, str]) -> list[st
     if facts["few_images"]:
         names = ", ".join(facts["few_images"])
         lines += [f"Too narrow, for fewer than five normal or anomalous images: {names}.", ""]
-    lines += [
-        "| | " + " | ".join(metrics.values()) + " |",
-        "| --- |" + " ---: |" * len(metrics),
-    ]
-    lines += [
-        f"| {row['name']} | " + " | ".join(span(row["interval"].get(m)) for m in metrics) + " |"
-        for row in rows
-    ]
+    spans = [[row["name"], *(span(row["interval"].get(m)) for m in metrics)] for row in rows]
+    lines += markdown(["", *metrics.values()], spans)
     return [*lines, "", *_differences(results, metrics[TESTED])]
 
 
@@ -60,14 +56,13 @@ def _differences(results: Mapping[str, Any], metric: str) -> list[str]:
         "Line minus column in points, on the same drawn images. * where the two-sided p of the paired bootstrap, "
         f"corrected by Holm for {len(found)} pairs, is below {SURE:g}; intervals, p, other metrics: results.json.",
         "",
-        "| | " + " | ".join(names[1:]) + " |",
-        "| --- |" + " ---: |" * (len(names) - 1),
     ]
+    rows = []
     for name in names[:-1]:
-        cells = []
+        cells = [name]
         for other in names[1:]:
             one = found.get((name, other))
             star = "*" if one is not None and one["p_holm"] < SURE else ""
             cells.append("" if one is None else f"{100 * one['difference']:+.1f}{star}")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+        rows.append(cells)
+    return [*lines, *markdown(["", *names[1:]], rows), ""]

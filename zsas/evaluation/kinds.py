@@ -10,7 +10,7 @@ from zsas.datasets.samples import Dataset
 from zsas.evaluation.coarse import summed
 from zsas.evaluation.metrics import aupro, image_metrics
 from zsas.evaluation.records import Totals
-from zsas.evaluation.rows import Row, mean_row, plain
+from zsas.evaluation.rows import Row, markdown, mean_row, percent, plain
 
 LIMITS = (0.05, 0.3)
 """Largest false-positive rates of the areas under the per-region overlap: LOCO's, and MVTec-AD's."""
@@ -68,17 +68,16 @@ def kinds_section(results: Mapping[str, Any]) -> list[str]:
     kinds = results.get("kinds", [])
     if not kinds:
         return []
-    lines = [
+    rows = [
+        [row["name"], kind, *(percent(row["kinds"][kind][column]) for column in COLUMNS)]
+        for row in results["table"]
+        for kind in (*kinds, "mean")
+    ]
+    return [
         "## By kind of defect",
         "",
         "Each kind beside the good images alone; means over categories in percent. Categories: results.json.",
         "",
-        "| | kind | " + " | ".join(COLUMNS.values()) + " |",
-        "| --- | --- |" + " ---: |" * len(COLUMNS),
+        *markdown(["", "kind", *COLUMNS.values()], rows, words=2),
+        "",
     ]
-    for row in results["table"]:
-        for kind in (*kinds, "mean"):
-            figures = row["kinds"][kind]
-            cells = ["–" if (v := figures[c]) is None else f"{100 * v:.1f}" for c in COLUMNS]
-            lines.append(f"| {row['name']} | {kind} | " + " | ".join(cells) + " |")
-    return [*lines, ""]

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from zsas.evaluation.intervals import DRAWS, Bootstrap
 from zsas.evaluation.kinds import by_kind, kinds_of, kinds_section, means_of_kinds
 from zsas.evaluation.metrics import Curves, curves
 from zsas.evaluation.records import Store
-from zsas.evaluation.rows import METRICS, Row, category_row, mean_row
+from zsas.evaluation.rows import METRICS, Row, category_row, markdown, mean_row, percent, tenths
 from zsas.evaluation.table_1 import PAPER_TABLE_1, section
 from zsas.files import write_all, write_whole
 from zsas.stages import counted
@@ -142,11 +142,10 @@ def table(results: Mapping[str, Any]) -> str:
         f"{_counted(results)}; means over categories in percent.",
         _conditions_sentence(results),
         "",
-        "| | " + " | ".join(METRICS.values()) + " |",
-        "| --- |" + " ---: |" * len(METRICS),
+        *_table(
+            [(row["name"], row["mean"]) for row in results["table"]], results.get("cannot_run", {})
+        ),
     ]
-    lines += [_line(row["name"], row["mean"]) for row in results["table"]]
-    lines += [_left_out(*item) for item in results.get("cannot_run", {}).items()]
     if results.get("annotated_defects"):
         lines += ["", SATURATED]
     lines += [
@@ -160,10 +159,8 @@ def table(results: Mapping[str, Any]) -> str:
     lines += [
         f"## Each category ({last['name']})",
         "",
-        "| | " + " | ".join(METRICS.values()) + " |",
-        "| --- |" + " ---: |" * len(METRICS),
+        *_table(last["categories"].items()),
     ]
-    lines += [_line(name, row) for name, row in last["categories"].items()]
     if results["unreadable"]:
         count = counted(len(results["unreadable"]), "image")
         lines += ["", f"## {count} could not be measured", ""]
@@ -203,12 +200,8 @@ def _beside(results: Mapping[str, Any]) -> list[str]:
     note = "" if same else " Other images than ours: shown for scale, not to compare."
     lines = [f"As printed in the paper (pixel metrics, percent).{note}", ""]
     for title, rows in parts:
-        lines += [f"| {title} | AUROC | F1-max | AP |", "| --- | ---: | ---: | ---: |"]
-        lines += [
-            f"| {name} | " + " | ".join("–" if v is None else f"{v:.1f}" for v in values) + " |"
-            for name, values in rows.items()
-        ]
-        lines.append("")
+        printed = [[name, *tenths(values)] for name, values in rows.items()]
+        lines += [*markdown([title, "AUROC", "F1-max", "AP"], printed), ""]
     return lines[:-1]
 
 
@@ -241,15 +234,16 @@ def _conditions_sentence(results: Mapping[str, Any]) -> str:
     return "Conditions: " + ", ".join(parts) + "; the rest in results.json."
 
 
-def _line(name: str, row: Row) -> str:
-    cells = ["–" if (value := row[metric]) is None else f"{100 * value:.1f}" for metric in METRICS]
-    return f"| {name} | " + " | ".join(cells) + " |"
+def _table(rows: Iterable[tuple[str, Row]], left_out: Mapping[str, str] | None = None) -> list[str]:
+    """All metrics of some rows; below, systems that cannot run, with a sentence instead of figures."""
+    lines = [[name, *_figures(row)] for name, row in rows]
+    others = (left_out or {}).items()
+    lines += [[f"{name}: {why}", *tenths([None] * len(METRICS))] for name, why in others]
+    return markdown(["", *METRICS.values()], lines)
 
 
-def _left_out(name: str, sentence: str) -> str:
-    """The line of a system that cannot run: its sentence instead of figures."""
-    words = f"{name}: {sentence}".replace("|", "\\|")
-    return f"| {words} | " + " | ".join("–" for _ in METRICS) + " |"
+def _figures(row: Row) -> list[str]:
+    return [percent(row[metric]) for metric in METRICS]
 
 
 def draw_curves(path: Path, lines: Mapping[str, Curves], name: str) -> None:
@@ -316,12 +310,11 @@ def page(
         "<table><tr><th></th>" + "".join(f"<th>{name}</th>" for name in METRICS.values()) + "</tr>"
     )
     for row in results["table"]:
-        figures = _line("", row["mean"]).split("|")[2:-1]
         found = row.get("interval", {})
         spreads = [span(found[metric]) if metric in found else "" for metric in METRICS]
         cells = [
-            f"<td>{figure.strip()}<small>{spread}</small></td>"
-            for figure, spread in zip(figures, spreads, strict=True)
+            f"<td>{figure}<small>{spread}</small></td>"
+            for figure, spread in zip(_figures(row["mean"]), spreads, strict=True)
         ]
         body.append(f"<tr><th>{html.escape(row['name'])}</th>{''.join(cells)}</tr>")
     for name, sentence in results.get("cannot_run", {}).items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from zsas.evaluation.metrics import image_metrics, pixel_metrics
 from zsas.evaluation.records import Totals
@@ -62,6 +62,25 @@ def mean_row(rows: Sequence[Row]) -> Row:
         values = [value for row in rows if (value := row[name]) is not None]
         mean[name] = round(sum(values) / len(values), 6) if values else None
     return mean
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> list[str]:
+    """The lines of a table in Markdown, of which the first columns, so many, hold words and the others numbers."""
+    rules = ["---"] * words + ["---:"] * (len(heads) - words)
+    return [
+        "|" + "".join(f" {cell}".rstrip().replace("|", "\\|") + " |" for cell in one)
+        for one in (heads, rules, *rows)
+    ]
+
+
+def percent(value: float | None) -> str:
+    """A figure in [0, 1] in percent, "–" where it is not defined."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def tenths(values: Iterable[float | None]) -> list[str]:
+    """Figures as others have printed them, "–" for None."""
+    return ["–" if value is None else f"{value:.1f}" for value in values]
 
 
 def plain(value: float) -> float | None:

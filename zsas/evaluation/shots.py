@@ -17,7 +17,15 @@ from zsas.distributed.ray import Cluster, loader, spread
 from zsas.errors import ZsasError
 from zsas.evaluation.identity import digest_of_samples
 from zsas.evaluation.records import Record, Totals
-from zsas.evaluation.rows import METRICS, Row, category_row, mean_row
+from zsas.evaluation.rows import (
+    METRICS,
+    Row,
+    category_row,
+    markdown,
+    mean_row,
+    percent,
+    tenths,
+)
 from zsas.evaluation.run import _outcome, anomalous_inside, truth_at
 from zsas.files import write_all
 from zsas.localizers.references import References
@@ -312,14 +320,13 @@ def _spread(shots: int, rows: Sequence[Row]) -> dict[str, Any]:
     return {"shots": shots, "mean": mean, "deviation": deviation, "seeds": list(rows)}
 
 
-def _line(name: str, row: Mapping[str, Any]) -> str:
-    cells = [
+def _figures(row: Mapping[str, Any]) -> list[str]:
+    return [
         "–"
-        if row["mean"][m] is None
-        else f"{100 * row['mean'][m]:.1f} ± {100 * row['deviation'][m]:.1f}"
+        if (mean := row["mean"][m]) is None
+        else f"{percent(mean)} ± {percent(row['deviation'][m])}"
         for m in METRICS
     ]
-    return f"| {name} | " + " | ".join(cells) + " |"
 
 
 def write_shots(results: Mapping[str, Any], out: Path) -> str:
@@ -335,25 +342,21 @@ def write_shots(results: Mapping[str, Any], out: Path) -> str:
         lines.append(
             f"Drawn from the test images, which the figures of that draw leave out: {names}."
         )
-    lines += ["", "| good images | " + " | ".join(METRICS.values()) + " |"]
-    lines.append("| ---: |" + " ---: |" * len(METRICS))
-    lines += [_line(str(row["shots"]), row) for row in results["table"]]
+    counts = [[str(row["shots"]), *_figures(row)] for row in results["table"]]
+    lines += ["", *markdown(["good images", *METRICS.values()], counts, words=0)]
     if len(results["categories"]) > 1:
-        lines += ["", "| category, good images | " + " | ".join(METRICS.values()) + " |"]
-        lines.append("| --- |" + " ---: |" * len(METRICS))
-        for category, rows in results["each"].items():
-            lines += [_line(f"{category}, {row['shots']}", row) for row in rows]
+        each = [
+            [f"{category}, {row['shots']}", *_figures(row)]
+            for category, rows in results["each"].items()
+            for row in rows
+        ]
+        lines += ["", *markdown(["category, good images", *METRICS.values()], each)]
+    printed = [[name, str(shots), *tenths(values)] for (name, shots), values in PUBLISHED.items()]
     lines += [
         "",
         "Published figures (pixel AUROC / F1-max / AP, percent); other models and draws:",
         "",
-    ]
-    lines += ["| | good images | AUROC | F1-max | AP |", "| --- | ---: | ---: | ---: | ---: |"]
-    lines += [
-        f"| {name} | {shots} | "
-        + " | ".join("–" if v is None else f"{v:.1f}" for v in values)
-        + " |"
-        for (name, shots), values in PUBLISHED.items()
+        *markdown(["", "good images", "AUROC", "F1-max", "AP"], printed),
     ]
     text = "\n".join(lines) + "\n"
     data = json.dumps(results, indent=1, allow_nan=False) + "\n"

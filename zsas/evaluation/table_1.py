@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from zsas.errors import ZsasError
+from zsas.evaluation.interval_tables import span
+from zsas.evaluation.rows import markdown, percent, tenths
 from zsas.models import PUBLISHED as PUBLISHED_WEIGHTS
 from zsas.models import ModelChoice, Models, weights_file
 from zsas.systems import localizers
@@ -165,27 +167,29 @@ def section(results: Mapping[str, Any]) -> list[str]:
     lines += [
         "Pixel AUROC / F1-max / AP in percent, each system under its own published conditions.",
         "",
-        "| system | measured here (95 % interval) | the paper's Table 1 | others | conditions |",
-        "| --- | --- | --- | --- | --- |",
     ]
+    cells = []
     for row in rows:
         known = PUBLISHED.get(row["published"])
-        cells = [row["name"], _measured(row), *_known(known, shown), _conditions(row, known)]
-        lines.append("| " + " | ".join(cells) + " |")
-    for name in waiting:
-        known = PUBLISHED[name]
-        said = missing[name].replace("|", "\\|")
-        lines.append(f"| {name} | not run | {' | '.join(_known(known, shown))} | {said} |")
-    return lines
+        cells.append([row["name"], _measured(row), *_known(known, shown), _conditions(row, known)])
+    cells += [[n, "not run", *_known(PUBLISHED[n], shown), missing[n]] for n in waiting]
+    heads = [
+        "system",
+        "measured here (95 % interval)",
+        "the paper's Table 1",
+        "others",
+        "conditions",
+    ]
+    return [*lines, *markdown(heads, cells, words=len(heads))]
 
 
 def _measured(row: Mapping[str, Any]) -> str:
     parts = []
     for metric in ("pixel_auroc", "pixel_f1_max", "pixel_ap"):
         value, interval = row["mean"][metric], row.get("interval", {}).get(metric)
-        words = "–" if value is None else f"{100 * value:.1f}"
+        words = percent(value)
         if interval is not None:
-            words += f" ({100 * interval[0]:.1f}–{100 * interval[1]:.1f})"
+            words += f" ({span(interval)})"
         parts.append(words)
     return " / ".join(parts)
 
@@ -201,7 +205,7 @@ def _known(known: Conditions | None, data: str) -> list[str]:
 
 
 def _words(figures: Figures) -> str:
-    return " / ".join("–" if value is None else f"{value:.1f}" for value in figures)
+    return " / ".join(tenths(figures))
 
 
 def _conditions(row: Mapping[str, Any], known: Conditions | None) -> str:

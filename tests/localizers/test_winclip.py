@@ -178,7 +178,8 @@ def test_text_vectors_are_means_of_sentences_as_long_as_they_come(winclip):
     assert len(set(TEMPLATES)) == 20
     one = winclip.clip.embed_sentences([t.format("bolt") for t in TEMPLATES])
     assert float(one.norm(dim=-1).std()) > 0  # of different lengths
-    assert winclip.states("bolt") is winclip.states(" bolt ")
+    assert winclip.states("bolt") is winclip.states("bolt")
+    assert torch.equal(winclip.states(" bolt "), winclip.states("bolt"))
     np.testing.assert_allclose(winclip.states("bolt").norm(dim=-1), 1, atol=1e-6)
 
 

@@ -232,10 +232,30 @@ class ClipBackbone:
         """A block's attention output with weights softmax(V Vᵀ / √d), without residual or MLP."""
         attention = layer.self_attn
         values = attention.v_proj(layer.layer_norm1(tokens))
-        batch, length, width = values.shape
-        heads = values.view(batch, length, attention.num_heads, -1).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(heads, heads, heads)
-        return attention.out_proj(mixed.transpose(1, 2).reshape(batch, length, width))
+        return attention.out_proj(self.mixed(attention, values, values, values))
+
+    @staticmethod
+    def mixed(
+        attention: Any, query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False
+    ) -> Tensor:
+        """What a block's attention makes of projected queries (B, n, width), keys and values (B, m, width).
+
+        Args:
+            attention: The block's; of it, its number of heads is read.
+            query: Projected.
+            key: Projected.
+            value: Projected.
+            causal: Whether a token attends to those before it alone.
+
+        Returns:
+            (B, n, width), before the output's projection.
+        """
+        heads = (
+            one.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+            for one in (query, key, value)
+        )
+        found = F.scaled_dot_product_attention(*heads, is_causal=causal)
+        return found.transpose(1, 2).flatten(2)
 
     def project(self, tokens: Tensor) -> Tensor:
         """Final norm and projection to the space that images and sentences share: (…, width) → (…, projection)."""

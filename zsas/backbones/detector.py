@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from zsas.backbones.sam import IMAGENET_MEAN, IMAGENET_STD
+from zsas.backbones.sam import resized
 from zsas.cancellation import raise_if_cancelled
 from zsas.held import Held
 
@@ -108,15 +107,12 @@ class Detector:
 
     def encode(self, images: Sequence[NDArray[np.uint8]]) -> list[DetectorFeatures]:
         """The vision backbone on RGB images, uint8 (H, W, 3), of any sizes, one after the other."""
-        mean, std = (torch.tensor(v).view(3, 1, 1) * 255 for v in (IMAGENET_MEAN, IMAGENET_STD))
         found = []
         for image in images:
             height, width = image.shape[:2]
             size = with_cells(resized_hw(height, width, *self.sides), self.model.config.num_queries)
-            channels = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)[None]
-            small = F.interpolate(channels, size, mode="bilinear", antialias=True)
             with torch.inference_mode():
-                output = self.vision(((small - mean) / std).to(self.device))
+                output = self.vision(resized(image, size)[None].to(self.device))
             maps = tuple(one.float() for one in output.feature_maps)
             found.append(DetectorFeatures(maps, size, (height, width)))
         return found

@@ -38,18 +38,19 @@ def set_precision(
     """
     dtype = encoder_dtype(device, precision)
     if precision == "int8" and runtime == "torch":
-        _replace_linears(encoder.float())
+        replace_linears(encoder.float(), Int8Linear)
     encoder.to(dtype)
     lay_out_for(device, encoder)
     return dtype
 
 
-def _replace_linears(module: nn.Module) -> None:
+def replace_linears(module: nn.Module, kind: Callable[[nn.Linear], nn.Module]) -> None:
+    """Put another kind of layer in the place of every linear layer of a module."""
     for name, child in module.named_children():
         if type(child) is nn.Linear:
-            setattr(module, name, Int8Linear(child))
+            setattr(module, name, kind(child))
         else:
-            _replace_linears(child)
+            replace_linears(child, kind)
 
 
 class Int8Linear(nn.Module):

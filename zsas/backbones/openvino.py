@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zsas.backbones.int8 import weight_levels
+from zsas.backbones.int8 import replace_linears, weight_levels
 from zsas.backbones.sam_encoder import PaddedEncoder, folded
 from zsas.cancellation import raise_if_cancelled
 from zsas.device import Precision, encoder_dtype, give_back_memory
@@ -210,16 +210,8 @@ def copied(module: nn.Module, precision: Precision) -> Any:
     """A copy in fp32, its linear layers replaced where int8 is asked for."""
     made = copy.deepcopy(module).float().eval()
     if precision == "int8":
-        _replace_linears(made)
+        replace_linears(made, QuantisedLinear)
     return made
-
-
-def _replace_linears(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if type(child) is nn.Linear:
-            setattr(module, name, QuantisedLinear(child))
-        else:
-            _replace_linears(child)
 
 
 class QuantisedLinear(nn.Module):

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from zsas.backbones.sam import resized
 from zsas.cancellation import raise_if_cancelled
 from zsas.frames import SamFrame
 from zsas.held import Held
-from zsas.lazy import F, torch
+from zsas.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +24,6 @@ Kind = Literal["dinov2", "resnet"]
 
 RESNET_SIDE, RESNET_STAGE = 512, 3
 """Side of the square that a ResNet looks at, in pixels, and the stage that is read, 16 px a cell; our choice."""
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Mean and standard deviation of RGB pixels in [0, 1] that both kinds were trained with."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,8 @@ class PatchBackbone:
 
     def pixels(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
         """Images, uint8 RGB (H, W, 3), of any sizes, squashed to the square and normalised, (B, 3, side, side)."""
-        size = (self.side, self.side)
-        squares = []
-        for image in images:
-            channels = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)[None]
-            resized = F.interpolate(channels, size, mode="bilinear", antialias=True)
-            squares.append(resized.float() / 255)
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-        return ((torch.cat(squares) - mean) / std).to(self.device, self.dtype)
+        squares = [resized(image, (self.side, self.side)) for image in images]
+        return torch.stack(squares).to(self.device, self.dtype)
 
     def encode(self, images: Sequence[NDArray[np.uint8]]) -> list[PatchGrid]:
         """Features of some images: DINOv2's patches after its last norm, a ResNet's third stage."""

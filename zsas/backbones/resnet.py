@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from zsas.backbones.sam import IMAGENET_MEAN, IMAGENET_STD
+from zsas.backbones.sam import resized
 from zsas.cancellation import raise_if_cancelled
 from zsas.errors import ZsasError
 
@@ -133,12 +133,9 @@ class ResNetFeatures:
         Returns:
             For each image fp32 (C, side / 4, side / 4), (C, side / 8, …), (C, side / 16, …); none is negative.
         """
-        mean, std = (torch.tensor(v).view(3, 1, 1) * 255 for v in (IMAGENET_MEAN, IMAGENET_STD))
         found = []
         for image in images:
-            channels = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)[None]
-            small = F.interpolate(channels, (side, side), mode="bilinear", antialias=True)
             with torch.inference_mode():
-                levels = self.model(((small - mean) / std).to(self.device))
+                levels = self.model(resized(image, (side, side))[None].to(self.device))
             found.append(tuple(level[0].float() for level in levels))
         return found

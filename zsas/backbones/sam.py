@@ -141,15 +141,9 @@ class Sam:
         wanted = self.network.input
         frame = wanted.frame(*image.shape[:2])
         rows, columns = frame.resized_hw
-        channels = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)[None]
-        # On whole levels of grey, as transformers' processors and Meta's predictor do.
-        resized = F.interpolate(channels, (rows, columns), mode="bilinear", antialias=True)[0]
-        mean, std = (
-            torch.tensor(values).view(3, 1, 1) * 255 for values in (wanted.mean, wanted.std)
-        )
         # Padding comes after the normalisation: padded pixels are 0, not black.
         padded = torch.zeros((3, frame.side, frame.side))
-        padded[:, :rows, :columns] = (resized - mean) / std
+        padded[:, :rows, :columns] = resized(image, (rows, columns), wanted.mean, wanted.std)
         return padded.to(self.device), frame
 
     def encode(self, images: Sequence[NDArray[np.uint8]]) -> list[SamFeatures]:
@@ -218,6 +212,22 @@ class Sam:
         if first.logits is not None:
             logits = stacked([p.logits[None] for p in prompts if p.logits is not None])
         return PromptTensors(points, labels, boxes, logits, first.single)
+
+
+def resized(
+    image: NDArray[np.uint8],
+    size_hw: tuple[int, int],
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+) -> Tensor:
+    """An image, uint8 RGB (H, W, 3), at another size and normalised, fp32 (3, h, w) on the CPU.
+
+    Resized with antialiasing on whole levels of grey, as transformers' processors and Meta's predictor do.
+    """
+    channels = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)[None]
+    small = F.interpolate(channels, size_hw, mode="bilinear", antialias=True)[0]
+    middle, spread = (torch.tensor(values).view(3, 1, 1) * 255 for values in (mean, std))
+    return (small - middle) / spread
 
 
 def _channels_last(maps: Tensor) -> Tensor:

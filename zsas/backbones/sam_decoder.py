@@ -68,7 +68,8 @@ class MaskDecoder:
         for number, layer in enumerate(transformer.layers):
             # The first layer's tokens are the prompts themselves: added neither to queries nor to the output.
             query = tokens + point_embedding if number else tokens
-            attn_out = _self_attend(layer.self_attn, query, query, tokens)
+            own = layer.self_attn
+            attn_out = attend(own, own.q_proj(query), own.k_proj(query), own.v_proj(tokens))
             tokens = layer.layer_norm1(tokens + attn_out if number else attn_out)
             keys, queries, values = self._projections[number](image_tokens) if number else read
             from_image = layer.cross_attn_token_to_image
@@ -196,13 +197,6 @@ class PatchUpscale:
     def __call__(self, image_tokens: Tensor) -> Tensor:
         """Image tokens (..., C) → the four quarters of each, rows first, (..., 4, C')."""
         return F.linear(image_tokens, self.weight, self.bias).unflatten(-1, (4, self.written))
-
-
-def _self_attend(attention: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """One of SAM's attentions with all its projections, (B, q, C)."""
-    return attend(
-        attention, attention.q_proj(query), attention.k_proj(key), attention.v_proj(value)
-    )
 
 
 def attend(attention: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ Seven normal states and five anomalous ones, each in 35 photo templates, as in t
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
 
@@ -36,9 +37,13 @@ def prompt_sentences(object_name: str) -> tuple[tuple[str, ...], tuple[str, ...]
         >>> len(normal), len(abnormal), abnormal[0]
         (245, 175, 'a photo of a damaged metal nut.')
     """
+    return (
+        sentences(object_name, NORMAL_STATES, TEMPLATES),
+        sentences(object_name, ABNORMAL_STATES, TEMPLATES),
+    )
+
+
+def sentences(object_name: str, states: Sequence[str], templates: Sequence[str]) -> tuple[str, ...]:
+    """Every state of an object, empty for the word "object", in every template."""
     noun = " ".join(object_name.split()) or DEFAULT_OBJECT
-
-    def sentences(states: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(t.format(state.format(noun)) for state in states for t in TEMPLATES)
-
-    return sentences(NORMAL_STATES), sentences(ABNORMAL_STATES)
+    return tuple(template.format(state.format(noun)) for state in states for template in templates)

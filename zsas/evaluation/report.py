@@ -279,7 +279,6 @@ def page(
     images: Sequence[Mapping[str, Any]],
     store: Store,
     with_curves: bool,
-    each: int = 6,
 ) -> str:
     """The best, median and worst images as a page that needs nothing but the folder it lies in."""
     sections: list[tuple[str, list[tuple[str, Mapping[str, Any]]]]] = []
@@ -287,6 +286,7 @@ def page(
         image for image in images if image["anomalous"] and image["truth"] and image["true"][-1]
     ]
     ranked = sorted(anomalous, key=lambda image: (-_f1(image), image["key"]))
+    each = 6
     middle = max(0, len(ranked) // 2 - each // 2)
     spans = {
         "Best": ranked[:each],

@@ -244,7 +244,7 @@ def text_vectors(clip: ClipBackbone, prompts: Prompts) -> Tensor:
             if 1 <= number <= len(prompts.deep):
                 deep = _through_half(prompts.deep[number - 1].to(clip.device))
                 tokens = torch.cat([tokens[:, :1], deep[None], tokens[:, 1 + len(deep) :]], dim=1)
-            tokens = _causal_block(layer, tokens, prompts.card.activation)
+            tokens = _causal_block(clip, layer, tokens, prompts.card.activation)
         # Attention is causal and the last token is the end mark, so there is no padding.
         last = tower.final_layer_norm(tokens[0, -1])
         found.append(F.normalize(clip.model.text_projection(last).float(), dim=-1))
@@ -256,19 +256,12 @@ def _through_half(tokens: Tensor) -> Tensor:
     return tokens + (tokens.half().float() - tokens).detach()
 
 
-def _causal_block(layer: Any, tokens: Tensor, activation: str) -> Tensor:
+def _causal_block(clip: ClipBackbone, layer: Any, tokens: Tensor, activation: str) -> Tensor:
     """One block of the text tower on a sequence without padding, (1, n, width)."""
-    from transformers.activations import ACT2FN
-
     attention, normed = layer.self_attn, layer.layer_norm1(tokens)
-    q, k, v = (
-        project(normed).unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
-        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
-    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    tokens = tokens + attention.out_proj(mixed.transpose(1, 2).flatten(2))
-    hidden = layer.mlp.fc1(layer.layer_norm2(tokens))
-    return tokens + layer.mlp.fc2(ACT2FN[activation](hidden))
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    mixed = clip.mixed(attention, *(project(normed) for project in projections), causal=True)
+    return clip.mlp(layer, tokens + attention.out_proj(mixed), activation)
 
 
 def _check_shapes(clip: ClipBackbone, prompts: Prompts) -> None:

@@ -194,15 +194,12 @@ def adapted_block(
     raise_if_cancelled()
     attention, normed = layer.self_attn, layer.layer_norm1(tokens)
     query, value, out = matrices
-    q, k, v = (
-        one.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
-        for one in (
-            F.linear(normed, query, attention.q_proj.bias),
-            attention.k_proj(normed),
-            F.linear(normed, value, attention.v_proj.bias),
-        )
+    mixed = clip.mixed(
+        attention,
+        F.linear(normed, query, attention.q_proj.bias),
+        attention.k_proj(normed),
+        F.linear(normed, value, attention.v_proj.bias),
     )
-    mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
     tokens = tokens + F.linear(mixed, out, attention.out_proj.bias)
     return clip.mlp(layer, tokens, activation)
 

@@ -164,13 +164,11 @@ class Context:
         references: Features of reference images, made by the same localizer with the same settings. Given only to
             localizers that compare with them in the way of their paper (`Localizer.own_way`); for the others,
             `zsas.localizers.references` compares.
-        batch: Features of the other images of an unlabelled batch.
     """
 
     image: NDArray[np.uint8]
     sam: SamSession
     references: Sequence[Any] = ()
-    batch: Sequence[Any] = ()
 
 
 class Localizer(ABC):
@@ -274,7 +272,7 @@ class Localizer(ABC):
 
     @abstractmethod
     def score(self, features: Any, values: Values, context: Context) -> Scored:
-        """Make the anomaly map and the evidence; text, reference images and the batch are used here.
+        """Make the anomaly map and the evidence; text and reference images are used here.
 
         Args:
             features: From `encode`.

@@ -79,14 +79,9 @@ def neighbourhoods(cells: Tensor, sizes: Sequence[int] = NEIGHBOURHOODS) -> Tens
     return F.normalize(torch.stack(means), dim=2).permute(0, 1, 3, 4, 2)
 
 
-def lowest_mean(distances: Tensor, fraction: float = LOWEST) -> Tensor:
-    """MSM: mean of the lowest `fraction` of the distances to the other images, at least of one.
-
-    Args:
-        distances: (n, …), one row for each other image.
-        fraction: In (0, 1].
-    """
-    count = max(1, math.floor(fraction * len(distances)))
+def lowest_mean(distances: Tensor) -> Tensor:
+    """MSM: mean of the lowest 30 % of the distances to the other images, (n, …), one row for each; at least of one."""
+    count = max(1, math.floor(LOWEST * len(distances)))
     return distances.topk(count, dim=0, largest=False).values.mean(0)
 
 
@@ -140,7 +135,7 @@ class Cells:
         return torch.cat(rows, dim=1)
 
 
-def cells_of(features: Any, key: str, budget: int = CELLS, *, averaged: bool = True) -> Cells:
+def cells_of(features: Any, key: str, budget: int = CELLS) -> Cells:
     """The cells of one image, at most `budget` of all its tiles together: more are averaged into fewer.
 
     Raises:
@@ -153,7 +148,7 @@ def cells_of(features: Any, key: str, budget: int = CELLS, *, averaged: bool = T
         )
     each = max(1, budget // len(features.tiles))
     with torch.inference_mode():
-        tiles = tuple(_fewer(tile, each, averaged).half().cpu() for tile in features.tiles)
+        tiles = tuple(_fewer(tile, each).half().cpu() for tile in features.tiles)
     insides = tuple(
         None if one.inside is None else cells_inside(one.inside, tile.shape[2:4])
         for one, tile in zip(features.tiles, tiles, strict=True)
@@ -165,10 +160,8 @@ def cells_of(features: Any, key: str, budget: int = CELLS, *, averaged: bool = T
     return Cells(key, tiles, image / max(float(np.linalg.norm(image)), 1e-12), insides)
 
 
-def _fewer(tile: TileFeatures, budget: int, averaged: bool) -> Tensor:
-    found = neighbourhoods(tile.compared)
-    if averaged:
-        found = found.mean(0, keepdim=True)
+def _fewer(tile: TileFeatures, budget: int) -> Tensor:
+    found = neighbourhoods(tile.compared).mean(0, keepdim=True)
     _, _, height, width, _ = found.shape
     if height * width > budget:
         scale = math.sqrt(budget / (height * width))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from zsas.backbones.text import sentences
 from zsas.declare import SettingsGroup, Values, setting
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import quarters
@@ -129,15 +130,12 @@ class Sdp(Localizer):
 
     def states(self, values: Values) -> Tensor:
         """The two text vectors, normal and anomalous, fp32 (2, D)."""
-        chosen = values.of(SdpSettings)
-        noun = " ".join(values.of(ObjectSettings).object_name.split()) or "object"
+        chosen, name = values.of(SdpSettings), values.of(ObjectSettings).object_name
 
         def make() -> list[Tensor]:
             return [
                 representative(
-                    self.clip.encode_sentences(
-                        [text.format(state.format(noun)) for state in states for text in TEMPLATES]
-                    ),
+                    self.clip.encode_sentences(sentences(name, states, TEMPLATES)),
                     chosen.sdp_text,
                     chosen.sdp_distance,
                     chosen.sdp_neighbours,
@@ -145,7 +143,7 @@ class Sdp(Localizer):
                 for states in (NORMAL_STATES, ANOMALOUS_STATES)
             ]
 
-        return self.clip.kept_states(("sdp", noun, chosen), make)
+        return self.clip.kept_states(("sdp", name, chosen), make)
 
     def score(self, features: StagedFeatures, values: Values, context: Context) -> Scored:
         """See `Localizer.score`."""
@@ -262,25 +260,25 @@ def two_class_map(features: StagedFeatures, states: Tensor) -> Tensor:
 
 
 def representative(
-    sentences: Tensor, how: TextVector, distance: float = 0.5, minimum: int = 15
+    vectors: Tensor, how: TextVector, distance: float = 0.5, minimum: int = 15
 ) -> Tensor:
     """One vector for many sentences of a state, fp32 (D,), of any length.
 
     Args:
-        sentences: L2-normalised, (n, D).
+        vectors: Of the sentences, L2-normalised, (n, D).
         how: `dbscan`, the mean of the largest cluster, of all where there is none; `mean`; or `pca`, the direction
             along which the vectors are longest, turned to the mean's side.
         distance: Of neighbours, for `dbscan`.
         minimum: Neighbours that make the core of a cluster, for `dbscan`.
     """
-    mean = sentences.mean(dim=0)
+    mean = vectors.mean(dim=0)
     if how == "mean":
         return mean
     if how == "pca":
-        first = torch.linalg.svd(sentences, full_matrices=False).Vh[0]
+        first = torch.linalg.svd(vectors, full_matrices=False).Vh[0]
         return first if float(first @ mean) >= 0 else -first
-    members = largest_cluster(sentences.cpu().numpy(), distance, minimum)
-    return sentences[torch.from_numpy(members).to(sentences.device)].mean(dim=0)
+    members = largest_cluster(vectors.cpu().numpy(), distance, minimum)
+    return vectors[torch.from_numpy(members).to(vectors.device)].mean(dim=0)
 
 
 def largest_cluster(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zsas.backbones.text import sentences
 from zsas.declare import SettingsGroup, Values, setting
 from zsas.held import Held
 from zsas.lazy import F, torch
@@ -191,31 +192,22 @@ class WinClip(Localizer):
         """The last block for the class token alone, (B, 1, width): nothing reads the others."""
         layer = self.clip.layers[-1]
         attention, normed = layer.self_attn, layer.layer_norm1(tokens)
-
-        def heads(one: Tensor) -> Tensor:
-            return one.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
-
-        mixed = F.scaled_dot_product_attention(
-            heads(attention.q_proj(normed[:, :1])),
-            heads(attention.k_proj(normed)),
-            heads(attention.v_proj(normed)),
+        query = attention.q_proj(normed[:, :1])
+        mixed = self.clip.mixed(
+            attention, query, attention.k_proj(normed), attention.v_proj(normed)
         )
-        first = tokens[:, :1] + attention.out_proj(mixed.transpose(1, 2).flatten(2))
-        return first + layer.mlp(layer.layer_norm2(first))
+        return self.clip.mlp(layer, tokens[:, :1] + attention.out_proj(mixed))
 
     def states(self, object_name: str) -> Tensor:
         """The two text vectors, normal and anomalous, fp32 (2, D): means of sentences as long as they come."""
-        noun = " ".join(object_name.split()) or "object"
 
         def make() -> list[Tensor]:
             return [
-                self.clip.embed_sentences(
-                    [text.format(state.format(noun)) for state in states for text in TEMPLATES]
-                ).mean(dim=0)
+                self.clip.embed_sentences(sentences(object_name, states, TEMPLATES)).mean(dim=0)
                 for states in (NORMAL_STATES, ANOMALOUS_STATES)
             ]
 
-        return self.clip.kept_states(("winclip", noun), make)
+        return self.clip.kept_states(("winclip", object_name), make)
 
     def score(self, features: WindowFeatures, values: Values, context: Context) -> Scored:
         """See `Localizer.score`; reference images, where there are some, make it WinCLIP+."""

@@ -83,16 +83,10 @@ def cut_clicks(
     positive = [pixel_of(click, mask.shape) for click in clicks if click[2] == 1]
     mask = mask.copy()
     radius = max(1, round(CUT_FRACTION * max(mask.shape)))
-    for (x0, y0, x1, y1), inside in pieces_of_mask(mask):
-
-        def lies_in(pixel: tuple[int, int]) -> bool:
-            row, column = pixel
-            in_window = y0 <= row < y1 and x0 <= column < x1  # noqa: B023
-            return bool(in_window and inside[row - y0, column - x0])  # noqa: B023
-
-        hit = [pixel for pixel in negative if lies_in(pixel)]
-        if hit and pieces and not any(lies_in(pixel) for pixel in positive):
-            mask[y0:y1, x0:x1] &= ~inside
+    for piece in pieces_of_mask(mask):
+        hit = [pixel for pixel in negative if piece.holds(pixel)]
+        if hit and pieces and not any(map(piece.holds, positive)):
+            mask[piece.slices] &= ~piece.mask
         elif hit:
             discs = np.zeros(mask.shape, np.uint8)
             for row, column in hit:

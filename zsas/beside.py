@@ -20,7 +20,6 @@ from zsas.localizers.mutual import Batch, Cells, cells_of, weigh
 from zsas.localizers.patches import PatchFeatures
 from zsas.localizers.planting import Planted, planned, plant
 from zsas.localizers.references import (
-    NO_REFERENCES,
     References,
     ReferenceSettings,
     compare,
@@ -233,11 +232,14 @@ def remember_images(
         region: The region of interest on all of them.
         judge: Scores each of them, for the limit; None leaves the limit to the settings.
         keep: `Localizer.kept` where the localizer compares with reference images itself; None elsewhere.
+
+    Raises:
+        ZsasError: If there is none, or as from `begin`.
     """
     images = several(images)
+    if not images:
+        raise ZsasError("There are no good images to remember; name one at least.")
     encodings = begin(images, region)
-    if not encodings:
-        return NO_REFERENCES
     features = [look_at(one.features, one.image.shape, region) for one in encodings]
     pixels = [one.image for one in encodings]
     insides = [region.on(*image.shape[:2]) if region else None for image in pixels]

@@ -246,7 +246,7 @@ class Segmenter(Loaded):
             region: Region of interest on all of them; images to compare must have the same.
 
         Raises:
-            ZsasError: If an image cannot be read, or the system has no patch features to compare.
+            ZsasError: If there is none, one cannot be read, or the system has no patch features to compare.
         """
         chosen = self._chosen(settings)
         localizer = self.localizer(chosen)

@@ -16,8 +16,8 @@ from zsas.localizers.bank import Bank, distances_to
 from zsas.localizers.calming import MOST_LOWERED, USUAL_LIMIT, calibrated, calmed
 from zsas.localizers.planting import planned
 from zsas.localizers.references import (
-    NO_REFERENCES,
     REFERENCE,
+    References,
     own_evidence,
 )
 from zsas.localizers.winclip import WinClip
@@ -45,10 +45,14 @@ def references(segmenter):
     return segmenter.remember([plate(seed) for seed in range(4)], SETTINGS)
 
 
+def test_no_good_images_are_refused_for_a_mistyped_pattern_gives_none(segmenter):
+    with pytest.raises(ZsasError, match="no good images"):
+        segmenter.remember([], SETTINGS)
+
+
 def test_an_empty_memory_changes_nothing(segmenter):
-    assert segmenter.remember([], SETTINGS) is NO_REFERENCES
     plain = segmenter(plate(9, dent=True), SETTINGS)
-    empty = segmenter(plate(9, dent=True), SETTINGS, references=NO_REFERENCES)
+    empty = segmenter(plate(9, dent=True), SETTINGS, references=References((), (), (), (), ()))
     np.testing.assert_array_equal(plain.score_map, empty.score_map)
     assert plain.image_score == empty.image_score
     assert plain.normal_ratio is None

@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.fake import FakeSegmenter, fakes, photo
 from tests.helpers.images import png
-from zsas.localizers.references import NO_REFERENCES
+from zsas.localizers.references import References
 from zsas.part import Part
 from zsas.region import RegionOfInterest
 from zsas.scale import Scale
@@ -162,25 +162,28 @@ def test_a_batch_that_cannot_be_is_a_sentence(
     assert says in answer.json()["error"]
 
 
+EMPTY = References((), (), (), (), ())
+
+
 def test_good_images_are_remembered_for_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(fakes, "tiny")  # type: ignore[arg-type]
     seen: list[Any] = []
 
     def remember(self: FakeSegmenter, images: Any, settings: Settings, region: Any) -> Any:
         seen.append((len(images), settings.object_name, region))
-        return NO_REFERENCES
+        return EMPTY
 
     monkeypatch.setattr(FakeSegmenter, "remember", remember)
     beside = read_beside(
         Settings(object_name="nut"), None, [("a.png", GOOD[1]), ("b.png", GOOD[1])], LEFT
     )
-    assert beside.memory(engine, "tiny") is NO_REFERENCES
+    assert beside.memory(engine, "tiny") is EMPTY
     assert seen == [(2, "nut", RegionOfInterest.from_dict(json.loads(LEFT)))]
 
 
 def test_good_images_have_the_names_of_their_call(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(fakes, "tiny")  # type: ignore[arg-type]
-    two = dataclasses.replace(NO_REFERENCES, keys=("1", "2"))
+    two = dataclasses.replace(EMPTY, keys=("1", "2"))
     monkeypatch.setattr(FakeSegmenter, "remember", lambda *_: two)
     for names in (("a.png", "b.png"), ("c.png", "d.png")):
         beside = read_beside(Settings(), None, [(name, GOOD[1]) for name in names])

@@ -271,10 +271,6 @@ def _gained(
     return gain([one for one, _ in asked], z_tiles)
 
 
-NO_REFERENCES = References((), (), (), (), ())
-"""An empty memory: decisions are those without one."""
-
-
 def compare(scored: Scored, features: Any, references: References, key: str = "") -> Scored:
     """The zero-shot map and evidence, weighed with the references.
 

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from jsonschema import validate
 from mcp import ClientSession
@@ -187,3 +188,12 @@ def test_mcp_answers_in_json_with_a_schema(served: Served) -> None:
     assert "threshold is 'high'" in wrong.content[0].text
     assert none.isError
     assert "There is no image" in none.content[0].text
+
+
+def test_mcp_takes_images_as_large_as_those_of_a_phone(served: Served) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1100, 1100, 3), np.uint8)
+    image = "data:image/png;base64," + base64.b64encode(png(noise)).decode()
+    assert len(image) > 4 * 2**20
+    _, answer = talk(served, {"image": image})
+    assert not answer.isError
+    assert answer.structuredContent["width"] == 1100

@@ -19,9 +19,9 @@ from zsas.declare import Setting
 from zsas.errors import ZsasError, reason
 from zsas.settings import Settings, all_settings
 from zsas.ui.compare import answer_schema
-from zsas.ui.gradio_internals import gr, mcp, without_stubs
+from zsas.ui.gradio_internals import gr, mcp, taking_messages, without_stubs
 from zsas.ui.openapi import TOGETHER, result_schema, schema_of
-from zsas.ui.values import MOST_SHOWN, WrongValue, read_settings, shortened
+from zsas.ui.values import MOST_BYTES, MOST_SHOWN, WrongValue, read_settings, shortened
 
 MORE = {
     "references": "Images of good parts of the same kind, at most 16; what looks like them is no anomaly.",
@@ -198,6 +198,11 @@ FILES = {
 
 class JsonMcpServer(mcp.GradioMCPServer):
     """Gradio's MCP server, whose answers are JSON text and the same as structured content, with a schema."""
+
+    # A file comes as a data URL, which has four bytes for three.
+    StreamableHTTPSessionManager = taking_messages(
+        mcp.GradioMCPServer.StreamableHTTPSessionManager, MOST_BYTES // 3 * 4 + 2**20
+    )
 
     async def _execute_tool_without_progress(self, job: Any) -> list[Any]:
         result = await run_sync(job.result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,7 @@ __all__ = [
     "remove_uploads",
     "root_of",
     "script_of_component",
+    "taking_messages",
     "upload_folder",
     "without_apps",
     "without_bar",
@@ -90,6 +92,13 @@ def remove_uploads(blocks: gr.Blocks) -> None:
 def root_of(request: Any, route: str, root_path: str) -> str:
     """The page's address as the caller of a route knows it, the proxy's where there is one; no slash behind it."""
     return gr.route_utils.get_root_url(request, route, root_path or None)
+
+
+def taking_messages(manager: Any, most_bytes: int) -> Any:
+    """What makes the manager of MCP sessions, whose messages may have so many bytes; the SDK's own limit is 4 MB."""
+    if "max_request_body_size" in inspect.signature(manager).parameters:
+        return functools.partial(manager, max_request_body_size=most_bytes)
+    return manager  # of an earlier SDK, which has no limit
 
 
 def script_of_component() -> Path:

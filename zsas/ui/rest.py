@@ -47,9 +47,8 @@ from zsas.ui.forms import (
 )
 from zsas.ui.gradio_internals import root_of
 from zsas.ui.openapi import FILES, FILES_OF_COMPARE, ROOT, document, page
-from zsas.ui.values import WrongValue, read_settings, shortened
+from zsas.ui.values import MOST_BYTES, WrongValue, read_settings, shortened
 
-MOST_BYTES = 64 * 2**20
 MOST_WAITING = 40
 RETRY_SECONDS = 10
 HEADERS = {503: {"Retry-After": str(RETRY_SECONDS)}, 405: {"Allow": "POST"}}

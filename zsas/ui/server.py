@@ -22,11 +22,11 @@ from zsas.ui.gpu import ZERO
 from zsas.ui.gradio_internals import gr, remove_uploads, without_apps
 from zsas.ui.page import build
 from zsas.ui.theme import css, theme
+from zsas.ui.values import MOST_BYTES
 from zsas.ui.web import routes
 
 LINE = 40
 """How many events may wait; the next one is told that the line is full."""
-UPLOAD = "64mb"
 SESSIONS = 300
 """How many visitors are remembered; of each, gradio keeps the last value of every component."""
 
@@ -35,7 +35,7 @@ HEAD_START = 4.0
 
 
 LAUNCH: dict[str, Any] = {
-    "max_file_size": UPLOAD,
+    "max_file_size": MOST_BYTES,
     "allowed_paths": [],
     "enable_monitoring": False,
     "show_error": False,

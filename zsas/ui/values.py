@@ -9,6 +9,8 @@ from zsas.declare import Setting
 from zsas.errors import ZsasError
 from zsas.settings import Settings, all_settings
 
+MOST_BYTES = 64 * 2**20
+"""Of an upload, and of a form with all of its files."""
 MOST_SHOWN = 40
 """Characters of a wrong value that are said again."""
 

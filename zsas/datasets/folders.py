@@ -47,9 +47,13 @@ def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str]
     """`<category>/<split>/<defect type>/NNN.png` and `<category>/ground_truth/<defect type>/NNN_mask.png`.
 
     A folder called ok or normal is one of good images, as BTAD has it, unless it has masks. The mask may be a folder
-    NNN with one mask for each defect of the image, as MVTec LOCO AD has it; see `zsas.datasets.defects`.
+    NNN with one mask for each defect of the image, as MVTec LOCO AD has it; see `zsas.datasets.defects`. In MVTec AD 2
+    the folder of test images is `test_public`, and `ground_truth` lies in it.
     """
-    folders = [path for path in _folders(root) if (path / split).is_dir()]
+    places = {
+        path: found for path in _folders(root) if (found := _places_of(path, split)) is not None
+    }
+    folders = list(places)
     if not folders:
         raise ZsasError(
             f"{root} does not look like MVTec-AD: expected <category>/{split}/<defect type>/*.png below it, "
@@ -67,11 +71,14 @@ def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str]
     notes: list[str] = []
     for folder in folders:
         category, found = readable(folder.name), len(samples)
-        astray = _pictures(folder / split)
+        images, truth = places[folder]
+        astray = _pictures(images)
         rules = read_rules(folder / CONFIG)
-        for defect_type in _folders(folder / split):
+        for defect_type in _folders(images):
+            if defect_type == truth:
+                continue
             astray += [path for below in _folders(defect_type) for path in _pictures(below)]
-            place_of_masks = folder / "ground_truth" / defect_type.name
+            place_of_masks = truth / defect_type.name
             anomalous = defect_type.name.lower() not in _GOOD or (
                 defect_type.name != "good" and place_of_masks.is_dir()
             )
@@ -91,16 +98,27 @@ def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str]
                 )
         if len(samples) == found:
             raise ZsasError(
-                f"There are no images below {folder / split}; expected {split}/<defect type>/*.png, "
+                f"There are no images below {images}; expected {images.name}/<defect type>/*.png, "
                 'where <defect type> is "good" or the name of a defect.'
             )
         if astray:
             notes.append(
-                f"{len(astray)} image{'' if len(astray) == 1 else 's'} of {folder / split} lie beside or below the "
+                f"{len(astray)} image{'' if len(astray) == 1 else 's'} of {images} lie beside or below the "
                 f"folders of defect types and were left out, as {astray[0]}."
             )
     name = layout if layout in LICENCES else _name(root)
     return Dataset(name, split, tuple(samples), LICENCES.get(layout, ""), tuple(notes))
+
+
+def _places_of(category: Place, split: Split) -> tuple[Place, Place] | None:
+    """Where the images of a category lie, and their masks; None if it has no such split."""
+    images = next(
+        (category / n for n in (split, f"{split}_public") if (category / n).is_dir()), None
+    )
+    if images is None:
+        return None
+    within = images / "ground_truth"
+    return images, within if within.is_dir() else category / "ground_truth"
 
 
 def read_visa(root: Place, split: Split, categories: Sequence[str] = ()) -> Dataset:

@@ -50,9 +50,7 @@ def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str]
     NNN with one mask for each defect of the image, as MVTec LOCO AD has it; see `zsas.datasets.defects`. In MVTec AD 2
     the folder of test images is `test_public`, and `ground_truth` lies in it.
     """
-    places = {
-        path: found for path in _folders(root) if (found := _places_of(path, split)) is not None
-    }
+    places = {path: at for path in _folders(root) if (at := _places_of(path, split)) is not None}
     folders = list(places)
     if not folders:
         raise ZsasError(

@@ -37,11 +37,24 @@ def document(root: str = "") -> dict[str, Any]:
         422: "The image or a setting is refused; the sentence names it.",
         503: "The models cannot be had, or the line is full; Retry-After says when to try again.",
     }
-    answers: dict[str, Any] = {
-        "200": _json("The result.", {"$ref": "#/components/schemas/Result"}),
-        **{str(status): _json(text, error) for status, text in statuses.items()},
-    }
+    refusals = {str(status): _json(text, error) for status, text in statuses.items()}
     token = {"in": "path", "required": True, "schema": {"type": "string"}}
+
+    def post(name: str, summary: str, form: dict[str, Any], gives: str, schema: str) -> Any:
+        body = {"required": True, "content": {"multipart/form-data": {"schema": form}}}
+        answer = _json(gives, {"$ref": f"#/components/schemas/{schema}"})
+        return {
+            "post": {
+                "operationId": name,
+                "summary": summary,
+                "requestBody": body,
+                "responses": {"200": answer, **refusals},
+            }
+        }
+
+    one = "Examine one image."
+    several = "Examine several images, on request compared with each other."
+    systems = "Several systems on one image."
     return {
         "openapi": "3.1.0",
         "info": {
@@ -52,45 +65,11 @@ def document(root: str = "") -> dict[str, Any]:
         },
         **({"servers": [{"url": root}]} if root else {}),
         "paths": {
-            f"{ROOT}/segment": {
-                "post": {
-                    "operationId": "segment",
-                    "summary": "Examine one image.",
-                    "requestBody": {
-                        "required": True,
-                        "content": {"multipart/form-data": {"schema": _form()}},
-                    },
-                    "responses": answers,
-                }
-            },
-            f"{ROOT}/batch": {
-                "post": {
-                    "operationId": "batch",
-                    "summary": "Examine several images, on request compared with each other.",
-                    "requestBody": {
-                        "required": True,
-                        "content": {"multipart/form-data": {"schema": _form_of_batch()}},
-                    },
-                    "responses": {
-                        **answers,
-                        "200": _json("A row a file.", {"$ref": "#/components/schemas/Rows"}),
-                    },
-                }
-            },
-            f"{ROOT}/compare": {
-                "post": {
-                    "operationId": "compare",
-                    "summary": "Several systems on one image.",
-                    "requestBody": {
-                        "required": True,
-                        "content": {"multipart/form-data": {"schema": _form_of_compare()}},
-                    },
-                    "responses": {
-                        **answers,
-                        "200": _json("A row a system.", {"$ref": "#/components/schemas/Compared"}),
-                    },
-                }
-            },
+            f"{ROOT}/segment": post("segment", one, _form(), "The result.", "Result"),
+            f"{ROOT}/batch": post("batch", several, _form_of_batch(), "A row a file.", "Rows"),
+            f"{ROOT}/compare": post(
+                "compare", systems, _form_of_compare(), "A row a system.", "Compared"
+            ),
             f"{ROOT}/files/{{token}}/{{name}}": {
                 "get": {
                     "operationId": "file",

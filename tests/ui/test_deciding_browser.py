@@ -31,7 +31,7 @@ from zsas.settings import Settings
 pytestmark = pytest.mark.browser
 
 
-def test_the_marking_level_is_a_tick_on_the_heat_map_and_needs_no_encoder(
+def test_the_marking_level_is_a_tick_on_the_anomaly_map_and_needs_no_encoder(
     tab: Tab, served: Served
 ) -> None:
     page = tab.result()

@@ -97,7 +97,7 @@ def test_colours_can_be_stretched_and_read_under_the_pointer(tab: Tab) -> None:
     assert region is not None
     page.mouse.move(region["x"] + region["width"] / 2, region["y"] + region["height"] / 2)
     said = page.locator(".zs-at")
-    expect(said).to_contain_text(re.compile(r"heat 0\.[6-9]"))
+    expect(said).to_contain_text(re.compile(r"anomaly score 0\.[6-9]"))
     page.check("#zs-scaled")
     expect(page.locator(".zs-level")).to_contain_text("stretched")
     assert page.locator("#zs-main > .zs-heat").get_attribute("href") != before
@@ -357,7 +357,7 @@ def test_axe_finds_no_serious_violation_on_any_view_at_any_width(with_axe: Page)
     expect(page.locator(".zs-finding.zs-out")).to_have_count(1)
     look("result")
     page.locator('input[name="zs-view"][value="heat"]').check(force=True)
-    look("heat map")
+    look("anomaly map")
     page.locator('input[name="zs-view"][value="systems"]').check(force=True)
     expect(page.locator(".zs-card .zs-meter")).to_have_count(1)
     look("systems")

@@ -112,9 +112,9 @@ def _card(card: Card, chosen: str, shape: Sequence[int]) -> str:
 
 
 def _agreement(done: Sequence[Card], shape: Sequence[int]) -> str:
-    share = agreement([card.result.mask for card in done if card.result is not None])
+    agreed = agreement([card.result.mask for card in done if card.result is not None])
     label = f"Agreement: how many of {len(done)} systems mark each place"
-    picture = drawing.drawing(shape, label, [drawing.IMAGE, drawing.heat(share, level=0.25)])
+    picture = drawing.drawing(shape, label, [drawing.IMAGE, drawing.heat(agreed, level=0.25)])
     return f'<li class="zs-card">{picture}<p><b>Agreement</b> how many systems mark each place</p></li>'
 
 

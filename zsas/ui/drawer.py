@@ -11,11 +11,11 @@ from zsas.ui.why import with_subscripts
 PLAIN = {
     "threshold": (
         "Marking level",
-        "What of the heat map is marked: lower marks more. Moved, one level holds for all photos.",
+        "What of the anomaly map is marked: lower marks more. Moved, one level holds for all photos.",
     ),
     "fusion_weight": (
         "How much SAM decides",
-        "0 trusts the heat map alone, 1 the outline that SAM draws.",
+        "0 follows the anomaly map alone, 1 the outline that SAM draws.",
     ),
 }
 """The settings that most people need, in their words."""

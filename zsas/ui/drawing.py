@@ -29,7 +29,7 @@ TILE = 512
 ROOT = "zsas:/"
 """Stands for the server's address, which only the browser knows."""
 PICTURES: ByteBudgetCache[NDArray[np.uint8]] = ByteBudgetCache(64 * 2**20)
-"""PNG files of heat maps by their digests, for as long as a browser needs to fetch them."""
+"""PNG files of anomaly maps by their digests, for as long as a browser needs to fetch them."""
 NUMBERED = 12
 """Regions beyond these are outlined without a number on the image."""
 
@@ -65,10 +65,10 @@ def _bgr(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def shrink(picture: NDArray[Any], side: int) -> NDArray[Any]:
     """The picture with its longest side at most `side` pixels."""
     height, width = picture.shape[:2]
-    share = side / max(height, width)
-    if share >= 1:
+    scale = side / max(height, width)
+    if scale >= 1:
         return picture
-    size = (max(1, round(width * share)), max(1, round(height * share)))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
@@ -85,10 +85,12 @@ def jpeg(picture: NDArray[np.uint8], quality: int = 90) -> bytes:
 
 def tile(image: NDArray[np.uint8], level: int, column: int, row: int) -> bytes | None:
     """One tile of the image at 1 / 2^level of its size, JPEG bytes; None where there is none."""
+    if not 0 <= level < 16:
+        return None
     side = TILE << level
     height, width = image.shape[:2]
     x, y = column * side, row * side
-    if not (0 <= x < width and 0 <= y < height and 0 <= level < 16):
+    if not (0 <= x < width and 0 <= y < height):
         return None
     part = image[y : y + side, x : x + side]
     size = (max(1, part.shape[1] >> level), max(1, part.shape[0] >> level))

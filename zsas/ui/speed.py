@@ -8,8 +8,8 @@ import time
 from zsas.models import PRESETS, is_here
 from zsas.models.presets import Preset
 
-SHARE = 0.5
-"""What the encoders reach of one large product's speed; `python -m bench encoders` measures it."""
+REACHED = 0.5
+"""The fraction that the encoders reach of one large product's speed; `python -m bench encoders` measures it."""
 OVERHEAD_SECONDS = 0.3
 """Reading, deciding and drawing."""
 _PRODUCT = (1024, 1024, 1024)
@@ -60,7 +60,7 @@ class Speed:
         """Seconds that an image takes with a preset, about; 0 while it is not known."""
         if not self.gflops:
             return 0.0
-        return OVERHEAD_SECONDS + preset.gflop / (SHARE * self.gflops)
+        return OVERHEAD_SECONDS + preset.gflop / (REACHED * self.gflops)
 
     def words(self) -> dict[str, str]:
         """Each preset's line of the menu: what it needs and about how long an image takes."""

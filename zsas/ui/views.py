@@ -22,10 +22,18 @@ SMALL_SIDE = 64
 CSS = {"anomalous": "zs-bad", "unsure": "zs-unsure", "normal": "zs-good"}
 
 
-def waiting(text: str, detail: str = "", button: str = "") -> str:
-    """The verdict's place while there is none; `button` is the HTML of what can be done."""
-    more = f"<p>{escape(detail)}</p>" if detail else ""
-    return f'<div class="zs-verdict zs-waiting"><h2>{escape(text)}</h2>{more}{button}</div>'
+STOPPED = (
+    '<div class="zs-verdict zs-waiting"><h2>Stopped</h2>'
+    '<button type="button" class="zs-button" data-do="rerun">Look again</button></div>'
+)
+"""The verdict's place where a run was ended, with the way to begin it anew."""
+
+
+def waiting(text: str, detail: str) -> str:
+    """The verdict's place while there is none."""
+    return (
+        f'<div class="zs-verdict zs-waiting"><h2>{escape(text)}</h2><p>{escape(detail)}</p></div>'
+    )
 
 
 def welcome(parts: int = 0) -> str:
@@ -36,13 +44,6 @@ def welcome(parts: int = 0) -> str:
         else "It is examined at once. No good parts and no training are needed."
     )
     return waiting("Drop a photo, or pick an example", needs)
-
-
-def again(text: str, detail: str = "") -> str:
-    """The verdict's place where a run was ended, with the way to begin it anew."""
-    return waiting(
-        text, detail, '<button type="button" class="zs-button" data-do="rerun">Look again</button>'
-    )
 
 
 def busy(text: str) -> str:
@@ -296,7 +297,7 @@ def _own_verdict(result: Result, view: View) -> str:
 
 
 def findings(result: Result, good: Mapping[int, GoodPlace] | None = None) -> str:
-    """The findings as lines with their picture, size and heat; specks are folded.
+    """The findings as lines with their picture, size and anomaly score; specks are folded.
 
     Args:
         result: With the person's decisions.
@@ -322,12 +323,12 @@ def _finding(result: Result, region: Region, good: GoodPlace | None = None) -> s
     x0, y0, x1, y1 = region.box
     height, width = result.mask.shape
     inside = region.mask[y0:y1, x0:x1]
-    heat = float(result.anomaly_map[y0:y1, x0:x1][inside].max())
+    score = float(result.anomaly_map[y0:y1, x0:x1][inside].max())
     x, y = place_in(region, result)
     margin = 0.25 * max(x1 - x0, y1 - y0, max(height, width) / 40)
     side = max(x1 - x0, y1 - y0) + 2 * margin
     crop = f"{(x0 + x1 - side) / 2:.1f} {(y0 + y1 - side) / 2:.1f} {side:.1f} {side:.1f}"
-    share = percent(region.area, height * width)
+    fraction = percent(region.area, height * width)
     name = f"finding {region.id}"
     detail = f"{x1 - x0} × {y1 - y0} px at {x0}, {y0}; {region.area:,} px"
     if region.area_mm2 is not None:
@@ -343,9 +344,9 @@ def _finding(result: Result, region: Region, good: GoodPlace | None = None) -> s
     picture = f'<svg viewBox="{crop}" aria-hidden="true">{drawing.IMAGE}</svg>'
     both, large = picture, ""
     if good is not None:
-        fraction = side / max(height, width)
-        both += crop_of(good, fraction)
-        large = pair(picture, good, fraction)
+        width_of = side / max(height, width)
+        both += crop_of(good, width_of)
+        large = pair(picture, good, width_of)
         detail += f"; beside it the most similar place of {good.name}"
     out = '<span class="zs-sr">rejected</span>' if region.rejected else ""
     if region.ignored:
@@ -354,15 +355,16 @@ def _finding(result: Result, region: Region, good: GoodPlace | None = None) -> s
         f'<li class="{css}" data-region="{region.id}" data-box="{x0},{y0},{x1},{y1}">'
         f'<button type="button" class="zs-show" aria-pressed="false" title="{escape(detail)}">'
         f'<b><span class="zs-sr">Show finding </span>{region.id}</b>'
-        f'{both}<span class="zs-size">{_size(region, share)}<span class="zs-sr"> of the photo, heat </span></span>'
-        f'<span class="zs-heatbar" style="--heat:{heat:.3f};--level:{result.marking_level:.3f}"><i></i></span>'
-        f"<em>{heat:.2f}</em>{out}</button>{press}{large}</li>"
+        f'{both}<span class="zs-size">{_size(region, fraction)}'
+        '<span class="zs-sr"> of the photo, anomaly score </span></span>'
+        f'<span class="zs-heatbar" style="--heat:{score:.3f};--level:{result.marking_level:.3f}"><i></i></span>'
+        f"<em>{score:.2f}</em>{out}</button>{press}{large}</li>"
     )
 
 
-def _size(region: Region, share: str) -> str:
+def _size(region: Region, fraction: str) -> str:
     """A finding's size in the list: in mm² where that is known."""
-    return share if region.area_mm2 is None else f"{region.area_mm2:.3g} mm²"
+    return fraction if region.area_mm2 is None else f"{region.area_mm2:.3g} mm²"
 
 
 def percent(part: float, whole: float) -> str:

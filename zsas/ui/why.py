@@ -27,7 +27,7 @@ def viewer(
     settings: Settings,
     scaled: bool = False,
 ) -> str:
-    """The large drawing: image, heat map, findings, a person's points; which is seen is chosen in the browser.
+    """The large drawing: image, anomaly map, findings, a person's points; which is seen is chosen in the browser.
 
     Args:
         shape: (H, W, ...) of the image.
@@ -77,7 +77,7 @@ def scale(result: Result, *, scaled: bool = False) -> str:
         f"<span>{low:.2f}</span>"
         f'<div class="zs-ramp" style="background:{drawing.ramp()};--level:{level:.4f}">'
         '<input type="range" class="zs-tick" name="threshold" min="0" max="1" step="0.01" '
-        f'value="{level:.4g}"{fixed} aria-label="Marking level: what is hotter is marked"></div>'
+        f'value="{level:.4g}"{fixed} aria-label="Marking level: what lies above it is marked"></div>'
         f'<span>{high:.2f}</span><output class="zs-at"></output></div>'
     )
 
@@ -114,10 +114,7 @@ def strip(
     there = {stage.name: stage for stage in found}
     level = marking_level(found, settings.threshold)
     pieces = []
-    declared = system_named(settings.system, settings.refiner).stages
-    # What a person gave beside the image, good images or a region, has stages that no system declares.
-    specs = (*(stage.spec for stage in found if stage.spec not in declared), *declared)
-    for number, spec in enumerate(specs, 1):
+    for number, spec in enumerate(expected(found, settings), 1):
         stage = there.get(spec.name)
         if stage is None or shape is None:
             pieces.append(_empty(number, spec, shape, result is not None))
@@ -132,6 +129,12 @@ def strip(
             f"<b>{number} {escape(spec.title)} {_symbol(spec)}{tag}</b></button><p>{caption}</p></li>"
         )
     return f'<ol class="zs-strip" tabindex="0" aria-label="Why: the stages, in order">{"".join(pieces)}</ol>'
+
+
+def expected(found: Sequence[Stage], settings: Settings) -> tuple[StageSpec, ...]:
+    """The stages that a system declares, behind those of good images or a region, which none declares."""
+    declared = system_named(settings.system, settings.refiner).stages
+    return (*(stage.spec for stage in found if stage.spec not in declared), *declared)
 
 
 def _empty(number: int, spec: StageSpec, shape: Sequence[int] | None, over: bool) -> str:

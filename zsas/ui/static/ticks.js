@@ -9,6 +9,7 @@ hooks["zs-scale"] = async () => {
   picture.crossOrigin = "anonymous";
   picture.src = bar.dataset.grey;
   await picture.decode();
+  if (!bar.isConnected) return;  // another map has come meanwhile
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [picture.width, picture.height];
   const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -23,7 +24,7 @@ function readValue(event) {
   if (!grey || !out || !at) return;
   const [width, height] = sizeOf(svg);
   const column = Math.floor(at.x / width * grey.width), row = Math.floor(at.y / height * grey.height);
-  out.textContent = `heat ${(grey.values[row * grey.width + column] / 255).toFixed(2)}`;
+  out.textContent = `anomaly score ${(grey.values[row * grey.width + column] / 255).toFixed(2)}`;
 }
 function drawLevel(level) {
   const svg = main();

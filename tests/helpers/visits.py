@@ -27,3 +27,12 @@ def settled(visitor: Visitor) -> Visitor:
             return visitor
         time.sleep(0.01)
     raise AssertionError("it still runs")
+
+
+def rested(visitor: Visitor) -> Visitor:
+    """The visitor when no lot of theirs is looked at any more either."""
+    for _ in range(2000):
+        if not visitor.is_busy:
+            return visitor
+        time.sleep(0.01)
+    raise AssertionError("it still runs")

@@ -250,3 +250,12 @@ def test_a_row_is_opened_without_its_pictures_inside(
     assert all(drawing.PICTURES.get(key) is not None for key in keys)
     assert "data:image" not in answer
     assert "Try 0.47" in answer
+
+
+def test_a_folder_that_goes_away_meanwhile_keeps_nobody_from_a_new_one() -> None:
+    gone = export.scratch() / "gone"
+    gone.symlink_to("nothing")  # listed, but not there any more
+    try:
+        assert export.new_folder().is_dir()
+    finally:
+        gone.unlink()

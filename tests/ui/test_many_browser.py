@@ -232,6 +232,6 @@ def test_stop_and_a_closed_tab_end_an_encoding_under_way(
 def test_a_preset_out_of_reach_is_one_sentence_and_the_page_goes_on(tab: Tab) -> None:
     page = tab.result()
     page.select_option("#zs-preset", "paper")
-    expect(page.locator("#zs-verdict")).to_contain_text("paper needs the Hub")
+    expect(page.locator("#zs-note")).to_contain_text("paper needs the Hub")
     expect(page.locator("#zs-verdict")).to_contain_text("Anomalous")
     assert page.input_value("#zs-preset") == "tiny"

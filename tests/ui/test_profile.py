@@ -129,3 +129,16 @@ def test_corrected_verdicts_of_a_lot_propose_its_limit(tmp_path: Path) -> None:
 def test_a_limit_that_serves_no_better_is_not_proposed(tmp_path: Path) -> None:
     assert lot(tmp_path, [0.6, 0.7, 0.8, 0.9], {0: "normal"}).proposal(0.5) != {}
     assert lot(tmp_path, [0.6, 0.7, 0.8, 0.9], {3: "normal"}).proposal(0.5) == {}
+
+
+@pytest.mark.slow
+def test_the_limit_of_good_parts_goes_with_them_when_a_profile_is_opened(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "is_uploaded", lambda _: True)
+    visitor = site.visitors.new("tiny")
+    visitor.parts, visitor.limit_found = (("key", "rim"),), 0.31
+    (tmp_path / "a.zsas").write_bytes(Part("gear").to_bytes())
+    act(site, visitor.token, "open_profile", {"path": str(tmp_path / "a.zsas")}, 0)
+    shown = visitor.screen["settings"]["values"]
+    assert shown["verdict_threshold"] == Settings().verdict_threshold

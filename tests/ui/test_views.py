@@ -204,3 +204,8 @@ def test_what_is_compared_with_is_named_in_the_right_number(parts: int, words: s
     text = views.compared(make_result(image_score=0.5, **changes), parts)
     assert words in text
     assert ("with it." in text) is (parts == 1)
+
+
+@pytest.mark.parametrize("level", [16, 2**40])
+def test_a_tile_beyond_all_levels_is_none(level: int) -> None:
+    assert drawing.tile(photo(1), level, 0, 0) is None

@@ -218,7 +218,8 @@ def run(
                 if isinstance(answer, str):
                     line = Line(name, error=answer.replace(str(path), Path(name).name))
                 else:
-                    line = _line(name, answer, stem)
+                    seconds = sum(answer.timings.values())
+                    line = line_of(name, answer, stem, seconds)
                     save(answer, inside, stem=stem)
                     annotations.add(name, answer, stem)
                 lines.append(line)
@@ -260,17 +261,20 @@ def decider(
     return decide
 
 
-def _line(name: str, result: Result, stem: str) -> Line:
+def line_of(name: str, result: Result, stem: str, seconds: float) -> Line:
+    """What the table says of an image; regions that do not count are not in the mask."""
+    kept = [region for region in result.regions if region.counts]
+    pixels = sum(region.area for region in kept)
     return Line(
         name,
         result.verdict,
         round(result.image_score, 4),
-        sum(region.counts for region in result.regions),
-        int(result.mask.sum()),
-        round(sum(result.timings.values()), 3),
+        len(kept),
+        pixels,
+        round(seconds, 3),
         saved_as=stem,
         decided_by=result.decided_by,
-        anomalous_mm2=result.scale.area_mm2(int(result.mask.sum())),
+        anomalous_mm2=result.scale.area_mm2(pixels),
     )
 
 

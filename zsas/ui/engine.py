@@ -177,6 +177,7 @@ class Engine:
                 self.problem = str(worse)
         except Exception:
             self.problem = f"The preset {self.default} could not be loaded; see the server's log."
+            self.speed.over = True
             raise
         if gpu.ZERO:  # a lent device costs a visitor's time
             self.speed.over = True

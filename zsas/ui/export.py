@@ -88,8 +88,9 @@ def new_folder() -> Path:
     with _lock:
         old = time.time() - KEEP_SECONDS
         for folder in scratch().iterdir():
-            if folder.stat().st_mtime < old:
-                shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # whoever made it has taken it away
+                if folder.stat().st_mtime < old:
+                    shutil.rmtree(folder, ignore_errors=True)
         return Path(tempfile.mkdtemp(dir=scratch()))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import secrets
 import shutil
 import threading
 import time
@@ -85,6 +86,8 @@ class Many:
         beside: Region, scale and profile of the part that they show, a `Part`; None for nothing.
         views: What the visitor said about single rows.
         looking: Rows that are being looked at closer.
+        written: Rows whose files hold a person's corrections.
+        key: Of this look, in the addresses of its small pictures, which browsers keep.
     """
 
     preset: str
@@ -102,7 +105,9 @@ class Many:
     began: float = field(default_factory=time.monotonic)
     views: dict[int, View] = field(default_factory=dict)
     looking: set[int] = field(default_factory=set)
+    written: set[int] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    key: str = field(default_factory=lambda: secrets.token_hex(4))
 
     @property
     def region(self) -> Any:
@@ -144,6 +149,18 @@ class Many:
         ]
         return cls(preset, settings, folder, rows)
 
+    def again(self, preset: str, settings: Settings) -> Many:
+        """The same images, still to be examined with other models and settings; what a person said of them stays.
+
+        Raises:
+            ZsasError: If they are not kept any more.
+        """
+        self.check_kept()
+        with self.lock:
+            shutil.rmtree(self.folder / "results", ignore_errors=True)
+        rows = [Row(r.name, r.path, "" if r.path else r.error, r.saved_as) for r in self.rows]
+        return Many(preset, settings, self.folder, rows, mutual=self.mutual, views=self.views)
+
     def run(self, engine: Engine, draw: Any) -> Iterator[int]:
         """Decide on each image in turn, each with its own place in the line; yields the number of each that is done.
 
@@ -153,7 +170,7 @@ class Many:
             engine: Encodes.
             draw: What the page shows of a result, from (number, result, places of its findings on good parts).
         """
-        memory = self._memory(engine)
+        memory = self.memory(engine)
 
         def decide(images: list[ReadImage]) -> list[Decided]:
             return [self._decide(engine, image, self.settings, memory) for image in images]
@@ -167,13 +184,13 @@ class Many:
                     raise ZsasError(answer.replace("The image could", "It could", 1))
                 self._keep(number, answer, draw)
             except ZsasError as error:
-                row.error = str(error).replace(str(row.path), Path(row.name).name)
+                row.error = str(error)
             row.seconds, began = time.monotonic() - began, time.monotonic()
             self.done = number + 1
             os.utime(self.folder)  # else a lot that takes more than an hour would look forgotten
             yield number
 
-    def _memory(self, engine: Engine) -> Any:
+    def memory(self, engine: Engine) -> Any:
         """What the good parts look like, None without any."""
         if not self.parts:
             return None
@@ -198,7 +215,7 @@ class Many:
         known = {setting.name: setting for setting in all_settings()}
         settings = (row.settings or self.settings).replace(**{name: known[name].parse(value)})
         began = time.monotonic()
-        decided = self._decide(engine, _read((number, row)), settings, self._memory(engine))
+        decided = self._decide(engine, self.image(number), settings, self.memory(engine))
         row.settings = settings
         self._keep(number, decided, draw)
         row.seconds = time.monotonic() - began
@@ -231,18 +248,29 @@ class Many:
         row.closer, row.level = views.look_closer(result), views.suggested_level(result)
         row.result = _without_pixels(result)
 
+    def check_kept(self) -> None:
+        """Raise `ZsasError` if the files are gone, as nobody asked for any of them for an hour."""
+        if not self.folder.is_dir():
+            raise ZsasError("These photos are no longer kept; send them again.")
+
+    def image(self, number: int) -> ReadImage:
+        """The image of a row.
+
+        Raises:
+            ZsasError: If it cannot be read any more.
+        """
+        return _read((number, self.rows[number]))
+
     def drawn(self, number: int) -> dict[str, Any]:
         """What the page shows of a row.
 
         Raises:
             ZsasError: If it is not kept any more.
         """
-        try:
-            with (self.folder / "rows" / f"{number}.screen").open("rb") as stream:
-                found, pictures = pickle.load(stream)  # written by this process alone
-            os.utime(self.folder)
-        except OSError:
-            raise ZsasError("These photos are no longer kept; send them again.") from None
+        self.check_kept()
+        with (self.folder / "rows" / f"{number}.screen").open("rb") as stream:
+            found, pictures = pickle.load(stream)  # written by this process alone
+        os.utime(self.folder)
         drawing.keep_again(pictures)
         return dict(found)
 
@@ -276,12 +304,7 @@ class Many:
         if result is None:
             return None
         if limit is not None:
-            named = limit != result.settings.verdict_threshold
-            result = replace(
-                result,
-                settings=result.settings.replace(verdict_threshold=limit),
-                limit_from="person" if named else result.limit_from,
-            )
+            result = at_limit(result, limit)
         return reviewed(result, view.now.review) if view is not None else result
 
     def proposal(self, limit: float) -> dict[str, Any]:
@@ -308,6 +331,7 @@ class Many:
         spent = time.monotonic() - self.began
         left = spent / self.done * (len(self.rows) - self.done) if self.done else 0.0
         return {
+            "key": self.key,
             "total": len(self.rows),
             "done": self.done,
             "compared": self.compared if self.mutual and not self.done else 0,
@@ -323,9 +347,9 @@ class Many:
         return report_html(list(self._entries(limit)))
 
     def _entries(self, limit: float) -> Iterator[Entry]:
-        done = [number for number, row in enumerate(self.rows[: self.done]) if row.result]
-        worst = sorted(done, key=lambda number: -self._score(number))[:LARGE]
-        large = set(worst)
+        done = enumerate(self.rows[: self.done])
+        scores = {number: row.result.image_score for number, row in done if row.result}
+        large = set(sorted(scores, key=lambda number: -scores[number])[:LARGE])
         for number, row in enumerate(self.rows[: self.done]):
             if row.error:
                 yield Entry.failed(row.name, row.error)
@@ -339,21 +363,17 @@ class Many:
                 entry = replace(entry, picture=b"", map_picture=b"")
             yield replace(entry, facts=_updated(entry.facts, result), clicks=clicks)
 
-    def _score(self, number: int) -> float:
-        result = self.rows[number].result
-        assert result is not None
-        return result.image_score
-
     def archive(self, limit: float, corrected: Mapping[int, Result]) -> Path:
         """Everything in one ZIP: masks, score maps, overlays, JSON, CSV, COCO and the report, in the images' folders.
 
         Args:
             limit: The limit as it stands now.
-            corrected: Whole results of the rows that a person corrected.
+            corrected: Whole results of the rows that a person corrected, or of which the files hold a correction.
         """
         inside = self.folder / "results"
         inside.mkdir(exist_ok=True)
         with self.lock:
+            self.written |= corrected.keys()
             lines, annotations = [], Annotations()
             for number, row in enumerate(self.rows[: self.done]):
                 result = self.reviewed(number, limit)
@@ -368,7 +388,7 @@ class Many:
                 else:
                     target.with_name(f"{target.name}_result.json").write_bytes(json_bytes(result))
                 annotations.add(row.name, result, row.saved_as)
-                lines.append(_line(row, result))
+                lines.append(batch.line_of(row.name, result, row.saved_as, row.seconds))
             batch.write_summary(inside, lines, annotations)
             (inside / "report.html").write_text(self.report(limit), encoding="utf-8")
             (inside / "settings.json").write_text(
@@ -379,19 +399,12 @@ class Many:
             return export.zip_folder(inside, self.folder / "zsas-results.zip")
 
 
-def _line(row: Row, result: Result) -> Line:
-    kept = [region for region in result.regions if region.counts]
-    return Line(
-        row.name,
-        result.verdict,
-        round(result.image_score, 4),
-        len(kept),
-        sum(region.area for region in kept),
-        round(row.seconds, 3),
-        saved_as=row.saved_as,
-        decided_by=result.decided_by,
-        anomalous_mm2=result.scale.area_mm2(sum(region.area for region in kept)),
-    )
+def at_limit(result: Result, limit: float) -> Result:
+    """The result at a limit; another one than it has was named by a person."""
+    if limit == result.settings.verdict_threshold:
+        return result
+    settings = result.settings.replace(verdict_threshold=limit)
+    return replace(result, settings=settings, limit_from="person")
 
 
 def _read(numbered: tuple[int, Row]) -> ReadImage:
@@ -399,7 +412,10 @@ def _read(numbered: tuple[int, Row]) -> ReadImage:
     _, row = numbered
     if row.path is None or row.error:
         raise ZsasError(row.error)
-    return read_image(row.path)
+    try:
+        return read_image(row.path)
+    except ZsasError as error:
+        raise ZsasError(str(error).replace(str(row.path), Path(row.name).name)) from None
 
 
 def _plain(name: str) -> str:

@@ -82,12 +82,10 @@ def opened(visitor: Visitor, image: Any, verdict: str) -> dict[str, Any]:
     }
 
 
-def on_the_way(
-    visitor: Visitor, shape: Sequence[int], found: Sequence[Stage], of: int
-) -> dict[str, Any]:
+def on_the_way(visitor: Visitor, shape: Sequence[int], found: Sequence[Stage]) -> dict[str, Any]:
     """The screen after some of the stages."""
     settings, scaled = visitor.settings, visitor.scaled
-    title = found[-1].spec.title.lower()
+    title, of = found[-1].spec.title.lower(), len(why.expected(found, settings))
     return {
         "zs-viewer": why.viewer(shape, found, settings=settings, scaled=scaled),
         "zs-verdict": views.busy(f"Stage {len(found)} of {of}: {title}"),

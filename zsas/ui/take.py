@@ -14,7 +14,7 @@ from zsas.report import Entry, report_html
 from zsas.result import Result
 from zsas.ui import export
 from zsas.ui.events.batch import corrected
-from zsas.ui.events.image import result_of
+from zsas.ui.events.image import memory_of, result_of
 from zsas.ui.events.profile import profile
 from zsas.ui.events.site import Site
 from zsas.ui.visitor import Visitor
@@ -52,9 +52,11 @@ def file(site: Site, visitor: Visitor, name: str) -> File | None:
         return _of_batch(site, visitor, name)
     if not visitor.view.image:
         return None
-    if result_of(site, visitor) is None:  # opened from a batch, whose encodings are not kept
-        site.engine.encode(visitor.preset, visitor.view.image, visitor.settings)
     result = result_of(site, visitor)
+    if result is None:  # opened from a batch, whose encodings are not kept, or let go
+        site.engine.encode(visitor.preset, visitor.view.image, visitor.settings)
+        memory_of(site, visitor)
+        result = result_of(site, visitor)
     if result is None:
         return None
     stem = export.stem_of(visitor.view.name)
@@ -91,6 +93,7 @@ def _of_batch(site: Site, visitor: Visitor, name: str) -> File | None:
     many, limit = visitor.batch, visitor.in_force.verdict_threshold
     if many is None:
         return None
+    many.check_kept()
     if name == "batch-report.html":
         return File("zsas-report.html", many.report(limit).encode())
     if name == "batch-all.zip":

@@ -22,6 +22,8 @@ MOST = 1000
 KEEP_SECONDS = 6 * 3600.0
 ASLEEP_AFTER = 120.0
 """What a tab showed is drawn anew if it asks for anything after so many seconds of silence."""
+ONCE = ("failure", "offer", "preview")
+"""Parts that say what has just happened: said again where the same happens again, and not to a tab that comes later."""
 HEARD_WITHIN = 20.0
 """A tab asks for news all the time while something runs for it; one that has not for so many seconds is closed."""
 
@@ -114,7 +116,8 @@ class Visitor:
         news: Raised whenever `screen` changes.
         heard: When the tab last asked for anything, on the monotonic clock.
         views: Images of before by their keys, for Back.
-        run_key: What the run under way encodes: preset, image, settings.
+        run_key: What the run under way encodes, as long as it looks at the end whether anything was changed; else ().
+        awaited: The preset that is being loaded to take the place of the present one, "" where none is.
         limit_found: The limit that the good parts ask for; None without any.
         lent_name: The object's name as an example gave it, "" where none did.
     """
@@ -135,6 +138,7 @@ class Visitor:
     heard: float = field(default_factory=time.monotonic)
     views: dict[str, View] = field(default_factory=dict)
     run_key: tuple[Any, ...] = ()
+    awaited: str = ""
     limit_found: float | None = None
     lent_name: str = ""
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -151,7 +155,7 @@ class Visitor:
         """Put parts on the screen; those that are as before cost nothing."""
         with self.lock:
             for name, value in parts.items():
-                if self.screen.get(name) != value:
+                if name in ONCE or self.screen.get(name) != value:
                     self.news += 1
                     self.screen[name] = value
                     self._changed[name] = self.news
@@ -171,12 +175,20 @@ class Visitor:
 
     def turn_to(self) -> None:
         """The page is going to show another thing: what runs for it ends at its next step."""
-        self.turn, self.stopped = self.turn + 1, False
+        self.turn, self.stopped, self.running = self.turn + 1, False, False
+        self.run_key, self.awaited = (), ""
 
     def unwanted(self) -> Callable[[], bool]:
         """Whether what begins now is not wanted any more, to be asked again and again."""
         turn = self.turn
         return lambda: self.stopped or self.turn != turn or self.is_gone
+
+    def leave_lot(self) -> None:
+        """The images of the lot are single ones from now on: their numbers mean others in the next."""
+        self.view = dataclasses.replace(self.view, row=-1)
+        self.views = {key: dataclasses.replace(v, row=-1) for key, v in self.views.items()}
+        if "state" in self.screen:
+            self.show({"state": {**self.screen["state"], "row": -1}})
 
     def give_name_back(self) -> None:
         """An object's name that came with an example means nothing for one's own images."""

@@ -10,17 +10,17 @@ from typing import Any
 
 from zsas.cancellation import Cancelled, cancellable
 from zsas.errors import ZsasError
-from zsas.images import digest, read_image
+from zsas.images import digest
 from zsas.localizers.mutual import check_count
 from zsas.result import Result
 from zsas.review import reviewed
 from zsas.settings import Settings
 from zsas.ui import screen, views
-from zsas.ui.events.image import memory_of, remember, show, show_settings, take_limit
+from zsas.ui.events.image import remember, show, show_settings, take_limit, turn_to
 from zsas.ui.events.site import Parts, Site, action
 from zsas.ui.examples import EXAMPLE_BATCH
 from zsas.ui.good import GoodPlace, named
-from zsas.ui.many import Many, Row
+from zsas.ui.many import Many, at_limit
 from zsas.ui.upload import is_uploaded
 from zsas.ui.visitor import Corrections, View, Visitor
 
@@ -39,7 +39,10 @@ def begin_batch(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     many.mutual = bool(data.get("mutual"))
     if many.mutual:
         check_count(len(many.rows))
-    _start(site, visitor, many)
+    with visitor.lock:
+        remember(visitor)
+        visitor.leave_lot()
+        _start(site, visitor, many)
 
 
 @action
@@ -50,9 +53,8 @@ def again_batch(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         raise ZsasError("There are no photos to look at again; choose some.")
     if old.running or old.looking:
         raise ZsasError("These photos are still being looked at; stop that first.")
-    rows = [Row(r.name, r.path, r.error if r.path is None else "", r.saved_as) for r in old.rows]
-    many = Many(visitor.preset, visitor.settings, old.folder, rows, views=old.views)
-    many.parts, many.beside, many.mutual = visitor.parts, visitor.beside, old.mutual
+    many = old.again(visitor.preset, visitor.settings)
+    many.parts, many.beside = visitor.parts, visitor.beside
     _start(site, visitor, many)
 
 
@@ -88,7 +90,7 @@ def _run(site: Site, visitor: Visitor, many: Many) -> None:
             with visitor.lock:
                 if visitor.batch is many:
                     whole = many.rows[number].result if number >= 0 else None
-                    if whole is not None:
+                    if whole is not None and not visitor.batch_is_old:
                         take_limit(visitor, whole)
                     row = {f"row-{number}": many.shown(number)} if number >= 0 else {}
                     visitor.show({**row, "batch": many.summary()})
@@ -168,8 +170,7 @@ def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         raise ZsasError("There is no such photo among these.")
     row = many.rows[number]
     parts = many.drawn(number)
-    assert row.path is not None  # it has a result
-    image = read_image(row.path)
+    image = many.image(number)
     key = site.engine.keep_image(image)
     view = many.views.get(number) or View(key, Path(row.name).stem, row=number, file=row.name)
     if view.now != Corrections() or visitor.batch_is_old:
@@ -178,10 +179,7 @@ def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         return
     result = many.reviewed(number, visitor.in_force.verdict_threshold)
     with visitor.lock:
-        visitor.turn_to()
-        visitor.running = False
-        remember(visitor)
-        visitor.view = view
+        turn_to(visitor, view)
         _turn_to_tiles(visitor, row.settings or many.settings)
         show_settings(visitor)
         beside = (len(visitor.parts), visitor.others)
@@ -196,20 +194,18 @@ def _turn_to_tiles(visitor: Visitor, settings: Settings) -> None:
 
 
 def corrected(site: Site, visitor: Visitor, many: Many) -> dict[int, Result]:
-    """Whole results of the rows that a person corrected, for the files."""
+    """Whole results of the rows that a person corrected, or did before, for the files."""
     found = {}
     limit = visitor.in_force.verdict_threshold
     for number, view in many.views.items():
-        if view.now == Corrections() or many.rows[number].result is None:
+        said = view.now != Corrections() or number in many.written
+        if not said or many.rows[number].result is None:
             continue
-        path = many.rows[number].path
-        assert path is not None  # it has a result
-        key = site.engine.keep_image(read_image(path))
+        key = site.engine.keep_image(many.image(number))
         settings = many.rows[number].settings or many.settings
-        settings = settings.replace(verdict_threshold=limit)
         encoding = site.engine.encode(many.preset, key, settings)
-        memory = memory_of(site, visitor) if many.parts else None
+        memory = many.memory(site.engine)
         given = (many.preset, encoding, settings, view.now.clicks, memory, many.neighbours)
         result = named(site.engine.decide(*given, part=many.beside), many.parts)
-        found[number] = reviewed(result, view.now.review)
+        found[number] = reviewed(at_limit(result, limit), view.now.review)
     return found

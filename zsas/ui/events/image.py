@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -12,11 +11,11 @@ from zsas.cancellation import raise_if_cancelled
 from zsas.errors import ZsasError
 from zsas.models import PRESETS, fetching
 from zsas.part import Part
+from zsas.prompts import Click
 from zsas.result import Result
 from zsas.review import reviewed
 from zsas.settings import Settings, all_settings
 from zsas.stages import Stage
-from zsas.systems import system_named
 from zsas.ui import screen, views
 from zsas.ui.cards import reasons
 from zsas.ui.drawer import changed, drawer
@@ -64,11 +63,16 @@ def example_view(site: Site, visitor: Visitor, key: str) -> View:
 def close(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     """Put the image away."""
     with visitor.lock:
-        visitor.turn_to()
-        visitor.running = False
-        remember(visitor)
-        visitor.view = View()
+        turn_to(visitor, View())
         visitor.show(screen.empty(visitor))
+
+
+def turn_to(visitor: Visitor, view: View) -> None:
+    """Leave the present image for another; what runs for the visitor ends."""
+    visitor.turn_to()
+    remember(visitor)
+    visitor.view = view
+    show_settings(visitor)
 
 
 def remember(visitor: Visitor) -> None:
@@ -102,11 +106,7 @@ def come_back(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
 def show(site: Site, visitor: Visitor, view: View) -> None:
     """Turn to an image."""
     with visitor.lock:
-        visitor.turn_to()
-        visitor.running = False
-        remember(visitor)
-        visitor.view = view
-        show_settings(visitor)
+        turn_to(visitor, view)
     if decided_at_once(site, visitor):
         return
     image = site.engine.image(view.image)
@@ -124,7 +124,7 @@ def show_settings(visitor: Visitor) -> None:
             "settings": {
                 **screen.settings_values(visitor.in_force),
                 "changed": changed(visitor.settings),
-                "preset": visitor.preset,
+                "preset": visitor.awaited or visitor.preset,
                 "scaled": visitor.scaled,
                 "lacking": reasons(visitor.preset),
             },
@@ -162,24 +162,24 @@ def preset(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     name, before = str(data.get("name", "")), visitor.preset
     if name not in PRESETS:
         raise ZsasError(f"There is no preset {name!r}; take {views.names(list(PRESETS))}.")
-    shown = visitor.screen.get("zs-verdict", "")
 
     def load() -> Iterator[Parts]:
+        now, failure = name, {}
         try:
             yield from loading(site, name)
         except ZsasError as error:
-            # The list on the page stands on what was asked for.
-            again = {**visitor.screen["settings"], "again": time.monotonic()}
-            yield {
-                "settings": again,
-                "zs-verdict": views.sorry(f"{error} {before} goes on.") + shown,
-            }
-            return
-        visitor.preset = name
-        show_settings(visitor)
+            now, failure = before, {"failure": f"{error} {before} goes on."}
+        with visitor.lock:
+            raise_if_cancelled()
+            visitor.preset, visitor.awaited = now, ""
+            show_settings(visitor)
+        yield failure
         yield from steps(site, visitor)
 
-    site.start(visitor, load(), lambda: None)
+    with visitor.lock:
+        site.start(visitor, load())
+        visitor.awaited = name
+        show_settings(visitor)
 
 
 @action
@@ -192,15 +192,10 @@ def rerun(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
 def stop(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     """Whatever runs for this visitor ends at its next step."""
     with visitor.lock:
-        visitor.stopped = True
-        visitor.running = False
-        visitor.show(
-            {
-                "zs-verdict": views.again("Stopped")
-                if visitor.view.image
-                else views.welcome(len(visitor.parts))
-            }
-        )
+        visitor.stopped, visitor.running, visitor.awaited = True, False, ""
+        show_settings(visitor)
+        welcome = views.welcome(len(visitor.parts))
+        visitor.show({"zs-verdict": views.STOPPED if visitor.view.image else welcome})
 
 
 def loading(site: Site, name: str) -> Iterator[Parts]:
@@ -241,8 +236,16 @@ def _loaded(site: Site, visitor: Visitor) -> Iterator[Parts]:
         yield {"failure": f"{error} {runs} runs instead."}
 
 
-def result_of(site: Site, visitor: Visitor) -> Result | None:
-    """The result of the present view with the person's corrections, None where it has to be encoded first."""
+def result_of(
+    site: Site, visitor: Visitor, clicks: tuple[Click, ...] | None = None
+) -> Result | None:
+    """The result of the present view with the person's corrections, None where it has to be encoded first.
+
+    Args:
+        site: The page.
+        visitor: Whose view it is.
+        clicks: Points in the place of the person's own, to see what they would do; None for those.
+    """
     view, settings = visitor.view, visitor.settings
     encoding = site.engine.known(visitor.preset, view.image, settings) if view.image else None
     if encoding is None:
@@ -252,8 +255,12 @@ def result_of(site: Site, visitor: Visitor) -> Result | None:
         memory = known_memory(site, visitor)
         if memory is None:
             return None
-    given = (encoding, settings, view.now.clicks, memory, neighbours_of(visitor))
-    result = site.engine.decide(visitor.preset, *given, part=visitor.beside, keep=True)
+    given = (settings, view.now.clicks if clicks is None else clicks, memory)
+    result = site.engine.decide(
+        *(visitor.preset, encoding, *given, neighbours_of(visitor)),
+        part=visitor.beside,
+        keep=clicks is None,
+    )
     return reviewed(named(result, visitor.parts), view.now.review)
 
 
@@ -320,20 +327,13 @@ def _decided(site: Site, visitor: Visitor, result: Result) -> Parts:
 def decide(site: Site, visitor: Visitor) -> None:
     """Decide again with what the controls and the person say now; a run under way does so at its end."""
     if not visitor.view.image:
-        visitor.show(
-            {
-                "state": screen.state(visitor, None, False),
-                "zs-verdict": views.welcome(len(visitor.parts)),
-            }
-        )
-    elif (visitor.running and not _needs_encoding(site, visitor)) or decided_at_once(site, visitor):
+        verdict = views.welcome(len(visitor.parts))
+        visitor.show({"state": screen.state(visitor, None, False), "zs-verdict": verdict})
         return
-    else:
+    with visitor.lock:
+        under_way = bool(visitor.awaited) or visitor.run_key == _key_of(visitor)
+    if not under_way and not decided_at_once(site, visitor):
         run(site, visitor)
-
-
-def _needs_encoding(site: Site, visitor: Visitor) -> bool:
-    return visitor.run_key != _key_of(visitor)
 
 
 def _key_of(visitor: Visitor) -> tuple[Any, ...]:
@@ -345,12 +345,12 @@ def _key_of(visitor: Visitor) -> tuple[Any, ...]:
 
 def run(site: Site, visitor: Visitor) -> None:
     """Everything from the image to the result in the background."""
-    site.start(visitor, steps(site, visitor), lambda: None)
+    site.start(visitor, steps(site, visitor))
 
 
 def steps(site: Site, visitor: Visitor) -> Iterator[Parts]:
     """One screen a stage, then the result; again, if a setting or a correction was changed meanwhile."""
-    view, settings, beside = visitor.view, visitor.settings, visitor.beside
+    view, settings = visitor.view, visitor.settings
     visitor.run_key = _key_of(visitor)
     if not view.image:
         yield screen.empty(visitor)
@@ -365,20 +365,27 @@ def steps(site: Site, visitor: Visitor) -> Iterator[Parts]:
         yield {"zs-verdict": views.busy(f"Reading {views.plural(len(visitor.parts), 'good part')}")}
         memory = memory_of(site, visitor)
     found: list[Stage] = []
-    of = len(system_named(settings.system, settings.refiner).stages)
     given = (view.image, settings, view.now.clicks, memory, neighbours_of(visitor))
-    for step in site.engine.stages(visitor.preset, *given, part=beside):
+    for step in site.engine.stages(visitor.preset, *given, part=visitor.beside):
         if isinstance(step, str):
             yield {"zs-verdict": views.busy(step or "Encoding the photo")}
         elif isinstance(step, Stage):
             found.append(step)
-            yield screen.on_the_way(visitor, image.shape, found, of)
-        elif visitor.view is view and visitor.settings is settings and visitor.beside is beside:
-            yield _decided(site, visitor, reviewed(step, view.now.review))
-            return
-    last = result_of(site, visitor)
-    if last is not None:
-        yield _decided(site, visitor, last)
+            yield screen.on_the_way(visitor, image.shape, found)
+        else:
+            result = reviewed(named(step, visitor.parts), view.now.review)
+    while visitor.run_key:
+        before = _as_it_stands(visitor)
+        # The encoding may have been let go meanwhile.
+        yield _decided(site, visitor, result_of(site, visitor) or result)
+        with visitor.lock:  # whoever changes something from now on decides at once
+            if all(a is b for a, b in zip(before, _as_it_stands(visitor), strict=True)):
+                visitor.run_key = ()
+
+
+def _as_it_stands(visitor: Visitor) -> tuple[Any, ...]:
+    """What a decision follows without a new encoding."""
+    return visitor.view, visitor.settings, visitor.beside, visitor.scaled
 
 
 def _good(site: Site, visitor: Visitor, result: Result) -> Mapping[int, GoodPlace]:

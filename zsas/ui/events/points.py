@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import time
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from zsas.errors import ZsasError
 from zsas.prompts import SPOT
-from zsas.review import Review, holds, reviewed
+from zsas.review import Review, holds
 from zsas.systems import system_named
 from zsas.ui import drawing, screen
-from zsas.ui.events.image import decide, known_memory, neighbours_of, remember, result_of
+from zsas.ui.events.image import decide, remember, result_of
 from zsas.ui.events.site import Site, action
 from zsas.ui.visitor import View, Visitor
 
@@ -32,9 +32,12 @@ def _turn_to(site: Site, visitor: Visitor, view: View) -> None:
 
 def _numbers(data: Mapping[str, Any]) -> tuple[float, float]:
     try:
-        return float(data["x"]), float(data["y"])
+        x, y = float(data["x"]), float(data["y"])
     except (KeyError, TypeError, ValueError):
-        raise ZsasError("A place is x and y in pixels of the photo.") from None
+        x = y = math.nan
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise ZsasError("A place is x and y in pixels of the photo.")
+    return x, y
 
 
 @action
@@ -53,7 +56,7 @@ def click(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     view = screen.click(visitor.view, image.shape, x, y, what)
     adds = len(view.now.clicks) > len(visitor.view.now.clicks) and view.now.clicks[-1][2] == 1
     if adds and not data.get("whole") and _takes_most(site, visitor, view):
-        visitor.show({"offer": {"x": x, "y": y, "again": time.monotonic()}})
+        visitor.show({"offer": {"x": x, "y": y}})
         return
     _turn_to(site, visitor, view)
 
@@ -66,15 +69,10 @@ def _outlines(visitor: Visitor) -> bool:
 
 def _takes_most(site: Site, visitor: Visitor, view: View) -> bool:
     """Whether one more point would mark most of the image, which hardly anybody means by a click."""
-    encoding = site.engine.known(visitor.preset, view.image, visitor.settings)
-    if encoding is None or visitor.running:
+    result = None if visitor.running else result_of(site, visitor, view.now.clicks)
+    if result is None:
         return False
-    memory = known_memory(site, visitor) if visitor.parts else None
-    clicks = view.now.clicks
-    result = site.engine.decide(
-        *(visitor.preset, encoding, visitor.settings, clicks, memory), part=visitor.beside
-    )
-    x, y, _ = clicks[-1]
+    x, y, _ = view.now.clicks[-1]
     return any(
         region.area > MOST * result.mask.size and holds(region, int(x), int(y))
         for region in result.regions
@@ -140,25 +138,12 @@ def redo(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
 @action
 def preview(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     """What a click would mark, shown while the pointer rests: {x, y}."""
-    view, settings = visitor.view, visitor.settings
-    encoding = site.engine.known(visitor.preset, view.image, settings) if view.image else None
-    if encoding is None or visitor.running:
-        return
     x, y = _numbers(data)
-    clicks = (*view.now.clicks, (x, y, 1 if _outlines(visitor) else SPOT))
-    result = reviewed(
-        site.engine.decide(
-            visitor.preset,
-            encoding,
-            settings,
-            clicks,
-            known_memory(site, visitor) if visitor.parts else None,
-            neighbours_of(visitor),
-            part=visitor.beside,
-        ),
-        view.now.review,
-    )
-    now = result_of(site, visitor)
-    more = result.mask if now is None else result.mask & ~now.mask
+    now = None if visitor.running else result_of(site, visitor)
+    clicks = (*visitor.view.now.clicks, (x, y, 1 if _outlines(visitor) else SPOT))
+    result = None if now is None else result_of(site, visitor, clicks)
+    if now is None or result is None:
+        return
+    more = result.mask & ~now.mask
     path = "" if more.mean() > MOST else drawing.path_of(more)
     visitor.show({"preview": {"x": x, "y": y, "path": path}})

@@ -63,7 +63,7 @@ def open_profile(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         part.memory(segmenter, part.settings)  # refuses other weights
         visitor.preset = preset
     with visitor.lock:
-        visitor.settings, visitor.parts = part.settings, ()
+        visitor.settings, visitor.parts, visitor.limit_found = part.settings, (), None
         visitor.show({"zs-parts": ""})
         show_settings(visitor)
     # Its settings are the visitor's now, to be changed one by one; good images alone are bound to its models.

@@ -43,15 +43,12 @@ class Site:
     visitors: Visitors = field(default_factory=Visitors)
     pool: ThreadPoolExecutor = field(default_factory=_pool)
 
-    def start(
-        self, visitor: Visitor, steps: Iterator[Parts], at_the_end: Callable[[], None]
-    ) -> None:
+    def start(self, visitor: Visitor, steps: Iterator[Parts]) -> None:
         """Show the parts of each step in the background, until the visitor turns to something else.
 
         Args:
             visitor: For whom; what ran for them before ends.
             steps: Begins when a thread is free.
-            at_the_end: Called when all steps are done and are still wanted.
         """
         with visitor.lock:
             visitor.turn_to()
@@ -66,8 +63,6 @@ class Site:
                         if unwanted():
                             break
                         visitor.show(parts)
-                else:
-                    at_the_end()
             except Cancelled:
                 pass
             except ZsasError as error:
@@ -81,8 +76,6 @@ class Site:
                     if visitor.turn == turn:
                         visitor.running = False
                         visitor.news += 1
-                        if visitor.stopped:
-                            visitor.show({"zs-verdict": views.again("Stopped")})
 
         # A ZeroGPU reads from the context for whom it works.
         self.pool.submit(contextvars.copy_context().run, work)

@@ -15,8 +15,9 @@ from zsas.extras import require
 from zsas.images import read_mask
 from zsas.review import reviewed
 from zsas.settings import Settings
+from zsas.ui import views
 from zsas.ui.cards import Card, cards, reasons
-from zsas.ui.events.image import beside_of, keys_of
+from zsas.ui.events.image import beside_of, keys_of, result_of, show_settings, steps
 from zsas.ui.events.site import Parts, Site, action
 from zsas.ui.upload import is_uploaded
 from zsas.ui.visitor import Visitor
@@ -31,8 +32,9 @@ def systems(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         *_, last = _steps(site, visitor, run=False)
         visitor.show(last)
         return
-    site.start(visitor, _steps(site, visitor, run=True), lambda: None)
-    visitor.run_key = ()
+    with visitor.lock:
+        site.start(visitor, _all(site, visitor, visitor.running))
+        show_settings(visitor)
 
 
 @action
@@ -60,8 +62,17 @@ def stop_systems(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     """Leave out the systems that have not looked yet; the image's own result stays."""
     with visitor.lock:
         visitor.turn_to()
-        visitor.running = False
+        show_settings(visitor)
     systems(site, visitor, {})
+    if result_of(site, visitor) is None:
+        visitor.show({"zs-verdict": views.STOPPED})
+
+
+def _all(site: Site, visitor: Visitor, unfinished: bool) -> Iterator[Parts]:
+    """The image's own result where it was under way, then those of all systems."""
+    if unfinished:
+        yield from steps(site, visitor)
+    yield from _steps(site, visitor, run=True)
 
 
 def _steps(site: Site, visitor: Visitor, *, run: bool) -> Iterator[Parts]:

@@ -16,7 +16,7 @@ from zsas.ui.controls import from_query, names
 from zsas.ui.events import parts, profile
 from zsas.ui.events.image import beside_of, close, example_view, show, show_settings
 from zsas.ui.events.site import Site, action, answer
-from zsas.ui.visitor import Corrections, Review, Visitor
+from zsas.ui.visitor import ONCE, Corrections, Review, Visitor
 
 OURS = ("example", "preset", "points", "rejected")
 """What an address may say beside settings."""
@@ -36,7 +36,7 @@ def hello(site: Site, token: str, query: str) -> dict[str, Any]:
         problem = _follow(site, visitor, ours)
     elif not visitor.running:
         _wake(site, visitor)
-    for said in ("failure", "offer", "preview"):
+    for said in ONCE:
         visitor.forget(said)
     show_status(site, visitor)
     return {**answer(visitor, 0, problem), "token": visitor.token}

@@ -83,7 +83,7 @@ function take(answer, name = "") {
 // The server was started anew, or has not heard of this page for hours: what only it had is gone.
 async function beginAnew() {
   const had = (page.state.image && !page.state.example) || $("#zs-parts li"), rows = hooks.forget();
-  page.token = ""; page.seen = 0; lost = null;
+  page.token = ""; page.seen = 0; page.busy = false; lost = null;
   await hello();
   if (had || rows) tell("The server was started anew, or the page rested for too long: your photos are no longer there. Open them again.");
 }

@@ -60,7 +60,11 @@ hooks["zs-parts"] = () => {
   $("#zs-many-parts").textContent = count ? `They are compared with your ${count === 1 ? "good part" : `${count} good parts`}.` : "";
 };
 hooks["batch-old"] = (old) => { many.old = old; drawMany(); };
-hooks.batch = (batch) => { many.batch = batch; drawMany(); };
+hooks.batch = (batch) => {
+  if (many.batch?.key !== batch.key) many.rows.clear();
+  many.batch = batch;
+  drawMany();
+};
 // Whether there were any, that are no more.
 hooks.forget = () => {
   const had = many.rows.size > 0;
@@ -69,7 +73,7 @@ hooks.forget = () => {
   drawMany();
   return had;
 };
-hooks.failure = (text) => tell(text);
+hooks.failure = (text) => { tell(text); standAsSettings(); };
 hooks.row = (row) => { many.rows.set(row.number, row); drawMany(); };
 
 function orderRows() {
@@ -137,7 +141,7 @@ function drawCells() {
     const closer = row.looking ? '<span class="zs-closer"><i class="zs-spin" aria-hidden="true"></i><span class="zs-sr">Looking closer</span></span>'
       : row.closer ? `<button type="button" class="zs-closer" data-do="closer" data-row="${row.number}" title="Look closer: ${row.closer}" aria-label="Look closer at ${name}: ${row.closer}">⌕</button>` : "";
     html.push(`<div class="zs-cell ${WORDS[word][2]}" role="listitem" style="${style}"><button type="button" data-open-row data-row="${row.number}" title="${whole}">`
-      + `<img src="${root}zsas/thumb/${page.token}/${row.number}.jpg?${many.batch?.total}${row.closely ? "c" : ""}" alt="" loading="lazy" decoding="async">`
+      + `<img src="${root}zsas/thumb/${page.token}/${row.number}.jpg?${many.batch?.key}${row.closely ? "c" : ""}" alt="" loading="lazy" decoding="async">`
       + `<b>${name}</b><em><span class="zs-sr">${WORDS[word][0]}, score </span>${WORDS[word][1]} ${row.score.toFixed(2)}${by}</em></button>${closer}</div>`);
   }
   const now = html.join("");
@@ -183,7 +187,7 @@ $("#zs-many").addEventListener("click", (event) => {
 $("#zs-words").addEventListener("input", (event) => { many.words = event.target.value; sight().scrollTop = 0; drawMany(); });
 sight().addEventListener("scroll", () => { cancelAnimationFrame(drawing_many); drawing_many = requestAnimationFrame(drawCells); }, { passive: true });
 new ResizeObserver(() => drawMany()).observe(sight());
-ACTIONS.again_batch = () => { many.rows.clear(); act("again_batch"); };
+ACTIONS.again_batch = () => act("again_batch");
 ACTIONS.closer = (button) => act("closer", { number: Number(button.dataset.row) });
 ACTIONS.stop_batch = () => act("stop_batch");
 ACTIONS.new_batch = () => { many.batch = null; many.rows.clear(); drawMany(); };

@@ -3,7 +3,7 @@ const isMany = (files) => files.length > 1 || files.some((file) => /\.zip$/i.tes
 async function takeFiles(list) {
   const files = [...(list || [])];
   if (!files.length) return;
-  if (isMany(files)) { takeMany(files); return; }
+  if (isMany(files)) { takeMany(files.filter((file) => !file.name.startsWith("."))); return; }
   tell("");
   sending(`Sending ${files[0].name}`);
   try {
@@ -92,7 +92,7 @@ async function filesIn(entries) {
       for (let some; (some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject))).length;) found.push(...await filesIn(some));
     }
   }
-  return found.filter((file) => !file.name.startsWith("."));
+  return found;
 }
 document.addEventListener("paste", (event) => {
   const at = event.target;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,10 +80,19 @@ def evaluate(
     """
     samples = {sample.key: sample for sample in data if sample.key not in store.done}
     progress(len(store.done), len(data))
-    for _, (record, models) in spread(
-        samples, Measure(tuple(conditions), side, good), load, cluster
-    ):
+    task = Measure(tuple(conditions), side, good)
+    keep_all(spread(samples, task, load, cluster), store, len(data), progress)
+
+
+def keep_all(
+    answers: Iterable[tuple[str, tuple[Record, dict[str, Any] | None]]],
+    store: Store,
+    count: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Put what workers answer into the store, of `count` images in all."""
+    for _, (record, models) in answers:
         if models is not None:
             store.made_by(models)
         store.put(record)
-        progress(len(store.done), len(data))
+        progress(len(store.done), count)

@@ -18,7 +18,7 @@ from zsas.distributed.batch import Kept, compare_far, waiting
 from zsas.distributed.ray import Cluster, connected, spread
 from zsas.errors import ZsasError
 from zsas.evaluation.conditions import Condition
-from zsas.evaluation.distributed import Measure
+from zsas.evaluation.distributed import Measure, keep_all
 from zsas.evaluation.records import Store
 from zsas.localizers.mutual import Batch
 from zsas.segmenter import Segmenter
@@ -61,7 +61,6 @@ class Known:
         return [self.kept.get(sample.key, group, "encoding") for sample in samples]
 
 
-# Long because of what it takes; the three tasks of a category stand in their order.
 def evaluate(
     data: Dataset,
     conditions: Sequence[Condition],
@@ -76,16 +75,7 @@ def evaluate(
 ) -> None:
     """`zsas.evaluation.distributed.evaluate` with each category's images compared with each other.
 
-    Args:
-        data: See there.
-        conditions: See there.
-        store: See there.
-        load: See there.
-        cluster: See there.
-        folder: Of the run; all machines share it.
-        side: See there.
-        good: See there.
-        progress: See there.
+    The folder is that of the run, which all machines share; the other arguments are as there.
 
     Raises:
         ZsasError: See there; or if images could not be compared because a worker died again and again.
@@ -108,8 +98,4 @@ def evaluate(
                 each = [batches] * len(keys) if isinstance(batches, str) else batches
                 made = Known(dict(zip(keys, each, strict=True)), kept)
                 task = Measure(tuple(conditions), side, good, made)
-                for _, (record, models) in spread(left, task, load, cluster):
-                    if models is not None:
-                        store.made_by(models)
-                    store.put(record)
-                    progress(len(store.done), len(data))
+                keep_all(spread(left, task, load, cluster), store, len(data), progress)

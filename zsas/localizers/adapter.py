@@ -296,7 +296,7 @@ def check_fit(
             f"name them with --weights {card.localizer}=FILE and run a system that uses it."
         )
     ensemble = ensemble or text.ENSEMBLE
-    made_for_another(clip, card.backbone)
+    check_backbone(clip, card)
     shape = (clip.projection, clip.width)
     if (
         max(card.blocks) > clip.depth
@@ -307,30 +307,28 @@ def check_fit(
             f"The adapter reads blocks {card.blocks} with layers of shape {tuple(adapter.weights[0].shape)}, "
             f"but {clip.name} has {clip.depth} blocks and needs layers of shape {shape}."
         )
-    warn_of_doubt(clip, card.backbone, card.activation)
     warn_of_sentences(card.text_ensemble, ensemble)
 
 
-def made_for_another(clip: ClipBackbone, backbone: str) -> None:
-    """Refuse learned weights whose backbone has another name; where one of the two is a folder, names say nothing.
+def check_backbone(clip: ClipBackbone, card: Any) -> None:
+    """Refuse learned weights whose card names another backbone.
+
+    Where one of the two is a folder, names say nothing: the weights are used if their shapes fit, as the log says.
 
     Raises:
         ZsasError: Naming both.
     """
-    if backbone != clip.name and _folder(backbone) is None and _folder(clip.name) is None:
+    backbone, activation = card.backbone, card.activation
+    if backbone == clip.name or (_folder(backbone) or backbone) == _folder(clip.name):
+        return
+    if _folder(backbone) is None and _folder(clip.name) is None:
         raise ZsasError(
             f"The adapter was made for {backbone}, but {clip.name} is loaded; "
             "use the adapter that belongs to it, or the system vv, which needs none."
         )
-
-
-def warn_of_doubt(clip: ClipBackbone, backbone: str, activation: str) -> None:
-    """Say in the log that learned weights of another name are used because their shapes fit."""
-    if backbone == clip.name or (_folder(backbone) or backbone) == _folder(clip.name):
-        return
     other = "" if activation == clip.activation else f", whose activation is {clip.activation}"
     logging.getLogger("zsas").warning(
-        "The adapter was made for %s with the activation %s and is used with %s%s: their shapes fit, but "
+        "The adapter was made for %s with the activation %s and is used with %s%s: if their shapes fit, "
         "whether they are the same model cannot be seen; if not, its maps mean nothing.",
         backbone,
         activation,

@@ -21,11 +21,10 @@ from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import (
     card_from,
+    check_backbone,
     check_there,
-    made_for_another,
     read_learned,
     save_learned,
-    warn_of_doubt,
 )
 from zsas.localizers.base import Context, Localizer, MapSettings, Scored
 from zsas.localizers.patches import PatchFeatures, image_probability
@@ -145,9 +144,8 @@ class AnomalyClip(Localizer):
     trained_as = "anomalyclip"
 
     def __init__(self, clip: ClipBackbone, prompts: Prompts) -> None:
-        made_for_another(clip, prompts.card.backbone)
+        check_backbone(clip, prompts.card)
         _check_shapes(clip, prompts)
-        warn_of_doubt(clip, prompts.card.backbone, prompts.card.activation)
         self.clip = clip
         self.prompts = prompts
         self.card = prompts.card

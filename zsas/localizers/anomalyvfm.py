@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zsas.declare import SettingsGroup, Values, setting
 from zsas.frames import Window
 from zsas.lazy import F, torch
-from zsas.localizers.adapter import made_for_another, warn_of_doubt
+from zsas.localizers.adapter import check_backbone
 from zsas.localizers.anomalyvfm_net import (
     VfmWeights,
     adapted_pass,
@@ -117,9 +117,8 @@ class AnomalyVfm(TowerLocalizer):
 
     def __init__(self, clip: ClipBackbone, weights: VfmWeights) -> None:
         card = weights.card
-        made_for_another(clip, card.backbone)
+        check_backbone(clip, card)
         check_shapes(clip, weights.tensors)
-        warn_of_doubt(clip, card.backbone, card.activation)
         self.clip = clip
         self.card = card
         self.held = weights.tensors

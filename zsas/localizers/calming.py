@@ -95,18 +95,22 @@ def calibrated(score: float, usual: float, spread: float, limit: float) -> float
     return 1 / (1 + math.exp(-min(max(logit, -30.0), 30.0)))
 
 
-def lowered(stage: Stage, anomaly_map: NDArray[np.float32], why: str) -> Stage:
-    """The stage of a map that was weighed.
+def lowered(
+    stages: Sequence[Stage], anomaly_map: NDArray[np.float32], why: str
+) -> tuple[Stage, ...]:
+    """A localizer's stages after its map was weighed.
 
     Args:
-        stage: Of the localizer's own map.
+        stages: The last one is the map's.
         anomaly_map: Weighed, float32 (H, W).
         why: A sentence for the caption.
     """
+    *before, stage = stages
     others = tuple(layer for layer in stage.layers if not isinstance(layer, HeatMap))
     data = {**stage.data, "peak": round(float(anomaly_map.max()), 6)}
     layers = (HeatMap(anomaly_map), *others)
-    return replace(stage, caption=f"{stage.caption} {why}", layers=layers, data=data)
+    caption = f"{stage.caption} {why}"
+    return (*before, replace(stage, caption=caption, layers=layers, data=data))
 
 
 def calm(

@@ -15,7 +15,6 @@ from zsas.lazy import F, torch
 from zsas.localizers.adapter import Adapter, check_fit, read_adapter
 from zsas.localizers.bank import CANDIDATES, Bank, bank_of, distances_to
 from zsas.localizers.base import (
-    MAP,
     Context,
     Localizer,
     MapSettings,
@@ -209,8 +208,5 @@ def with_distances(
     anomaly_map = np.clip((scored.map + far) / 2, 0, 1).astype(np.float32)
     anomaly_map.setflags(write=False)
     why = f"The distances to {bank.images} good image{'s' * (bank.images != 1)} were added (APRIL-GAN)."
-    stages = tuple(
-        lowered(stage, anomaly_map, why) if stage.spec == MAP else stage for stage in scored.stages
-    )
     evidence = {**scored.evidence, "map": top_mean(anomaly_map), "map_weight": 0.5}
-    return Scored(anomaly_map, evidence, stages)
+    return Scored(anomaly_map, evidence, lowered(scored.stages, anomaly_map, why))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.agreement import differ_of, speakers, trust_of
-from zsas.localizers.base import MAP, Scored
+from zsas.localizers.base import Scored
 from zsas.localizers.calming import calibrated, calmed, in_frame, likely, lowered
 from zsas.localizers.looking import cells_inside
 from zsas.localizers.patches import PatchFeatures, TileFeatures, seen
@@ -416,10 +416,7 @@ def weigh(scored: Scored, features: Any, batch: Batch, key: str) -> Scored:
         "batch_weight": WEIGHT,
         "normal_ratio": ratio,
     }
-    stages = tuple(
-        lowered(stage, anomaly_map, CALMED) if stage.spec == MAP else stage
-        for stage in scored.stages
-    )
+    stages = lowered(scored.stages, anomaly_map, CALMED)
     return Scored(anomaly_map, evidence, (_stage(likely(z), ratio, batch), *stages))
 
 

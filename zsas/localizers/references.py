@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from zsas.declare import SettingsGroup, setting
 from zsas.errors import ZsasError
 from zsas.localizers.bank import CANDIDATES, Bank, bank_of, distances_to
-from zsas.localizers.base import MAP, Scored
+from zsas.localizers.base import Scored
 from zsas.localizers.calming import (
     calm,
     calmed,
@@ -310,10 +310,7 @@ def compare(scored: Scored, features: Any, references: References, key: str = ""
         "map_alone": scored.evidence["map"],
         "normal_ratio": ratio,
     }
-    stages = tuple(
-        lowered(stage, anomaly_map, CALMED) if stage.spec == MAP else stage
-        for stage in scored.stages
-    )
+    stages = lowered(scored.stages, anomaly_map, CALMED)
     return Scored(anomaly_map, evidence, (_stage(z, ratio, references), *stages))
 
 

@@ -23,10 +23,9 @@ from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import (
     card_from,
-    made_for_another,
+    check_backbone,
     read_learned,
     save_learned,
-    warn_of_doubt,
     warn_of_sentences,
 )
 from zsas.localizers.base import Context, Localizer, MapSettings, ObjectSettings, Scored
@@ -191,9 +190,8 @@ class UmciLocalizer(Localizer):
 
     def __init__(self, clip: ClipBackbone, umci: Umci) -> None:
         card = umci.card
-        made_for_another(clip, card.backbone)
+        check_backbone(clip, card)
         _check_shapes(clip, umci)
-        warn_of_doubt(clip, card.backbone, card.activation)
         warn_of_sentences(card.text_ensemble, text.ENSEMBLE)
         self.clip = clip
         self.umci = Umci(card, {name: one.to(clip.device) for name, one in umci.tensors.items()})

@@ -19,7 +19,7 @@ from zsas.declare import SettingsGroup, Values, setting
 from zsas.frames import Window
 from zsas.lazy import F, torch
 from zsas.localizers import visualad_net
-from zsas.localizers.adapter import made_for_another, warn_of_doubt
+from zsas.localizers.adapter import check_backbone
 from zsas.localizers.base import Context, MapSettings, Scored
 from zsas.localizers.patches import PatchFeatures, TileFeatures, blurred, to_grid
 from zsas.localizers.references import ReferenceSettings
@@ -84,9 +84,8 @@ class VisualAd(TowerLocalizer):
     trained_as = "visualad"
 
     def __init__(self, clip: ClipBackbone, weights: VisualWeights) -> None:
-        made_for_another(clip, weights.card.backbone)
+        check_backbone(clip, weights.card)
         check_shapes(clip, weights)
-        warn_of_doubt(clip, weights.card.backbone, weights.card.activation)
         self.clip = clip
         self.card = weights.card
         self.held = weights.tensors

@@ -312,9 +312,8 @@ class Models:
             return load_sam(self.source(role), **how, **run, drop_padding=dropped)
         if role == "detector":
             return load_detector(self.source(role), **how)
-        if role == "saliency":
-            return load_saliency(self.source(role), **how)
-        raise ZsasError(f"This version loads no model for the role {role}.")
+        assert role == "saliency"  # "features" are loaded by kind, see `patch_features`
+        return load_saliency(self.source(role), **how)
 
     def _get(self, role: Role) -> Any:
         self.load(role)
@@ -360,11 +359,6 @@ class Models:
     def detector(self) -> Any:
         """Boxes from text, a `zsas.backbones.detector.Detector`."""
         return self._get("detector")
-
-    @property
-    def features(self) -> Any:
-        """Patch features of a backbone without text."""
-        return self._get("features")
 
     def source_of_features(self, kind: str) -> str:
         """Hub id or folder of the backbone that stands in for SAM's features in eq. 4.

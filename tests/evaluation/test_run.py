@@ -411,6 +411,26 @@ def test_averaged_masks_lose_what_is_thinner_than_half_a_pixel_of_the_square():
     assert whole == [96 * 96] * 2
 
 
+@pytest.mark.parametrize("name", ["run.json", "records/total-1.npz"])
+@pytest.mark.parametrize("content", ["", "{", "[1]", "PK\x03\x04"])
+def test_a_damaged_folder_is_one_sentence(tmp_path, name, content):
+    Store(tmp_path, {"side": 0}, 1)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ZsasError, match=r"is damaged \(.*choose another --out"):
+        Store(tmp_path, {"side": 0}, 1)
+
+
+def test_a_damaged_record_is_measured_again(data, segmenter, tmp_path):
+    conditions = plan(SETTINGS)[:1]
+    store = Store(tmp_path, identity(data, conditions, segmenter, 0), 1)
+    run.evaluate(segmenter, data, conditions, store)
+    file = sorted((tmp_path / "records").glob("*.npz"))[0]
+    file.write_bytes(file.read_bytes()[:100])
+    again = Store(tmp_path, identity(data, conditions, segmenter, 0), 1)
+    assert len(again.done) == len(data) - 1
+    assert not file.exists()
+
+
 def test_totals_survive_the_disk():
     rng = np.random.default_rng(0)
     truth = run.Truth.of(rng.random((20, 20)) < 0.2)

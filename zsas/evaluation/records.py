@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zsas.errors import ZsasError
+from zsas.errors import ZsasError, reason
 from zsas.evaluation.coarse import MOST_IMAGES, CoarseCounts, Each, from_arrays, to_arrays
 from zsas.evaluation.metrics import BINS, PixelCounts
 from zsas.files import write_whole
@@ -216,7 +217,7 @@ class Store:
         """Compare with `run.json`, then write it; models that one of the two does not name yet are no difference."""
         stamp = self.folder / "run.json"
         wanted = json.loads(json.dumps(identity))  # a tuple comes back as a list
-        found = json.loads(stamp.read_text(encoding="utf-8")) if stamp.is_file() else {}
+        found = read_stamp(stamp)
         both = {**wanted, **found}
         if both != {**found, **wanted} or not both.keys() - wanted.keys() <= {"models"}:
             raise ZsasError(
@@ -247,12 +248,12 @@ class Store:
         path = self._totals_path(category)
         total = Totals.empty(self.conditions)
         if path.is_file():
-            total = Totals.from_bytes(path.read_bytes())
+            total = _totals(path)
         if loose:
             counted = {image["key"] for image in total.images}
             for record in loose:
                 # Another process on the same folder may have measured, or added up, this image too.
-                one = Totals.from_bytes(record.read_bytes()) if record.is_file() else None
+                one = _totals(record) if record.is_file() else None
                 if one is not None and one.images[0]["key"] not in counted:
                     total = total + one
                     counted.add(one.images[0]["key"])
@@ -277,7 +278,7 @@ class Store:
         files = sorted((self.folder / "records").glob("*.npz"))
         for path in files:
             if path.name.startswith("total-"):
-                total = Totals.from_bytes(path.read_bytes())
+                total = _totals(path)
                 good = total.without_failures()
                 if len(good.images) < len(total.images):
                     write_whole(path, good.to_bytes())
@@ -285,13 +286,45 @@ class Store:
         for path in files:
             if path.name.startswith("total-"):
                 continue
-            (image,) = Totals.from_bytes(path.read_bytes()).images
+            try:
+                (image,) = _totals(path).images
+            except ZsasError:  # one image, which is measured again
+                path.unlink()
+                continue
             if image["key"] in done or image["error"]:
                 path.unlink()
             else:
                 done.add(image["key"])
                 self._loose.setdefault(image["category"], []).append(path)
         return done
+
+
+def read_stamp(path: Path) -> dict[str, Any]:
+    """What the file that describes a run says; {} without the file.
+
+    Raises:
+        ZsasError: If it is damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return {**found}
+    except (ValueError, TypeError) as error:
+        raise ZsasError(_DAMAGED.format(path, reason(error))) from None
+
+
+def _totals(path: Path) -> Totals:
+    """The records in a file.
+
+    Raises:
+        ZsasError: If it is damaged.
+    """
+    try:
+        return Totals.from_bytes(path.read_bytes())
+    except (ValueError, LookupError, EOFError, BadZipFile) as error:
+        raise ZsasError(_DAMAGED.format(path, reason(error))) from None
+
+
+_DAMAGED = "{} is damaged ({}); choose another --out, or delete its folder and measure again."
 
 
 def _digest(text: str) -> str:

@@ -16,7 +16,7 @@ from zsas.datasets.samples import Dataset, Sample
 from zsas.distributed.ray import Cluster, loader, spread
 from zsas.errors import ZsasError
 from zsas.evaluation.identity import digest_of_samples
-from zsas.evaluation.records import Record, Totals
+from zsas.evaluation.records import Record, Totals, read_stamp
 from zsas.evaluation.rows import (
     METRICS,
     Row,
@@ -264,9 +264,8 @@ class _Kept:
         self._identity = json.loads(json.dumps(identity))
         self.rows: dict[str, Rows] = {}
         self.models: Any = {}
-        if self._path.is_file():
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-            if found["identity"] != self._identity:
+        if found := read_stamp(self._path):
+            if found.get("identity") != self._identity:
                 raise ZsasError(
                     f"{folder} holds a run of other conditions (see {self._path.name} there); "
                     "choose another --out, or delete it."

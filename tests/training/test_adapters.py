@@ -207,6 +207,10 @@ def test_tokens_are_computed_once_and_kept(data, tmp_path):
     again = tokens_of(data.samples, tmp_path)
     assert torch.equal(again.of([2]), first[2:])
     assert again.encoded == 0
+    (tmp_path / "tokens.f16").write_bytes(b"")  # of a disk that was full
+    anew = tokens_of(data.samples, tmp_path)
+    assert torch.equal(anew.of([2]), first[2:])
+    assert anew.encoded == 1
 
 
 def test_without_room_tokens_are_computed_each_time(data, tmp_path):
@@ -226,6 +230,13 @@ def test_another_recipe_is_not_mixed_in(data, tmp_path):
     train(small_backbone(), data, tmp_path, RECIPE)
     with pytest.raises(ZsasError, match="another recipe, another model or other images"):
         train(small_backbone(), data, tmp_path, Recipe(**{**RECIPE.__dict__, "lr": 1e-4}))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"[1]"])
+def test_a_damaged_checkpoint_is_one_sentence(data, tmp_path, content):
+    (tmp_path / "last.pt").write_bytes(content)
+    with pytest.raises(ZsasError, match=r"last\.pt cannot be read .* start anew"):
+        train(small_backbone(), data, tmp_path, RECIPE)
 
 
 def renamed(name="small-clip", **model):

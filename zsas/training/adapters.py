@@ -103,7 +103,9 @@ class Tokens:
             **_seen(self.clip, samples),
         }
         text, path = json.dumps(stamp), folder / "tokens.json"
-        whole = all((folder / f"tokens.{end}").is_file() for end in ("json", "f16", "done"))
+        sizes = {"json": len(text), "f16": self.nbytes, "done": len(samples)}
+        files = {end: folder / f"tokens.{end}" for end in sizes}
+        whole = all(f.is_file() and f.stat().st_size == sizes[end] for end, f in files.items())
         fresh = not whole or path.read_text() != text
         mode: Literal["w+", "r+"] = "w+" if fresh else "r+"
         self._kept = np.memmap(folder / "tokens.f16", np.float16, mode, shape=shape)
@@ -185,7 +187,7 @@ def train(
     checkpoint, epoch = out / "last.pt", 0
     going_on = resume and checkpoint.is_file()
     state: dict[str, Any] = load_checkpoint(checkpoint) if going_on else {"identity": identity}
-    if state["identity"] != identity:
+    if state.get("identity") != identity:
         raise ZsasError(
             f"{out} holds a training with another recipe, another model or other images; choose another folder, "
             "or start anew."

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from zsas.errors import ZsasError
+from zsas.errors import ZsasError, reason
 from zsas.files import whole
 
 
@@ -24,14 +24,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint written by :func:`save_checkpoint`.
 
     Raises:
-        ZsasError: There is no checkpoint at ``path``.
+        ZsasError: There is no checkpoint at ``path``, or it is damaged.
     """
     if not path.is_file():
         raise ZsasError(
             f"There is no checkpoint at {path}: start a training there first, or give its folder."
         )
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    try:
+        return {**torch.load(path, map_location="cpu", weights_only=True)}
+    except Exception as error:  # torch raises half a dozen kinds for damaged files
+        raise ZsasError(
+            f"The checkpoint {path} cannot be read ({reason(error)}); start anew, or choose another folder."
+        ) from None
 
 
 class CurveLog:

@@ -225,6 +225,14 @@ class TestFlat:
             ("c.png", False),
         ]
 
+    def test_kolektor_sdd2_is_read_as_it_is(self, tmp_path):
+        for name, mask in (("10000", SPOT), ("10001", np.zeros_like(SPOT))):
+            write(tmp_path / f"{name}.png", PICTURE)
+            write(tmp_path / f"{name}_GT.png", mask)
+        first, second = load_dataset("flat", tmp_path)
+        assert (first.key, first.anomalous, second.anomalous) == ("10000.png", True, False)
+        assert first.load_mask((6, 8)).sum() == 4
+
     def test_upper_and_lower_case_are_one_name(self, tmp_path):
         for name in ("A.JPG", "b.png"):
             write(tmp_path / name, PICTURE)
@@ -232,7 +240,7 @@ class TestFlat:
         marked, normal = load_dataset("flat", tmp_path)
         assert (marked.key, marked.anomalous, normal.anomalous) == ("A.JPG", True, False)
 
-    @pytest.mark.parametrize("mask", ["masks/a_gt.png", "part_mask.png"])
+    @pytest.mark.parametrize("mask", ["masks/a_label.png", "part_mask.png"])
     def test_a_mask_of_no_image_is_refused_where_an_image_would_count_as_normal(
         self, tmp_path, mask
     ):

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _GOOD = ("good", "ok", "normal")
 """Folders of normal images, in lower case, where no masks are kept for them: MVTec-AD's name, BTAD's, and another."""
 
+_MASK_ENDS = ("_mask", "_GT")
+"""How the name of a mask goes on after that of its image, beside masks of the same name: MVTec-AD's, KolektorSDD2's."""
+
 
 def place(root: str | Path | Place) -> Place:
     """A folder on disk, or at an address that fsspec knows (s3://, gs://, hf://).
@@ -165,11 +168,11 @@ def read_visa(root: Place, split: Split, categories: Sequence[str] = ()) -> Data
 
 
 def read_flat(root: Place, split: Split) -> Dataset:
-    """Images side by side; a mask is `masks/<name>.png`, `<name>_mask.png` or absent.
+    """Images side by side; a mask is `masks/<name>.png`, `<name>_mask.png`, `<name>_GT.png` or absent.
 
     With masks at hand, an image without one is normal; without any, nothing is known about any image.
     """
-    pictures = [path for path in _pictures(root) if not path.stem.endswith("_mask")]
+    pictures = [path for path in _pictures(root) if not path.stem.endswith(_MASK_ENDS)]
     if not pictures:
         raise ZsasError(
             f"There are no images in {root}; expected files such as part.png, "
@@ -203,7 +206,9 @@ def _flat_masks(root: Place, pictures: Sequence[Place]) -> dict[Place, Place]:
     found: dict[str, Place] = {}
     for folder in (root / "masks", root):
         for path in _pictures(folder) if folder.is_dir() else ():
-            stem = path.stem.removesuffix("_mask")
+            stem = path.stem
+            for end in _MASK_ENDS:
+                stem = stem.removesuffix(end)
             if folder.name == "masks" or stem != path.stem:
                 found.setdefault(stem, path)
     masks = _Masks(root / "masks", found.values())
@@ -235,7 +240,7 @@ class _Masks:
         self.by_stem = {path.stem.lower(): path for path in found} | {p.stem: p for p in found}
 
     def find(self, picture: Place) -> Place | None:
-        for stem in (f"{picture.stem}_mask", picture.stem):
+        for stem in (*(picture.stem + end for end in _MASK_ENDS), picture.stem):
             for name in (stem, stem.lower()):
                 if name in self.by_stem:
                     return self.by_stem[name]

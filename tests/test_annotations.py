@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from tests.annotations_golden import check as check_annotations
 from tests.helpers.results import make_result, normal_result
 from zsas.annotations import Annotations, brush_code
+from zsas.review import Review, place_in, reviewed
 
 NAMES = ["0001.jpg", "0001.jpg", "lot7/0001.JPG", "a.png"]
 
@@ -105,6 +106,14 @@ def test_a_brush_is_the_mask_in_four_channels(shape: tuple[int, int]) -> None:
     for one in (mask, ~mask, np.zeros(shape, bool)):
         expected = np.repeat(one.ravel(), 4).astype(np.uint8) * 255
         assert np.array_equal(decoded(brush_code(one)), expected)
+
+
+def test_what_a_person_has_rejected_is_in_neither_file() -> None:
+    found, result = Annotations(), make_result()
+    x, y = place_in(result.regions[0], result)
+    found.add("a.png", reviewed(result, Review(rejected=((x, y),))), "saved")
+    assert found.coco()["annotations"] == []
+    assert found.label_studio()[0]["predictions"][0]["result"] == []
 
 
 def test_label_studio_decodes_our_brushes(annotations: Annotations) -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.results import make_result
-from zsas.bulk import Job, Output, Reading, Row, plan, prepare, unique_names, walk
+from zsas.bulk import Job, Names, Output, Reading, Row, plan, prepare, unique_names, walk
 from zsas.bulk.run import save, saved
 from zsas.bulk.store import TableRows, can_hold, open_rows
 from zsas.cancellation import Cancelled
@@ -121,6 +121,13 @@ def test_a_walk_that_is_cancelled_ends() -> None:
         list(walk([0], read, cancelled))  # type: ignore[arg-type]
 
 
+def test_a_name_is_found_as_quickly_however_many_are_taken() -> None:
+    names = Names(["day/a"])
+    names.add("Day/B")
+    assert names.unique(["day/a.png", "day/b.png"]) == ["day/a_2", "day/b_2"]
+    assert names.unique(["day/a.png"]) == ["day/a_3"]
+
+
 @pytest.mark.parametrize("format", ["folders", "table"])
 def test_rows_come_back_as_they_were(tmp_path: Path, format: str) -> None:
     output = Output(tmp_path, format)  # type: ignore[arg-type]
@@ -140,6 +147,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path, format: str) -> None:
     done = [job for job in jobs if again.has(job)]
     assert done == jobs[:2]  # a failure is tried again
     stored = list(again.stored(jobs[:2]))
+    assert [row.image for row in stored] == ["a.png", odd]
     assert [row.result for row in stored] == [row.result for row in rows[:2]]
     assert json.loads(stored[0].result)["anomalous"]
 

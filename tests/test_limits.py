@@ -115,6 +115,9 @@ def test_verdicts_come_from_tables_as_spreadsheets_save_them(
         ("a.json", "[3]", "no row"),
         ("a.json", "3", "no verdict"),
         ("a.jsonl", "{}\nx", "no JSON"),
+        ("a.jsonl", '{"image": "a.png", "result": "{cut"}', "row 1 holds no result"),
+        ("a.jsonl", '{"image": "a.png", "result": "[1]"}', "row 1 holds no result"),
+        ("a.csv", "file,verdict\n" + "x" * 140_000 + ",ok\n", "is no table (field larger"),
     ],
 )
 def test_a_file_without_verdicts_is_a_sentence(tmp_path: Path, name, text, says) -> None:

@@ -116,6 +116,11 @@ def test_another_file_is_no_memory(tmp_path):
     save_file({"a": np.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(ZsasError, match="holds no memory of good images"):
         load(tmp_path / "other.safetensors")
+    for facts in ("[1]", '{"format": 3, "level": [], "made_by": ["m", "vv"]}'):
+        metadata = {"zsas.references": facts}
+        save_file({"a": np.zeros(2)}, tmp_path / "other.safetensors", metadata=metadata)
+        with pytest.raises(ZsasError, match="holds no memory of good images"):
+            load(tmp_path / "other.safetensors")
     with pytest.raises(ZsasError, match="There is no file"):
         load(tmp_path / "missing.safetensors")
 

@@ -53,6 +53,10 @@ def test_a_brush_paints_along_its_way() -> None:
     assert 6 <= inside[:, 30].sum() <= 7
 
 
+def test_a_brush_may_be_wider_than_any_line_that_can_be_drawn() -> None:
+    assert of({"brush": [[10, 20]], "width": 10**6}).on(40, 60).all()
+
+
 @pytest.mark.parametrize("scale", [1, 2, 3])
 def test_fractions_and_a_named_size_fit_images_of_another_size(scale: int) -> None:
     fraction = of({"rectangle": [0.2, 0.125, 0.6, 0.625]}, unit="fraction")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -270,6 +271,14 @@ def test_a_log_that_is_taken_away_is_begun_again(line: Line) -> None:
     assert [each["file"] for each in line.lines()] == ["b.png"]
 
 
+def test_a_log_whose_place_is_gone_is_a_sentence_and_still_closes(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "out" / "audit.jsonl")
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(ZsasError, match="cannot be written"):
+        log.append(Part("a.png", "", "1-1"))
+    log.close()
+
+
 def test_two_watchers_do_not_write_to_one_log(line: Line) -> None:
     first = AuditLog(line.out / "audit.jsonl")
     with pytest.raises(ZsasError, match="Another process writes to the log"):
@@ -368,3 +377,11 @@ def test_a_long_log_shares_its_settings(line: Line) -> None:
     first, second = line.log.history()
     assert first.settings is second.settings
     assert first.settings
+
+
+def test_parts_that_are_remembered_for_their_copies_share_their_settings(line: Line) -> None:
+    image(line.folder / "a.png")
+    image(line.folder / "b.png", 210)
+    first, second = line.once()
+    assert first.settings is second.settings
+    assert first.models is second.models

@@ -122,6 +122,7 @@ def _task(file_name: str, result: Result) -> dict[str, Any]:
                         },
                     }
                     for region in result.regions
+                    if region.counts
                 ],
             }
         ],

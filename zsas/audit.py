@@ -115,8 +115,8 @@ class AuditLog:
         line = part.to_line()
         try:
             if self._is_moved():
-                os.close(self._stream)
-                self._stream = self._opened()
+                moved, self._stream = self._stream, self._opened()
+                os.close(moved)
             if os.write(self._stream, line) < len(line):
                 raise OSError(0, "only a part of the line was written")
             os.fsync(self._stream)

@@ -260,7 +260,7 @@ def read_verdicts(path: str | Path) -> list[Judged]:
     except OSError as error:
         raise ZsasError(f"{path} cannot be read ({reason(error)}).") from None
     if path.suffix.lower() == ".csv":
-        rows: list[Any] = _rows_of_csv(text)
+        rows: list[Any] = _rows_of_csv(text, path.name)
     else:
         rows = _rows_of_json(text, path)
     found = [
@@ -283,13 +283,17 @@ def _text(data: bytes) -> str:
         return data.decode("cp1252", errors="replace")
 
 
-def _rows_of_csv(text: str) -> list[Any]:
+def _rows_of_csv(text: str, name: str) -> list[Any]:
     """The rows by the names of their columns in lower case; Excel's line `sep=;` above them is passed over."""
     if text[:4].lower() == "sep=":
         text = text.partition("\n")[2]
     first, _, rest = text.partition("\n")
     delimiter = max(",;\t", key=first.count)
-    return list(csv.DictReader(io.StringIO(f"{first.lower()}\n{rest}"), delimiter=delimiter))
+    table = io.StringIO(f"{first.lower()}\n{rest}")
+    try:
+        return list(csv.DictReader(table, delimiter=delimiter))
+    except csv.Error as error:
+        raise ZsasError(f"{name} is no table ({reason(error)}).") from None
 
 
 def _rows_of_json(text: str, path: Path) -> list[Any]:
@@ -309,7 +313,10 @@ def _judged(row: Any, where: str) -> Judged | None:
     if not isinstance(row, Mapping):
         raise ZsasError(f"{where} is no row with file and verdict.")
     if isinstance(row.get("result"), str) and "verdict" not in row:  # a line of results.jsonl
-        row = {**row, **(json.loads(row["result"]) if row["result"] else {})}
+        try:
+            row = {**row, **(json.loads(row["result"]) if row["result"] else {})}
+        except (ValueError, TypeError):
+            raise ZsasError(f"{where} holds no result that can be read.") from None
     file = str(row.get("file") or row.get("image") or row.get("name") or "")
     word = str(row.get("verdict") or "").strip().lower()
     by_person = str(row.get("decided_by") or "person") == "person"

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zsas.errors import ZsasError, reason
 from zsas.files import whole
@@ -132,44 +132,47 @@ def load(path: str | Path) -> References:
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["zsas.references"])
-            bank = tuple(
-                file.get_tensor(f"bank.{i}")
-                for i in range(facts.get("layers", len(facts["level"])))
-            )
-            names = set(file.keys())
-            places = file.get_tensor("places") if "places" in names else None
-            features = tuple(
-                _localizer(facts["made_by"]).unpack(
-                    {
-                        name.removeprefix(f"image.{i}."): file.get_tensor(name)
-                        for name in sorted(names)
-                        if name.startswith(f"image.{i}.")
-                    },
-                    more,
+            if facts["format"] != FORMAT:
+                older = facts["format"] < FORMAT
+                raise ZsasError(
+                    f"{path.name} was written by {'an older' if older else 'a newer'} version of zsas; "
+                    f"{'remember the good images again' if older else 'update this one'}."
                 )
-                for i, more in enumerate(facts.get("features", ()))
-            )
+            return _references(facts, file)
     except FileNotFoundError:
         raise ZsasError(f"There is no file {path}.") from None
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except ZsasError:
+        raise
+    except (SafetensorError, LookupError, AttributeError, TypeError, ValueError, OSError) as error:
         raise ZsasError(
             f"{path.name} holds no memory of good images ({reason(error)}); make one from images."
         ) from None
-    if facts.get("format") != FORMAT:
-        older = isinstance(facts.get("format"), int) and facts["format"] < FORMAT
-        raise ZsasError(
-            f"{path.name} was written by {'an older' if older else 'a newer'} version of zsas; "
-            f"{'remember the good images again' if older else 'update this one'}."
+
+
+def _references(facts: dict[str, Any], file: Any) -> References:
+    names = set(file.keys())
+    features = tuple(
+        _localizer(facts["made_by"]).unpack(
+            {
+                name.removeprefix(f"image.{i}."): file.get_tensor(name)
+                for name in sorted(names)
+                if name.startswith(f"image.{i}.")
+            },
+            more,
         )
+        for i, more in enumerate(facts.get("features", ()))
+    )
     return References(
         tuple(facts["keys"]),
         tuple(facts["made_by"]),
         features,
-        bank,
+        tuple(
+            file.get_tensor(f"bank.{i}") for i in range(facts.get("layers", len(facts["level"])))
+        ),
         tuple((float(mean), float(deviation)) for mean, deviation in facts["level"]),
         tuple(int(i) for i in facts["ignored"]),
         tuple(facts["names"]),
-        places,
+        file.get_tensor("places") if "places" in names else None,
         float(facts.get("window", 0.0)),
         int(facts.get("turned", 0)),
         str(facts.get("region", "")),

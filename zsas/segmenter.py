@@ -176,7 +176,7 @@ class Segmenter(Loaded):
         with the same points); SAM's decoder runs once for each different prompt.
         """
         session = self._session(encoding, Answers(2**60))
-        beside = Beside(references, batch, region, limit_from="")
+        beside = Beside(references, batch, region)
         for one in settings:
             *_, result = self._decide(encoding, one, (), session, beside)
             assert isinstance(result, Result)
@@ -333,7 +333,8 @@ class Segmenter(Loaded):
         check_given(references, region=region, part=part)
         images = several(images, lazily=not mutual)
         if part is not None:
-            settings, region = part.chosen(settings), region or part.region
+            settings = part.chosen(settings)
+            region = part.region if region is None else region
         settings = self._chosen(settings)
         batch = None
         if mutual:

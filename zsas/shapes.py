@@ -21,6 +21,9 @@ MOST_POINTS = 2000
 SAME_ASPECT = 0.02
 """How far the aspect ratios of two images may differ, as a fraction, so that a region of one is scaled to the other."""
 
+_THICKEST = 32767
+"""Pixels of a line that OpenCV draws at most."""
+
 Unit = Literal["px", "fraction"]
 Kind = Literal["polygon", "rectangle", "brush", "mask"]
 Point = tuple[float, float]
@@ -78,7 +81,7 @@ def cover(shape: Shape, scale: Point, height: int, width: int) -> NDArray[np.boo
         (x0, y0), (x1, y1) = np.ceil(points - 0.5).astype(int).clip(0)
         inside[y0:y1, x0:x1] = 1
     else:
-        thick = max(1, round(shape.width * math.sqrt(scale[0] * scale[1])))
+        thick = min(max(1, round(shape.width * math.sqrt(scale[0] * scale[1]))), _THICKEST)
         way = np.rint(points - 0.5).astype(np.int32)
         cv2.polylines(inside, [way], False, 1, thick)
         for x, y in way[:: max(1, len(way) - 1)]:  # both ends are round

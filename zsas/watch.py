@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
+import json
 import os
 import signal
 import stat
@@ -18,10 +19,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zsas.audit import AuditLog, Part
-from zsas.bulk import Output, save, unique_names
+from zsas.bulk import Names, Output, save
 from zsas.errors import ZsasError, reason
 from zsas.images import SUFFIXES, ReadImage, ReadOptions, is_result, read_image
 from zsas.settings import Settings
@@ -103,7 +104,8 @@ class Watcher:
         self._done: dict[str, tuple[str, str]] = {}
         self._waiting: dict[str, _Seen] = {}
         self._lost = False
-        self._names: set[str] = set()
+        self._names = Names()
+        self._shared: dict[str, Any] = {}
         self._digests: OrderedDict[str, Part] = OrderedDict()
         for part in log.history():
             self._remember(part)
@@ -269,6 +271,8 @@ class Watcher:
             why = f"{type(error).__name__}: {reason(error)}"
             return replace(part, error=f"{part.file} could not be segmented ({why}).")
         facts = result.to_dict()
+        for one in ("settings", "models", "versions"):  # many parts are remembered, and share them
+            facts[one] = self._shared.setdefault(json.dumps(facts[one]), facts[one])
         part = replace(
             part,
             verdict=result.verdict,
@@ -280,7 +284,7 @@ class Watcher:
             versions=facts["versions"],
             notes=tuple(read.info.notes),
         )
-        (name,) = unique_names([part.file], self._names)
+        (name,) = self._names.unique([part.file])
         try:
             save(result, name, self.output)
         except ZsasError as error:  # a full disk is no reason to stop the line

@@ -128,7 +128,7 @@ def test_the_command_tells_a_program_and_a_server_and_ends_by_sigterm(tmp_path: 
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
-    assert "1 images" in process.stderr.read()
+    assert "1 image, " in process.stderr.read()
     server.shutdown()
     word = said.split(": ")[1].split(",")[0]
     assert [one["word"] for one in told] == [word]

@@ -10,6 +10,7 @@ from tests.localizers.test_references import plate
 from zsas import draw
 from zsas.errors import ZsasError
 from zsas.localizers.looking import LOOKED, cells_inside
+from zsas.part import Part
 from zsas.region import RegionOfInterest
 from zsas.result import Result
 from zsas.settings import Settings
@@ -156,6 +157,11 @@ def test_a_batch_is_compared_inside_the_region_alone(segmenter) -> None:
         r.normal_ratio for r in segmenter.segment_batch(images, chosen, mutual=True, region=LEFT)
     ]
     assert ratios[3] < 1.5 * np.median(ratios)
+    # Everywhere, against a profile that looks at a part: then the dent counts.
+    part, everywhere = Part(settings=chosen, region=LEFT), RegionOfInterest()
+    more = {"mutual": True, "part": part, "region": everywhere}
+    seen = [r.normal_ratio for r in segmenter.segment_batch(images, **more)]
+    assert max(seen) == seen[3] > ratios[3]
 
 
 def test_turned_references_remember_what_lies_inside_alone(segmenter) -> None:

@@ -6,13 +6,14 @@ same names wherever it was examined, and a file that cannot be read is a row wit
 
 from __future__ import annotations
 
-from zsas.bulk.jobs import Job, Output, Reading, plan, unique_names
+from zsas.bulk.jobs import Job, Names, Output, Reading, plan, unique_names
 from zsas.bulk.rows import Row
 from zsas.bulk.run import Work, compare_jobs, examine, load, prepare, read_job, save, walk
 from zsas.bulk.store import open_rows
 
 __all__ = [
     "Job",
+    "Names",
     "Output",
     "Reading",
     "Row",

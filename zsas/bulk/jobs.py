@@ -101,6 +101,41 @@ class Reading:
         return {} if self == Reading() else {"reading": asdict(self)}
 
 
+class Names:
+    """Names of files in an output folder, each once.
+
+    Args:
+        taken: Names that are in use already.
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._used = {_same(PurePosixPath(name)) for name in taken}
+
+    def add(self, name: str) -> None:
+        """Take a name as it is."""
+        self._used.add(_same(PurePosixPath(name)))
+
+    def unique(self, wanted: Sequence[str]) -> list[str]:
+        """A name for each file, which is then in use; see `unique_names`."""
+        paths = [PurePosixPath(name) for name in wanted]
+        suffixes: dict[str, set[str]] = collections.defaultdict(set)
+        for path in paths:
+            suffixes[_same(path.with_suffix(""))].add(path.suffix.casefold())
+        names = []
+        for path in paths:
+            stem = path.with_suffix("")
+            if len(suffixes[_same(stem)]) > 1:
+                stem = path.with_name(path.name.replace(".", "_"))
+            stem = PurePosixPath(*(part if part == "/" else _portable(part) for part in stem.parts))
+            stem = stem.with_name(_shortened(stem.name)) if stem.name else stem
+            name, number = stem, 2
+            while _same(name) in self._used:
+                name, number = stem.with_name(f"{stem.name}_{number}"), number + 1
+            self._used.add(_same(name))
+            names.append(str(name))
+        return names
+
+
 def unique_names(wanted: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
     """A unique name for each file, without its suffix.
 
@@ -117,24 +152,7 @@ def unique_names(wanted: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
     >>> list(map(len, unique_names(["x" * 255, "X" * 255])))
     [240, 242]
     """
-    paths = [PurePosixPath(name) for name in wanted]
-    suffixes: dict[str, set[str]] = collections.defaultdict(set)
-    for path in paths:
-        suffixes[_same(path.with_suffix(""))].add(path.suffix.casefold())
-    used = {_same(PurePosixPath(name)) for name in taken}
-    names = []
-    for path in paths:
-        stem = path.with_suffix("")
-        if len(suffixes[_same(stem)]) > 1:
-            stem = path.with_name(path.name.replace(".", "_"))
-        stem = PurePosixPath(*(part if part == "/" else _portable(part) for part in stem.parts))
-        stem = stem.with_name(_shortened(stem.name)) if stem.name else stem
-        name, number = stem, 2
-        while _same(name) in used:
-            name, number = stem.with_name(f"{stem.name}_{number}"), number + 1
-        used.add(_same(name))
-        names.append(str(name))
-    return names
+    return Names(taken).unique(wanted)
 
 
 def _same(path: PurePosixPath) -> str:
@@ -177,7 +195,9 @@ def plan(
 
 def list_images(sources: Sequence[str], output: Output, scan: Scan) -> dict[str, tuple[str, str]]:
     """Each image with its relative name and its stamp; files that are left out are added to `scan`."""
-    several = sum("://" in source or os.path.isdir(source) for source in sources) > 1
+    several = (
+        sum("://" in source or Path(os.path.expanduser(source)).is_dir() for source in sources) > 1
+    )
     found: dict[str, tuple[str, str]] = {}
     for source in sources:
         listed = _far(source, scan) if "://" in source else _near(source, output, scan)

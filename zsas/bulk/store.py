@@ -285,11 +285,12 @@ class TableRows(Rows):
 
     def stored(self, jobs: Collection[Job]) -> Iterator[Row]:
         """See `Rows`."""
-        wanted = {readable(job.image) for job in jobs}
+        wanted = {readable(job.image): job for job in jobs}
         for part in self._parts:
             for values in _read_part(part):
-                if values["image"] in wanted and self._known[values["image"]][3] == part:
-                    yield Row(**values)
+                job = wanted.get(values["image"])
+                if job is not None and self._known[values["image"]][3] == part:
+                    yield Row(**{**values, "image": job.image, "name": job.name})
 
     def put(self, row: Row) -> None:
         """See `Rows`; parts are written as rows and seconds come together."""

@@ -144,8 +144,8 @@ def say(text: str, stdout: TextIO, bar: Progress | None = None) -> None:
         ZsasError: If it cannot be written: nobody reads any more, or a disk is full.
     """
     try:
-        if bar is not None and stdout.isatty():
-            bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        if bar is not None and stdout.isatty() and bar.console.is_terminal:
+            _print_above(bar, text)
         else:
             print(text, flush=True, file=stdout)
     except OSError as error:
@@ -172,10 +172,15 @@ def complain(sentence: str, bar: Progress | None = None) -> None:
     """A sentence on stderr; above the bar where there is one."""
     sentence = one_line(sentence)
     if bar is not None:
-        bar.console.print(f"zsas: {sentence}", markup=False, highlight=False, soft_wrap=True)
+        _print_above(bar, f"zsas: {sentence}")
     else:
         with contextlib.suppress(OSError, AttributeError):  # stderr may be closed as well
             print(f"zsas: {sentence}", file=sys.stderr)
+
+
+def _print_above(bar: Progress, text: str) -> None:
+    """A line as it is: a name may hold what the library reads as markup, or as an emoji (":ok:")."""
+    bar.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 class Notes:

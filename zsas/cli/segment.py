@@ -165,7 +165,7 @@ def segment(
     # Ray tells of a worker's death on stdout, which belongs to the results.
     with redirect_stdout(sys.stderr) if cluster is not None else nullcontext():
         failed, anomalous = _report(
-            _kept(rows, work, entries, out) if report else rows,
+            _kept(rows, work, entries, output) if report else rows,
             len(work.jobs),
             json=json,
             out=out,
@@ -243,7 +243,7 @@ def _expect(images: int, seconds: float) -> None:
     print(words, file=sys.stderr)
 
 
-def _kept(rows: Iterator[Row], work: Work, entries: list[Entry], out: Path | None) -> Iterator[Row]:
+def _kept(rows: Iterator[Row], work: Work, entries: list[Entry], output: Output) -> Iterator[Row]:
     """The rows, each of which becomes an entry of the report on its way."""
     from zsas.bulk import read_job
     from zsas.report import Entry
@@ -253,7 +253,8 @@ def _kept(rows: Iterator[Row], work: Work, entries: list[Entry], out: Path | Non
         if row.error:
             entries.append(Entry.failed(row.image, row.error))
         else:
-            score = out / row.name / "score.png" if out is not None else None
+            out = output.folder
+            score = out / output.folder_of(row.name) / "score.png" if out is not None else None
             facts = loads(row.result)
             try:
                 image = read_job(jobs[row.image]).pixels

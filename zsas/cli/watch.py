@@ -149,10 +149,12 @@ def _sentence(part: Part) -> str:
 def _sum_up(parts: list[tuple[str, float]]) -> None:
     if not parts:
         return
+    from zsas.stages import counted
+
     bad = sum(word == "NOK" for word, _ in parts)
     seconds = [latency for _, latency in parts]
     print(
-        f"zsas: {len(parts)} images, {bad} NOK; latency {statistics.median(seconds):.2f} s in the middle, "
+        f"zsas: {counted(len(parts), 'image')}, {bad} NOK; latency {statistics.median(seconds):.2f} s in the middle, "
         f"{max(seconds):.2f} s at most.",
         file=sys.stderr,
     )

@@ -59,6 +59,30 @@ def test_a_pixel_is_the_mean_of_those_it_stands_for(
     assert f"reduced to {W // K} × {H // K}" in read.info.sentence
 
 
+GLOW = np.linspace(0, 0.8, W * H, dtype=np.float32).reshape(H, W)
+BRIGHT = np.full((H, W), 2000, np.uint16)
+BRIGHT[-1] = 60_000
+
+
+@pytest.mark.parametrize(
+    ("values", "tags"),
+    [
+        (GLOW, [(340, "f", 1, 0.0, True), (341, "f", 1, 0.8, True)]),
+        (GLOW, [(340, "f", 1, 0.0, True), (341, "f", 1, 2.0, True)]),
+        (BRIGHT, [(281, "H", 1, 4095, True)]),
+        (BRIGHT[:-1], [(281, "H", 1, 4095, True)]),
+    ],
+)
+def test_whether_a_tag_is_believed_follows_from_the_whole_page(
+    values: NDArray[Any], tags: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tags that hold the extremes of the pixels, or less, say nothing of white; no band decides that by itself."""
+    monkeypatch.setattr(large, "BAND_VALUES", W * 5)
+    data = tiff(values, extratags=tags, photometric="minisblack")
+    expected = means(read_image(data).pixels)
+    assert np.abs(read_image(data, FEW).pixels - expected).max() <= 1
+
+
 def test_a_turned_image_is_turned_after_it_is_reduced() -> None:
     data = tiff(RGB, photometric="rgb", extratags=[(274, 3, 1, 6, True)])
     np.testing.assert_array_equal(

@@ -4,13 +4,21 @@ import io
 import os
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from zsas.errors import ZsasError
-from zsas.images import find_images, load_image, read_image, read_mask, scan_images
+from zsas.images import (
+    ReadOptions,
+    find_images,
+    load_image,
+    read_image,
+    read_mask,
+    scan_images,
+)
 
 # Top left red, top right green, bottom left blue, bottom right white: every turn looks different.
 PHOTO = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
@@ -338,3 +346,29 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
 def test_the_rounding_of_arithmetic_is_no_error() -> None:
     found = load_image(np.array([[-1e-7, 1.0000001, 0.5]]))
     assert found[..., 0].tolist() == [[0, 255, 128]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "opacity", "bits"),
+    [(np.uint16, 65535, 12), (np.int64, 300, 0), (np.int64, -1, 0), (np.uint32, 70_000, 0)],
+)
+def test_a_transparency_out_of_its_range_is_a_sentence(
+    kind: type[np.integer], opacity: int, bits: int
+) -> None:
+    image = np.zeros((2, 2, 4), kind)
+    image[..., 3] = opacity
+    with pytest.raises(ZsasError, match="holds a transparency from"):
+        load_image(image, bits=bits)
+
+
+@pytest.mark.parametrize("options", [{"page": "2"}, {"page": 1.5}, {"bits": "12"}, {"bits": None}])
+def test_how_to_read_is_said_in_whole_numbers(options: Any) -> None:
+    with pytest.raises(ZsasError, match="must be a whole number"):
+        ReadOptions(**options)
+
+
+def test_a_pil_image_with_impossible_facts_is_a_sentence() -> None:
+    image = Image.new("P", (4, 4))
+    image.info["transparency"] = 300
+    with pytest.raises(ZsasError, match="damaged"):
+        load_image(image)

@@ -18,7 +18,6 @@ from zsas.images.raster import (
     ReadOptions,
     check_page,
     check_size,
-    damaged,
     not_read,
 )
 
@@ -56,7 +55,7 @@ def decode(content: Content, options: ReadOptions) -> Raster:
     if photometric in ("MONOCHROME1", "MONOCHROME2"):
         _set_grey(raster, data, options, name)
     elif photometric == "PALETTE COLOR":
-        _set_palette(raster, data, name)
+        _set_palette(raster, data)
     elif values.ndim == 3 and values.shape[2] == 3 and bits in (8, 16):
         raster.colour = "rgb"  # pydicom has made RGB of YBR
     else:
@@ -95,24 +94,15 @@ def _open(content: Content) -> Any:
         raise ZsasError(
             f"{content.name} is a DICOM file; install the extra that reads it: pip install 'zsas[formats]'."
         ) from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            data = pydicom.dcmread(io.BytesIO(content.read()), force=True)
-            _set_syntax(data)
-            return data
-    except ZsasError:
-        raise
-    except Exception:  # a foreign file can make a decoder raise anything
-        raise damaged(content.name) from None
-
-
-def _set_syntax(data: Any) -> None:
-    """The transfer syntax of a file without a header, by how it was read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = pydicom.dcmread(io.BytesIO(content.read()), force=True)
     if getattr(data.file_meta, "TransferSyntaxUID", None) is None:
+        # Of a file without a header: by how it was read.
         implicit, little = data.original_encoding
         end = "" if implicit else ".1" if little else ".2"
         data.file_meta.TransferSyntaxUID = f"1.2.840.10008.1.2{end}"
+    return data
 
 
 def _pixels(data: Any, index: int, name: str) -> NDArray[Any]:
@@ -128,8 +118,6 @@ def _pixels(data: Any, index: int, name: str) -> NDArray[Any]:
         raise not_read(
             name, f"is DICOM of a kind ({reason(error)})", "save it uncompressed"
         ) from None
-    except Exception:  # a foreign file can make a decoder raise anything
-        raise damaged(name) from None
 
 
 def _by_imagecodecs(data: Any, index: int) -> NDArray[Any] | None:
@@ -208,13 +196,10 @@ def _window_text(data: Any) -> str:
     return f"shown through its window, centre {first(data.WindowCenter):g}, width {first(data.WindowWidth):g}"
 
 
-def _set_palette(raster: Raster, data: Any, name: str) -> None:
+def _set_palette(raster: Raster, data: Any) -> None:
     from pydicom.pixels.processing import apply_color_lut
 
-    try:
-        coloured: Any = apply_color_lut(raster.values, data)
-    except Exception:  # a foreign file can make a decoder raise anything
-        raise damaged(name) from None
+    coloured: Any = apply_color_lut(raster.values, data)
     raster.values, raster.colour = coloured[..., :3], "rgb"
     raster.bits = 8 * coloured.dtype.itemsize
     raster.white = 2**raster.bits - 1

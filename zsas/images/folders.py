@@ -91,7 +91,7 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def is_result(path: Path) -> bool:
-    """Whether a file is a picture that `Result.save` wrote: beside its `result.json`, or among its stages."""
+    """Whether a file is a picture that `zsas.export.save` wrote: beside its `result.json`, or among its stages."""
     if path.parent.name == "stages":
         return os.path.isfile(path.parent.parent / "result.json")
     ours = path.name in ("mask.png", "score.png", "overlay.png")

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from zsas.errors import ZsasError
 from zsas.extras import require
 from zsas.images.content import Content
-from zsas.images.raster import Raster, ReadOptions, check_page, check_size, damaged
+from zsas.images.raster import Raster, ReadOptions, check_page, check_size, without_alpha
 
 
 def decode(content: Content, options: ReadOptions) -> Raster:
@@ -25,15 +24,7 @@ def decode(content: Content, options: ReadOptions) -> Raster:
     index = options.page - 1 if options.page else file.primary_index
     image = file[index]
     check_size(image.size[1], image.size[0], options.max_pixels, name)
-    try:
-        values = np.asarray(image.to_pillow())
-    except Exception:  # a foreign file can make a decoder raise anything
-        raise damaged(name) from None
-    alpha = None
-    if values.ndim == 3 and values.shape[2] in (2, 4):
-        values, alpha = values[..., :-1], values[..., -1]
-    if values.ndim == 3 and values.shape[2] == 1:
-        values = values[..., 0]
+    values, alpha = without_alpha(np.asarray(image.to_pillow()))
     raster = Raster(values, "grey" if values.ndim == 2 else "rgb", 255, "HEIC", alpha=alpha)
     raster.page, raster.pages, raster.lossy = index + 1, len(file), True
     raster.premultiplied = bool(getattr(image, "premultiplied_alpha", False))
@@ -53,9 +44,4 @@ def _open(content: Content) -> Any:
     require("images")
     import pillow_heif
 
-    try:
-        return pillow_heif.open_heif(io.BytesIO(content.read()))
-    except ZsasError:
-        raise
-    except Exception:  # a foreign file can make a decoder raise anything
-        raise damaged(content.name) from None
+    return pillow_heif.open_heif(io.BytesIO(content.read()))

@@ -259,12 +259,8 @@ def _deep(whole: bytes, frame: Frame, name: str) -> Raster:
     require("images")
     import imagecodecs
 
-    try:
-        values: Any = (
-            imagecodecs.ljpeg_decode if frame.process == 3 else imagecodecs.jpeg8_decode
-        )(whole)
-    except Exception:  # a foreign file can make a decoder raise anything
-        raise damaged(name) from None
+    decoder: Any = imagecodecs.ljpeg_decode if frame.process == 3 else imagecodecs.jpeg8_decode
+    values = decoder(whole)
     if frame.missing or not frame.ended:
         raise damaged(name)
     if values.ndim == 3 and values.shape[2] == 1:
@@ -283,10 +279,7 @@ def _deep(whole: bytes, frame: Frame, name: str) -> Raster:
 
 def _by_charls(data: bytes, frame: Frame, name: str) -> Raster:
     """JPEG-LS of 2 to 16 bits, as x-ray detectors write it."""
-    try:
-        values = charls(data, frame.end)
-    except Exception:  # a foreign file can make a decoder raise anything
-        raise damaged(name) from None
+    values = charls(data, frame.end)
     if values.ndim == 3 and values.shape[2] != 3:
         raise not_read(name, f"is a JPEG-LS of {values.shape[2]} colours")
     return Raster(
@@ -322,10 +315,7 @@ def _count(data: bytes, name: str) -> int:
 def _further(data: bytes, options: ReadOptions, pages: int, name: str) -> Raster:
     """A later image of a multi-picture file."""
     with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-        try:
-            image.seek(options.page - 1)
-        except Exception:  # a foreign file can make a decoder raise anything
-            raise damaged(name) from None
+        image.seek(options.page - 1)
         check_size(image.height, image.width, options.max_pixels, name)
         raster = pillow.raster_of(pillow.decoded(image, name), name)
     raster.format, raster.page, raster.pages, raster.lossy = "JPEG", options.page, pages, True

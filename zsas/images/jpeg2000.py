@@ -9,7 +9,7 @@ import numpy as np
 from zsas.extras import require
 from zsas.images import pillow
 from zsas.images.content import Content, unreadable
-from zsas.images.raster import Raster, ReadOptions, check_page, check_size, damaged, not_read
+from zsas.images.raster import Raster, ReadOptions, check_page, check_size, not_read, without_alpha
 
 
 def decode(content: Content, options: ReadOptions) -> Raster:
@@ -73,17 +73,10 @@ def _deep(data: bytes, bits: int, name: str) -> Raster:
     require("images")
     import imagecodecs
 
-    try:
-        values: Any = imagecodecs.jpeg2k_decode(data)
-    except Exception:  # a foreign file can make a decoder raise anything
-        raise damaged(name) from None
-    alpha = None
+    values: Any = imagecodecs.jpeg2k_decode(data)
     if values.ndim == 3 and values.shape[2] == 4 and b"colr\1\0\0\0\0\0\x0c" in data[:4096]:
         raise not_read(name, f"is CMYK of {bits} bits")
-    if values.ndim == 3 and values.shape[2] in (2, 4):
-        values, alpha = values[..., :-1], values[..., -1]
-    if values.ndim == 3 and values.shape[2] == 1:
-        values = values[..., 0]
+    values, alpha = without_alpha(values)
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] != 3):
         raise not_read(name, f"has the shape {values.shape}")
     white = 2**bits - 1

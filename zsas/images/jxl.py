@@ -8,7 +8,7 @@ from typing import Any
 
 from zsas.extras import require
 from zsas.images.content import Content, unreadable
-from zsas.images.raster import Raster, ReadOptions, check_page, check_size, damaged, not_read
+from zsas.images.raster import Raster, ReadOptions, check_page, check_size, not_read, without_alpha
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,12 @@ def decode(content: Content, options: ReadOptions) -> Raster:
     name, data = content.name, content.read()
     header = _header(_codestream(data), name)
     check_size(header.height, header.width, options.max_pixels, name)
-    try:
-        values: Any = imagecodecs.jpegxl_decode(data)
-    except Exception:  # a foreign file can make a decoder raise anything
-        raise damaged(name) from None
+    values: Any = imagecodecs.jpegxl_decode(data)
     pages = _frames(values)
     check_page(options.page, pages, name)
     if pages > 1:
         values = values[max(1, options.page) - 1]
-    alpha = None
-    if values.ndim == 3 and values.shape[2] in (2, 4):
-        values, alpha = values[..., :-1], values[..., -1]
-    if values.ndim == 3 and values.shape[2] == 1:
-        values = values[..., 0]
+    values, alpha = without_alpha(values)
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] != 3):
         raise not_read(name, f"has the shape {values.shape}")
     kind = values.dtype

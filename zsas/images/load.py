@@ -13,11 +13,12 @@ What cannot be read right is a `ZsasError` of one sentence. Choices where a file
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -156,7 +157,8 @@ def read_window(
             raise ZsasError(
                 f"{content.name} is no TIFF, and parts are read of TIFF only; read the whole image."
             )
-        raster = _reader(content).decode_window(content, box_xyxy, options)
+        with _foreign(content.name):
+            raster = _reader(content).decode_window(content, box_xyxy, options)
         return _shown(raster, options, content.name)
 
 
@@ -169,7 +171,9 @@ def count_pages(source: ImageSource) -> int:
     if isinstance(source, (np.ndarray, Image.Image, ReadImage)):
         return 1
     with opened(source, "The image") as content:
-        return int(_reader(content).count(content))
+        reader = _reader(content)
+        with _foreign(content.name):
+            return int(reader.count(content))
 
 
 def digest(image: NDArray[np.uint8]) -> str:
@@ -198,16 +202,23 @@ def decode(source: ImageSource, options: ReadOptions, name: str) -> tuple[str, R
 
 def _decoded(content: Content, options: ReadOptions) -> Raster:
     reader = _reader(content)
-    try:
+    with _foreign(content.name):
         raster: Raster = reader.decode(content, options)
         return replace(raster, sha256=content.sha256())
+
+
+@contextlib.contextmanager
+def _foreign(name: str) -> Iterator[None]:
+    """A foreign file can make a decoder raise anything, in any of its parts: it is a sentence."""
+    try:
+        yield
     except ZsasError:
         raise
     except MemoryError:
-        raise ZsasError(f"{content.name} is too large for the memory; make it smaller.") from None
-    except Exception:  # a foreign file can make a decoder raise anything, in any of its parts
-        logging.getLogger("zsas").debug("%s", content.name, exc_info=True)
-        raise damaged(content.name) from None
+        raise ZsasError(f"{name} is too large for the memory; make it smaller.") from None
+    except Exception:
+        logging.getLogger("zsas").debug("%s", name, exc_info=True)
+        raise damaged(name) from None
 
 
 def _reader(content: Content) -> Any:
@@ -266,6 +277,7 @@ def _from_pil(image: Image.Image, options: ReadOptions, name: str) -> Raster:
                 found = content.format
                 if found is not None and found.reader:
                     return _decoded(content, options)
-    raster = pillow.raster_of(pillow.decoded(image, name), name)
+    with _foreign(name):
+        raster = pillow.raster_of(pillow.decoded(image, name), name)
     raster.format = image.format or "PIL image"
     return raster

@@ -51,14 +51,14 @@ def decode(content: Content, options: ReadOptions) -> Raster:
         pages = _frames(image, data)
         check_page(options.page, pages, content.name)
         if options.page > 1:
-            _seek(image, options.page - 1, content.name)
+            image.seek(options.page - 1)
         image = decoded(image, content.name)
         if found.name == "PNG":
             png.set_key(data, image)
             if options.page < 2:
                 png.check_rows(data, image, content.name)
         if found.name == "PNG" and data[24] == 16 and data[25] != 0 and options.page < 2:
-            raster = png.deep(data, image, content.name).turned(_orientation(image))
+            raster = png.deep(data, image).turned(_orientation(image))
         else:
             raster = raster_of(image, content.name)
     if found.name == "TGA":
@@ -221,13 +221,6 @@ def _orientation(image: Image.Image) -> int:
 def _known(plugin: str) -> bool:
     Image.init()
     return plugin in Image.OPEN
-
-
-def _seek(image: Image.Image, index: int, name: str) -> None:
-    try:
-        image.seek(index)
-    except Exception:  # a foreign file can make a decoder raise anything
-        raise damaged(name) from None
 
 
 def _of_decoder(error: Exception, name: str, otherwise: ZsasError) -> ZsasError:

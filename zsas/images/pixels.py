@@ -39,6 +39,13 @@ def to_rgb(raster: Raster, bits: int, name: str) -> tuple[NDArray[np.uint8], Ras
             colours = _ink_to_light(colours)
     if raster.alpha is None:
         return _three(colours), raster
+    if np.issubdtype(raster.alpha.dtype, np.integer):
+        lowest, highest = int(raster.alpha.min()), int(raster.alpha.max())
+        if lowest < 0 or highest > raster.alpha_white:
+            raise ZsasError(
+                f"{name} holds a transparency from {lowest:,} to {highest:,}, but 0 to {raster.alpha_white:,} was "
+                "expected; save it without transparency."
+            )
     alpha = to_uint8(raster.alpha, raster.alpha_white, name)
     if alpha.max() < _VISIBLE:
         if _is_one_colour(colours):

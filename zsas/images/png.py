@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from zsas.extras import require
-from zsas.images.raster import Raster, damaged, not_read
+from zsas.images.raster import Raster, damaged, not_read, without_alpha
 
 _BEGIN = 8
 _LEFT_OUT = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
@@ -80,27 +79,15 @@ def check_rows(data: bytes, image: Image.Image, name: str) -> None:
         raise damaged(name)
 
 
-def deep(data: bytes, image: Image.Image, name: str) -> Raster:
-    """Colour of 16 bits, of which Pillow keeps 8; Pillow has found the file whole before.
-
-    Raises:
-        ZsasError: If it cannot be decoded.
-    """
+def deep(data: bytes, image: Image.Image) -> Raster:
+    """Colour of 16 bits, of which Pillow keeps 8; Pillow has found the file whole before."""
     require("images")
     import imagecodecs
 
-    try:
-        values: NDArray[Any] = imagecodecs.png_decode(data)
-    except Exception:  # a foreign file can make a decoder raise anything
-        raise damaged(name) from None
-    alpha = None
-    if values.ndim == 3 and values.shape[2] in (2, 4):
-        values, alpha = values[..., :-1], values[..., -1]
+    values, alpha = without_alpha(imagecodecs.png_decode(data))
     key = image.info.get("transparency")
     if alpha is None and isinstance(key, tuple) and len(key) == 3:
         alpha = np.where((values == np.array(key)).all(axis=2), 0, 65535)
-    if values.ndim == 3 and values.shape[2] == 1:
-        values = values[..., 0]
     colour: Any = "grey" if values.ndim == 2 else "rgb"
     white = 65535
     return Raster(

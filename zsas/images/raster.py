@@ -5,6 +5,7 @@ Every container ends here, so that there is one rule for images (`pixels.to_rgb`
 
 from __future__ import annotations
 
+import numbers
 import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -59,6 +60,9 @@ class ReadOptions:
     reduce_up_to: int = field(default_factory=largest_pixels)
 
     def __post_init__(self) -> None:
+        for what, value in (("page", self.page), ("bits", self.bits)):
+            if not isinstance(value, numbers.Integral):
+                raise ZsasError(f"{what} is {value!r}, but it must be a whole number.")
         if self.page < 0:
             raise ZsasError(
                 f"Page {self.page} cannot be read; pages count from 1, and 0 is the first."
@@ -177,6 +181,14 @@ class Raster:
         if self.alpha is not None:
             self.alpha = turn(self.alpha, orientation)
         return self
+
+
+def without_alpha(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Decoded values as (H, W) or (H, W, 3), and the last of two or four channels, which is alpha; None without."""
+    alpha = None
+    if values.ndim == 3 and values.shape[2] in (2, 4):
+        values, alpha = values[..., :-1], values[..., -1]
+    return (values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values), alpha
 
 
 def turn(array: NDArray[Any], orientation: int) -> NDArray[Any]:

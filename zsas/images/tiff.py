@@ -24,7 +24,7 @@ from zsas.images.raster import (
     not_read,
     size_text,
 )
-from zsas.images.tiff_colour import each_of, photometric_of, tiff_raster
+from zsas.images.tiff_colour import each_of, ends_of, photometric_of, tiff_raster
 from zsas.images.tiff_pages import full_images, orientation_of
 from zsas.images.tiff_segments import check_fax, check_segments
 
@@ -105,7 +105,9 @@ def decode_window(
 
 
 def decode_bands(content: Content, options: ReadOptions, most_values: int) -> Iterator[Raster]:
-    """A page as it is stored, from top to bottom; every strip or tile is decoded once.
+    """A page as it is stored, from top to bottom; every strip or tile is decoded once, or twice.
+
+    Twice where a tag says what is white, and is believed or not by the values of the whole page.
 
     Args:
         content: The file.
@@ -129,14 +131,19 @@ def decode_bands(content: Content, options: ReadOptions, most_values: int) -> It
         step = max(1, most_values // max(1, width * page.samplesperpixel))
         down = step if plain else page.tilelength or min(page.rowsperstrip, height)
         chunk = max(step // down, 1) * down
-        for top in range(0, height, chunk):
-            bottom = min(top + chunk, height)
-            values = _rows(page, top, bottom) if plain else _part(page, (0, top, width, bottom))
-            for start in range(0, len(values), step):
-                part = values[start : start + step]
-                raster = tiff_raster(page, part, options.bits, name)
-                raster.page, raster.pages = max(1, options.page), pages
-                yield raster
+
+        def bands() -> Iterator[NDArray[Any]]:
+            for top in range(0, height, chunk):
+                bottom = min(top + chunk, height)
+                values = _rows(page, top, bottom) if plain else _part(page, (0, top, width, bottom))
+                for start in range(0, len(values), step):
+                    yield values[start : start + step]
+
+        ends = ends_of(page, bands(), name)
+        for part in bands():
+            raster = tiff_raster(page, part, options.bits, name, ends)
+            raster.page, raster.pages = max(1, options.page), pages
+            yield raster
 
 
 def size_of(content: Content, options: ReadOptions) -> tuple[int, int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,25 @@ _LOSSY = {6, 7, 33003, 33004, 33005, 33007, 34712, 34892, 50001, 50002, 52546}
 """Compressions that change values: JPEG, JPEG 2000, WebP, JPEG XL. Some can be lossless; nobody knows from the tag."""
 
 
-def tiff_raster(page: Any, values: NDArray[Any], bits_asked: int, name: str) -> Raster:
-    """The values of a page with what its tags say of them: colours, bits, alpha."""
+Ends = tuple[float, float]
+"""Lowest and highest value of a page's colours."""
+
+
+def tiff_raster(
+    page: Any, values: NDArray[Any], bits_asked: int, name: str, ends: Ends | None = None
+) -> Raster:
+    """The values of a page, or of a part of it, with what its tags say of them: colours, bits, alpha.
+
+    Args:
+        page: The page.
+        values: (H, W) or (H, W, samples).
+        bits_asked: See `ReadOptions`.
+        name: For messages.
+        ends: From `ends_of`, where `values` are a part; None where they are all.
+    """
     photometric = photometric_of(page, name)
     bits = int(page.bitspersample)
-    colours = {2: 3, 5: 4, 6: 3}.get(photometric, 1)
+    colours = _COLOURS.get(photometric, 1)
     samples = 1 if values.ndim == 2 else values.shape[2]
     raster = Raster(values, "grey", None, "TIFF", bits, signed=page.sampleformat == 2)
     raster.lossy = int(page.compression) in _LOSSY
@@ -29,12 +44,12 @@ def tiff_raster(page: Any, values: NDArray[Any], bits_asked: int, name: str) -> 
     _check_colours(page, photometric, samples, colours, name)
     if samples > colours:
         _set_extra(raster, page, values, colours, name)
-        values = values[..., :colours] if colours > 1 else values[..., 0]
+        values = _of_colour(values, colours)
     raster.values = values
     if np.issubdtype(values.dtype, np.floating):
-        _set_float_range(raster, page, name)
+        _set_float_range(raster, page, ends)
     else:
-        _set_depth(raster, page, bits_asked, name)
+        _set_depth(raster, page, bits_asked, name, ends)
     if photometric == 0:
         raster.inverted = True
     elif photometric == 3:
@@ -48,6 +63,23 @@ def tiff_raster(page: Any, values: NDArray[Any], bits_asked: int, name: str) -> 
     elif photometric == 6:
         raster.colour, raster.values = "rgb", _ycbcr_to_rgb(page, values, name)
     return raster
+
+
+def ends_of(page: Any, parts: Iterable[NDArray[Any]], name: str) -> Ends | None:
+    """The ends of a page that is read in parts, where it follows from them whether its tags are believed; else None."""
+    in_floats = np.issubdtype(page.dtype, np.floating)
+    if not (_range_by_tags(page) if in_floats else _declared_bits(page, int(page.bitspersample))):
+        return None
+    colours = _COLOURS.get(photometric_of(page, name), 1)
+    seen = (_of_colour(part, colours) for part in parts)  # one band in memory at a time
+    ends = [(float(part.min()), float(part.max())) for part in seen]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def _of_colour(values: NDArray[Any], colours: int) -> NDArray[Any]:
+    if values.ndim == 2:
+        return values
+    return values[..., :colours] if colours > 1 else values[..., 0]
 
 
 def photometric_of(page: Any, name: str) -> int:
@@ -83,6 +115,10 @@ def _check_colours(page: Any, photometric: int, samples: int, colours: int, name
         )
 
 
+_COLOURS = {2: 3, 5: 4, 6: 3}
+"""Samples of a colour by PhotometricInterpretation; one of all others."""
+
+
 def _extras(page: Any) -> tuple[int, ...]:
     return tuple(int(each) for each in each_of(page.tags.valueof(338, ())))
 
@@ -109,7 +145,7 @@ def _set_extra(raster: Raster, page: Any, values: NDArray[Any], colours: int, na
         raster.alpha_white = 2 ** min(int(page.bitspersample), 16) - 1
 
 
-def _set_depth(raster: Raster, page: Any, bits_asked: int, name: str) -> None:
+def _set_depth(raster: Raster, page: Any, bits_asked: int, name: str, ends: Ends | None) -> None:
     """White by BitsPerSample; by what else declares fewer bits, where there is something."""
     bits = raster.bits
     if raster.values.dtype == np.bool_:
@@ -127,7 +163,7 @@ def _set_depth(raster: Raster, page: Any, bits_asked: int, name: str) -> None:
     raster.white = 2 ** min(bits, 16) - 1
     raster.declared = False
     declared = _declared_bits(page, bits)
-    if declared and raster.values.max() < 2**declared:
+    if declared and (raster.values.max() if ends is None else ends[1]) < 2**declared:
         raster.white, raster.bits, raster.declared = 2**declared - 1, declared, True
 
 
@@ -152,17 +188,22 @@ def _declared_bits(page: Any, bits: int) -> int:
     return next((each for each in found if 8 <= each < bits), 0)
 
 
-def _set_float_range(raster: Raster, page: Any, name: str) -> None:
-    """SMinSampleValue and SMaxSampleValue say what is black and white; else it is 0 and 1."""
+def _range_by_tags(page: Any) -> Ends | None:
+    """SMinSampleValue and SMaxSampleValue, where they say that black and white are something else than 0 and 1."""
     low, high = page.tags.valueof(340), page.tags.valueof(341)
     if low is None or high is None:
-        return
+        return None
     low, high = min(each_of(low)), max(each_of(high))
-    if not (np.isfinite(low) and np.isfinite(high) and high > low):
+    said = np.isfinite(low) and np.isfinite(high) and high > low and (low, high) != (0, 1)
+    return (low, high) if said else None
+
+
+def _set_float_range(raster: Raster, page: Any, ends: Ends | None) -> None:
+    said = _range_by_tags(page)
+    if said is None or not np.isfinite(raster.values).all():
         return
-    if (low, high) == (0, 1) or not np.isfinite(raster.values).all():
-        return
-    extremes = float(raster.values.min()), float(raster.values.max())
+    low, high = said
+    extremes = ends or (float(raster.values.min()), float(raster.values.max()))
     if np.allclose(extremes, (low, high), rtol=1e-6) and not (low == 0 and (high + 1) % 256 == 0):
         # Many writers put the extremes of the pixels there, which would stretch each image by itself.
         return

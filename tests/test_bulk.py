@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.helpers.jobs import plan
 from tests.helpers.results import make_result
-from zsas.bulk import Job, Names, Output, Reading, Row, plan, prepare, unique_names, walk
+from zsas.bulk import Job, Names, Output, Reading, Row, prepare, unique_names, walk
 from zsas.bulk.run import save, saved
 from zsas.bulk.store import TableRows, can_hold, open_rows
 from zsas.cancellation import Cancelled

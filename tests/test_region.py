@@ -27,7 +27,7 @@ def test_a_rectangle_and_a_polygon_of_its_corners_are_the_same_pixels() -> None:
     np.testing.assert_array_equal(inside, expected)
     polygon = of({"polygon": [[2, 1], [6, 1], [6, 5], [2, 5]]}).on(8, 10)
     np.testing.assert_array_equal(polygon, expected)
-    assert of(SQUARE).fraction(8, 10) == 0.2
+    assert of(SQUARE).on(8, 10).mean() == 0.2
 
 
 def test_a_polygon_is_what_opencv_says_of_the_middles_of_pixels() -> None:

@@ -11,8 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from zsas.cli.settings import settings_page
 from zsas.declare import Setting
-from zsas.docs import settings_page
 from zsas.errors import ZsasError
 from zsas.flags import flag_of, with_settings
 from zsas.refiners.points import PointSettings

@@ -30,8 +30,8 @@ from zsas import catalogue, comparison, systems
 from zsas.backbones.sam import Sam
 from zsas.backbones.sam_families import TransformersSam
 from zsas.cli import app
+from zsas.cli.settings import settings_page
 from zsas.declare import Setting, SettingsGroup, Values, declared, setting
-from zsas.docs import settings_page
 from zsas.errors import ZsasError
 from zsas.flags import with_settings
 from zsas.images import read_image

@@ -16,6 +16,7 @@ import numpy as np
 
 from zsas.errors import ZsasError, reason
 from zsas.localizers.references import own_evidence
+from zsas.stages import counted
 
 if TYPE_CHECKING:
     from zsas.localizers.base import Localizer
@@ -92,8 +93,8 @@ class Proposal:
     @property
     def sentence(self) -> str:
         """The proposal in a sentence, with the errors of both limits."""
-        said = f"{self.by_person} verdict{'' if self.by_person == 1 else 's'} by a person"
-        lot = f"{self.normal} normal and {self.anomalous} anomalous parts, {said}"
+        said = counted(self.by_person, "verdict")
+        lot = f"{self.normal} normal and {self.anomalous} anomalous parts, {said} by a person"
         return (
             f"Limit {self.before:g} gave {_errors(self.false_alarms_before, self.misses_before)} on {lot}; "
             f"limit {self.limit:g} would have given {_errors(self.false_alarms, self.misses)}."
@@ -101,8 +102,7 @@ class Proposal:
 
 
 def _errors(false_alarms: int, misses: int) -> str:
-    alarms = f"{false_alarms} false alarm{'' if false_alarms == 1 else 's'}"
-    return f"{alarms} and {misses} miss{'' if misses == 1 else 'es'}"
+    return f"{counted(false_alarms, 'false alarm')} and {counted(misses, 'miss', 'misses')}"
 
 
 def limit_from_good(scores: Sequence[float], parts: int | None = None) -> float:
@@ -139,9 +139,7 @@ def source_of_limit(settings: Settings, part: Part | None) -> str:
     if named is None:
         return "default"
     kept = part is not None and part.settings.given.get("verdict_threshold") == named
-    return (
-        part.limit_from if part is not None and kept and part.limit_from != "default" else "person"
-    )
+    return part.limit_from if part and kept and part.limit_from != "default" else "person"
 
 
 def limit_of(references: References, localizer: Localizer, settings: Settings) -> float | None:

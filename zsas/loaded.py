@@ -240,26 +240,22 @@ class Loaded:
         localizer = self.localizer(settings)
         note = self.models.choice.precision_note
         kind = settings.point_features if "point_features" in settings.used() else "sam"
-        return {
+        found: dict[str, Any] = {
             "preset": self.preset,
             "localizer": localizer.name,
             "refiner": self.refiner(settings).name,
             localizer.name: dict(localizer.describe()),
-            **({"precision": note} if note else {}),
-            **({"drop_padding": True} if self.models.choice.drop_padding else {}),
-            **(
-                {}
-                if self.models.choice.runtime == "torch"
-                else {"runtime": self._runtime(localizer)}
-            ),
-            **({"point_features": self.models.source_of_features(kind)} if kind != "sam" else {}),
         }
-
-    def _runtime(self, localizer: Localizer) -> str:
-        """The runtime of the vision encoders in words, where it is not torch."""
-        name = self.models.choice.runtime
-        by_steps = name == "openvino" and localizer.by_steps
-        return f"{name}; CLIP in torch, by steps" if by_steps else name
+        if note:
+            found["precision"] = note
+        if self.models.choice.drop_padding:
+            found["drop_padding"] = True
+        if (runtime := self.models.choice.runtime) != "torch":
+            by_steps = runtime == "openvino" and localizer.by_steps
+            found["runtime"] = f"{runtime}; CLIP in torch, by steps" if by_steps else runtime
+        if kind != "sam":
+            found["point_features"] = self.models.source_of_features(kind)
+        return found
 
     def _begin(
         self,

@@ -75,10 +75,6 @@ class RegionOfInterest:
         """
         return _on(self, height, width)
 
-    def fraction(self, height: int, width: int) -> float:
-        """Fraction of the image inside the region, in (0, 1]."""
-        return float(self.on(height, width).mean())
-
     def without(self, other: RegionOfInterest | None) -> RegionOfInterest:
         """This region, from which the areas that another one ignores are removed as well.
 

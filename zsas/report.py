@@ -24,6 +24,7 @@ from zsas.region import RegionOfInterest
 from zsas.result import Result
 from zsas.rle import decode
 from zsas.settings import Settings
+from zsas.stages import counted
 
 PICTURE_SIDE = 720
 SPECK = 1e-4
@@ -287,10 +288,10 @@ def _section(entry: Entry, number: int) -> str:
     )
     changed = []
     if entry.clicks:
-        changed.append(f"{entry.clicks} point{'' if entry.clicks == 1 else 's'} set by a person")
+        changed.append(f"{counted(entry.clicks, 'point')} set by a person")
     rejected = sum(bool(r.get("rejected")) for r in facts["regions"])
     if rejected:
-        changed.append(f"{rejected} finding{'' if rejected == 1 else 's'} rejected")
+        changed.append(f"{counted(rejected, 'finding')} rejected")
     if facts["decided_by"] == "person":
         changed.append("the verdict")
     said = f"<p>Changed by a person: {', '.join(changed)}.</p>" if changed else ""
@@ -326,8 +327,7 @@ def _compared(facts: Mapping[str, Any]) -> str:
         f"{escape(one['name'] or 'without a name')} <code>{escape(one['pixels'])}</code>"
         for one in references
     )
-    count = f"{len(references)} good image{'' if len(references) == 1 else 's'}"
-    return f'<p class="soft">Compared with {count}: {named}.</p>'
+    return f'<p class="soft">Compared with {counted(len(references), "good image")}: {named}.</p>'
 
 
 def _numbered(
@@ -417,8 +417,7 @@ def _count(facts: Mapping[str, Any]) -> str:
     """How many findings count, and how many of them are specks, as on the page: "5 + 9 specks"."""
     kept = [r for r in facts["regions"] if not (r.get("rejected") or r.get("ignored"))]
     specks = sum(r["percent"] < 100 * SPECK for r in kept)
-    words = f" + {specks} speck{'' if specks == 1 else 's'}" if specks else ""
-    return f"{len(kept) - specks}{words}"
+    return f"{len(kept) - specks}" + (f" + {counted(specks, 'speck')}" if specks else "")
 
 
 def _small(values: NDArray[Any]) -> NDArray[Any]:

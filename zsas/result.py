@@ -17,7 +17,7 @@ from zsas.frames import Piece, pieces_of_mask, slices
 from zsas.prompts import Points
 from zsas.rle import decode, pack_counts
 from zsas.scale import Scale
-from zsas.stages import Stage, marking_level
+from zsas.stages import Stage, counted, marking_level
 
 if TYPE_CHECKING:
     from zsas.images import ReadInfo
@@ -210,7 +210,7 @@ class Result:
         count = len(self.regions) - rejected - small
         more = f", {rejected} rejected" if rejected else ""
         more += f", {small} smaller than {self.scale.least_words} ignored" if small else ""
-        regions = f"{count} region{'' if count == 1 else 's'}"
+        regions = counted(count, "region")
         if count:
             weak = self.verdict == "normal"
             return f"{regions} marked, too weak for the verdict{more}" if weak else regions + more

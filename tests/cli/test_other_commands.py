@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.commands import Run
 from zsas import __version__, models
-from zsas.docs import settings_page
+from zsas.cli.settings import settings_page
 
 
 def test_the_settings_are_printed_as_in_the_docs(run: Run) -> None:

@@ -195,7 +195,7 @@ def test_a_region_reaches_every_image_and_makes_another_run(
     )  # is there already
     assert seen[0] is None
     assert len(seen) == 2
-    assert seen[1].region.fraction(60, 80) == 0.5
+    assert seen[1].region.on(60, 80).mean() == 0.5
     refused = run("segment", tmp_path / "in", *out, "--ignore", tmp_path / "missing.json")
     assert refused.exit_code == 2
     assert "missing.json; check the path" in refused.output

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.helpers.jobs import plan
 from tests.helpers.models import small_segmenter
 from tests.localizers.test_references import SETTINGS, plate
 from zsas.bulk import Job, Output, compare_jobs, examine
-from zsas.bulk.jobs import plan
 from zsas.distributed import batch as far
 from zsas.distributed import segment as alone
 from zsas.distributed.ray import Cluster

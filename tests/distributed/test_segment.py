@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 
 from tests.helpers.datasets import write_folder
 from tests.helpers.fake import FakeSegmenter
+from tests.helpers.jobs import plan as plan_images
 from tests.helpers.models import small_segmenter
 from zsas.bulk import Job, Output, prepare, read_job
-from zsas.bulk import plan as plan_images
 from zsas.bulk.rows import Row
 from zsas.cli import app
 from zsas.datasets.load import load_dataset

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.jobs import plan
 from tests.images.builders import RGB, saved
-from zsas.bulk import Output, plan
+from zsas.bulk import Output
 from zsas.errors import ZsasError
 from zsas.images import load_image, scan_images
 

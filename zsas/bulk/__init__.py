@@ -6,7 +6,7 @@ same names wherever it was examined, and a file that cannot be read is a row wit
 
 from __future__ import annotations
 
-from zsas.bulk.jobs import Job, Names, Output, Reading, plan, unique_names
+from zsas.bulk.jobs import Job, Names, Output, Reading, unique_names
 from zsas.bulk.rows import Row
 from zsas.bulk.run import Work, compare_jobs, examine, load, prepare, read_job, save, walk
 from zsas.bulk.store import open_rows
@@ -22,7 +22,6 @@ __all__ = [
     "examine",
     "load",
     "open_rows",
-    "plan",
     "prepare",
     "read_job",
     "save",

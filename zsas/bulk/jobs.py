@@ -174,10 +174,8 @@ def _shortened(name: str, longest: int = LONGEST) -> str:
     return data[:longest].decode(errors="ignore").rstrip(" .") or "_"
 
 
-def plan(
-    sources: Sequence[str], output: Output, known: Mapping[str, str] | None = None
-) -> list[Job]:
-    """All images that files, folders and addresses name.
+def list_images(sources: Sequence[str], output: Output, scan: Scan) -> dict[str, tuple[str, str]]:
+    """All images that files, folders and addresses name, each with its relative name and its stamp.
 
     The folders below a named folder are kept in the names; with several named folders each adds its own. Results are
     left out of a named folder: pictures beside a `result.json`, and what lies in the output's own folder or subfolders.
@@ -185,16 +183,11 @@ def plan(
     Args:
         sources: Files and folders, local or at addresses that fsspec knows (s3://, gs://, hf://).
         output: Where results go; no images are read from its folder.
-        known: Names of images in earlier calls for the same folder; these images keep their names.
+        scan: Files that are left out are added to it.
 
     Raises:
         ZsasError: If there is no image at all, or a folder or address cannot be listed.
     """
-    return name_jobs(list_images(sources, output, Scan()), known or {}, Reading())
-
-
-def list_images(sources: Sequence[str], output: Output, scan: Scan) -> dict[str, tuple[str, str]]:
-    """Each image with its relative name and its stamp; files that are left out are added to `scan`."""
     several = (
         sum("://" in source or Path(os.path.expanduser(source)).is_dir() for source in sources) > 1
     )

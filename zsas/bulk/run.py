@@ -108,7 +108,7 @@ def prepare(
     """List the images, and find out which of them an earlier call has examined; no model is loaded.
 
     Args:
-        sources: Files, folders and addresses; see `zsas.bulk.jobs.plan`.
+        sources: Files, folders and addresses; see `zsas.bulk.jobs.list_images`.
         output: Where results go.
         settings: Settings of the whole run.
         choice: The models; the device may change between calls.
@@ -235,7 +235,7 @@ def examine(
 
     Args:
         segmenter: The models.
-        jobs: From `plan`.
+        jobs: From `prepare`.
         settings: Settings for all images.
         output: Where files go.
         batch: How many images are encoded together.
@@ -272,7 +272,7 @@ def compare_jobs(
 
     Args:
         segmenter: The models; `examine` uses the encodings again if the segmenter's cache still holds them.
-        jobs: From `plan`.
+        jobs: From `prepare`.
         settings: Settings for all images.
         batch: How many images are encoded together.
         region: Region of interest on all of them.

@@ -9,16 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zsas import flags
-from zsas.cli.root import complain, say, say_json
+from zsas.cli.root import complain, names, say, say_json
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
     from zsas.models import ModelChoice
-
-
-def names(given: str | None) -> list[str]:
-    """`"a,b"` as `["a", "b"]`."""
-    return [name.strip() for name in (given or "").split(",") if name.strip()]
 
 
 # Long because every flag is declared here.

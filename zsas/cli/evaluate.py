@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zsas import flags
-from zsas.cli.root import OPTIONS, progress_bar
+from zsas.cli.root import OPTIONS, names, progress_bar
 from zsas.extras import require
 from zsas.settings import Settings
 
@@ -162,24 +162,24 @@ def evaluate(
     looked_at = beside.region if beside is not None else None
     conditions = plan(
         settings,
-        _parts(ablate),
+        names(ablate),
         parse_sweep(sweep or ()),
-        systems=_parts(systems),
-        refiners=_parts(refiners),
+        systems=names(systems),
+        refiners=names(refiners),
     )
-    if TABLE_1 in _parts(systems):
+    if TABLE_1 in names(systems):
         conditions = as_published(conditions, dataset, square=side is None)
         choice = with_published_weights(choice, dataset)
     conditions = in_each(conditions, precisions)
     conditions = [replace(one, region=looked_at) for one in conditions]
     side = side or 0
-    names = _parts(categories)
-    data = load_dataset(dataset, root, categories=names, limit=limit, revision=revision)
+    chosen = names(categories)
+    data = load_dataset(dataset, root, categories=chosen, limit=limit, revision=revision)
     if data.licence:
         typer.echo(data.licence, err=True)
     if out is None:
-        parts = (dataset, Path(root).resolve().name if root else None, choice.preset)
-        out = Path("runs", "-".join(name for name in parts if name))
+        called = (dataset, Path(root).resolve().name if root else None, choice.preset)
+        out = Path("runs", "-".join(word for word in called if word))
     if shots is not None:
         if references:
             raise typer.BadParameter("--shots draws its own good images: leave --references out")
@@ -255,8 +255,3 @@ def _good(data: Dataset, dataset: str, root: str | None, revision: str | None) -
             if root is None:
                 raise
     return good
-
-
-def _parts(texts: list[str] | None) -> list[str]:
-    """Names that were given again and again, or separated by commas."""
-    return [name.strip() for text in texts or () for name in text.split(",") if name.strip()]

@@ -278,10 +278,12 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _region_words(part: Part) -> str:
+    from zsas.stages import counted
+
     if not part.region:
         return "the whole image"
     looks, ignores = len(part.region.look), len(part.region.ignore)
-    where = f"{looks} shape{'' if looks == 1 else 's'}" if looks else "the whole image"
+    where = counted(looks, "shape") if looks else "the whole image"
     return where + (f", {ignores} ignored" if ignores else "")
 
 

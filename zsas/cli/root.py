@@ -13,7 +13,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
@@ -166,6 +166,12 @@ def one_line(text: str) -> str:
         'a\\nb\\x1b[31m.png: Normal'
     """
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda one: repr(one.group())[1:-1], text)
+
+
+def names(given: str | Sequence[str] | None) -> list[str]:
+    """Names separated by commas, of a flag or of one that was given again and again: "a,b" as ["a", "b"]."""
+    texts = [given] if isinstance(given, str) else given or ()
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
 def complain(sentence: str, bar: Progress | None = None) -> None:

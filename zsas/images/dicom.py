@@ -96,7 +96,7 @@ def _open(content: Content) -> Any:
         ) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        data = pydicom.dcmread(io.BytesIO(content.read()), force=True)
+        data: Any = pydicom.dcmread(io.BytesIO(content.read()), force=True)
     if getattr(data.file_meta, "TransferSyntaxUID", None) is None:
         # Of a file without a header: by how it was read.
         implicit, little = data.original_encoding

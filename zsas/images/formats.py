@@ -282,8 +282,3 @@ def suffixes(*, read: bool = False) -> frozenset[str]:
         if name in each.pillow
     }
     return frozenset(of_pillow.union(*(each.suffixes for each in formats)))
-
-
-def names() -> tuple[str, ...]:
-    """Names of the formats that are read."""
-    return tuple(each.name for each in FORMATS if each.reader)

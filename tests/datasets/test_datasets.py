@@ -205,6 +205,15 @@ class TestVisa:
         ):
             load_dataset("visa", tmp_path)
 
+    @pytest.mark.parametrize(
+        ("row", "lacking"),
+        [("pcb1,test", "label"), ("pcb1,test,normal,,", "image"), (",,,,", "object")],
+    )
+    def test_a_row_that_lacks_something(self, tmp_path, row, lacking):
+        self.rows(tmp_path, [row])
+        with pytest.raises(ZsasError, match=rf"Row 1 of .*1cls\.csv has no {lacking}"):
+            load_dataset("visa", tmp_path)
+
     def test_other_columns(self, tmp_path):
         (tmp_path / "split_csv").mkdir()
         (tmp_path / "split_csv/1cls.csv").write_text("a,b\n1,2\n")

@@ -74,6 +74,16 @@ class TestHub:
         ):
             mvtec_from_fiftyone([{"path": "x"}], "test")
 
+    def test_damaged_files_are_one_sentence(self, tmp_path):
+        (row,) = self.fiftyone(None)[1:2]
+        with pytest.raises(ZsasError, match="no defect_mask for"):
+            mvtec_from_fiftyone([{**row, "defect_mask": "scratch.png"}], "test")
+        with pytest.raises(ZsasError, match="its layout has changed"):
+            mvtec_from_fiftyone([{**row, "defect": {"label": None}}], "test")
+        (tmp_path / "candle.parquet").write_bytes(b"PAR")
+        with pytest.raises(ZsasError, match="cannot be read as parquet"):
+            visa_from_parquet(tmp_path / "candle.parquet", "candle", "test")
+
     def test_visa_parquet(self, tmp_path):
         def png(array):
             return {"bytes": cv2.imencode(".png", array)[1].tobytes(), "path": None}

@@ -139,6 +139,10 @@ def read_visa(root: Place, split: Split, categories: Sequence[str] = ()) -> Data
     columns = {"object", "split", "label", "image", "mask"}
     if not rows or not columns <= rows[0].keys():
         raise ZsasError(f"{table} must be a table with the columns {', '.join(sorted(columns))}.")
+    for number, row in enumerate(rows, start=1):
+        lacking = [name for name in ("object", "split", "label", "image") if not row[name]]
+        if lacking:
+            raise ZsasError(f"Row {number} of {table} has no {lacking[0]}.")
     samples = []
     narrow = set(categories) if set(categories) <= {row["object"] for row in rows} else set()
     for row in rows:

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from zsas.datasets.samples import LICENCES, Dataset, File, Sample, Source, Split, object_name
-from zsas.errors import ZsasError
+from zsas.errors import ZsasError, reason
 from zsas.models.repository import probe, repo_files
 
 HUB = {"mvtec": "Voxel51/mvtec-ad", "visa": "BrachioLab/visa"}
@@ -87,7 +87,12 @@ class InlineMask:
 def hub_mvtec(split: Split, categories: Sequence[str], revision: str | None) -> Dataset:
     """MVTec-AD from the Hub: one list of samples; images are fetched when they are read."""
     path = _hub_file(HUB["mvtec"], "samples.json", revision)
-    rows = json.loads(Path(path).read_text(encoding="utf-8"))
+    try:
+        rows = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ZsasError(
+            f"samples.json of {HUB['mvtec']} is damaged ({reason(error)}); delete {path} and give the same command again."
+        ) from None
     return mvtec_from_fiftyone(rows["samples"] if isinstance(rows, dict) else rows, split, revision)
 
 
@@ -100,6 +105,8 @@ def mvtec_from_fiftyone(
         try:
             category, defect_type = row["category"]["label"], row["defect"]["label"]
             name, row_split = row["filepath"], row["split"]
+            if not all(isinstance(one, str) for one in (category, defect_type, name)):
+                raise TypeError
         except (KeyError, TypeError):
             raise ZsasError(
                 f"A row of samples.json in {HUB['mvtec']} lacks category.label, defect.label, split or "
@@ -108,7 +115,7 @@ def mvtec_from_fiftyone(
         if row_split != split:
             continue
         anomalous = defect_type != "good"
-        mask = _fiftyone_mask(row.get("defect_mask") or {}, revision) if anomalous else None
+        mask = _fiftyone_mask(row.get("defect_mask"), revision) if anomalous else None
         if anomalous and mask is None:
             raise ZsasError(f"samples.json in {HUB['mvtec']} has no defect_mask for {name}.")
         samples.append(
@@ -127,7 +134,9 @@ def mvtec_from_fiftyone(
     return Dataset("mvtec", split, tuple(samples), LICENCES["mvtec"])
 
 
-def _fiftyone_mask(field: Mapping[str, Any], revision: str | None) -> Source | None:
+def _fiftyone_mask(field: Any, revision: str | None) -> Source | None:
+    if not isinstance(field, Mapping):
+        return None
     if field.get("mask_path"):
         return HubFile(HUB["mvtec"], field["mask_path"], revision)
     packed = field.get("mask")
@@ -167,7 +176,12 @@ def visa_from_parquet(
     """
     import pyarrow.parquet as pq
 
-    names = pq.read_schema(path).names
+    try:
+        names = pq.read_schema(path).names
+    except (OSError, ValueError) as error:
+        raise ZsasError(
+            f"{path} cannot be read as parquet ({reason(error)}); delete it and give the same command again."
+        ) from None
     if not {"image", "mask", "label"} <= set(names):
         raise ZsasError(
             f"{path.name} must have the columns image, mask and label, but it has {', '.join(names)}."

@@ -211,3 +211,20 @@ def test_weights_of_others_are_refused(clip, tmp_path: Path):
     shallow = {k: t for k, t in wide.tensors.items() if not k.startswith("layers.7.")}
     with pytest.raises(ZsasError, match="7 blocks and 48 channels"):
         AnomalyVfm(clip, replace(wide, tensors=shallow))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        ("decoder.final.weight", (1, 3, 1, 1), "decoder.final.weight is of another shape"),
+        ("layers.1.self_attn.v_proj.lora_B", (48, 3), "lora_B is of another shape"),
+        ("predictor.lin.weight", (1, 5), "predictor.lin.weight is of another shape"),
+    ],
+)
+def test_weights_that_do_not_fit_each_other_are_one_sentence(clip, name, shape, said):
+    weights = small_vfm(clip)
+    wrong = replace(weights, tensors={**weights.tensors, name: torch.zeros(shape)})
+    with pytest.raises(ZsasError, match=said):
+        AnomalyVfm(clip, wrong)
+    with pytest.raises(ZsasError, match="5 groups do not divide its channels"):
+        AnomalyVfm(clip, replace(weights, card=replace(weights.card, groups=5)))

@@ -222,3 +222,19 @@ def test_weights_of_others_are_refused(clip, tmp_path: Path):
     deep = replace(deep, card=replace(deep.card, blocks=(2, 4, 6, 9)))
     with pytest.raises(ZsasError, match="has 8 blocks and 48 channels"):
         VisualAd(clip, deep)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("layer_transforms.layer_2.mlp.0.weight", (3, 3)),
+        ("cross_attn.layer_attentions.layer_4.q_proj.weight", (3, 48)),
+        ("cross_attn.layer_attentions.layer_4.pos_encoding", (1, 4, 48)),
+        ("ln_post_bias", (2,)),
+    ],
+)
+def test_weights_that_do_not_fit_each_other_are_one_sentence(clip, name, shape):
+    weights = small_visual(clip)
+    wrong = replace(weights, tensors={**weights.tensors, name: torch.zeros(shape)})
+    with pytest.raises(ZsasError, match=f"do not fit each other: {name} is missing or of another"):
+        VisualAd(clip, wrong)

@@ -91,7 +91,8 @@ def hub_mvtec(split: Split, categories: Sequence[str], revision: str | None) -> 
         rows = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ZsasError(
-            f"samples.json of {HUB['mvtec']} is damaged ({reason(error)}); delete {path} and give the same command again."
+            f"samples.json of {HUB['mvtec']} is damaged ({reason(error)}); delete {path} and give the same command "
+            "again."
         ) from None
     return mvtec_from_fiftyone(rows["samples"] if isinstance(rows, dict) else rows, split, revision)
 

@@ -63,16 +63,6 @@ class AdapterCard:
     aliased: bool = False
     corners: bool = False
 
-    def __post_init__(self) -> None:
-        from transformers.activations import ACT2FN
-
-        if not self.views or any(fraction <= 0 for fraction, _ in self.views):
-            raise ValueError("views")
-        if not self.blocks or min(self.blocks) < 1:
-            raise ValueError("blocks")
-        if self.activation not in ACT2FN:
-            raise ValueError("activation")
-
 
 def card_as_metadata(card: Any) -> dict[str, str]:
     """A card (a dataclass) as safetensors metadata: text as it is, everything else as JSON."""
@@ -87,17 +77,28 @@ def card_from(kind: type[Card], metadata: Mapping[str, str]) -> Card:
 
     Raises:
         KeyError: If an entry without a default is missing.
-        ValueError: If an entry is not of its type; TypeError too.
+        ValueError: If an entry is not of its type, or of no use; TypeError too.
     """
+    from transformers.activations import ACT2FN
+
     hints, card = get_type_hints(kind), cast(Any, kind)
     needed = {f.name for f in fields(card) if f.default is MISSING}
-    return kind(
-        **{
-            name: metadata[name] if hint is str else _as(hint, json.loads(metadata[name]))
-            for name, hint in hints.items()
-            if name in metadata or name in needed
-        }
-    )
+    values: dict[str, Any] = {
+        name: metadata[name] if hint is str else _as(hint, json.loads(metadata[name]))
+        for name, hint in hints.items()
+        if name in metadata or name in needed
+    }
+    views = values.get("views", ((1.0, False),))
+    of_use = {
+        "views": len(views) > 0 and all(fraction > 0 for fraction, _ in views),
+        "blocks": min(values.get("blocks", (1,)), default=0) >= 1,
+        "activation": values["activation"] in ACT2FN,
+        "resolution": values["resolution"] >= 1,
+    }
+    for name, good in of_use.items():
+        if not good:
+            raise ValueError(name)
+    return kind(**values)
 
 
 def _as(hint: Any, value: Any) -> Any:
@@ -108,6 +109,11 @@ def _as(hint: Any, value: Any) -> Any:
     if kinds[-1] is Ellipsis:
         return tuple(_as(kinds[0], one) for one in value)
     return tuple(_as(kind, one) for kind, one in zip(kinds, value, strict=True))
+
+
+def odd_one(tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]) -> str:
+    """The first of the wanted tensors that is missing or of another shape, "" if all are as they should be."""
+    return next((n for n, s in wanted.items() if n not in tensors or tensors[n].shape != s), "")
 
 
 def save_learned(

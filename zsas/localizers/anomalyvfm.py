@@ -118,7 +118,7 @@ class AnomalyVfm(TowerLocalizer):
     def __init__(self, clip: ClipBackbone, weights: VfmWeights) -> None:
         card = weights.card
         check_backbone(clip, card)
-        check_shapes(clip, weights.tensors)
+        check_shapes(clip, weights)
         self.clip = clip
         self.card = card
         self.held = weights.tensors

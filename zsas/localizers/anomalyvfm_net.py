@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zsas.cancellation import raise_if_cancelled
 from zsas.errors import ZsasError
 from zsas.lazy import F
-from zsas.localizers.adapter import card_from, read_learned, save_learned
+from zsas.localizers.adapter import card_from, odd_one, read_learned, save_learned
 
 if TYPE_CHECKING:
     import torch
@@ -255,12 +255,44 @@ def predicted(tensors: Mapping[str, Tensor], class_token: Tensor) -> Tensor:
     return F.linear(class_token, weight.reshape(1, -1), bias)[:, 0]
 
 
-def check_shapes(clip: ClipBackbone, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse weights of another tower."""
-    width = tensors["layers.0.self_attn.q_proj.lora_A"].shape[1]
+def check_shapes(clip: ClipBackbone, weights: VfmWeights) -> None:
+    """Refuse weights of another tower, and those that do not fit each other."""
+    tensors, groups = weights.tensors, weights.card.groups
+    width = tensors["layers.0.self_attn.q_proj.lora_A"].shape[-1]
     depth = depth_of(tensors)
     if (width, depth) != (clip.width, clip.depth):
         raise ZsasError(
             f"The weights of AnomalyVFM are for a tower of {depth} blocks and {width} channels, but {clip.name} has "
             f"{clip.depth} blocks and {clip.width} channels; use weights that were made for it."
+        )
+    rank, wide, narrow = (
+        len(tensors[name])
+        for name in (
+            "layers.0.self_attn.q_proj.lora_A",
+            "decoder.bot.conv1.weight",
+            "decoder.blocks.0.conv1.weight",
+        )
+    )
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in _expected(tensors):
+        if name.startswith("layers."):
+            part = name.rpartition(".")[2]
+            sizes = {"lora_A": (rank, width), "lora_B": (width, rank), "magnitude": (width,)}
+            shapes[name] = sizes[part]
+    convolutions = [("bot", "1", width, wide), ("bot", "2", wide, wide)]
+    convolutions += [("blocks.0", "1", wide, narrow), ("blocks.0", "2", narrow, narrow)]
+    for block, number, read, written in convolutions:
+        shapes[f"decoder.{block}.conv{number}.weight"] = (written, read, 3, 3)
+        for name in (f"conv{number}.bias", f"bn{number}.weight", f"bn{number}.bias"):
+            shapes[f"decoder.{block}.{name}"] = (written,)
+    shapes |= {"decoder.final.weight": (1, narrow, 1, 1), "decoder.final.bias": (1,)}
+    odd = odd_one(tensors, shapes)
+    if not odd and tensors["predictor.lin.weight"].numel() != width:
+        odd = "predictor.lin.weight"
+    if odd or wide % groups or narrow % groups:
+        what = (
+            f"{odd} is of another shape" if odd else f"{groups} groups do not divide its channels"
+        )
+        raise ZsasError(
+            f"The weights of AnomalyVFM do not fit each other: {what}; fetch them anew."
         )

@@ -24,6 +24,7 @@ from zsas.lazy import F, torch
 from zsas.localizers.adapter import (
     card_from,
     check_backbone,
+    odd_one,
     read_learned,
     save_learned,
     warn_of_sentences,
@@ -343,14 +344,9 @@ class Stage:
 def _check_shapes(clip: ClipBackbone, umci: Umci) -> None:
     """Refuse the weights of another tower, and incomplete ones."""
     card = umci.card
-    wanted = shapes(card, clip.width, clip.projection)
-    odd = [
-        name
-        for name, shape in wanted.items()
-        if name not in umci.tensors or tuple(umci.tensors[name].shape) != shape
-    ]
+    odd = odd_one(umci.tensors, shapes(card, clip.width, clip.projection))
     if odd or max(card.blocks) > clip.depth:
-        what = f"{odd[0]} is missing or of another shape" if odd else f"it reads {card.blocks}"
+        what = f"{odd} is missing or of another shape" if odd else f"it reads {card.blocks}"
         raise ZsasError(
             f"This UMCI does not fit {clip.name}, which has {clip.depth} blocks of {clip.width} channels: {what}; "
             f"{_HOW_TO_TRAIN}."

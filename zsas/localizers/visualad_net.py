@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
-from zsas.localizers.adapter import card_from, check_there, quarters, read_learned, save_learned
+from zsas.localizers.adapter import (
+    card_from,
+    check_there,
+    odd_one,
+    quarters,
+    read_learned,
+    save_learned,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -291,6 +298,34 @@ def check_shapes(clip: ClipBackbone, weights: VisualWeights) -> None:
         raise ZsasError(
             f"The weights of VisualAD read the blocks {weights.card.blocks} of a tower of {width} channels, but "
             f"{clip.name} has {clip.depth} blocks and {clip.width} channels; use weights that were made for it."
+        )
+    vector, matrix = (width,), (width, width)
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(
+        (*TOKENS, "ln_post_weight", "ln_post_bias"), vector
+    )
+    places = (weights.card.resolution // clip.patch) ** 2
+    for block in weights.card.blocks:
+        for part in (0, 3):
+            name = f"layer_transforms.layer_{block}.mlp.{part}."
+            shapes |= {name + "weight": matrix, name + "bias": vector}
+        name = f"cross_attn.layer_attentions.layer_{block}."
+        if name + "anchor_queries" not in weights.tensors:
+            continue
+        anchors = weights.tensors[name + "anchor_queries"].shape[-2]
+        shapes |= {f"{name}{one}_proj.weight": matrix for one in ("q", "k", "v", "out")}
+        shapes |= {
+            f"{name}{one}": vector for one in ("out_proj.bias", "q_norm.weight", "q_norm.bias")
+        }
+        shapes |= {f"{name}{one}": vector for one in ("k_norm.weight", "k_norm.bias")}
+        shapes |= {f"{name}gate.0.weight": (anchors, width), f"{name}gate.0.bias": (anchors,)}
+        shapes[f"{name}res_scale"] = weights.tensors.get(f"{name}res_scale", torch.zeros(1)).shape
+        table = weights.tensors.get(f"{name}pos_encoding", torch.zeros(1))
+        if table.shape[-1] != width or table.numel() < places * width:
+            shapes[f"{name}pos_encoding"] = (1, places, width)
+    odd = odd_one(weights.tensors, shapes)
+    if odd:
+        raise ZsasError(
+            f"The weights of VisualAD do not fit each other: {odd} is missing or of another shape; fetch them anew."
         )
 
 

@@ -259,6 +259,10 @@ def test_the_shell_makes_shows_and_changes_a_profile(run: Any, tmp_path: Path) -
     refused = run("part", "update", file, "--everywhere")
     assert refused.exit_code == 2
     assert "--references" in refused.output
+    for flag, value in (("window", 0.1), ("rotation", 90)):
+        refused = run("part", "update", file, f"--reference-{flag}", value)
+        assert "How good images are compared is another one now" in refused.output
+    assert "How good" in run("part", "update", file, "--few-shot", "published").output
     assert run("part", "update", file, "--verdict-threshold", 0.4, "--name", "lid").exit_code == 0
     again = Part.load(file)
     assert (again.limit, again.limit_from, again.name) == (0.4, "person", "lid")

@@ -111,12 +111,15 @@ class Beside:
             "scale": self.scale,
         }
 
-    def check(self, made_by: tuple[Any, ...], remembered_by: tuple[Any, ...]) -> None:
+    def check(
+        self, made_by: tuple[Any, ...], remembered_by: tuple[Any, ...], settings: Settings
+    ) -> None:
         """Refuse reference images or a batch that do not fit the image.
 
         Args:
             made_by: Models and settings that encoded the image.
             remembered_by: The same for reference images.
+            settings: Those that decide; what they say of reference images must hold for these.
 
         Raises:
             ZsasError: If they were encoded by other models or settings, or with another region of interest.
@@ -135,6 +138,15 @@ class Beside:
                 raise ZsasError(
                     f"The {was} with another region of interest than is looked at now; {again}."
                 )
+        if self.references:
+            turned, window = self.references.turned, self.references.window
+            for name, had in (("reference_rotation", turned), ("reference_window", window)):
+                asked = settings.given.get(name, had)
+                if asked != had:
+                    raise ZsasError(
+                        f"The good images were remembered with {had:g} for {name}, which cannot be {asked:g} now; "
+                        "remember them again."
+                    )
 
 
 def check_given(

@@ -361,7 +361,7 @@ class Segmenter(Loaded):
                 "now; encode it again."
             )
         own_way = localizer.own_way(settings)
-        beside.check(made_by, self.remembered_by(settings))
+        beside.check(made_by, self.remembered_by(settings), settings)
         good = beside.references.own if beside.references and own_way else ()
         context = Context(encoding.image, session, good)
         values = [

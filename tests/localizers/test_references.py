@@ -59,6 +59,14 @@ def test_an_empty_memory_changes_nothing(segmenter):
     assert plain.to_dict()["normal_ratio"] is None
 
 
+@pytest.mark.parametrize("named", [{"reference_window": 0.2}, {"reference_rotation": 45}])
+def test_what_good_images_were_not_remembered_with_is_refused(segmenter, references, named):
+    asked = SETTINGS.replace(**named)
+    with pytest.raises(ZsasError, match=f"remembered with 0 for {next(iter(named))}"):
+        segmenter(plate(9), asked, references=references)
+    segmenter(plate(9), asked, references=segmenter.remember([plate(1), plate(2)], asked))
+
+
 def test_what_no_reference_shows_lies_far_from_them(segmenter, references):
     good = segmenter(plate(20), SETTINGS, references=references)
     bad = segmenter(plate(20, dent=True), SETTINGS, references=references)

@@ -176,12 +176,17 @@ def _scale(scale: Any, mm_per_pixel: float | None, smallest: str | None) -> Any:
 
 def _encodes_anew(old: Part, new: Part, none: Any) -> str:
     """What makes the good images' memory void, as the subject of a sentence; "" where it holds."""
+    from zsas.beside import memory_key
+
     if (new.region or none).key != (old.region or none).key:
         return "The region"
     if new.settings.encoding_key != old.settings.encoding_key or (
         new.settings.system != old.settings.system
     ):
         return "The system or how it looks"
+    # All but the object's name, which changes the limit alone.
+    if memory_key(new.settings)[1:] != memory_key(old.settings)[1:]:
+        return "How good images are compared"
     return "The choice of models" if new.models != old.models else ""
 
 
@@ -248,11 +253,14 @@ def _scored(part: Part, judged: Sequence[Judged], folder: Path) -> list[Judged]:
 def _describe(file: Path, part: Part) -> None:
     references = part.references
     weights = f", weights {part.weights}" if part.weights else ""
+    source = _FROM.get(part.limit_from, part.limit_from)
+    if part.limit_from == "references" and references and len(references) == 1:
+        source = "the good image, compared with changed copies of itself"
     lines = [
         f"{file}: {part.name or 'a part without a name'}",
         f"  object      {part.settings.object_name or 'not named'}",
         f"  system      {part.settings.system}, models {part.models.name}{weights}",
-        f"  limit       {part.limit:g}, from {_FROM.get(part.limit_from, part.limit_from)}",
+        f"  limit       {part.limit:g}, from {source}",
         "  good images "
         + (f"{len(references)}{_names(references.names)}" if references else "none"),
         f"  region      {_region_words(part)}",

@@ -47,11 +47,10 @@ TOP = 0.01
 class VisualAdSettings(SettingsGroup, key="visualad", title="VisualAD"):
     """Which norm the tower ends with."""
 
-    visualad_norm: Literal["own", "trained", "pretrained"] = setting(
-        "own",
+    visualad_norm: Literal["trained", "pretrained"] = setting(
+        "trained",
         "Last norm",
-        "The tower's last norm: as trained with the tokens, the backbone's own, or whichever of the two the weights "
-        "were judged with.",
+        "The tower's last norm: as trained with the tokens, or the backbone's own.",
         encoding=True,
     )
 
@@ -104,8 +103,7 @@ class VisualAd(TowerLocalizer):
         pixels = pixels.flip(-1) if view.mirrored else pixels
         grid = (view.height // self.clip.patch, view.width // self.clip.patch)
         own = self.card.resolution // self.clip.patch
-        chosen = values.of(VisualAdSettings).visualad_norm
-        norm = self.card.norm if chosen == "own" else chosen
+        norm = values.of(VisualAdSettings).visualad_norm
         with torch.inference_mode():
             looked = visualad_net.look(self.clip, pixels, self._here, self.card, norm)
             patches = transformed(self._here, looked, self.card).unflatten(2, grid)

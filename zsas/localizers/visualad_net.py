@@ -44,7 +44,6 @@ class VisualCard:
         activation: Activation of the vision tower in training.
         trained_on: Name of the data set they saw.
         trained_categories: Categories of it that they saw; empty where they are not known.
-        norm: Which last norm they are used with: `trained`, or `pretrained`, the backbone's own.
         level: Sum over the layers at which the map is one half.
         spread: By what the sum minus the level is divided before the logistic function.
         views: Test-time augmentation; see `zsas.localizers.adapter.AdapterCard`.
@@ -56,7 +55,6 @@ class VisualCard:
     activation: str
     trained_on: str
     trained_categories: tuple[str, ...] = ()
-    norm: str = "trained"
     level: float = 0.0
     spread: float = 1.0
     views: tuple[tuple[float, bool], ...] = ((1.0, False),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zsas.settings import Settings, all_settings
-from zsas.ui import controls, drawer, screen
+from zsas.ui import address, drawer, screen
 
 
 @pytest.mark.parametrize(
@@ -24,23 +24,23 @@ from zsas.ui import controls, drawer, screen
 def test_settings_survive_the_address(settings: Settings) -> None:
     from urllib.parse import parse_qsl
 
-    assert controls.from_query(dict(parse_qsl(controls.to_query(settings)))) == (settings, [])
+    assert address.from_query(dict(parse_qsl(address.to_query(settings)))) == (settings, [])
 
 
 def test_the_address_names_only_what_differs() -> None:
-    assert controls.to_query(Settings(), example="nut", preset="") == "example=nut"
+    assert address.to_query(Settings(), example="nut", preset="") == "example=nut"
 
 
 @pytest.mark.parametrize(("text", "value"), [("on", True), ("off", False), ("0", False)])
 def test_a_switch_in_the_address_may_be_said_in_several_words(text: str, value: bool) -> None:
-    assert controls.from_query({"negatives": text}) == (Settings(negatives=value), [])
+    assert address.from_query({"negatives": text}) == (Settings(negatives=value), [])
 
 
 @pytest.mark.parametrize(
     "query", [{"threshold": "7"}, {"k_positive": "x"}, {"negatives": "maybe"}, {"fusion": "sum"}]
 )
 def test_a_wrong_parameter_is_left_out_with_a_sentence(query: dict[str, str]) -> None:
-    settings, refused = controls.from_query({**query, "blur": "2"})
+    settings, refused = address.from_query({**query, "blur": "2"})
     assert settings == Settings(blur=2.0)
     assert len(refused) == 1
     name, value = next(iter(query.items()))

@@ -62,8 +62,11 @@ def test_a_lot_with_earlier_settings_says_so_and_can_be_repeated(tab: Tab) -> No
     drag(page, "#zs-set-threshold", 0.3)
     expect(page.locator("#zs-lot-old")).to_contain_text("earlier settings")
     page.keyboard.press("Escape")
+    before = page.locator("#zs-cells img").first.get_attribute("src")
     page.click("#zs-lot-old button")
     expect(page.locator("#zs-lot-old")).to_be_hidden()
     expect(page.locator("#zs-progress")).to_have_text("2 done")
     expect(page.locator("#zs-cells [data-open-row]")).to_have_count(2)
+    # A browser keeps the pictures of the first look under their addresses.
+    assert page.locator("#zs-cells img").first.get_attribute("src") != before
     assert tab.complaints == []

@@ -38,7 +38,7 @@ def test_a_zip_is_unpacked_under_harmless_names(tmp_path: Path) -> None:
         archive.writestr("a/b.png", b"2")
     target = tmp_path / "out"
     target.mkdir()
-    found = batch.unpack([packed], target)
+    found = batch.unpack([("p.zip", packed)], target)
     assert [name for name, _, _ in found] == ["../../evil.png", "a/b.png"]
     assert all(path is not None and path.parent == target for _, path, _ in found)
 
@@ -50,7 +50,7 @@ def test_a_zip_that_grows_without_end_is_stopped(
     packed = tmp_path / "bomb.zip"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", b"\0" * 10**6)
-    found = batch.unpack([packed], tmp_path)
+    found = batch.unpack([("bomb.zip", packed)], tmp_path)
     assert found[0][1] is None
     assert "split it" in found[0][2]
     assert [path.name for path in tmp_path.iterdir()] == ["bomb.zip"]
@@ -69,7 +69,7 @@ def test_a_zip_of_too_many_files_is_refused_and_not_cut(tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.mkdir()
     with pytest.raises(ZsasError, match="at most 500 files"):
-        batch.unpack([many], target)
+        batch.unpack([("many.zip", many)], target)
     assert not any(target.iterdir())
 
 
@@ -99,7 +99,7 @@ def test_a_member_of_a_zip_is_copied_in_pieces(
 
     monkeypatch.setattr(zipfile.ZipExtFile, "read", note)
     path = packed(tmp_path / "p.zip", ("large.png", bytes(5 * 2**20)))
-    found = batch.unpack([path], tmp_path)
+    found = batch.unpack([("p.zip", path)], tmp_path)
     assert found[0][1] is not None
     assert found[0][1].stat().st_size == 5 * 2**20
     assert all(n is not None and 0 < n <= 2**20 for n in asked)

@@ -16,12 +16,15 @@ import numpy as np
 import pytest
 
 from tests.helpers.fake import FakeSegmenter, photo
+from tests.helpers.images import png
 from tests.helpers.visits import opened, settled
 from zsas.cancellation import Cancelled, until_cancelled
 from zsas.errors import ZsasError
 from zsas.images import ReadImage, read_image
-from zsas.settings import Settings
+from zsas.settings import Settings, all_settings
 from zsas.ui import gpu
+from zsas.ui.api import make_segment
+from zsas.ui.calls import MORE
 from zsas.ui.compare import looker
 from zsas.ui.engine import Engine
 from zsas.ui.events import image as events
@@ -274,3 +277,32 @@ def test_models_that_cannot_be_had_are_a_sentence_for_who_asked() -> None:
     site: Any = SimpleNamespace(engine=SimpleNamespace(segmenter=refuse))
     with pytest.raises(ZsasError, match="away"):
         list(events.loading(site, "base"))
+
+
+def test_a_call_from_code_leaves_the_photos_of_visitors_in_memory(
+    engine: Engine, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png(photo(2)))
+    nothing = [None] * (len(all_settings()) + len(MORE))
+    answer, *_ = make_segment(engine)(str(path), "tiny", *nothing)
+    assert answer["anomalous"] is True
+    assert engine._images.nbytes == engine._encodings.nbytes == 0
+
+
+def test_an_image_that_was_let_go_is_read_again_from_its_file(tmp_path: Path) -> None:
+    """The good parts of a visitor alone may be more than memory has room for."""
+    engine = Engine(lambda preset: FakeSegmenter(), "tiny", budget=2 * photo(1).nbytes)
+    keys = []
+    for number in (1, 2, 3):
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(png(photo(number)))
+        keys.append(engine.keep_image(read_image(path), path))
+    for number, key in zip((1, 2, 3), keys, strict=True):
+        found = engine.image(key)
+        assert found is not None
+        assert np.array_equal(found, photo(number))
+    (tmp_path / "1.png").unlink()
+    assert engine.image(keys[0]) is None
+    with pytest.raises(ZsasError, match="Not all good parts are in memory"):
+        engine.remember("tiny", tuple(keys), Settings())

@@ -20,6 +20,7 @@ from tests.helpers.results import make_result
 from tests.helpers.visits import rested, settled
 from zsas.errors import ZsasError
 from zsas.images import digest
+from zsas.settings import Settings
 from zsas.ui import take
 from zsas.ui.events.site import Site, act
 from zsas.ui.events.visit import hello
@@ -184,3 +185,53 @@ def test_files_of_a_lot_that_is_no_longer_kept_are_refused_in_words(
             take.file(site, visitor, name)
     answer = done(site, visitor, "again_batch")
     assert "no longer kept; send them again" in answer["problem"]
+
+
+@pytest.mark.slow
+def test_a_photo_that_is_still_to_be_examined_has_no_row_yet(
+    site: Site, visitor: Visitor, tmp_path: Path
+) -> None:
+    send(site, visitor, tmp_path, 1, 2)
+    done(site, visitor, "open_row", number=1)
+    site.engine.segmenter("tiny").seconds = 0.5  # type: ignore[attr-defined]
+    done(site, visitor, "again_batch")
+    done(site, visitor, "close")  # what was said about it is noted
+    assert "row-1" not in visitor.screen
+    assert rested(visitor).screen["row-1"]["score"] is not None
+
+
+def test_an_empty_zip_among_photos_keeps_none_of_them_back(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(photo(1)))
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
+        pass
+    files = [(f"in/{name}", tmp_path / name) for name in ("a.png", "empty.zip")]
+    assert [row.name for row in Many.of(files, "tiny", Settings()).rows] == ["in/a.png"]
+    with pytest.raises(ZsasError, match="no files in this batch"):
+        Many.of(files[1:], "tiny", Settings())
+
+
+def test_a_lot_that_was_stopped_at_its_end_is_whole() -> None:
+    many = Many("tiny", Settings(), Path(), [], stopped=True)
+    assert many.summary()["stopped"] is False
+
+
+@pytest.mark.slow
+def test_a_report_shows_what_a_person_added(
+    site: Site, visitor: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(site, visitor, tmp_path, 2)
+    done(site, visitor, "open_row", number=0)
+    done(site, visitor, "click", x=9, y=9, action="spot")
+    settled(visitor)
+    entries: list[Any] = []
+
+    def report(given: list[Any]) -> str:
+        entries.extend(given)
+        return ""
+
+    monkeypatch.setattr("zsas.ui.many.report_html", report)
+    take.file(site, visitor, "batch-report.html")
+    whole = json.loads(packed(site, visitor)["2_result.json"])
+    assert len(whole["regions"]) == 2
+    assert [entry.clicks for entry in entries] == [1, 1]  # the ZIP's own as well
+    assert all(len(entry.facts["regions"]) == 2 for entry in entries)

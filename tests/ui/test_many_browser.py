@@ -140,7 +140,7 @@ def test_thousands_of_rows_make_only_the_cells_in_sight(tab: Tab) -> None:
                 "problem": "",
                 "parts": {
                     f"row-{i}": {"number": i, "name": f"row {i}", "error": "", "score": i / 5000,
-                                 "person": "", "findings": 0, "corrected": False}
+                                 "person": "", "corrected": False}
                     for i in range(5000)
                 },
             }

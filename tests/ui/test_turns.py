@@ -11,6 +11,7 @@ import pytest
 
 from tests.helpers.fake import fakes, photo
 from tests.helpers.visits import opened, settled
+from zsas.errors import ZsasError
 from zsas.stages import Stage
 from zsas.ui import screen, why
 from zsas.ui.engine import Engine
@@ -116,3 +117,22 @@ def test_stages_are_counted_with_those_that_no_system_declares() -> None:
     found = [Stage(spec, "") for spec in (more, *declared)]
     shown = screen.on_the_way(visitor, (20, 30), found)
     assert f"Stage {len(found)} of {len(found)}: " in shown["zs-verdict"]
+
+
+@pytest.mark.slow
+def test_what_was_stopped_or_failed_can_be_looked_at_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitor = begun(site, 1.0)
+    act(site, visitor.token, "stop", {}, 0)
+    assert "Look again" in settled(visitor).screen["zs-verdict"]
+
+    def begin(*_: Any) -> Any:
+        raise ZsasError("Too little memory.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("zsas.ui.gpu.begin", begin)
+        act(site, visitor.token, "rerun", {}, 0)
+        assert "Too little memory" in settled(visitor).screen["zs-verdict"]
+    act(site, visitor.token, "rerun", {}, 0)
+    assert "zs-meter" in settled(visitor).screen["zs-verdict"]

@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from zsas.errors import ZsasError
-from zsas.models import PRESETS
+from zsas.images import ReadImage
 from zsas.part import Part
 from zsas.settings import all_settings
 from zsas.ui import batch, compare, export
 from zsas.ui.beside import preset_for, read_beside, read_part
-from zsas.ui.calls import MORE, preset_of, settings_of
+from zsas.ui.calls import MORE, settings_of
 from zsas.ui.engine import Engine
 from zsas.ui.gradio_internals import gr
 from zsas.ui.openapi import TOGETHER
 from zsas.ui.upload import load_upload
-from zsas.ui.values import WrongValue, read_switch, shortened
+from zsas.ui.values import WrongValue, read_preset, read_switch, shortened
+
+IMAGE = "The image to examine: PNG, JPEG, TIFF, BMP or WebP."
 
 
 def make_segment(engine: Engine) -> Callable[..., tuple[Any, ...]]:
@@ -30,16 +32,13 @@ def make_segment(engine: Engine) -> Callable[..., tuple[Any, ...]]:
 
     def segment(*values: Any) -> tuple[Any, ...]:
         image, preset, *settings = values[: -len(MORE)]
-        if image is None:
-            raise gr.Error("There is no image; send one.", print_exception=False)
-        try:
-            key = engine.keep_image(load_upload(image))
-            preset, part, memory = _beside(engine, preset, settings, values[-len(MORE) :])
-            encoding = engine.encode(preset, key, part.settings)
-            result = engine.decide(preset, encoding, part.settings, (), memory, part=part)
-            files = export.save_all(result, Path(image).stem)
-        except ZsasError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+        read = _image(image)
+        preset, part, memory = _beside(engine, preset, settings, values[-len(MORE) :])
+        # Not kept: nobody comes back to it, and the images that visitors look at would have to go.
+        encoding = engine.encode_apart(preset, read, part.settings, "image")
+        result = engine.decide(preset, encoding, part.settings, (), memory, part=part)
+        engine.answered(preset, read)
+        files = export.save_all(result, Path(image).stem)
         return (
             result.to_dict(),
             *(str(files[name]) for name in ("mask", "score", "overlay", "zip")),
@@ -48,7 +47,7 @@ def make_segment(engine: Engine) -> Callable[..., tuple[Any, ...]]:
     return _described(
         segment,
         "image",
-        "The image to examine: PNG, JPEG, TIFF, BMP or WebP.",
+        IMAGE,
         "Find what is wrong in one image, and where, without any training images.\n\n"
         "    Looks for scratches, cracks, stains, missing or misplaced parts and other anomalies in an image of one\n"
         "    object or surface. The JSON holds the verdict, an image score from 0 to 1, and each region with its\n"
@@ -64,19 +63,16 @@ def make_batch(engine: Engine) -> Callable[..., tuple[Any, ...]]:
     def segment_batch(*given_values: Any) -> tuple[Any, ...]:
         *values, together = given_values
         files, preset, *settings = values[: -len(MORE)]
-        try:
-            mutual = read_switch("batch_scoring", together)
-            preset, part, memory = _beside(engine, preset, settings, values[-len(MORE) :])
-            given: dict[str, Any] = {"references": memory, "part": part, "mutual": mutual}
-            *_, progress = batch.run(engine, files or [], preset, part.settings, **given)
-        except ZsasError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+        mutual = read_switch("batch_scoring", together)
+        preset, part, memory = _beside(engine, preset, settings, values[-len(MORE) :])
+        given: dict[str, Any] = {"references": memory, "part": part, "mutual": mutual}
+        *_, progress = batch.run(engine, files or [], preset, part.settings, **given)
         return [line.to_dict() for line in progress.lines], str(progress.archive)
 
     return _described(
         segment_batch,
         "files",
-        "Images, or ZIPs of images; at most 500 in all.",
+        f"Images, or ZIPs of images; at most {batch.MAX_FILES} in all.",
         "Examine many images at once; a file that cannot be read becomes a row that says why.",
         "One row a file with verdict, score and regions; a ZIP with masks, score maps, overlays, JSON, CSV and "
         "COCO annotations.",
@@ -90,26 +86,22 @@ def make_compare(engine: Engine) -> Callable[..., tuple[Any, ...]]:
     def compare_systems(*values: Any) -> tuple[Any, ...]:
         image, preset, systems, refiners, mask, *settings = values
         chosen = settings_of(settings)
-        if image is None:
-            raise gr.Error("There is no image; send one.", print_exception=False)
-        try:
-            read = load_upload(image)
-            preset = preset_of(preset, list(PRESETS), engine.running or engine.default)
-            engine.segmenter(preset)
-            combinations = compare.asked_for(systems, refiners, chosen)
-            truth = compare.truth_of(mask, read)
-            look = compare.looker(engine, preset, read)
-            name = Path(image).name
-            facts, folder = compare.compare(look, read, combinations, chosen, truth, name)
-            archive = export.zip_folder(folder, folder.with_suffix(".zip"))
-        except ZsasError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+        read = _image(image)
+        preset = read_preset(preset, engine.running or engine.default)
+        engine.segmenter(preset)
+        combinations = compare.asked_for(systems, refiners, chosen)
+        truth = compare.truth_of(mask, read)
+        look = compare.looker(engine, preset, read)
+        name = Path(image).name
+        facts, folder = compare.compare(look, read, combinations, chosen, truth, name)
+        engine.answered(preset, read)
+        archive = export.zip_folder(folder, folder.with_suffix(".zip"))
         return facts, str(folder / "sheet.png"), str(archive)
 
     return _described(
         compare_systems,
         "image",
-        "The image to examine: PNG, JPEG, TIFF, BMP or WebP.",
+        IMAGE,
         "Run several anomaly segmentation systems on one image and lay their answers side by side.\n\n"
         "    The JSON holds one row for each system and refiner: verdict, image score from 0 to 1, number of regions,\n"
         "    seconds, or why it could not run; the others go on. With a mask also pixel AUROC, F1-max, AP and curves.",
@@ -118,20 +110,21 @@ def make_compare(engine: Engine) -> Callable[..., tuple[Any, ...]]:
     )
 
 
+def _image(path: str | None) -> ReadImage:
+    if path is None:
+        raise ZsasError("There is no image; send one.")
+    return load_upload(path)
+
+
 def _beside(
     engine: Engine, preset: Any, settings: Sequence[Any], more: Sequence[Any]
 ) -> tuple[str, Part, Any]:
-    """Preset, what belongs to the part, and the good images' memory.
-
-    Raises:
-        gr.Error: On a wrong value of a setting.
-        ZsasError: On anything else that is wrong.
-    """
+    """Preset, what belongs to the part, and the good images' memory."""
     references, region, file = more
     chosen = settings_of(settings)
     part = read_part(None if file is None else Path(file))
     usual = preset_for(part, engine.running or engine.default)
-    preset = preset_of(preset, list(PRESETS), usual)
+    preset = read_preset(preset, usual)
     region = json.dumps(region) if isinstance(region, (dict, list)) else region
     if region is not None and not isinstance(region, str):
         raise WrongValue("region", f"region is {shortened(region)}, but it must be JSON.")
@@ -141,7 +134,7 @@ def _beside(
 
 
 def _described(
-    function: Callable[..., Any],
+    function: Callable[..., tuple[Any, ...]],
     first: str,
     first_help: str,
     summary: str,
@@ -149,7 +142,7 @@ def _described(
     others: Mapping[str, str] | None = None,
     more: Mapping[str, str] | None = None,
 ) -> Callable[..., Any]:
-    """Give a function the signature and docstring that Gradio and MCP read its schema from.
+    """The function with a signature and docstring, of which Gradio and MCP make its schema, and with their errors.
 
     Args:
         function: Takes the first value, the preset, the others, and every setting.
@@ -178,10 +171,18 @@ def _described(
     empty = inspect.Parameter.empty
     defaults = dict.fromkeys(names, None) | {first: empty, "preset": ""}
     parameters = [inspect.Parameter(n, kind, default=defaults[n]) for n in names]
-    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    function.__doc__ = (
+
+    def call(*values: Any) -> tuple[Any, ...]:
+        try:
+            return function(*values)
+        except ZsasError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    call.__name__ = function.__name__
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__doc__ = (
         f"{summary}\n\n    Args:\n"
         + "\n".join(lines)
         + f"\n\n    Returns:\n        {returns}\n    "
     )
-    return function
+    return call

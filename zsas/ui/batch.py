@@ -55,12 +55,12 @@ class Progress:
 
 
 def unpack(
-    paths: Sequence[str | Path], folder: Path, most: int = MAX_FILES
+    files: Iterable[tuple[str, Path]], folder: Path, most: int = MAX_FILES
 ) -> list[tuple[str, Path | None, str]]:
     """The files to look at: uploads, with each ZIP replaced by what is in it.
 
     Args:
-        paths: Uploaded files.
+        files: Names and uploaded files.
         folder: Where ZIPs are unpacked, each member under a number of its own.
         most: How many files there may be.
 
@@ -68,15 +68,15 @@ def unpack(
         (name to show, file or None, why there is none).
 
     Raises:
-        ZsasError: If there is nothing at all, or more than `MAX_FILES`.
+        ZsasError: If there is nothing at all, or more than `most`.
         Cancelled: If nobody waits for it any more.
     """
     found: list[tuple[str, Path | None, str]] = []
     room = MAX_UNPACKED
-    for path in map(Path, paths):
+    for name, path in files:
         _check_count(len(found) + 1, most)
         if not zipfile.is_zipfile(path):
-            found.append((path.name, path, ""))
+            found.append((name, path, ""))
             continue
         try:
             with zipfile.ZipFile(path) as archive:
@@ -84,13 +84,12 @@ def unpack(
                 _check_count(len(found) + len(members), most)
                 for member in members:
                     target = folder / f"{len(found):04d}"
-                    size, trouble = _extract(archive, member, target, room)
+                    size, trouble = _extract(archive, Path(name).name, member, target, room)
                     room -= size
                     found.append((member.filename, None if trouble else target, trouble))
         except _DAMAGE:
-            found.append(
-                (path.name, None, f"{path.name} is a ZIP that cannot be unpacked; pack it again.")
-            )
+            trouble = f"{Path(name).name} is a ZIP that cannot be unpacked; pack it again."
+            found.append((name, None, trouble))
     if not found:
         raise ZsasError("There are no files in this batch; choose photos, or a ZIP of photos.")
     return found
@@ -107,11 +106,10 @@ def _is_wanted(member: zipfile.ZipInfo) -> bool:
 
 
 def _extract(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, room: int
+    archive: zipfile.ZipFile, packed: str, member: zipfile.ZipInfo, target: Path, room: int
 ) -> tuple[int, str]:
     """Unpack one member, whatever size it claims to have: how many bytes came, and why it failed, "" if it did not."""
-    size, packed = 0, Path(str(archive.filename)).name
-    trouble = ""
+    size, trouble = 0, ""
     try:
         with archive.open(member) as source, target.open("wb") as file:
             while chunk := source.read(_CHUNK):
@@ -199,7 +197,7 @@ def run(
     stopped = False
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as unpacked:
         try:
-            files = unpack(paths, Path(unpacked))
+            files = unpack(((Path(path).name, Path(path)) for path in paths), Path(unpacked))
         except Cancelled:
             yield Progress((), len(paths), stopped=True)
             return

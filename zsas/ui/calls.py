@@ -18,13 +18,15 @@ from starlette.responses import JSONResponse
 from zsas.declare import Setting
 from zsas.errors import ZsasError, reason
 from zsas.settings import Settings, all_settings
+from zsas.ui.beside import MOST_REFERENCES
 from zsas.ui.compare import answer_schema
 from zsas.ui.gradio_internals import gr, mcp, taking_messages, without_stubs
 from zsas.ui.openapi import TOGETHER, result_schema, schema_of
 from zsas.ui.values import MOST_BYTES, MOST_SHOWN, WrongValue, read_settings, shortened
 
 MORE = {
-    "references": "Images of good parts of the same kind, at most 16; what looks like them is no anomaly.",
+    "references": f"Images of good parts of the same kind, at most {MOST_REFERENCES}; what looks like them is no "
+    "anomaly.",
     "region": "Where to look, as JSON: polygons and rectangles in pixels or fractions; see docs/parts.md. What lies "
     "outside never counts.",
     "part": "A part profile, a file of `zsas part`: settings, good images, region, millimetres per pixel.",
@@ -71,29 +73,10 @@ def settings_of(values: Sequence[Any]) -> Settings:
     """Settings from the values of an endpoint, in the order of their declaration.
 
     Raises:
-        gr.Error: With a sentence that names the parameter.
+        WrongValue: On a value that is refused; names the parameter.
     """
     names = [setting.name for setting in all_settings()]
-    try:
-        return read_settings(dict(zip(names, values, strict=True)))
-    except WrongValue as error:
-        raise gr.Error(str(error), print_exception=False) from None
-
-
-def preset_of(value: Any, presets: Sequence[str], usual: str) -> str:
-    """The preset of a call.
-
-    Raises:
-        gr.Error: If there is none of that name.
-    """
-    if value is None or value == "":
-        return usual
-    if not isinstance(value, str) or value not in presets:
-        raise gr.Error(
-            f"preset is {shortened(value)}, but it must be {', '.join(presets)}.",
-            print_exception=False,
-        )
-    return value
+    return read_settings(dict(zip(names, values, strict=True)))
 
 
 def tolerant(blocks: gr.Blocks) -> gr.Blocks:

@@ -114,8 +114,7 @@ def looker(
             part, its = beside.part.for_system(settings)
             memory = replace(beside, part=replace(part, settings=its)).memory(engine, preset)
             if memory is None and beside.part.references:
-                segmenter: Any = engine.segmenter(preset)
-                memory = beside.part.memory_for(segmenter, its)
+                memory = beside.part.memory_for(engine.segmenter(preset), its)
             settings = its
         encoding = engine.encode_apart(preset, image, settings, "image")
         return engine.decide(preset, encoding, settings, (), memory, part=part)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,79 +23,18 @@ from zsas.ui import gpu
 from zsas.ui.line import Kind, Line
 from zsas.ui.speed import Speed
 
+if TYPE_CHECKING:
+    from zsas.encoding import Encoding
+    from zsas.segmenter import Segmenter
+
 CALLS = 32
 """Of how many images that came with a call over plain HTTP the models' own encodings and maps are kept."""
 
+FILES = 10_000
+"""Of how many images it is known from which file they came."""
+
 MEMORIES = 16
 """How many memories of good parts are kept, for all visitors."""
-
-
-class EncodingLike(Protocol):
-    """An image after the encoders, as far as the page looks at it."""
-
-    @property
-    def image(self) -> NDArray[np.uint8]:
-        """uint8 RGB (H, W, 3)."""
-        ...
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory."""
-        ...
-
-
-class SegmenterLike(Protocol):
-    """What the page needs of a segmenter; the tests have one without models."""
-
-    def encode(self, image: ReadImage, settings: Settings) -> Any:
-        """An `EncodingLike` of an image; seconds on a CPU."""
-        ...
-
-    def begin(self, image: ReadImage, settings: Settings) -> Any:
-        """The same with what the anomaly map needs; the rest is added to it when it is first needed."""
-        ...
-
-    def remember(self, images: Sequence[ReadImage], settings: Settings, region: Any) -> Any:
-        """What good parts look like, to decide others with; seconds on a CPU."""
-        ...
-
-    def gather(self, images: Sequence[ReadImage], settings: Settings, region: Any) -> Any:
-        """What is compared of each image of a batch; seconds on a CPU."""
-        ...
-
-    def compare_batch(self, cells: Sequence[Any], settings: Settings, region: Any) -> Any:
-        """The images of a batch compared with each other, to decide each with."""
-        ...
-
-    def weights(self, settings: Settings) -> str:
-        """Fingerprint of the weights that run with some settings."""
-        ...
-
-    def segment(
-        self,
-        source: Any,
-        settings: Settings,
-        clicks: Sequence[Click],
-        references: Any,
-        batch: Any,
-        *,
-        part: Any,
-    ) -> Result:
-        """The result of an encoded image; milliseconds."""
-        ...
-
-    def stages(
-        self,
-        source: Any,
-        settings: Settings,
-        clicks: Sequence[Click],
-        references: Any,
-        batch: Any,
-        *,
-        part: Any,
-    ) -> Iterator[Stage | Result]:
-        """The stages as they are found, and the result at the end; what the encoding lacks is added to it."""
-        ...
 
 
 class Engine:
@@ -110,7 +50,7 @@ class Engine:
 
     def __init__(
         self,
-        load: Callable[[str], SegmenterLike],
+        load: Callable[[str], Segmenter],
         default: str,
         *,
         fallback: str = "tiny",
@@ -130,8 +70,9 @@ class Engine:
         self._load, self._fallback = load, fallback
         self._loading: threading.Thread | None = None
         self._locks = {name: threading.Lock() for name in PRESETS}
-        self._encodings: ByteBudgetCache[EncodingLike] = ByteBudgetCache(budget)
+        self._encodings: ByteBudgetCache[Encoding] = ByteBudgetCache(budget)
         self._images: ByteBudgetCache[ReadImage] = ByteBudgetCache(budget // 2)
+        self._files: dict[str, Path] = {}
         self._newest: dict[str, tuple[Any, Any]] = {}
         self._visited = threading.Event()
         self._memories: dict[Any, Any] = {}
@@ -184,7 +125,7 @@ class Engine:
         else:
             self.speed.measure()
 
-    def segmenter(self, preset: str) -> SegmenterLike:
+    def segmenter(self, preset: str) -> Segmenter:
         """The segmenter of a preset, loaded on first use.
 
         Raises:
@@ -206,10 +147,21 @@ class Engine:
         """Whether a preset can be used without waiting."""
         return preset in gpu.SEGMENTERS
 
-    def keep_image(self, image: ReadImage | NDArray[np.uint8]) -> str:
-        """Keep an image and return its key, which is made from its content."""
+    def keep_image(
+        self, image: ReadImage | NDArray[np.uint8], file: str | Path | None = None
+    ) -> str:
+        """Keep an image and return its key, which is made from its content.
+
+        Args:
+            image: As it was read.
+            file: From which it is read again where memory is too small for all; None for none.
+        """
         read = read_image(image)
         key = digest(read.pixels)
+        if file is not None:
+            self._files[key] = Path(file)
+            if len(self._files) > FILES:
+                self._files.pop(next(iter(self._files)), None)
         self._images.put(key, read)
         self._newest["image"] = (key, read)
         return key
@@ -221,7 +173,14 @@ class Engine:
 
     def _read(self, key: str) -> ReadImage | None:
         newest, read = self._newest.get("image", ("", None))
-        return read if key == newest else self._images.get(key)
+        found = read if key == newest else self._images.get(key)
+        if found is None and key in self._files:
+            try:
+                found = read_image(self._files[key])
+            except ZsasError:  # uploads are removed after some hours
+                return None
+            self._images.put(key, found)
+        return found
 
     def known(self, preset: str, image: str, settings: Settings) -> Any | None:
         """The encoding of an image, or None if there is none yet or it was let go."""
@@ -336,7 +295,11 @@ class Engine:
         Raises:
             ZsasError: If one was let go, or the system cannot compare.
         """
-        read = [self._image_or_say_so(image) for image in images]
+        read = [image for key in images if (image := self._read(key)) is not None]
+        if len(read) < len(images):
+            raise ZsasError(
+                "Not all good parts are in memory any more; take them away, and add them again."
+            )
         found = self.remember_apart(preset, read, settings, region)
         while len(self._memories) >= MEMORIES:
             self._memories.pop(next(iter(self._memories)), None)

@@ -64,22 +64,21 @@ class Example:
 
 
 class Examples:
-    """All examples that can be shown now, in order; grows when the Hub answers."""
+    """All examples that can be shown now, in order; grows when the Hub answers.
+
+    Attributes:
+        bundled: How many come with the package.
+    """
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self._folder = folder
         self._all = {example.id: example for example in _bundled(folder)}
-        self._bundled = len(self._all)
+        self.bundled = len(self._all)
         self._thumbs: dict[str, bytes] = {}
         self._fetching: threading.Thread | None = None
 
     def __len__(self) -> int:
         return len(self._all)
-
-    @property
-    def bundled(self) -> int:
-        """How many come with the package."""
-        return self._bundled
 
     @property
     def complete(self) -> bool:
@@ -90,18 +89,17 @@ class Examples:
         """The example of an id, or None."""
         return self._all.get(key)
 
-    def html(self, chosen: str = "") -> str:
-        """The examples as a row of buttons."""
+    def html(self) -> str:
+        """The examples as a row of buttons; which one is pressed is set in the browser."""
         buttons = []
         for example in list(self._all.values()):
-            pressed = str(example.id == chosen).lower()
             note = (
                 f"<small>{escape(example.credit)}, {escape(example.licence)}</small>"
                 if example.credit
                 else ""
             )
             buttons.append(
-                f'<li><button type="button" data-example="{escape(example.id)}" aria-pressed="{pressed}">'
+                f'<li><button type="button" data-example="{escape(example.id)}" aria-pressed="false">'
                 f'<img data-at="zsas/example/{escape(example.id)}.jpg" alt="" width="84" height="84" loading="lazy">'
                 f"<span>{escape(example.title)}</span>{note}</button></li>"
             )

@@ -45,6 +45,9 @@ class Line:
 
     Args:
         most: How many may stand in it; the next one is told that it is full.
+
+    Attributes:
+        seconds: What one image takes here, about.
     """
 
     def __init__(self, most: int = 80) -> None:
@@ -53,7 +56,7 @@ class Line:
         self._waiting: list[Place] = []
         self._at_work: Place | None = None
         self._since = 0.0
-        self._seconds = 1.0
+        self.seconds = 1.0
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
@@ -75,7 +78,7 @@ class Line:
                 if self._at_work is place:
                     self._at_work = None
                     # A moving mean; what one image takes here is known after a few.
-                    self._seconds += 0.3 * (time.monotonic() - self._since - self._seconds)
+                    self.seconds += 0.3 * (time.monotonic() - self._since - self.seconds)
                 if place in self._waiting:
                     self._waiting.remove(place)
                 self._changed.notify_all()
@@ -93,11 +96,6 @@ class Line:
                 pass
             yield
 
-    @property
-    def seconds(self) -> float:
-        """What one image takes here, about."""
-        return self._seconds
-
     def _take(self, place: Place, timeout: float) -> bool:
         def free() -> bool:
             return self._at_work is None and min(p.rank for p in self._waiting) == place.rank
@@ -114,9 +112,9 @@ class Line:
             ahead = [p for p in self._waiting if p.rank < place.rank]
             images = len(ahead) + (self._at_work is not None and self._at_work.kind == "image")
             batch = self._at_work is not None and self._at_work.kind == "batch"
-            left = self._seconds * len(ahead)
+            left = self.seconds * len(ahead)
             if self._at_work is not None:
-                left += max(0.3, self._seconds - (time.monotonic() - self._since))
+                left += max(0.3, self.seconds - (time.monotonic() - self._since))
         parts = [f"{images} photo{'' if images == 1 else 's'}"] if images else []
         parts += ["one photo of a batch"] if batch else []
         if not parts:

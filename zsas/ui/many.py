@@ -9,7 +9,6 @@ import secrets
 import shutil
 import threading
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -127,21 +126,13 @@ class Many:
             ZsasError: If there is nothing at all, or too much.
         """
         folder = export.new_folder()
-        found: list[tuple[str, Path | None, str]] = []
-        for number, (name, path) in enumerate(files):
-            if zipfile.is_zipfile(path):
-                inside = folder / "unpacked" / str(number)
-                inside.mkdir(parents=True)
-                found += batch.unpack([path], inside, MOST_ROWS)
-            else:
-                found.append((name, path, ""))
-        if not found or len(found) > MOST_ROWS:
+        unpacked = folder / "unpacked"
+        unpacked.mkdir()
+        try:
+            found = batch.unpack(files, unpacked, MOST_ROWS)
+        except ZsasError:
             shutil.rmtree(folder, ignore_errors=True)
-            raise ZsasError(
-                f"Many photos means at most {MOST_ROWS}; split them, or use the command line."
-                if found
-                else "There are no files; choose photos, a folder of photos, or a ZIP."
-            )
+            raise
         stems = unique_names([_plain(name) for name, _, _ in found])
         rows = [
             Row(name, path, trouble, stem)
@@ -291,7 +282,6 @@ class Many:
             "score": None if result is None else round(result.image_score, 4),
             "person": "" if result is None else result.persons_verdict,
             "settled": "" if result is None else result.settled,
-            "findings": 0 if result is None else sum(r.counts for r in result.regions),
             "corrected": said != Corrections(),
             "closer": "" if row.closer is None else views.closer_words(row.closer[2], row.seconds),
             "looking": number in self.looking,
@@ -336,17 +326,17 @@ class Many:
             "done": self.done,
             "compared": self.compared if self.mutual and not self.done else 0,
             "running": self.running,
-            "stopped": self.stopped,
+            "stopped": self.stopped and self.done < len(self.rows),
             "left": round(left),
         }
 
     # Files to take away
 
-    def report(self, limit: float) -> str:
-        """The report of all that is done."""
-        return report_html(list(self._entries(limit)))
+    def report(self, limit: float, corrected: Mapping[int, Result]) -> str:
+        """The report of all that is done; see `archive`."""
+        return report_html(list(self._entries(limit, corrected)))
 
-    def _entries(self, limit: float) -> Iterator[Entry]:
+    def _entries(self, limit: float, corrected: Mapping[int, Result]) -> Iterator[Entry]:
         done = enumerate(self.rows[: self.done])
         scores = {number: row.result.image_score for number, row in done if row.result}
         large = set(sorted(scores, key=lambda number: -scores[number])[:LARGE])
@@ -354,14 +344,17 @@ class Many:
             if row.error:
                 yield Entry.failed(row.name, row.error)
                 continue
-            with (self.folder / "rows" / f"{number}.entry").open("rb") as stream:
-                entry: Entry = pickle.load(stream)  # written by this process alone
-            result, view = self.reviewed(number, limit), self.views.get(number)
-            assert result is not None
-            clicks = len(view.now.clicks) if view is not None else 0
+            if number in corrected:
+                entry = Entry.of(corrected[number], row.name, clicks=self.views[number].now.clicks)
+            else:
+                with (self.folder / "rows" / f"{number}.entry").open("rb") as stream:
+                    entry = pickle.load(stream)  # written by this process alone
+                result = self.reviewed(number, limit)
+                assert result is not None
+                entry = replace(entry, facts=_updated(entry.facts, result))
             if number not in large:  # thousands of them would not fit into memory
                 entry = replace(entry, picture=b"", map_picture=b"")
-            yield replace(entry, facts=_updated(entry.facts, result), clicks=clicks)
+            yield entry
 
     def archive(self, limit: float, corrected: Mapping[int, Result]) -> Path:
         """Everything in one ZIP: masks, score maps, overlays, JSON, CSV, COCO and the report, in the images' folders.
@@ -390,7 +383,7 @@ class Many:
                 annotations.add(row.name, result, row.saved_as)
                 lines.append(batch.line_of(row.name, result, row.saved_as, row.seconds))
             batch.write_summary(inside, lines, annotations)
-            (inside / "report.html").write_text(self.report(limit), encoding="utf-8")
+            (inside / "report.html").write_text(self.report(limit, corrected), encoding="utf-8")
             (inside / "settings.json").write_text(
                 json.dumps(
                     {"preset": self.preset, "limit": limit, **self.settings.to_dict()}, indent=2
@@ -439,11 +432,7 @@ def _without_pixels(result: Result) -> Result:
 
 
 def _updated(facts: Mapping[str, Any], result: Result) -> dict[str, Any]:
-    """An entry's facts with another limit and a person's decisions."""
+    """An entry's facts with another limit."""
     now = result.to_dict()
-    regions = [
-        {**old, "rejected": region.rejected}
-        for old, region in zip(facts["regions"], result.regions, strict=True)
-    ]
     keys = ("verdict", "anomalous", "ok", "decided_by", "limit", "sentence", "settings")
-    return {**facts, **{key: now[key] for key in keys}, "regions": regions}
+    return {**facts, **{key: now[key] for key in keys}}

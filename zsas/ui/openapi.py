@@ -10,6 +10,7 @@ from zsas.declare import Setting
 from zsas.models import PRESETS
 from zsas.settings import all_settings
 from zsas.ui.batch import MAX_FILES
+from zsas.ui.beside import MOST_REFERENCES
 from zsas.ui.compare import MASK, TEXTS, answer_schema
 
 ROOT = "/api/v1"
@@ -103,7 +104,7 @@ def _form() -> dict[str, Any]:
         "references": {
             "type": "array",
             "items": {"type": "string", "format": "binary"},
-            "maxItems": 16,
+            "maxItems": MOST_REFERENCES,
             "description": "Images of good parts of the same kind; the field is repeated for each.",
         },
         "region": {

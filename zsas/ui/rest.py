@@ -28,7 +28,6 @@ from zsas.comparison import Combination
 from zsas.errors import ZsasError
 from zsas.export import save
 from zsas.images import ReadImage, ReadOptions, read_image
-from zsas.models import PRESETS
 from zsas.result import Result
 from zsas.ui import export
 from zsas.ui.batch import MAX_FILES, compared, decider
@@ -47,7 +46,7 @@ from zsas.ui.forms import (
 )
 from zsas.ui.gradio_internals import root_of
 from zsas.ui.openapi import FILES, FILES_OF_COMPARE, ROOT, document, page
-from zsas.ui.values import MOST_BYTES, WrongValue, read_settings, shortened
+from zsas.ui.values import MOST_BYTES, WrongValue, read_preset, read_settings, shortened
 
 MOST_WAITING = 40
 RETRY_SECONDS = 10
@@ -159,16 +158,10 @@ class Rest:
             others = texts_of(form, ("image", "mask", *GIVEN) if several else ("image", *GIVEN))
         try:
             part = read_part(only(given, "part"))
+            usual = preset_for(part, self.engine.running or self.engine.default)
+            preset = read_preset(others.pop("preset", ""), usual)
         except WrongValue as error:
             raise Refused(422, str(error), error.parameter) from None
-        usual = preset_for(part, self.engine.running or self.engine.default)
-        preset = others.pop("preset", "") or usual
-        if preset not in PRESETS:
-            raise Refused(
-                422,
-                f"preset is {shortened(preset)}, but it must be {', '.join(PRESETS)}.",
-                "preset",
-            )
         files = choice_of_files(others.pop("files", ""), FILES_OF_COMPARE if several else FILES)
         mutual = mutual_of(others, len(images)) if kind == "batch" else False
         named = {name: others.pop(name, "") for name in TEXTS} if several else {}

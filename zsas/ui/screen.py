@@ -7,11 +7,9 @@ from typing import Any
 
 from zsas.prompts import SPOT
 from zsas.result import Result
-from zsas.settings import Settings
 from zsas.stages import Stage
 from zsas.ui import drawing, views, why
-from zsas.ui.controls import to_query
-from zsas.ui.drawer import changed
+from zsas.ui.address import to_query
 from zsas.ui.good import GoodPlace
 from zsas.ui.visitor import MAX_CLICKS, Click, View, Visitor
 
@@ -21,7 +19,7 @@ LABELS = {"minus": 0, "plus": 1, "spot": SPOT}
 """What a click says, as the label of its point."""
 
 
-def state(visitor: Visitor, shape: Sequence[int] | None, done: bool) -> dict[str, Any]:
+def state(visitor: Visitor, done: bool) -> dict[str, Any]:
     """What the browser's part of the page has to know beside what it shows."""
     view = visitor.view
     return {
@@ -29,11 +27,9 @@ def state(visitor: Visitor, shape: Sequence[int] | None, done: bool) -> dict[str
         "name": view.name,
         "example": view.example,
         "row": view.row,
-        "size": [] if shape is None else [shape[1], shape[0]],
         "done": done,
         "undo": bool(view.past),
         "redo": bool(view.future),
-        "clicks": len(view.now.clicks),
         "query": query_of(visitor),
     }
 
@@ -63,7 +59,7 @@ def empty(visitor: Visitor, verdict: str = "") -> dict[str, Any]:
         "zs-findings": "",
         "zs-strip": why.strip(None, (), visitor.settings),
         "zs-facts": "",
-        "state": state(visitor, None, False),
+        "state": state(visitor, False),
     }
 
 
@@ -78,7 +74,7 @@ def opened(visitor: Visitor, image: Any, verdict: str) -> dict[str, Any]:
         "zs-findings": "",
         "zs-strip": why.strip(image.shape, (), settings),
         "zs-facts": "",
-        "state": state(visitor, image.shape, False),
+        "state": state(visitor, False),
     }
 
 
@@ -113,7 +109,7 @@ def decided(
         "zs-findings": views.findings(result, good),
         "zs-strip": why.strip(shape, stages, settings, result=result, scaled=scaled),
         "zs-facts": views.facts(result),
-        "state": state(visitor, shape, True),
+        "state": state(visitor, True),
     }
 
 
@@ -159,12 +155,3 @@ def parse_places(text: str, shape: Sequence[int]) -> tuple[tuple[int, int], ...]
     """The rejected places of an address, "x,y;…"; what cannot be read is left out."""
     marked = ";".join(f"{piece},0" for piece in text.split(";"))
     return tuple((int(x), int(y)) for x, y, _ in parse_points(marked, shape))
-
-
-def settings_values(settings: Settings) -> dict[str, Any]:
-    """Every setting by name, and which of them the chosen system reads."""
-    return {
-        "values": settings.to_dict(),
-        "used": sorted(settings.used()),
-        "changed": changed(settings),
-    }

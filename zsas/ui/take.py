@@ -93,10 +93,10 @@ def _of_batch(site: Site, visitor: Visitor, name: str) -> File | None:
     many, limit = visitor.batch, visitor.in_force.verdict_threshold
     if many is None:
         return None
+    if name not in ("batch-report.html", "batch-all.zip"):
+        return None
     many.check_kept()
+    whole = corrected(site, visitor, many)
     if name == "batch-report.html":
-        return File("zsas-report.html", many.report(limit).encode())
-    if name == "batch-all.zip":
-        whole = corrected(site, visitor, many)
-        return File("zsas-results.zip", path=many.archive(limit, whole))
-    return None
+        return File("zsas-report.html", many.report(limit, whole).encode())
+    return File("zsas-results.zip", path=many.archive(limit, whole))

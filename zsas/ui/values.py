@@ -7,6 +7,7 @@ from typing import Any
 
 from zsas.declare import Setting
 from zsas.errors import ZsasError
+from zsas.models import PRESETS
 from zsas.settings import Settings, all_settings
 
 MOST_BYTES = 64 * 2**20
@@ -70,6 +71,19 @@ def _read(setting: Setting, value: Any) -> Any:
         return setting.checked(value)
     except ZsasError as error:
         raise WrongValue(setting.name, _short(str(error), value)) from None
+
+
+def read_preset(value: Any, usual: str) -> str:
+    """The preset of a call; the usual one where none is named.
+
+    Raises:
+        WrongValue: If there is none of that name.
+    """
+    if value is None or value == "":
+        return usual
+    if not isinstance(value, str) or value not in PRESETS:
+        raise _refused("preset", value, ", ".join(PRESETS))
+    return value
 
 
 def read_switch(name: str, value: Any) -> bool:

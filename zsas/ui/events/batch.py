@@ -171,7 +171,7 @@ def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     row = many.rows[number]
     parts = many.drawn(number)
     image = many.image(number)
-    key = site.engine.keep_image(image)
+    key = site.engine.keep_image(image, row.path)
     view = many.views.get(number) or View(key, Path(row.name).stem, row=number, file=row.name)
     if view.now != Corrections() or visitor.batch_is_old:
         _turn_to_tiles(visitor, row.settings or many.settings)
@@ -184,7 +184,7 @@ def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         show_settings(visitor)
         beside = (len(visitor.parts), visitor.others)
         parts["zs-verdict"] = views.verdict(result, view, *beside, level=row.level)
-        parts["state"] = screen.state(visitor, image.pixels.shape, True)
+        parts["state"] = screen.state(visitor, True)
         visitor.show(parts)
 
 

@@ -36,7 +36,8 @@ def open_upload(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         raise ZsasError("That is not an uploaded file; upload it first, then open it.")
     image = load_upload(path)
     visitor.give_name_back()
-    show(site, visitor, View(site.engine.keep_image(image), Path(path).stem, file=Path(path).name))
+    key = site.engine.keep_image(image, path)
+    show(site, visitor, View(key, Path(path).stem, file=Path(path).name))
 
 
 @action
@@ -56,7 +57,8 @@ def example_view(site: Site, visitor: Visitor, key: str) -> View:
         raise ZsasError(f"There is no example {key!r}; pick one of the row.")
     visitor.settings = visitor.settings.replace(object_name=example.object_name)
     visitor.lent_name = example.object_name
-    return View(site.engine.keep_image(example.load()), key, key, file=example.image.name)
+    image = site.engine.keep_image(example.load(), example.image)
+    return View(image, key, key, file=example.image.name)
 
 
 @action
@@ -84,7 +86,8 @@ def remember(visitor: Visitor) -> None:
             visitor.views.pop(next(iter(visitor.views)))
     if view.row >= 0 and visitor.batch is not None:
         visitor.batch.views[view.row] = view
-        visitor.show({f"row-{view.row}": visitor.batch.shown(view.row)})
+        if view.row < visitor.batch.done:
+            visitor.show({f"row-{view.row}": visitor.batch.shown(view.row)})
         limit = visitor.in_force.verdict_threshold
         visitor.show({"proposal": visitor.batch.proposal(limit)})
 
@@ -122,7 +125,7 @@ def show_settings(visitor: Visitor) -> None:
         {
             "zs-drawer-body": drawer(visitor.in_force),
             "settings": {
-                **screen.settings_values(visitor.in_force),
+                "values": visitor.in_force.to_dict(),
                 "changed": changed(visitor.settings),
                 "preset": visitor.awaited or visitor.preset,
                 "scaled": visitor.scaled,
@@ -328,11 +331,11 @@ def decide(site: Site, visitor: Visitor) -> None:
     """Decide again with what the controls and the person say now; a run under way does so at its end."""
     if not visitor.view.image:
         verdict = views.welcome(len(visitor.parts))
-        visitor.show({"state": screen.state(visitor, None, False), "zs-verdict": verdict})
+        visitor.show({"state": screen.state(visitor, False), "zs-verdict": verdict})
         return
     with visitor.lock:
-        under_way = bool(visitor.awaited) or visitor.run_key == _key_of(visitor)
-    if not under_way and not decided_at_once(site, visitor):
+        under_way = visitor.awaited or visitor.run_key == _key_of(visitor)
+    if not (visitor.running and under_way) and not decided_at_once(site, visitor):
         run(site, visitor)
 
 

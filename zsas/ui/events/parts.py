@@ -27,7 +27,7 @@ def add_parts(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
         if not is_uploaded(path):
             raise ZsasError("That is not an uploaded file; upload it first.")
         try:
-            found.append((site.engine.keep_image(load_upload(path)), Path(path).stem))
+            found.append((site.engine.keep_image(load_upload(path), path), Path(path).stem))
         except ZsasError as error:
             refused.append(str(error))
     if refused and not found:

@@ -59,8 +59,7 @@ def open_profile(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     part = Part.load(path)
     preset = part.models.preset or visitor.preset
     if part.weights and preset in PRESETS:
-        segmenter: Any = site.engine.segmenter(preset)
-        part.memory(segmenter, part.settings)  # refuses other weights
+        part.memory(site.engine.segmenter(preset), part.settings)  # refuses other weights
         visitor.preset = preset
     with visitor.lock:
         visitor.settings, visitor.parts, visitor.limit_found = part.settings, (), None

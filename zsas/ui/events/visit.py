@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from zsas.models import PRESETS
 from zsas.settings import Settings
 from zsas.ui import screen, snippets
-from zsas.ui.controls import from_query, names
+from zsas.ui.address import from_query, names
 from zsas.ui.events import parts, profile
 from zsas.ui.events.image import beside_of, close, example_view, show, show_settings
 from zsas.ui.events.site import Site, action, answer

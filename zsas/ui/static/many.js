@@ -73,7 +73,7 @@ hooks.forget = () => {
   drawMany();
   return had;
 };
-hooks.failure = (text) => { tell(text); standAsSettings(); };
+hooks.failure = tell;
 hooks.row = (row) => { many.rows.set(row.number, row); drawMany(); };
 
 function orderRows() {
@@ -118,6 +118,8 @@ function drawMany() {
 }
 const timeWords = (seconds) => seconds < 90 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
 
+const safe = (text) => text.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`);
+
 // Only the cells in sight exist.
 const sight = () => $("#zs-cells");
 function drawCells() {
@@ -131,9 +133,9 @@ function drawCells() {
   for (let at = first; at < last; at++) {
     const row = many.order[at], word = wordOf(row);
     const style = `width:${wide - 8}px;left:${(at % columns) * wide}px;top:${Math.floor(at / columns) * CELL.height}px`;
-    const whole = row.name.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`), name = whole.split("/").pop();
+    const whole = safe(row.name), name = whole.split("/").pop();
     if (row.error) {
-      const why = row.error.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`);
+      const why = safe(row.error);
       html.push(`<div class="zs-cell zs-failed" role="listitem" style="${style}" title="${whole}: ${why}"><span class="zs-thumb">✕</span><b>${name}</b><em>${why}</em></div>`);
       continue;
     }

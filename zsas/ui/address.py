@@ -10,7 +10,7 @@ from zsas.settings import RENAMED, Settings, all_settings
 
 
 def names() -> tuple[str, ...]:
-    """Names of all settings, in the order of their controls."""
+    """Names of all settings, in the order of their declaration."""
     return tuple(setting.name for setting in all_settings())
 
 
@@ -21,13 +21,8 @@ def to_query(settings: Settings, **others: str) -> str:
     for setting in all_settings():
         value = getattr(settings, setting.name)
         if setting.name in changed:
-            pairs[setting.name] = (
-                f"{value:g}"
-                if isinstance(value, float)
-                else str(value).lower()
-                if (isinstance(value, bool))
-                else str(value)
-            )
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+            pairs[setting.name] = text.lower() if isinstance(value, bool) else text
     return urlencode(pairs)
 
 

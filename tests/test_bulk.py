@@ -197,10 +197,11 @@ def test_of_a_run_that_was_killed_the_last_rows_count(tmp_path: Path, format: st
     )
     with open_rows(output, {}, "r") as store:
         store.put(old)
-    rows = open_rows(output, {}, "r")
+    rows = open_rows(output, {}, "r").__enter__()
     rows.put(new)
     if isinstance(rows, TableRows):
-        rows.flush()  # and there it ends
+        rows.flush()
+    rows._held.close()  # as a kill does
     assert len(rows_in(output)) == 2
     again, job = open_rows(output, {}, "r"), Job("a.png", "a", "2")
     assert again.has(job)

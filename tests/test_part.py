@@ -194,6 +194,7 @@ def test_what_is_smaller_than_counts_is_listed_as_ignored(segmenter: Segmenter) 
     [
         ({"mm_per_px": 0}, "millimetres per pixel"),
         ({"mm_per_px": float("nan")}, "millimetres per pixel"),
+        ({"mm_per_px": 10**400}, "millimetres per pixel"),
         ({"mm_per_px": "0.1"}, "millimetres per pixel"),
         ({"least_px": -1}, "smallest"),
         ({"least_px": float("inf")}, "smallest"),

@@ -109,6 +109,7 @@ BOW_TIE = [[0, 0], [4, 4], [4, 0], [0, 4]]
         ({"region": [{"rectangle": [1, 2, 3]}]}, "x0 < x1"),
         ({"region": [{"rectangle": [3, 0, 3, 5]}]}, "x0 < x1"),
         ({"region": [{"rectangle": [0, 0, float("nan"), 5]}]}, "x0 < x1"),
+        ({"region": [{"rectangle": [0, 0, 10**400, 5]}]}, "x0 < x1"),
         ({"region": [{"polygon": [[0, 0], [1, 1]]}]}, "3 to"),
         ({"region": [{"polygon": [[0, 0]] * (MOST_POINTS + 1)}]}, "3 to"),
         ({"region": [{"polygon": [[0, 0], [1, 1], [2]]}]}, "not [x, y]"),

@@ -161,7 +161,6 @@ def test_near_the_limit_the_verdict_is_unsure(score: float, expected: str, ok: b
     assert result.anomalous == (score >= 0.7)
     as_normal = make_result(image_score=score, settings=settings.replace(unsure_as="normal"))
     assert as_normal.ok == (expected != "anomalous")
-    assert Review.from_dict(Review(((1, 2),), "normal").to_dict()) == Review(((1, 2),), "normal")
 
 
 def test_of_very_many_images_the_worst_are_shown_large_and_the_table_leads_to_them(

@@ -18,7 +18,7 @@ from tests.helpers.results import make_result, normal_result
 from zsas.bulk import Output
 from zsas.errors import ZsasError
 from zsas.settings import Settings
-from zsas.watch import AuditLog, Part, Timing, Watcher, is_being_written
+from zsas.watch import AuditLog, Inspection, Timing, Watcher, is_being_written
 
 QUICK = Timing(poll=0.01, settle=0.1, patience=0.4)
 
@@ -47,7 +47,7 @@ class Line:
             self.folder, self.examine, Settings(), Output(self.out), self.log, timing, **more
         )
 
-    def once(self) -> list[Part]:
+    def once(self) -> list[Inspection]:
         return list(self.watcher().run(once=True))
 
     def lines(self) -> list[dict[str, Any]]:
@@ -176,9 +176,9 @@ def test_hidden_and_other_files_and_results_are_left_alone(line: Line) -> None:
 
 
 @pytest.fixture
-def running(line: Line) -> Iterator[Callable[[int], list[Part]]]:
+def running(line: Line) -> Iterator[Callable[[int], list[Inspection]]]:
     """Watches in a thread; gives the parts once there are as many as asked for."""
-    parts: list[Part] = []
+    parts: list[Inspection] = []
     ended = threading.Event()
 
     def collect() -> None:
@@ -188,7 +188,7 @@ def running(line: Line) -> Iterator[Callable[[int], list[Part]]]:
     thread = threading.Thread(target=collect, daemon=True)
     thread.start()
 
-    def wait(count: int) -> list[Part]:
+    def wait(count: int) -> list[Inspection]:
         until = time.monotonic() + 10
         while len(parts) < count and time.monotonic() < until:
             time.sleep(0.01)
@@ -275,7 +275,7 @@ def test_a_log_whose_place_is_gone_is_a_sentence_and_still_closes(tmp_path: Path
     log = AuditLog(tmp_path / "out" / "audit.jsonl")
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(ZsasError, match="cannot be written"):
-        log.append(Part("a.png", "", "1-1"))
+        log.append(Inspection("a.png", "", "1-1"))
     log.close()
 
 
@@ -290,7 +290,7 @@ def test_two_watchers_do_not_write_to_one_log(line: Line) -> None:
 def test_a_full_disk_ends_the_log_with_a_sentence(tmp_path: Path) -> None:
     log = AuditLog(Path("/dev/full"))
     with pytest.raises(ZsasError, match="No space left on device"):
-        log.append(Part("a.png", "", "1-1"))
+        log.append(Inspection("a.png", "", "1-1"))
     log.close()
 
 

@@ -15,7 +15,7 @@ from zsas.files import lock
 
 
 @dataclass(frozen=True)
-class Part:
+class Inspection:
     """The outcome of one file: a line of the audit log.
 
     Attributes:
@@ -90,12 +90,12 @@ class AuditLog:
                 f"The log {path} cannot be written ({error.strerror}); name another one with --log."
             ) from None
 
-    def history(self) -> Iterator[Part]:
+    def history(self) -> Iterator[Inspection]:
         """The parts in the file, the first one first; lines that cannot be read are skipped.
 
         Parts that were decided under the same settings share them, so that a long log needs little memory.
         """
-        names = set(Part.__dataclass_fields__)
+        names = set(Inspection.__dataclass_fields__)
         shared: dict[str, Any] = {}
         with contextlib.suppress(OSError), open(self.path, "rb") as stream:
             for line in stream:
@@ -104,9 +104,9 @@ class AuditLog:
                     for name in ("settings", "models", "versions"):
                         if name in values:
                             values[name] = shared.setdefault(json.dumps(values[name]), values[name])
-                    yield Part(**values)
+                    yield Inspection(**values)
 
-    def append(self, part: Part) -> None:
+    def append(self, part: Inspection) -> None:
         """Write one line and wait until the disk has it.
 
         Raises:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zsas import curves, draw, export
 from zsas.cancellation import Cancelled
 from zsas.errors import ZsasError, reason
-from zsas.files import remedy, write_all
+from zsas.files import write_all, writing
 from zsas.good import Good
 from zsas.settings import Settings, settings_or_usual
 from zsas.systems import OWN_REFINER, SYSTEMS, system_named
@@ -256,12 +256,8 @@ def write(
         out / "compare.json": (json.dumps(facts, indent=1, allow_nan=False) + "\n").encode(),
         out / "sheet.png": export.png(_sheet(panels)),
     }
-    try:
+    with writing(f"The comparison cannot be written to {out}"):
         write_all(files)
-    except OSError as error:
-        raise ZsasError(
-            f"The comparison cannot be written to {out} ({error.strerror or error}); {remedy(error)}."
-        ) from None
     return facts
 
 

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas import draw
-from zsas.errors import ZsasError
-from zsas.files import remedy, write_all
+from zsas.files import write_all, writing
 from zsas.result import Result
 
 _STAGE_FILE = re.compile(r"[0-9]{2}_[a-z0-9_]+\.png")
@@ -57,7 +56,7 @@ def save(
         path = stage_folder / f"{number:02d}_{stage.name}.png"
         files[stage.name] = (path, png(draw.stage(result.image, stage)))
     files["json"] = (folder / f"{prefix}result.json", json_bytes(result))
-    try:
+    with writing(f"The result cannot be written to {folder}"):
         write_all(dict(files.values()))
         written = {path for path, _ in files.values()}
         for old in stage_folder.glob("*.png"):
@@ -66,10 +65,6 @@ def save(
         if not stages:
             with contextlib.suppress(OSError):  # it may hold something else, or be none
                 stage_folder.rmdir()
-    except OSError as error:
-        raise ZsasError(
-            f"The result cannot be written to {folder} ({error.strerror or error}); {remedy(error)}."
-        ) from None
     return {name: path for name, (path, _) in files.items()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,27 +65,41 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def check_place(path: Path, refusal: Callable[[OSError], ZsasError]) -> None:
+def check_place(path: Path) -> None:
     """Try whether a file can be written at a path, before the work that it is to hold; folders above it are made.
 
+    Raises:
+        OSError: If it cannot, or a folder is there.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path)
+    try:
+        temporary.touch()
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+_ELSEWHERE = "choose a folder that can be written to"
+
+
+@contextmanager
+def writing(what: str, elsewhere: str = _ELSEWHERE) -> Iterator[None]:
+    """A block that writes, in which an error is a sentence.
+
     Args:
-        path: The file.
-        refusal: What to say where it cannot, or where a folder is there.
+        what: How it begins: "The report cannot be written to report.html".
+        elsewhere: See `remedy`.
 
     Raises:
-        ZsasError: What `refusal` gives.
+        ZsasError: If the block raises an `OSError`.
     """
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _beside(path)
-        try:
-            temporary.touch()
-        finally:
-            temporary.unlink(missing_ok=True)
+        yield
     except OSError as error:
-        raise refusal(error) from None
+        why = error.strerror or error
+        raise ZsasError(f"{what} ({why}); {remedy(error, elsewhere)}.") from None
 
 
 @contextmanager
@@ -121,7 +135,7 @@ def lock(descriptor: int) -> None:
             pass
 
 
-def remedy(error: OSError, elsewhere: str = "choose a folder that can be written to") -> str:
+def remedy(error: OSError, elsewhere: str = _ELSEWHERE) -> str:
     """What a person can do about a file that could not be written, without a full stop.
 
     Args:

@@ -58,51 +58,6 @@ Clip = Annotated[
         help="CLIP from a Hub id or a folder instead of the preset's.", rich_help_panel=MODELS
     ),
 ]
-Sam = Annotated[
-    str | None,
-    typer.Option(
-        help="SAM from a Hub id, a folder or a checkpoint instead of the preset's.",
-        rich_help_panel=MODELS,
-    ),
-]
-Detector = Annotated[
-    str | None,
-    typer.Option(
-        help="Detector of boxes from text (Grounding DINO), from a Hub id or a folder, for saa and saa+.",
-        rich_help_panel=MODELS,
-    ),
-]
-Saliency = Annotated[
-    str | None,
-    typer.Option(
-        help="ResNet whose features saa+ compares, from a Hub id, a folder or one of torchvision's .pth files.",
-        rich_help_panel=MODELS,
-    ),
-]
-Features = Annotated[
-    str | None,
-    typer.Option(
-        help="DINOv2 or ResNet for --point-features from a Hub id or a folder instead of the usual one.",
-        rich_help_panel=MODELS,
-    ),
-]
-Weights = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Trained weights for a localizer, as linear=FILE: a file, or the name of published ones "
-        f"({', '.join(PUBLISHED)}); may be given again.",
-        metavar="LOCALIZER=FILE",
-        rich_help_panel=MODELS,
-    ),
-]
-Adapter = Annotated[
-    str | None,
-    typer.Option(
-        help="The same as --weights linear=FILE: a .safetensors file, an APRIL-GAN .pth, april-gan:visa or "
-        "april-gan:mvtec; training-free without (tiny brings its own).",
-        rich_help_panel=MODELS,
-    ),
-]
 Device = Annotated[
     str | None,
     typer.Option(
@@ -112,53 +67,12 @@ Device = Annotated[
 Precision = Annotated[
     PrecisionName, typer.Option(help="Number format of the encoders.", rich_help_panel=MODELS)
 ]
-Precisions = Annotated[
-    str,
-    typer.Option(
-        help=f"Number format of the encoders ({', '.join(PrecisionName)}); several, as fp32,int8, are measured side by "
-        "side.",
-        rich_help_panel=MODELS,
-    ),
-]
 Batch = Annotated[
     int | None,
     typer.Option(
         help="Images encoded together; 16 on a GPU, else 1.", min=1, rich_help_panel=MODELS
     ),
 ]
-DropPadding = Annotated[
-    bool,
-    typer.Option(
-        "--drop-padding",
-        help="SAM's encoder leaves out the padding of images that are not square: quicker, masks differ a little.",
-        rich_help_panel=MODELS,
-    ),
-]
-Runtime = Annotated[
-    RuntimeName,
-    typer.Option(
-        help="What runs the vision encoders: torch, torch.compile, or OpenVINO on a CPU (an extra).",
-        rich_help_panel=MODELS,
-    ),
-]
-EngineName = Annotated[
-    Engine, typer.Option(help="This process, or a Ray cluster (an extra).", rich_help_panel=SCALE)
-]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        help="Ray: the cluster; a new one on this machine by default.", rich_help_panel=SCALE
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(help="Ray: how many processes hold the models.", min=1, rich_help_panel=SCALE),
-]
-GpusPerWorker = Annotated[
-    float | None,
-    typer.Option(help="Ray: the fraction of a GPU for each process.", min=0, rich_help_panel=SCALE),
-]
-
 Part = Annotated[
     str | None,
     typer.Option(
@@ -226,7 +140,7 @@ def with_settings(command: Command) -> Command:
         A function of the same name and help whose signature has the flags instead of `settings`.
         Calling it with a value out of range raises the `ZsasError` of `Settings`.
     """
-    flags = [_flag(one.name, _annotation(one), _option(one)) for one in all_settings()]
+    flags = [_flag(one.name, _annotation(one), default=_option(one)) for one in all_settings()]
     with_words = [one for one in all_settings() if one.words]
 
     def make(values: dict[str, Any]) -> Settings:
@@ -245,8 +159,8 @@ def with_models(command: Command) -> Command:
         weights = parse_weights(values.pop("weights") or (), values.pop("adapter"))
         return ModelChoice(**_by_value(values), weights=weights)
 
-    flags = [*_model_flags(), _flag("precision", Precision, PrecisionName.auto)]
-    return _replaced(command, "choice", flags, make)
+    precision = _flag("precision", Precision, default=PrecisionName.auto)
+    return _replaced(command, "choice", [*_model_flags(), precision], make)
 
 
 def _model_flags() -> list[inspect.Parameter]:
@@ -254,15 +168,53 @@ def _model_flags() -> list[inspect.Parameter]:
     return [
         _flag("preset", Preset),
         _flag("clip", Clip),
-        _flag("sam", Sam),
-        _flag("detector", Detector),
-        _flag("saliency", Saliency),
-        _flag("features", Features),
-        _flag("weights", Weights),
-        _flag("adapter", Adapter),
+        _flag(
+            "sam",
+            str | None,
+            "SAM from a Hub id, a folder or a checkpoint instead of the preset's.",
+        ),
+        _flag(
+            "detector",
+            str | None,
+            "Detector of boxes from text (Grounding DINO), from a Hub id or a folder, for saa and saa+.",
+        ),
+        _flag(
+            "saliency",
+            str | None,
+            "ResNet whose features saa+ compares, from a Hub id, a folder or one of torchvision's .pth files.",
+        ),
+        _flag(
+            "features",
+            str | None,
+            "DINOv2 or ResNet for --point-features from a Hub id or a folder instead of the usual one.",
+        ),
+        _flag(
+            "weights",
+            list[str] | None,
+            "Trained weights for a localizer, as linear=FILE: a file, or the name of published ones "
+            f"({', '.join(PUBLISHED)}); may be given again.",
+            metavar="LOCALIZER=FILE",
+        ),
+        _flag(
+            "adapter",
+            str | None,
+            "The same as --weights linear=FILE: a .safetensors file, an APRIL-GAN .pth, april-gan:visa or "
+            "april-gan:mvtec; training-free without (tiny brings its own).",
+        ),
         _flag("device", Device),
-        _flag("drop_padding", DropPadding, False),
-        _flag("runtime", Runtime, RuntimeName.torch),
+        _flag(
+            "drop_padding",
+            bool,
+            "SAM's encoder leaves out the padding of images that are not square: quicker, masks differ a little.",
+            "--drop-padding",
+            default=False,
+        ),
+        _flag(
+            "runtime",
+            RuntimeName,
+            "What runs the vision encoders: torch, torch.compile, or OpenVINO on a CPU (an extra).",
+            default=RuntimeName.torch,
+        ),
     ]
 
 
@@ -274,11 +226,10 @@ def with_models_in_several_formats(command: Command) -> Command:
 
     def make(values: dict[str, Any]) -> list[str]:
         names = [name.strip() for name in values["precision"].split(",") if name.strip()]
-        known = [one.value for one in PrecisionName]
         for name in names:
-            if name not in known:
+            if name not in list(PrecisionName):
                 raise typer.BadParameter(
-                    f"--precision is some of {', '.join(known)} with commas, not {name!r}"
+                    f"--precision is some of {', '.join(PrecisionName)} with commas, not {name!r}"
                 )
         if not names or len(set(names)) < len(names):
             raise typer.BadParameter("--precision names each number format once")
@@ -289,9 +240,15 @@ def with_models_in_several_formats(command: Command) -> Command:
         first: Any = precisions.partition(",")[0].strip()
         return ModelChoice(**_by_value(values), precision=first, weights=weights)
 
-    several = [_flag("precision", Precisions, PrecisionName.auto.value)]
+    several = _flag(
+        "precision",
+        str,
+        f"Number format of the encoders ({', '.join(PrecisionName)}); several, as fp32,int8, are measured side by "
+        "side.",
+        default=PrecisionName.auto.value,
+    )
     # Outer first: the flag is still there by name when the choice is made.
-    chosen = _replaced(command, "precisions", several, make)
+    chosen = _replaced(command, "precisions", [several], make)
     return _replaced(chosen, "choice", _model_flags(), choice, also=("precision",))
 
 
@@ -311,11 +268,29 @@ def with_cluster(command: Command) -> Command:
 
         return Cluster(**values, batch=batch)
 
+    text = "This process, or a Ray cluster (an extra)."
     flags = [
-        _flag("engine", EngineName, Engine.local),
-        _flag("address", Address),
-        _flag("workers", Workers),
-        _flag("gpus_per_worker", GpusPerWorker),
+        _flag("engine", Engine, text, default=Engine.local, panel=SCALE),
+        _flag(
+            "address",
+            str | None,
+            "Ray: the cluster; a new one on this machine by default.",
+            panel=SCALE,
+        ),
+        _flag(
+            "workers",
+            int | None,
+            "Ray: how many processes hold the models.",
+            panel=SCALE,
+            min=1,
+        ),
+        _flag(
+            "gpus_per_worker",
+            float | None,
+            "Ray: the fraction of a GPU for each process.",
+            panel=SCALE,
+            min=0,
+        ),
     ]
     return _replaced(command, "cluster", flags, make, also=("batch",))
 
@@ -325,10 +300,30 @@ def _by_value(values: dict[str, Any]) -> dict[str, Any]:
     return {key: one.value if isinstance(one, StrEnum) else one for key, one in values.items()}
 
 
-def _flag(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
-    )
+def _flag(
+    name: str,
+    kind: Any,
+    help: str = "",
+    *written: str,
+    default: Any = None,
+    panel: str = MODELS,
+    **more: Any,
+) -> inspect.Parameter:
+    """A flag.
+
+    Args:
+        name: Of the parameter.
+        kind: Its type; without `help`, annotated with its `Option` already.
+        help: See `typer.Option`.
+        written: How it is written, where typer's own way is another.
+        default: Its value where it is not given.
+        panel: Where the help lists it.
+        more: For its `Option`.
+    """
+    if help:
+        kind = Annotated[kind, typer.Option(*written, help=help, rich_help_panel=panel, **more)]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, default=default, annotation=kind)
 
 
 def _replaced(

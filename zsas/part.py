@@ -14,14 +14,14 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zsas import __version__, memory
 from zsas.errors import ZsasError, readable, reason
-from zsas.files import check_place, remedy, write_whole
+from zsas.files import check_place, write_whole, writing
 from zsas.localizers.references import References
 from zsas.models import ModelChoice
 from zsas.region import RegionOfInterest
@@ -201,10 +201,8 @@ class Part:
             ZsasError: If it cannot be written, or the memory cannot be kept in a file.
         """
         data = replace(self, written="").to_bytes()
-        try:
+        with _writing(path):
             write_whole(Path(path), data)
-        except OSError as error:
-            raise _no_place(path, error) from None
 
     @classmethod
     def load(cls, source: str | Path | bytes) -> Part:
@@ -231,12 +229,12 @@ def check_file(path: Path) -> None:
     Raises:
         ZsasError: If it cannot.
     """
-    check_place(path, partial(_no_place, path))
+    with _writing(path):
+        check_place(path)
 
 
-def _no_place(path: str | Path, error: OSError) -> ZsasError:
-    why = error.strerror or error
-    return ZsasError(f"{path} cannot be written ({why}); {remedy(error, 'name another file')}.")
+def _writing(path: str | Path) -> AbstractContextManager[None]:
+    return writing(f"{path} cannot be written", "name another file")
 
 
 def _now() -> str:

@@ -50,16 +50,6 @@ class Points:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
-    def positives(self) -> int:
-        """How many points are positive."""
-        return int(np.count_nonzero(self.labels == 1))
-
-    @property
-    def negatives(self) -> int:
-        """How many points are negative."""
-        return int(np.count_nonzero(self.labels == 0))
-
 
 @dataclass(frozen=True)
 class Prompt:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas import draw
-from zsas.errors import ZsasError
-from zsas.files import check_place, remedy, write_whole
+from zsas.files import check_place, write_whole, writing
 from zsas.images import digest
 from zsas.prompts import Click
 from zsas.region import RegionOfInterest
@@ -189,10 +188,8 @@ def write_report(entries: Sequence[Entry], path: Path) -> Path:
     Raises:
         ZsasError: If it cannot be written.
     """
-    try:
+    with _writing(path):
         write_whole(path, report_html(entries).encode())
-    except OSError as error:
-        raise _no_place(path, error) from None
     return path
 
 
@@ -202,14 +199,12 @@ def check_report(path: Path) -> None:
     Raises:
         ZsasError: If it cannot.
     """
-    check_place(path, partial(_no_place, path))
+    with _writing(path):
+        check_place(path)
 
 
-def _no_place(path: Path, error: OSError) -> ZsasError:
-    why = error.strerror or error
-    return ZsasError(
-        f"The report cannot be written to {path} ({why}); {remedy(error, 'name another file')}."
-    )
+def _writing(path: Path) -> AbstractContextManager[None]:
+    return writing(f"The report cannot be written to {path}", "name another file")
 
 
 def report_html(entries: Sequence[Entry]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -28,16 +27,6 @@ class Review:
 
     def __bool__(self) -> bool:
         return bool(self.rejected or self.verdict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
-        return {"rejected": [list(place) for place in self.rejected], "verdict": self.verdict}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Review:
-        """From JSON types."""
-        places = tuple((int(x), int(y)) for x, y in values.get("rejected", ()))
-        return cls(places, values.get("verdict", ""))
 
 
 def reviewed(result: Result, review: Review) -> Result:

@@ -183,7 +183,8 @@ def read_shape(values: Any, unit: str, size: tuple[int, int] | None, name: str) 
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # Compared, not converted: JSON may hold a whole number that no float can.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e100
 
 
 def _points(values: Any, kind: str, name: str) -> tuple[Point, ...]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zsas.audit import AuditLog, Part
+from zsas.audit import AuditLog, Inspection
 from zsas.bulk import Names, Output, save
 from zsas.errors import ZsasError, reason
 from zsas.images import SUFFIXES, ReadImage, ReadOptions, is_result, read_image
@@ -32,7 +32,7 @@ try:
 except ImportError:  # Windows has no leases
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["AuditLog", "Part", "Timing", "Watcher", "is_being_written"]
+__all__ = ["AuditLog", "Inspection", "Timing", "Watcher", "is_being_written"]
 
 if TYPE_CHECKING:
     from zsas.result import Result
@@ -106,13 +106,15 @@ class Watcher:
         self._lost = False
         self._names = Names()
         self._shared: dict[str, Any] = {}
-        self._digests: OrderedDict[str, Part] = OrderedDict()
+        self._digests: OrderedDict[str, Inspection] = OrderedDict()
         for part in log.history():
             self._remember(part)
         # An earlier run may have had other settings, models or another profile: no copy is told as it was there.
         self._digests.clear()
 
-    def run(self, stop: Callable[[], bool] = lambda: False, once: bool = False) -> Iterator[Part]:
+    def run(
+        self, stop: Callable[[], bool] = lambda: False, once: bool = False
+    ) -> Iterator[Inspection]:
         """Yield the parts in the order in which their files are complete; each is in the log before it is yielded.
 
         Args:
@@ -200,7 +202,7 @@ class Watcher:
                 if wanted and not is_result(path):
                     yield path
 
-    def _take(self, name: str, seen: _Seen) -> Part | None:
+    def _take(self, name: str, seen: _Seen) -> Inspection | None:
         """Examine a file; None if it is not complete yet, or was examined before."""
         path = self.folder / name
         age = time.monotonic() - seen.since
@@ -218,10 +220,10 @@ class Watcher:
             why = (
                 f"{name} cannot be read ({error.strerror}); give the watcher permission to read it."
             )
-            return self._timed(Part(name, "", _text(seen.stamp), error=why), seen)
+            return self._timed(Inspection(name, "", _text(seen.stamp), error=why), seen)
         if _stamp(after) != seen.stamp:
             return None
-        part = Part(name, digest, _text(seen.stamp))
+        part = Inspection(name, digest, _text(seen.stamp))
         if self._done.get(name, ("", ""))[1] == part.digest:
             self._finish(name, part.stamp, part.digest)  # touched, or written again as it was
             return None
@@ -236,7 +238,7 @@ class Watcher:
                 return None  # its end may be missing still
         return self._timed(part, seen)
 
-    def _timed(self, part: Part, seen: _Seen) -> Part:
+    def _timed(self, part: Inspection, seen: _Seen) -> Inspection:
         """A part with the time of its decision, and how long it took."""
         waited = min(time.time() - seen.stamp[1] / 1e9, time.monotonic() - seen.first)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
@@ -258,7 +260,7 @@ class Watcher:
         seen.tries = 1
         return True
 
-    def _decided(self, part: Part, source: bytes | Path) -> Part:
+    def _decided(self, part: Inspection, source: bytes | Path) -> Inspection:
         if part.stamp.startswith("0-"):
             return replace(part, error=f"{part.file} is empty; write the complete image file.")
         try:
@@ -291,7 +293,7 @@ class Watcher:
             return replace(part, error=str(error))
         return replace(part, name=name)
 
-    def _remember(self, part: Part) -> None:
+    def _remember(self, part: Inspection) -> None:
         if part.name:
             self._names.add(part.name)
         if part.verdict:

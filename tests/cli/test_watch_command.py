@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.commands import photo
-from zsas.watch import Part
+from zsas.watch import Inspection
 
 
 def watch_command(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -49,7 +49,7 @@ def test_a_program_that_is_gone_is_a_complaint(
 ) -> None:
     from zsas.cli.watch import _call
 
-    _call(f"{tmp_path / 'sort-part'} --now", tmp_path, Part("a.png", "", "1-1"))
+    _call(f"{tmp_path / 'sort-part'} --now", tmp_path, Inspection("a.png", "", "1-1"))
     assert "sort-part could not be told of a.png (FileNotFoundError)." in capfd.readouterr().err
 
 

@@ -69,7 +69,7 @@ def _compare(found: ReadImage, data: bytes) -> None:
     allowed = 2 if found.info.format in LOSSY else 0
     if apart.max() > allowed:
         raise Wrong(
-            f"{found.info.sentence}: {(apart.max(axis=2) > allowed).mean():.1%} of the pixels differ, by up to "
+            f"{found.info}: {(apart.max(axis=2) > allowed).mean():.1%} of the pixels differ, by up to "
             f"{apart.max()}"
         )
 

@@ -84,14 +84,16 @@ def test_cmyk_without_adobes_marker_is_read_as_with_it_and_said() -> None:
     bare = data[:at] + data[at + 2 + int.from_bytes(data[at + 2 : at + 4], "big") :]
     assert apart(load_image(data), RGB) < 24
     np.testing.assert_array_equal(load_image(bare), load_image(data))
-    assert "without Adobe's marker" in read_image(bare).info.sentence
+    (note,) = read_image(bare).info.notes
+    assert "without Adobe's marker" in note
     assert not read_image(data).info.notes
 
 
 def test_of_several_pictures_in_one_file_the_first_is_examined() -> None:
     data = saved(RGB, "MPO", save_all=True, append_images=[Image.fromarray(255 - RGB)])
     assert count_pages(data) == 2
-    assert read_image(data).info.sentence == "JPEG, 8 bits, page 1 of 2"
+    info = read_image(data).info
+    assert (info.format, info.bits, info.page, info.pages, info.notes) == ("JPEG", 8, 1, 2, ())
     np.testing.assert_array_equal(load_image(data), whole_pixels(KINDS["usual"]))
     assert apart(load_image(data, page=2), 255 - RGB) < 100
     np.testing.assert_array_equal(load_image(data[:-200]), whole_pixels(KINDS["usual"]))

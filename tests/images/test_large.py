@@ -56,7 +56,7 @@ def test_a_pixel_is_the_mean_of_those_it_stands_for(
     assert read.info.to_dict()["reduced"] == K
     assert read.pixels.shape == (H // K, W // K, 3)
     assert np.abs(read.pixels - means(right)).max() <= 1
-    assert f"reduced to {W // K} × {H // K}" in read.info.sentence
+    assert f"reduced to {W // K} × {H // K}" in read.info.notes[0]
 
 
 GLOW = np.linspace(0, 0.8, W * H, dtype=np.float32).reshape(H, W)

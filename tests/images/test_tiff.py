@@ -374,8 +374,8 @@ def test_each_page_can_be_read_and_is_named() -> None:
     info = read_image(data).info
     assert (info.format, info.page, info.pages, info.bits) == ("TIFF", 1, 3, 8)
     only = "only page 1 of 3 is looked at: --page takes another, --page all each"
-    assert info.sentence == f"TIFF, 8 bits, page 1 of 3; {only}"
-    assert read_image(data, ReadOptions(page=1)).info.sentence == "TIFF, 8 bits, page 1 of 3"
+    assert info.notes == (only,)
+    assert read_image(data, ReadOptions(page=1)).info.notes == ()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from zsas.bulk.store import Rows, can_hold, open_rows
 from zsas.cancellation import Cancelled
 from zsas.errors import ZsasError, reason
 from zsas.extras import require
+from zsas.files import write_whole, writing
 from zsas.images import (
     ReadImage,
     ReadOptions,
@@ -329,12 +330,6 @@ def save(result: Result, name: str, output: Output) -> None:
     if output.format == "folders" or output.stages:
         export.save(result, output.folder / output.folder_of(name), stages=output.stages)
     if output.format == "table":
-        from zsas.files import remedy, write_whole
-
         path = output.folder / output.mask_of(name)
-        try:
+        with writing(f"{path} cannot be written", "choose another --out"):
             write_whole(path, export.png(result.mask.astype("uint8") * 255))
-        except OSError as error:
-            raise ZsasError(
-                f"{path} cannot be written ({error.strerror or error}); {remedy(error, 'choose another --out')}."
-            ) from None

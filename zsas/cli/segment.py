@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from enum import StrEnum
-from functools import partial
 from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -17,7 +16,7 @@ import typer
 from zsas import flags
 from zsas.cli.root import Notes, complain, one_line, progress_bar, say, say_json
 from zsas.errors import ZsasError
-from zsas.files import check_place, remedy, write_whole
+from zsas.files import check_place, write_whole, writing
 from zsas.settings import Settings
 
 if TYPE_CHECKING:
@@ -155,7 +154,8 @@ def segment(
 
         check_report(report)
     if csv is not None:
-        check_place(csv, partial(_no_table, csv))
+        with _writing(csv):
+            check_place(csv)
     rows = _rows(work, settings, choice, output, batch, cluster, given, batch_scoring, beside)
     stdout = sys.stdout
     entries: list[Entry] = []
@@ -176,8 +176,11 @@ def segment(
 
         write_report(entries, report)
     if csv is not None:
+        from zsas.bulk.sheet import csv_bytes
+
         places = {job.image: place for place, job in enumerate(work.jobs)}
-        _write_table(sorted(lines, key=lambda line: places[line.file]), csv)
+        with _writing(csv):
+            write_whole(csv, csv_bytes(sorted(lines, key=lambda line: places[line.file])))
     if work.scan.left_out:
         print(one_line(work.scan.sentence), file=sys.stderr)
     if failed or work.scan.unreadable:
@@ -277,20 +280,8 @@ def _listed(rows: Iterator[Row], lines: list[Line]) -> Iterator[Row]:
         yield row
 
 
-def _write_table(lines: Sequence[Line], path: Path) -> None:
-    from zsas.bulk.sheet import csv_bytes
-
-    try:
-        write_whole(path, csv_bytes(lines))
-    except OSError as error:
-        raise _no_table(path, error) from None
-
-
-def _no_table(path: Path, error: OSError) -> ZsasError:
-    why = error.strerror or error
-    return ZsasError(
-        f"The table cannot be written to {path} ({why}); {remedy(error, 'name another file')}."
-    )
+def _writing(table: Path) -> AbstractContextManager[None]:
+    return writing(f"The table cannot be written to {table}", "name another file")
 
 
 def _report(

@@ -20,7 +20,7 @@ from zsas.settings import Settings
 
 if TYPE_CHECKING:
     from zsas.models import ModelChoice
-    from zsas.watch import Part
+    from zsas.watch import Inspection
 
 TELL_SECONDS = 10.0
 
@@ -136,7 +136,7 @@ def watch(
         _sum_up(parts)
 
 
-def _sentence(part: Part) -> str:
+def _sentence(part: Inspection) -> str:
     if not part.verdict:
         return f"{part.file}: {part.word}, {part.error}"
     copy = f", a copy of {part.copy_of}" if part.copy_of else ""
@@ -160,9 +160,9 @@ def _sum_up(parts: list[tuple[str, float]]) -> None:
     )
 
 
-def _tellers(run: str | None, post: str | None) -> list[Callable[[Path, Part], None]]:
+def _tellers(run: str | None, post: str | None) -> list[Callable[[Path, Inspection], None]]:
     """What tells others of a part; that it could not is a complaint, and the next part goes on."""
-    tellers: list[Callable[[Path, Part], None]] = []
+    tellers: list[Callable[[Path, Inspection], None]] = []
     if run is not None:
         tellers.append(lambda folder, part: _call(run, folder, part))
     if post is not None:
@@ -187,7 +187,7 @@ def _program(command: str) -> list[str]:
     return words
 
 
-def _call(command: str, folder: Path, part: Part) -> None:
+def _call(command: str, folder: Path, part: Inspection) -> None:
     # The program was there at the start; one that is gone now is a complaint, and the next part goes on.
     words = [*shlex.split(command), part.word, str(folder / part.file)]
     try:
@@ -199,7 +199,7 @@ def _call(command: str, folder: Path, part: Part) -> None:
         complain(f"{words[0]} ended with exit code {done.returncode} for {part.file}.")
 
 
-def _post(url: str, part: Part) -> None:
+def _post(url: str, part: Inspection) -> None:
     import httpx2 as httpx
 
     try:

@@ -95,14 +95,6 @@ class ReadInfo:
     reduced: int = 1
     sha256: str = ""
 
-    @property
-    def sentence(self) -> str:
-        """All of it in one line: "TIFF, 16 bits, page 1 of 3; ..."."""
-        parts = [self.format, f"{self.bits} bit{'s' if self.bits != 1 else ''}"]
-        if self.pages > 1:
-            parts.append(f"page {self.page} of {self.pages}")
-        return "; ".join([", ".join(parts), *self.notes])
-
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
         return {

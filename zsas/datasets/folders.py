@@ -46,6 +46,7 @@ def place(root: str | Path | Place) -> Place:
     return found
 
 
+# Long because each refusal stands where what it refuses is met.
 def read_mvtec(root: Place, split: Split, layout: str, categories: Sequence[str] = ()) -> Dataset:
     """`<category>/<split>/<defect type>/NNN.png` and `<category>/ground_truth/<defect type>/NNN_mask.png`.
 

@@ -19,6 +19,15 @@ from zsas.result import Result
 _STAGE_FILE = re.compile(r"[0-9]{2}_[a-z0-9_]+\.png")
 
 
+def pictures(result: Result) -> dict[str, NDArray[Any]]:
+    """The pictures of `save` by name: mask, uint8 (H, W), 0 or 255; score, uint16 (H, W); overlay, uint8 (H, W, 3)."""
+    return {
+        "mask": result.mask.astype(np.uint8) * 255,
+        "score": np.rint(np.clip(result.score_map, 0, 1) * 65535).astype(np.uint16),
+        "overlay": draw.mask_overlay(result.image, result.mask, inside=result.inside),
+    }
+
+
 def save(
     result: Result, folder: str | Path, *, stages: bool = False, stem: str | None = None
 ) -> dict[str, Path]:
@@ -44,13 +53,9 @@ def save(
     folder = Path(folder)
     prefix = f"{stem}_" if stem else ""
     stage_folder = folder / f"{prefix}stages"
-    pictures: dict[str, NDArray[Any]] = {
-        "mask": result.mask.astype(np.uint8) * 255,
-        "score": np.rint(np.clip(result.score_map, 0, 1) * 65535).astype(np.uint16),
-        "overlay": draw.mask_overlay(result.image, result.mask, inside=result.inside),
-    }
     files: dict[str, tuple[Path, bytes]] = {
-        name: (folder / f"{prefix}{name}.png", png(array)) for name, array in pictures.items()
+        name: (folder / f"{prefix}{name}.png", png(array))
+        for name, array in pictures(result).items()
     }
     for number, stage in enumerate(result.stages if stages else (), start=1):
         path = stage_folder / f"{number:02d}_{stage.name}.png"

@@ -21,7 +21,7 @@ from tests.helpers.images import png
 from zsas.cache import ByteBudgetCache
 from zsas.images import digest, read_image
 from zsas.settings import Settings, all_settings
-from zsas.ui import gpu, rest
+from zsas.ui import export, gpu, rest
 from zsas.ui.engine import CALLS, Engine
 from zsas.ui.openapi import document
 
@@ -282,3 +282,18 @@ def test_a_wrong_method_or_address_is_a_sentence(
     assert answer.status_code == status
     assert words in answer.json()["error"]
     assert answer.headers.get("allow") == ("POST" if status == 405 else None)
+
+
+@pytest.mark.parametrize("path", ["segment", "batch", "compare"])
+def test_what_was_sent_inside_an_answer_leaves_no_file(address: str, path: str) -> None:
+    fields = {"files": "sheet" if path == "compare" else "mask"}
+    fields |= {"systems": "auto"} if path == "compare" else {}
+    before = set(export.scratch().iterdir())
+    answer = httpx.post(
+        f"{address}/{path}",
+        files={"image": ("a.png", png(photo(2)), "image/png")},
+        data=fields,
+        timeout=60,
+    )
+    assert answer.status_code == 200
+    assert set(export.scratch().iterdir()) <= before

@@ -54,6 +54,8 @@ def make_segment(engine: Engine) -> Callable[..., tuple[Any, ...]]:
         "    box (x0, y0, x1, y1 in pixels), area, score and COCO run-length mask.",
         "JSON with verdict, score and regions; mask as PNG; score map as 16-bit PNG; overlay as PNG; a ZIP of "
         "everything with each stage.",
+        {},
+        MORE,
     )
 
 
@@ -76,7 +78,8 @@ def make_batch(engine: Engine) -> Callable[..., tuple[Any, ...]]:
         "Examine many images at once; a file that cannot be read becomes a row that says why.",
         "One row a file with verdict, score and regions; a ZIP with masks, score maps, overlays, JSON, CSV and "
         "COCO annotations.",
-        more=TOGETHER,
+        {},
+        {**MORE, **TOGETHER},
     )
 
 
@@ -107,6 +110,7 @@ def make_compare(engine: Engine) -> Callable[..., tuple[Any, ...]]:
         "    seconds, or why it could not run; the others go on. With a mask also pixel AUROC, F1-max, AP and curves.",
         "JSON with a row for each system; a contact sheet as PNG with each map and mask; a ZIP of everything.",
         {**compare.TEXTS, "mask": compare.MASK},
+        {},
     )
 
 
@@ -139,8 +143,8 @@ def _described(
     first_help: str,
     summary: str,
     returns: str,
-    others: Mapping[str, str] | None = None,
-    more: Mapping[str, str] | None = None,
+    others: Mapping[str, str],
+    later: Mapping[str, str],
 ) -> Callable[..., Any]:
     """The function with a signature and docstring, of which Gradio and MCP make its schema, and with their errors.
 
@@ -151,11 +155,9 @@ def _described(
         summary: What the function does.
         returns: What it gives.
         others: Further values by name, each with its help.
-        more: Values behind all others.
+        later: Values behind all others.
     """
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    others = others or {}
-    later = {} if others else {**MORE, **(more or {})}
     settings = [setting.name for setting in all_settings()]
     names = [first, "preset", *others, *settings, *later]
     lines = [f"        {first}: {first_help}"]

@@ -16,11 +16,6 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from zsas import draw
 from zsas.export import save
 from zsas.result import Result
 
@@ -106,18 +101,6 @@ def zip_folder(folder: Path, target: Path) -> Path:
             if path.is_file():
                 archive.write(path, path.relative_to(folder))
     return target
-
-
-def overlay(result: Result) -> NDArray[np.uint8]:
-    """The image with its mask, shrunk first: drawing on a large one would cost more than it shows."""
-    scale = min(1.0, 480 / max(result.mask.shape))
-    size = (
-        max(1, round(result.mask.shape[1] * scale)),
-        max(1, round(result.mask.shape[0] * scale)),
-    )
-    image = cv2.resize(result.image, size, interpolation=cv2.INTER_AREA)
-    mask = cv2.resize(result.mask.astype(np.uint8), size, interpolation=cv2.INTER_AREA) > 0
-    return draw.mask_overlay(np.asarray(image, np.uint8), mask)
 
 
 def save_all(result: Result, name: str, beside: Mapping[str, str] | None = None) -> dict[str, Path]:

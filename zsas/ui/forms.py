@@ -1,4 +1,4 @@
-"""The fields of a form over plain HTTP, each read and refused with a sentence that names it."""
+"""The fields of a form over plain HTTP; each is refused as a `WrongValue` that names it."""
 
 from __future__ import annotations
 
@@ -8,30 +8,17 @@ from starlette.datastructures import FormData, UploadFile
 
 from zsas.errors import ZsasError
 from zsas.localizers.mutual import check_count
-from zsas.ui.values import read_switch, shortened
-
-
-class Refused(Exception):
-    """An answer that is no result.
-
-    Attributes:
-        status: Of HTTP.
-        parameter: The field that is wrong, "" where none is.
-    """
-
-    def __init__(self, status: int, sentence: str, parameter: str = "") -> None:
-        super().__init__(sentence)
-        self.status, self.parameter = status, parameter
+from zsas.ui.values import WrongValue, read_switch, refused, shortened
 
 
 def mutual_of(fields: dict[str, str], images: int) -> bool:
     """Whether the images of a batch are compared with each other, out of the fields."""
-    try:
-        mutual = read_switch("batch_scoring", fields.pop("batch_scoring", ""))
-        if mutual:
+    mutual = read_switch("batch_scoring", fields.pop("batch_scoring", ""))
+    if mutual:
+        try:
             check_count(images)
-    except ZsasError as error:
-        raise Refused(422, str(error), "batch_scoring") from None
+        except ZsasError as error:
+            raise WrongValue("batch_scoring", str(error)) from None
     return mutual
 
 
@@ -41,10 +28,10 @@ async def mask_of(form: FormData) -> bytes:
     if not masks or masks == [""]:
         return b""
     if len(masks) > 1 or not isinstance(masks[0], UploadFile):
-        raise Refused(422, 'The field "mask" takes one file.', "mask")
+        raise WrongValue("mask", 'The field "mask" takes one file.')
     data = await masks[0].read()
     if not data:
-        raise Refused(422, "The mask is empty; send a complete image file.", "mask")
+        raise WrongValue("mask", "The mask is empty; send a complete image file.")
     return data
 
 
@@ -55,9 +42,9 @@ def texts_of(form: FormData, files: Sequence[str]) -> dict[str, str]:
         if name in files:
             continue
         if isinstance(value, UploadFile):
-            raise Refused(422, f"{shortened(name)} is a file, but text was expected.", name)
+            raise WrongValue(name, f"{shortened(name)} is a file, but text was expected.")
         if name in found:
-            raise Refused(422, f"{shortened(name)} is given twice; give it once.", name)
+            raise WrongValue(name, f"{shortened(name)} is given twice; give it once.")
         found[name] = value
     return found
 
@@ -76,7 +63,7 @@ async def files_of(form: FormData, field: str) -> list[tuple[str, bytes]]:
 def only(given: dict[str, list[tuple[str, bytes]]], field: str) -> bytes:
     """The content of a field that is given once at most; empty where it is missing."""
     if len(given[field]) > 1:
-        raise Refused(422, f"{field} is given {len(given[field])} times; give it once.", field)
+        raise WrongValue(field, f"{field} is given {len(given[field])} times; give it once.")
     return given[field][0][1] if given[field] else b""
 
 
@@ -85,9 +72,7 @@ def whole_number(name: str, fields: dict[str, str]) -> int:
     text = fields.pop(name, "").strip() or "0"
     highest = 32 if name == "bits" else 1_000_000
     if not (text.isdecimal() and text.isascii()) or len(text) > 9 or int(text) > highest:
-        raise Refused(
-            422, f"{name} is {shortened(text)}, but it must be a number from 0 to {highest}.", name
-        )
+        raise refused(name, text, f"a number from 0 to {highest}")
     return int(text)
 
 
@@ -96,9 +81,5 @@ def choice_of_files(text: str, able: Sequence[str]) -> tuple[str, ...]:
     chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     for name in chosen:
         if name not in able:
-            raise Refused(
-                422,
-                f"files is {shortened(text)}, but it must be some of {', '.join(able)}.",
-                "files",
-            )
+            raise refused("files", text, f"some of {', '.join(able)}")
     return chosen

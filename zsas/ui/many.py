@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from zsas import draw
 from zsas.annotations import Annotations
 from zsas.bulk import unique_names, walk
 from zsas.bulk.sheet import Line
@@ -36,7 +37,7 @@ from zsas.ui.visitor import Corrections, View
 Decided = tuple[Result, Mapping[int, GoodPlace]]
 """A result, and for its findings the most similar places of the good parts."""
 MOST_ROWS = 5000
-THUMB_SIDE = 160
+THUMB_SIDE, OVERLAY_SIDE = 160, 480
 
 
 @dataclass
@@ -228,8 +229,7 @@ class Many:
         kept.mkdir(exist_ok=True)
         target = self.folder / "results" / row.saved_as
         save(result, target.parent, stem=target.name)
-        thumb = drawing.shrink(export.overlay(result), THUMB_SIDE)
-        (kept / f"{number}.jpg").write_bytes(drawing.jpeg(np.asarray(thumb, np.uint8), 82))
+        (kept / f"{number}.jpg").write_bytes(_thumb(result))
         # Pictures apart: inside the page's answer they would be compressed and read again each time it is opened.
         shown = draw(number, result, good)
         with (kept / f"{number}.screen").open("wb") as stream:
@@ -416,6 +416,14 @@ def _plain(name: str) -> str:
     path = Path(name)
     parts = [export.stem_of(part) for part in path.parent.parts if part not in ("/", "..", ".")]
     return "/".join([*parts, f"{export.stem_of(path.stem)}{path.suffix}"])
+
+
+def _thumb(result: Result) -> bytes:
+    """The image with its mask, JPEG; shrunk first, as drawing on a large one would cost more than it shows."""
+    image = drawing.shrink(result.image, OVERLAY_SIDE)
+    mask = drawing.shrink(result.mask.astype(np.uint8), OVERLAY_SIDE) > 0
+    drawn = draw.mask_overlay(np.asarray(image, np.uint8), mask)
+    return drawing.jpeg(drawing.shrink(drawn, THUMB_SIDE), 82)
 
 
 def _without_pixels(result: Result) -> Result:

@@ -8,8 +8,10 @@ names; the answer is what `result.json` or `compare.json` holds, or a row for ea
 from __future__ import annotations
 
 import base64
+import contextlib
 import logging
 import secrets
+import shutil
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -35,7 +37,6 @@ from zsas.ui.beside import MOST_REFERENCES, Beside, preset_for, read_beside, rea
 from zsas.ui.compare import TEXTS, asked_for, compare, looker, truth_of
 from zsas.ui.engine import Engine
 from zsas.ui.forms import (
-    Refused,
     choice_of_files,
     files_of,
     mask_of,
@@ -46,7 +47,7 @@ from zsas.ui.forms import (
 )
 from zsas.ui.gradio_internals import root_of
 from zsas.ui.openapi import FILES, FILES_OF_COMPARE, ROOT, document, page
-from zsas.ui.values import MOST_BYTES, WrongValue, read_preset, read_settings, shortened
+from zsas.ui.values import MOST_BYTES, WrongValue, read_preset, read_settings, refused
 
 MOST_WAITING = 40
 RETRY_SECONDS = 10
@@ -55,6 +56,18 @@ HEADERS = {503: {"Retry-After": str(RETRY_SECONDS)}, 405: {"Allow": "POST"}}
 EVERY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 GIVEN = ("references", "region", "ignore", "part")
 """Fields beside the image that may be files."""
+
+
+class Refused(ZsasError):
+    """A call that is refused for another reason than one of its values.
+
+    Attributes:
+        status: Of HTTP.
+    """
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -151,42 +164,32 @@ class Rest:
 
     async def _read(self, request: Request, kind: str = "segment") -> _Asked:
         several, most = kind == "compare", MAX_FILES if kind == "batch" else 1
-        async with _Form(request, most) as form:
+        async with _form(request, most) as form:
             images = await _images(form, most)
             mask = await mask_of(form) if several else b""
             given = {key: await files_of(form, key) for key in GIVEN}
             others = texts_of(form, ("image", "mask", *GIVEN) if several else ("image", *GIVEN))
-        try:
-            part = read_part(only(given, "part"))
-            usual = preset_for(part, self.engine.running or self.engine.default)
-            preset = read_preset(others.pop("preset", ""), usual)
-        except WrongValue as error:
-            raise Refused(422, str(error), error.parameter) from None
+        part = read_part(only(given, "part"))
+        usual = preset_for(part, self.engine.running or self.engine.default)
+        preset = read_preset(others.pop("preset", ""), usual)
         files = choice_of_files(others.pop("files", ""), FILES_OF_COMPARE if several else FILES)
         mutual = mutual_of(others, len(images)) if kind == "batch" else False
         named = {name: others.pop(name, "") for name in TEXTS} if several else {}
         form_of = others.pop("files_as", "") or "base64"
         if form_of not in ("base64", "links"):
-            raise Refused(
-                422,
-                f"files_as is {shortened(form_of)}, but it must be base64 or links.",
-                "files_as",
-            )
+            raise refused("files_as", form_of, "base64 or links")
         reading = ReadOptions(page=whole_number("page", others), bits=whole_number("bits", others))
-        try:
-            settings = read_settings(others)
-            chosen = tuple(asked_for(**named, settings=settings)) if several else ()
-            beside = read_beside(
-                settings,
-                part,
-                [(file, content) for file, content in given["references"] if content],
-                only(given, "region"),
-                only(given, "ignore"),
-            )
-        except WrongValue as error:
-            raise Refused(422, str(error), error.parameter) from None
+        settings = read_settings(others)
+        chosen = tuple(asked_for(**named, settings=settings)) if several else ()
+        beside = read_beside(
+            settings,
+            part,
+            [(file, content) for file, content in given["references"] if content],
+            only(given, "region"),
+            only(given, "ignore"),
+        )
         if kind != "batch" and not images[0][1]:
-            raise Refused(422, "The image is empty; send a complete image file.", "image")
+            raise WrongValue("image", "The image is empty; send a complete image file.")
         links = form_of == "links"
         return _Asked(images, preset, beside, files, links, reading, mask, chosen, mutual)
 
@@ -203,23 +206,21 @@ class Rest:
         try:
             return read_image(asked.images[0][1], asked.reading)
         except ZsasError as error:
-            raise Refused(422, str(error), "image") from None
+            raise WrongValue("image", str(error)) from None
 
     def _compare(self, asked: _Asked) -> dict[str, Any]:
         image = self._image(asked)
         try:
             truth = truth_of(asked.mask, image)
         except ZsasError as error:
-            raise Refused(422, str(error), "mask") from None
+            raise WrongValue("mask", str(error)) from None
         look = looker(self.engine, asked.preset, image, asked.beside)
         try:
             its = asked.beside.part.settings
-            facts, folder = compare(look, image, asked.chosen, its, truth, asked.name)
-        except ZsasError as error:
-            raise Refused(422, str(error)) from None
+            facts, inside = compare(look, image, asked.chosen, its, truth, asked.name)
         finally:
             self.engine.answered(asked.preset, image)
-        return {**facts, **({"files": self._files(folder, asked)} if asked.files else {})}
+        return facts | self._files(inside, inside.parent, asked)
 
     def _examine(self, asked: _Asked) -> dict[str, Any]:
         image = self._image(asked)
@@ -231,8 +232,6 @@ class Rest:
             result = self.engine.decide(
                 asked.preset, encoding, part.settings, (), memory, part=part
             )
-        except ZsasError as error:
-            raise Refused(422, str(error)) from None
         finally:
             self.engine.answered(asked.preset, image)
         return self._answer(asked.name, result, asked)
@@ -248,14 +247,11 @@ class Rest:
                 raise ZsasError(f"{file[0]} is empty; send a complete image file.")
             return read_image(file[1], asked.reading)
 
-        try:
-            memory = asked.beside.memory(self.engine, asked.preset)
-            if asked.mutual:
-                given = (self.engine, asked.preset, part.settings, part.region)
-                for _ in compared(*given, asked.images, read, found.append):
-                    pass
-        except ZsasError as error:
-            raise Refused(422, str(error)) from None
+        memory = asked.beside.memory(self.engine, asked.preset)
+        if asked.mutual:
+            given = (self.engine, asked.preset, part.settings, part.region)
+            for _ in compared(*given, asked.images, read, found.append):
+                pass
         beside = (memory, found[0] if found else None)
         of_all = decider(self.engine, asked.preset, part.settings, beside, part)
 
@@ -278,21 +274,22 @@ class Rest:
         if asked.files:
             folder = export.new_folder()
             save(result, folder)
-            answer["files"] = self._files(folder, asked)
+            answer |= self._files(folder, folder, asked)
         return answer
 
-    def _files(self, folder: Path, asked: _Asked) -> dict[str, str]:
-        if asked.links:
+    def _files(self, inside: Path, folder: Path, asked: _Asked) -> dict[str, Any]:
+        """{"files": …} for an answer, of what lies inside a folder, which goes where nothing links to it."""
+        if asked.files and asked.links:
             token = secrets.token_urlsafe(16)
-            self._links[token] = folder
+            self._links[token] = inside
             while len(self._links) > 10_000:
                 self._links.pop(next(iter(self._links)))
             where = f"{self.root_path}{ROOT}/files/{token}"
-            return {name: f"{where}/{name}.png" for name in asked.files}
-        return {
-            name: base64.b64encode((folder / f"{name}.png").read_bytes()).decode("ascii")
-            for name in asked.files
-        }
+            return {"files": {name: f"{where}/{name}.png" for name in asked.files}}
+        read = {name: (inside / f"{name}.png").read_bytes() for name in asked.files}
+        shutil.rmtree(folder, ignore_errors=True)
+        files = {name: base64.b64encode(data).decode("ascii") for name, data in read.items()}
+        return {"files": files} if files else {}
 
 
 def routes(engine: Engine, root_path: str = "") -> list[Route]:
@@ -313,12 +310,12 @@ def _answers(
     async def endpoint(request: Request) -> Response:
         try:
             return await handler(request)
-        except Refused as refused:
-            body = {"error": str(refused)}
-            if refused.parameter:
-                body["parameter"] = refused.parameter
-            headers = HEADERS.get(refused.status, {})
-            return JSONResponse(body, refused.status, headers)
+        except ZsasError as error:
+            body = {"error": str(error)}
+            if isinstance(error, WrongValue) and error.parameter:
+                body["parameter"] = error.parameter
+            status = error.status if isinstance(error, Refused) else 422
+            return JSONResponse(body, status, HEADERS.get(status, {}))
         except ClientDisconnect:
             return Response(status_code=400)
         except Exception:  # a bug, which is ours and not the caller's
@@ -328,41 +325,36 @@ def _answers(
     return endpoint
 
 
-class _Form:
-    """The form of a request, closed at the end."""
-
-    def __init__(self, request: Request, images: int) -> None:
-        self._request, self._most = request, images
-        self._form: FormData | None = None
-
-    async def __aenter__(self) -> FormData:
-        kind = self._request.headers.get("content-type", "")
-        if kind.partition(";")[0].strip().lower() != "multipart/form-data":
-            raise Refused(
-                415, 'Send a form of the type multipart/form-data with a file in its field "image".'
-            )
-        parser = MultiPartParser(
-            self._request.headers,
-            _counted(self._request.stream()),
-            max_files=3 + self._most + MOST_REFERENCES,
-            max_fields=200,
-            max_part_size=64 * 1024,
+@contextlib.asynccontextmanager
+async def _form(request: Request, images: int) -> AsyncIterator[FormData]:
+    """The form of a request with so many images at most, closed at the end."""
+    kind = request.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() != "multipart/form-data":
+        raise Refused(
+            415, 'Send a form of the type multipart/form-data with a file in its field "image".'
         )
-        try:
-            self._form = await parser.parse()
-        except MultiPartException as error:
-            if "exceeded maximum size" in error.message:
-                raise Refused(
-                    400, "A field of text has more than 64 kB; send an image with a file name."
-                ) from None
-            raise Refused(400, f"The form cannot be read: {error.message}") from None
-        except (ValueError, LookupError, AssertionError):
-            raise Refused(400, "The form cannot be read: it is no whole multipart form.") from None
-        return self._form
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._form is not None:
-            await self._form.close()
+    parser = MultiPartParser(
+        request.headers,
+        _counted(request.stream()),
+        max_files=3 + images + MOST_REFERENCES,
+        max_fields=200,
+        max_part_size=64 * 1024,
+    )
+    try:
+        form = await parser.parse()
+    except Refused:  # it is too large
+        raise
+    except MultiPartException as error:
+        sentence = f"The form cannot be read: {error.message}"
+        if "exceeded maximum size" in error.message:
+            sentence = "A field of text has more than 64 kB; send an image with a file name."
+        raise Refused(400, sentence) from None
+    except (ValueError, LookupError, AssertionError):
+        raise Refused(400, "The form cannot be read: it is no whole multipart form.") from None
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
 async def _counted(stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
@@ -385,5 +377,5 @@ async def _images(form: FormData, most: int) -> tuple[tuple[str, bytes], ...]:
         but = f", but it has {len(given)}." if len(given) > 1 else "."
         if len(given) == 1 and not files:
             but = ", but that is text; send it with a file name."
-        raise Refused(422, f'The form needs {wanted} in its field "image"{but}', "image")
+        raise WrongValue("image", f'The form needs {wanted} in its field "image"{but}')
     return tuple([(one.filename or "image", await one.read()) for one in files])

@@ -49,30 +49,17 @@ def query_of(visitor: Visitor) -> str:
     )
 
 
-def empty(visitor: Visitor, verdict: str = "") -> dict[str, Any]:
-    """The screen without an image."""
+def opened(visitor: Visitor, image: Any = None, verdict: str = "") -> dict[str, Any]:
+    """The screen of an image without a result, or of none, uint8 RGB (H, W, 3), with what stands for the verdict."""
+    settings = visitor.settings
+    shape = None if image is None else image.shape
     return {
-        "zs-holder": "",
-        "zs-viewer": "",
+        "zs-holder": "" if image is None else drawing.holder(visitor.view.image, image),
+        "zs-viewer": "" if shape is None else why.viewer(shape, settings=settings),
         "zs-scale": "",
         "zs-verdict": verdict or views.welcome(len(visitor.parts)),
         "zs-findings": "",
-        "zs-strip": why.strip(None, (), visitor.settings),
-        "zs-facts": "",
-        "state": state(visitor, False),
-    }
-
-
-def opened(visitor: Visitor, image: Any, verdict: str) -> dict[str, Any]:
-    """The screen of an image without a result."""
-    settings = visitor.settings
-    return {
-        "zs-holder": drawing.holder(visitor.view.image, image),
-        "zs-viewer": why.viewer(image.shape, settings=settings),
-        "zs-scale": "",
-        "zs-verdict": verdict,
-        "zs-findings": "",
-        "zs-strip": why.strip(image.shape, (), settings),
+        "zs-strip": why.strip(shape, (), settings),
         "zs-facts": "",
         "state": state(visitor, False),
     }

@@ -6,12 +6,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from zsas import draw
-from zsas.export import json_bytes, png
+from zsas.export import json_bytes, pictures, png
 from zsas.report import Entry, report_html
-from zsas.result import Result
 from zsas.ui import export
 from zsas.ui.events.batch import corrected
 from zsas.ui.events.image import memory_of, result_of
@@ -62,15 +58,8 @@ def file(site: Site, visitor: Visitor, name: str) -> File | None:
     stem = export.stem_of(visitor.view.name)
     if name == "part.zsas":
         return File(f"{stem}.zsas", profile(site, visitor).to_bytes())
-    if name == "mask.png":
-        return File(f"{stem}_{name}", png(result.mask.astype(np.uint8) * 255))
-    if name == "score.png":
-        return File(f"{stem}_{name}", png(_sixteen_bits(result)))
-    if name == "overlay.png":
-        return File(
-            f"{stem}_{name}",
-            png(draw.mask_overlay(result.image, result.mask, inside=result.inside)),
-        )
+    if name in ("mask.png", "score.png", "overlay.png"):
+        return File(f"{stem}_{name}", png(pictures(result)[name.removesuffix(".png")]))
     if name == "result.json":
         return File(f"{stem}_{name}", json_bytes(result))
     if name == "report.html":
@@ -83,10 +72,6 @@ def file(site: Site, visitor: Visitor, name: str) -> File | None:
         shutil.rmtree(files["zip"].parent, ignore_errors=True)
         return File(f"{stem}.zip", data)
     return None
-
-
-def _sixteen_bits(result: Result) -> np.ndarray:
-    return np.rint(np.clip(result.score_map, 0, 1) * 65535).astype(np.uint16)
 
 
 def _of_batch(site: Site, visitor: Visitor, name: str) -> File | None:

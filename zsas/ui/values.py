@@ -63,10 +63,10 @@ def _read(setting: Setting, value: Any) -> Any:
     if isinstance(value, str):
         read = setting.parse(value)
         if setting.type in (int, float) and isinstance(read, str) and read not in setting.words:
-            raise _refused(setting.name, value, f"a number, {setting.range_text}")
+            raise refused(setting.name, value, f"a number, {setting.range_text}")
         value = read
     elif not isinstance(value, (int, float)):
-        raise _refused(setting.name, value, setting.range_text)
+        raise refused(setting.name, value, setting.range_text)
     try:
         return setting.checked(value)
     except ZsasError as error:
@@ -82,7 +82,7 @@ def read_preset(value: Any, usual: str) -> str:
     if value is None or value == "":
         return usual
     if not isinstance(value, str) or value not in PRESETS:
-        raise _refused("preset", value, ", ".join(PRESETS))
+        raise refused("preset", value, ", ".join(PRESETS))
     return value
 
 
@@ -95,11 +95,12 @@ def read_switch(name: str, value: Any) -> bool:
     known = {"": False, "none": False, "false": False, "0": False, "true": True, "1": True}
     text = str(value).strip().lower()
     if text not in known:
-        raise _refused(name, value, "true or false")
+        raise refused(name, value, "true or false")
     return known[text]
 
 
-def _refused(name: str, value: Any, wanted: str) -> WrongValue:
+def refused(name: str, value: Any, wanted: str) -> WrongValue:
+    """A value that is another than what is wanted."""
     return WrongValue(name, f"{name} is {shortened(value)}, but it must be {wanted}.")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from html import escape
 
@@ -400,8 +400,3 @@ def seconds_words(seconds: float) -> str:
 def plural(count: int, one: str) -> str:
     """A number with its noun."""
     return f"{count} {one}{'' if count == 1 else 's'}"
-
-
-def names(items: Sequence[str]) -> str:
-    """A few names as words."""
-    return ", ".join(items[:-1]) + " and " + items[-1] if len(items) > 1 else "".join(items)

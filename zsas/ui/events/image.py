@@ -9,7 +9,7 @@ from typing import Any
 
 from zsas.cancellation import raise_if_cancelled
 from zsas.errors import ZsasError
-from zsas.models import PRESETS, fetching
+from zsas.models import fetching
 from zsas.part import Part
 from zsas.prompts import Click
 from zsas.result import Result
@@ -22,6 +22,7 @@ from zsas.ui.drawer import changed, drawer
 from zsas.ui.events.site import Parts, Site, action
 from zsas.ui.good import GoodPlace, good_places, named
 from zsas.ui.upload import is_uploaded, load_upload
+from zsas.ui.values import read_preset
 from zsas.ui.visitor import View, Visitor
 
 SAY_SECONDS = 1.0
@@ -66,7 +67,7 @@ def close(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     """Put the image away."""
     with visitor.lock:
         turn_to(visitor, View())
-        visitor.show(screen.empty(visitor))
+        visitor.show(screen.opened(visitor))
 
 
 def turn_to(visitor: Visitor, view: View) -> None:
@@ -162,9 +163,8 @@ def reset(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
 @action
 def preset(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     """Change the models: {name}; what runs goes on where they cannot be had."""
-    name, before = str(data.get("name", "")), visitor.preset
-    if name not in PRESETS:
-        raise ZsasError(f"There is no preset {name!r}; take {views.names(list(PRESETS))}.")
+    before = visitor.preset
+    name = read_preset(data.get("name"), before)
 
     def load() -> Iterator[Parts]:
         now, failure = name, {}
@@ -356,7 +356,7 @@ def steps(site: Site, visitor: Visitor) -> Iterator[Parts]:
     view, settings = visitor.view, visitor.settings
     visitor.run_key = _key_of(visitor)
     if not view.image:
-        yield screen.empty(visitor)
+        yield screen.opened(visitor)
         return
     image = site.engine.image(view.image)
     if image is None:

@@ -80,7 +80,7 @@ def _follow(site: Site, visitor: Visitor, ours: Mapping[str, str]) -> str:
         show(site, visitor, dataclasses.replace(view, now=Corrections(clicks, Review(places))))
     else:
         show_settings(visitor)
-        visitor.show(screen.empty(visitor))
+        visitor.show(screen.opened(visitor))
     return f"The address was not understood: {' '.join(refused)}" if refused else ""
 
 

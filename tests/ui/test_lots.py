@@ -21,7 +21,7 @@ from tests.helpers.visits import rested, settled
 from zsas.errors import ZsasError
 from zsas.images import digest
 from zsas.settings import Settings
-from zsas.ui import take
+from zsas.ui import gpu, take
 from zsas.ui.events.site import Site, act
 from zsas.ui.events.visit import hello
 from zsas.ui.many import Many
@@ -30,8 +30,7 @@ from zsas.ui.visitor import Visitor
 
 @pytest.fixture
 def visitor(site: Site, monkeypatch: pytest.MonkeyPatch) -> Visitor:
-    monkeypatch.setattr("zsas.ui.events.batch.is_uploaded", lambda path: True)
-    monkeypatch.setattr("zsas.ui.events.image.is_uploaded", lambda path: True)
+    monkeypatch.setattr("zsas.ui.upload.is_uploaded", lambda path: True)
     found = site.visitors.known(hello(site, "", "")["token"])
     assert found is not None
     return found
@@ -235,3 +234,29 @@ def test_a_report_shows_what_a_person_added(
     assert len(whole["regions"]) == 2
     assert [entry.clicks for entry in entries] == [1, 1]  # the ZIP's own as well
     assert all(len(entry.facts["regions"]) == 2 for entry in entries)
+
+
+@pytest.mark.slow
+def test_a_photo_of_a_lot_comes_back_without_being_encoded_again(
+    site: Site, visitor: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, begun = gpu.begin, []
+
+    def note(*given: Any) -> Any:
+        begun.append(given)
+        return begin(*given)
+
+    monkeypatch.setattr(gpu, "begin", note)
+    send(site, visitor, tmp_path, 1, 2)
+    done(site, visitor, "open_row", number=1)
+    done(site, visitor, "close")
+    done(site, visitor, "come_back", image=digest(photo(2)))
+    assert settled(visitor).view.row == 1
+    hello(site, visitor.token, "")
+    assert settled(visitor).view.row == 1
+    assert "zs-meter" in visitor.screen["zs-verdict"]
+    assert not begun
+    shutil.rmtree(visitor.batch.folder)
+    hello(site, visitor.token, "")
+    assert "zs-meter" in settled(visitor).screen["zs-verdict"]
+    assert len(begun) == 1

@@ -17,7 +17,6 @@ from zsas.scale import Scale
 from zsas.settings import Settings
 from zsas.ui import take
 from zsas.ui.engine import Engine
-from zsas.ui.events import profile
 from zsas.ui.events.site import Site, act
 from zsas.ui.events.visit import hello
 from zsas.ui.many import Many, Row
@@ -69,7 +68,7 @@ def test_what_is_wrong_is_said_and_changes_nothing(site, name, data, says) -> No
 def test_a_profile_is_saved_opened_and_closed(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(profile, "is_uploaded", lambda _: True)
+    monkeypatch.setattr("zsas.ui.upload.is_uploaded", lambda _: True)
     visitor = opened(site, photo(2))
     visitor.settings = Settings(verdict_threshold=0.4, object_name="plate")
     act(site, visitor.token, "region", {"region": LEFT}, 0)
@@ -135,7 +134,7 @@ def test_a_limit_that_serves_no_better_is_not_proposed(tmp_path: Path) -> None:
 def test_the_limit_of_good_parts_goes_with_them_when_a_profile_is_opened(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(profile, "is_uploaded", lambda _: True)
+    monkeypatch.setattr("zsas.ui.upload.is_uploaded", lambda _: True)
     visitor = site.visitors.new("tiny")
     visitor.parts, visitor.limit_found = (("key", "rim"),), 0.31
     (tmp_path / "a.zsas").write_bytes(Part("gear").to_bytes())

@@ -14,7 +14,6 @@ from tests.helpers.visits import opened, settled
 from zsas.systems import SYSTEMS
 from zsas.ui import cards, gpu, screen
 from zsas.ui.engine import Engine
-from zsas.ui.events import systems as systems_of_page
 from zsas.ui.events.image import result_of, show
 from zsas.ui.events.site import Site, act
 from zsas.ui.events.visit import hello
@@ -88,7 +87,7 @@ def test_the_name_that_came_with_an_example_is_not_that_of_ones_own_photo(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = Site(engine, Examples())
-    monkeypatch.setattr("zsas.ui.events.image.is_uploaded", lambda path: True)
+    monkeypatch.setattr("zsas.ui.upload.is_uploaded", lambda path: True)
     (tmp_path / "gear.png").write_bytes(png(photo(1)))
     visitor = site.visitors.known(hello(site, "", "?example=hazelnut-broken")["token"])
     assert visitor is not None
@@ -107,7 +106,7 @@ def test_the_name_that_came_with_an_example_is_not_that_of_ones_own_photo(
 def test_a_good_part_that_cannot_be_read_is_named_and_the_others_count(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zsas.ui.events.parts.is_uploaded", lambda path: True)
+    monkeypatch.setattr("zsas.ui.upload.is_uploaded", lambda path: True)
     visitor = site.visitors.new("tiny")
     (tmp_path / "good.png").write_bytes(png(photo(1)))
     (tmp_path / "bad.png").write_bytes(b"nothing")
@@ -269,7 +268,7 @@ def test_a_visitor_gives_the_mask_of_their_own_photo(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visitor = opened(site, photo(1))
-    monkeypatch.setattr(systems_of_page, "is_uploaded", lambda path: "foreign" not in path)
+    monkeypatch.setattr("zsas.ui.upload.is_uploaded", lambda path: "foreign" not in path)
     truth = photo(1).mean(-1) < 100
     for name, mask in (("truth", truth), ("small", truth[:9]), ("empty", truth & False)):
         (tmp_path / f"{name}.png").write_bytes(png(mask.astype(np.uint8) * 255))

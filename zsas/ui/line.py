@@ -32,12 +32,33 @@ class Place:
         Raises:
             Cancelled: If nobody waits for the work of this thread any more.
         """
+        line = self._line
+
+        def free() -> bool:
+            return line._at_work is None and min(p.rank for p in line._waiting) == self.rank
+
         raise_if_cancelled()
-        return self._line._take(self, timeout)
+        with line._changed:
+            if not line._changed.wait_for(free, timeout):
+                return False
+            line._waiting.remove(self)
+            line._at_work, line._since = self, time.monotonic()
+            return True
 
     def words(self) -> str:
         """What is ahead, and for about how long: "2 photos ahead, about 8 s"."""
-        return self._line._words(self)
+        line = self._line
+        with line._changed:
+            at_work, ahead = line._at_work, [p for p in line._waiting if p.rank < self.rank]
+            left = line.seconds * len(ahead)
+            if at_work is not None:
+                left += max(0.3, line.seconds - (time.monotonic() - line._since))
+        images = len(ahead) + (at_work is not None and at_work.kind == "image")
+        parts = [f"{images} photo{'' if images == 1 else 's'}"] if images else []
+        parts += ["one photo of a batch"] if at_work is not None and at_work.kind == "batch" else []
+        if not parts:
+            return "You are next"
+        return f"{' and '.join(parts)} ahead, about {max(1, round(left))} s"
 
 
 class Line:
@@ -95,28 +116,3 @@ class Line:
             while not place.first(0.2):
                 pass
             yield
-
-    def _take(self, place: Place, timeout: float) -> bool:
-        def free() -> bool:
-            return self._at_work is None and min(p.rank for p in self._waiting) == place.rank
-
-        with self._changed:
-            if not self._changed.wait_for(free, timeout):
-                return False
-            self._waiting.remove(place)
-            self._at_work, self._since = place, time.monotonic()
-            return True
-
-    def _words(self, place: Place) -> str:
-        with self._changed:
-            ahead = [p for p in self._waiting if p.rank < place.rank]
-            images = len(ahead) + (self._at_work is not None and self._at_work.kind == "image")
-            batch = self._at_work is not None and self._at_work.kind == "batch"
-            left = self.seconds * len(ahead)
-            if self._at_work is not None:
-                left += max(0.3, self.seconds - (time.monotonic() - self._since))
-        parts = [f"{images} photo{'' if images == 1 else 's'}"] if images else []
-        parts += ["one photo of a batch"] if batch else []
-        if not parts:
-            return "You are next"
-        return f"{' and '.join(parts)} ahead, about {max(1, round(left))} s"

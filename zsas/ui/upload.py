@@ -42,6 +42,17 @@ def is_uploaded(path: str) -> bool:
     return real.is_file() and real.is_relative_to(upload_folder())
 
 
+def uploaded(path: Any) -> str:
+    """A path that a tab names.
+
+    Raises:
+        ZsasError: If it is of no upload.
+    """
+    if not is_uploaded(str(path)):
+        raise ZsasError("That is not an uploaded file; upload it first.")
+    return str(path)
+
+
 def load_upload(path: str | Path) -> ReadImage:
     """An uploaded image, and what was read.
 

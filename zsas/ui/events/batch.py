@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from zsas.ui.events.site import Parts, Site, action
 from zsas.ui.examples import EXAMPLE_BATCH
 from zsas.ui.good import GoodPlace, named
 from zsas.ui.many import Many, at_limit
-from zsas.ui.upload import is_uploaded
+from zsas.ui.upload import uploaded
 from zsas.ui.visitor import Corrections, View, Visitor
 
 
@@ -31,7 +31,8 @@ def begin_batch(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     if data.get("example"):
         files = [(path.name, path) for path in sorted(EXAMPLE_BATCH.glob("*.jpg"))]
     else:
-        files = _uploaded(data["files"])
+        given = [(uploaded(file.get("path")), file.get("name")) for file in data["files"]]
+        files = [(str(name or Path(path).name), Path(path)) for path, name in given]
     visitor.give_name_back()
     show_settings(visitor)
     many = Many.of(files, visitor.preset, visitor.settings)
@@ -66,18 +67,6 @@ def _start(site: Site, visitor: Visitor, many: Many) -> None:
         visitor.forget("row-")
         visitor.show({"batch": many.summary(), "proposal": {}})
     site.pool.submit(contextvars.copy_context().run, _run, site, visitor, many)
-
-
-def _uploaded(given: Sequence[Mapping[str, Any]]) -> list[tuple[str, Path]]:
-    """Names and paths of uploads: [{name, path}].
-
-    Raises:
-        ZsasError: If one is another file.
-    """
-    named = [(str(file.get("name", "")), str(file.get("path", ""))) for file in given]
-    if not all(is_uploaded(path) for _, path in named):
-        raise ZsasError("Not all of these are uploaded files; upload them first.")
-    return [(name or Path(path).name, Path(path)) for name, path in named]
 
 
 def _run(site: Site, visitor: Visitor, many: Many) -> None:
@@ -172,6 +161,7 @@ def open_row(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     parts = many.drawn(number)
     image = many.image(number)
     key = site.engine.keep_image(image, row.path)
+    remember(visitor)  # it may be this row that is open
     view = many.views.get(number) or View(key, Path(row.name).stem, row=number, file=row.name)
     if view.now != Corrections() or visitor.batch_is_old:
         _turn_to_tiles(visitor, row.settings or many.settings)

@@ -21,7 +21,7 @@ from zsas.ui.cards import reasons
 from zsas.ui.drawer import changed, drawer
 from zsas.ui.events.site import Parts, Site, action
 from zsas.ui.good import GoodPlace, good_places, named
-from zsas.ui.upload import is_uploaded, load_upload
+from zsas.ui.upload import load_upload, uploaded
 from zsas.ui.values import read_preset
 from zsas.ui.visitor import View, Visitor
 
@@ -32,9 +32,7 @@ SAY_SECONDS = 1.0
 @action
 def open_upload(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     """Open a file that was uploaded: {path}."""
-    path = str(data.get("path", ""))
-    if not is_uploaded(path):
-        raise ZsasError("That is not an uploaded file; upload it first, then open it.")
+    path = uploaded(data.get("path"))
     image = load_upload(path)
     visitor.give_name_back()
     key = site.engine.keep_image(image, path)
@@ -91,20 +89,6 @@ def remember(visitor: Visitor) -> None:
             visitor.show({f"row-{view.row}": visitor.batch.shown(view.row)})
         limit = visitor.in_force.verdict_threshold
         visitor.show({"proposal": visitor.batch.proposal(limit)})
-
-
-@action
-def come_back(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
-    """Go back to an image of before, or to none: {image}; one that was let go is as none."""
-    key = str(data.get("image", ""))
-    view = visitor.views.get(key)
-    if view is None or site.engine.image(key) is None:
-        close(site, visitor, {})
-    else:
-        visitor.give_name_back()
-        if view.example:
-            example_view(site, visitor, view.example)  # for its object's name
-        show(site, visitor, view)
 
 
 def show(site: Site, visitor: Visitor, view: View) -> None:

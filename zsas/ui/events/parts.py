@@ -12,7 +12,7 @@ from zsas.memory import MOST
 from zsas.ui.drawing import ROOT
 from zsas.ui.events.image import decide, show_settings
 from zsas.ui.events.site import Site, action
-from zsas.ui.upload import is_uploaded, load_upload
+from zsas.ui.upload import load_upload, uploaded
 from zsas.ui.visitor import Visitor
 
 MOST_SENTENCES = 3
@@ -23,9 +23,7 @@ MOST_SENTENCES = 3
 def add_parts(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     """Take uploads as images of good parts: {paths}; those that cannot be read are named, and the others count."""
     found, refused = [], []
-    for path in map(str, data.get("paths", ())):
-        if not is_uploaded(path):
-            raise ZsasError("That is not an uploaded file; upload it first.")
+    for path in [uploaded(path) for path in data.get("paths", ())]:
         try:
             found.append((site.engine.keep_image(load_upload(path), path), Path(path).stem))
         except ZsasError as error:

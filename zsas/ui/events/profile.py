@@ -15,7 +15,7 @@ from zsas.scale import Scale, parse_smallest
 from zsas.settings import Settings
 from zsas.ui.events.image import beside_of, decide, memory_of, show_settings
 from zsas.ui.events.site import Site, action
-from zsas.ui.upload import is_uploaded
+from zsas.ui.upload import uploaded
 from zsas.ui.visitor import Visitor
 
 
@@ -53,10 +53,7 @@ def scale(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
 @action
 def open_profile(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     """Open a profile that was uploaded: {path}."""
-    path = str(data.get("path", ""))
-    if not is_uploaded(path):
-        raise ZsasError("That is not an uploaded file; upload it first.")
-    part = Part.load(path)
+    part = Part.load(uploaded(data.get("path")))
     preset = part.models.preset or visitor.preset
     if part.weights and preset in PRESETS:
         part.memory(site.engine.segmenter(preset), part.settings)  # refuses other weights

@@ -19,7 +19,7 @@ from zsas.ui import views
 from zsas.ui.cards import Card, cards, reasons
 from zsas.ui.events.image import beside_of, keys_of, result_of, show_settings, steps
 from zsas.ui.events.site import Parts, Site, action
-from zsas.ui.upload import is_uploaded
+from zsas.ui.upload import uploaded
 from zsas.ui.visitor import Visitor
 
 
@@ -29,8 +29,7 @@ def systems(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     if site.engine.image(visitor.view.image) is None:
         raise ZsasError("Open a photo first, then compare the systems on it.")
     if not data.get("run"):
-        *_, last = _steps(site, visitor, run=False)
-        visitor.show(last)
+        visitor.show(*_steps(site, visitor, run=False))
         return
     with visitor.lock:
         site.start(visitor, _all(site, visitor, visitor.running))
@@ -40,11 +39,10 @@ def systems(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
 @action
 def give_truth(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     """Compare with a mask: {path}, an upload of the image's size, black where normal."""
-    image, path = site.engine.image(visitor.view.image), str(data.get("path"))
+    image = site.engine.image(visitor.view.image)
     if image is None:
         raise ZsasError("Open a photo first, then give its mask.")
-    if not is_uploaded(path):
-        raise ZsasError("That is not an uploaded file; upload it first.")
+    path = uploaded(data.get("path"))
     require("evaluate")
     try:
         truth = read_mask(path, (image.shape[0], image.shape[1]))
@@ -108,11 +106,11 @@ def _steps(site: Site, visitor: Visitor, *, run: bool) -> Iterator[Parts]:
             found[number] = Card(card.name, why=why)
             continue
         result = reviewed(result, view.now.review)
-        measured = (
-            curves.measure(result, truth) if truth is not None and truth.any() else ({}, None)
-        )
-        found[number] = Card(card.name, result, "", *measured)
-        yield {"zs-systems": cards(found, settings.system, image.shape, running=run)}
+        found[number] = Card(card.name, result)
+        if truth is not None and truth.any():
+            found[number] = Card(card.name, result, "", *curves.measure(result, truth))
+        if run:
+            yield {"zs-systems": cards(found, settings.system, image.shape, running=True)}
     seconds = engine.line.seconds
     yield {"zs-systems": cards(found, settings.system, image.shape, seconds=seconds)}
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+from zsas.errors import ZsasError
 from zsas.models import PRESETS
 from zsas.settings import Settings
 from zsas.ui import screen, snippets
 from zsas.ui.address import from_query, names
 from zsas.ui.events import parts, profile
+from zsas.ui.events.batch import open_row
 from zsas.ui.events.image import beside_of, close, example_view, show, show_settings
 from zsas.ui.events.site import Site, action, answer
-from zsas.ui.visitor import ONCE, Corrections, Review, Visitor
+from zsas.ui.visitor import ONCE, Corrections, Review, View, Visitor
 
 OURS = ("example", "preset", "points", "rejected")
 """What an address may say beside settings."""
@@ -47,8 +50,25 @@ def _wake(site: Site, visitor: Visitor) -> None:
     visitor.forget("zs-")
     show_settings(visitor)
     visitor.show({"zs-parts": parts.shown(visitor.parts), **profile.shown(beside_of(visitor))})
-    if visitor.view.image and site.engine.image(visitor.view.image) is not None:
-        show(site, visitor, visitor.view)
+    _return_to(site, visitor, visitor.view)
+
+
+@action
+def come_back(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
+    """Go back to an image of before, or to none: {image}; one that was let go is as none."""
+    view = visitor.views.get(str(data.get("image", "")), View())
+    visitor.give_name_back()
+    if view.example:
+        example_view(site, visitor, view.example)  # for its object's name
+    _return_to(site, visitor, view)
+
+
+def _return_to(site: Site, visitor: Visitor, view: View) -> None:
+    with contextlib.suppress(ZsasError):  # it is of no lot, or of one that is not kept any more
+        open_row(site, visitor, {"number": view.row})
+        return
+    if site.engine.image(view.image) is not None:
+        show(site, visitor, view)
     else:
         close(site, visitor, {})
 

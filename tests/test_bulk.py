@@ -217,6 +217,10 @@ def test_a_line_that_a_kill_has_cut_is_dropped(tmp_path: Path) -> None:
         store.put(Row(image="a.png", name="a", run="r"))
     path = tmp_path / "results.jsonl"
     whole = path.read_bytes()
+    path.write_bytes(whole + whole.replace(b'"a.png"', b"[]"))
+    with open_rows(output, {}, "r") as store:
+        assert store.names == {"a.png": "a"}
+    assert path.read_bytes() == whole
     for end in (40, -1):  # without its line end a line would run into the next
         path.write_bytes(whole + whole.replace(b"a.png", b"b.png")[:end])
         with open_rows(output, {}, "r") as store:

@@ -130,7 +130,10 @@ def test_damaged_files_are_a_sentence(part: Part, tmp_path: Path) -> None:
     whole = part.to_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 255  # in the memory: its CRC no longer fits
-    for data in (b"", b"PK", b"\x00" * 500, whole[:-200], whole[: len(whole) // 2], bytes(flipped)):
+    end = whole.rindex(b"PK\x05\x06")  # its directory would begin before the file does
+    far = whole[: end + 16] + (2**24).to_bytes(4, "little") + whole[end + 20 :]
+    short = whole[:-200], whole[: len(whole) // 2]
+    for data in (b"", b"PK", b"\x00" * 500, *short, bytes(flipped), far):
         with pytest.raises(ZsasError, match="damaged"):
             Part.load(data)
     with pytest.raises(ZsasError, match="no file"):

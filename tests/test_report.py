@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -161,6 +162,14 @@ def test_near_the_limit_the_verdict_is_unsure(score: float, expected: str, ok: b
     assert result.anomalous == (score >= 0.7)
     as_normal = make_result(image_score=score, settings=settings.replace(unsure_as="normal"))
     assert as_normal.ok == (expected != "anomalous")
+
+
+@pytest.mark.parametrize("given", [[make_result()], {"a.png": "b.png"}, ["a.png"]])
+def test_what_is_no_result_is_a_sentence(given: Any, tmp_path: Path) -> None:
+    with pytest.raises(ZsasError, match="by the names of their files"):
+        report(given, tmp_path / "report.html")
+    with pytest.raises(ZsasError, match="What is saved is a result"):
+        export.save(given, tmp_path)
 
 
 def test_of_very_many_images_the_worst_are_shown_large_and_the_table_leads_to_them(

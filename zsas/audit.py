@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +95,16 @@ class AuditLog:
 
         Parts that were decided under the same settings share them, so that a long log needs little memory.
         """
-        names = set(Inspection.__dataclass_fields__)
+        declared = fields(Inspection)
+        names = {field.name for field in declared}
+        texts = [field.name for field in declared if field.type == "str"]
         shared: dict[str, Any] = {}
         with contextlib.suppress(OSError), open(self.path, "rb") as stream:
             for line in stream:
                 with contextlib.suppress(ValueError, TypeError, AttributeError):
                     values = {k: v for k, v in json.loads(line).items() if k in names}
+                    if not all(isinstance(values.get(name, ""), str) for name in texts):
+                        continue
                     for name in ("settings", "models", "versions"):
                         if name in values:
                             values[name] = shared.setdefault(json.dumps(values[name]), values[name])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas import draw
+from zsas.errors import ZsasError
 from zsas.files import write_all, writing
 from zsas.result import Result
 
@@ -48,8 +49,13 @@ def save(
         "mask", "score", "overlay", "json" and each stage's name to the file written.
 
     Raises:
-        ZsasError: If the folder cannot be written to.
+        ZsasError: If the folder cannot be written to, or this is no result.
     """
+    if not isinstance(result, Result):
+        raise ZsasError(
+            "What is saved is a result, as Segmenter.segment gives it, but this is of the type "
+            f"{type(result).__name__}."
+        )
     folder = Path(folder)
     prefix = f"{stem}_" if stem else ""
     stage_folder = folder / f"{prefix}stages"

@@ -40,7 +40,8 @@ MOST_MANIFEST, MOST_MEMORY = 32_000_000, 2_000_000_000
 MOST_NAME = 80
 
 _ROLES = ("preset", "clip", "sam", "precision", "runtime", "detector", "saliency", "features")
-_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError)
+"""What the library of ZIPs raises."""
 
 
 @dataclass(frozen=True)
@@ -261,6 +262,8 @@ def _entries(source: str | Path | bytes, name: str) -> tuple[bytes, bytes]:
             kept = _read(archive, MEMORY, MOST_MEMORY) if MEMORY in sizes else b""
     except FileNotFoundError:
         raise ZsasError(f"There is no file {source!s}.") from None
+    except ZsasError:
+        raise
     except _DAMAGE as error:
         raise _damaged(name, error) from None
     return found, kept

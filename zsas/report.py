@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsas import draw
+from zsas.errors import ZsasError
 from zsas.files import check_place, write_whole, writing
 from zsas.images import digest
 from zsas.prompts import Click
@@ -174,11 +175,15 @@ def report(
         path: The HTML file.
 
     Raises:
-        ZsasError: If it cannot be written.
+        ZsasError: If it cannot be written, or these are no results.
     """
     if isinstance(results, Result):
         results = [("image", results)]
-    pairs = results.items() if isinstance(results, Mapping) else results
+    pairs = list(results.items() if isinstance(results, Mapping) else results)
+    if not all(isinstance(one, tuple) and isinstance(one[-1], Result) for one in pairs):
+        raise ZsasError(
+            'A report is made of one result, or of results by the names of their files, as {"gear.png": result}.'
+        )
     return write_report([Entry.of(result, name) for name, result in pairs], Path(path))
 
 

@@ -22,6 +22,7 @@ ROWS_A_PART = 256
 SECONDS_A_PART = 30.0
 
 _FIELDS = [field.name for field in dataclasses.fields(Row)]
+_TEXTS = [field.name for field in dataclasses.fields(Row) if field.type == "str"]
 
 
 class _Known(NamedTuple):
@@ -204,6 +205,7 @@ class FolderRows(Rows):
                 with contextlib.suppress(ValueError):
                     values = json.loads(line.decode(errors="surrogatepass"))
                 good = isinstance(values, dict) and values.keys() >= {*_FIELDS}
+                good = good and all(isinstance(values[name], str) for name in _TEXTS)
                 yield line, values if good and line.endswith(b"\n") else None
 
     def _each(self, *columns: str) -> Iterator[tuple[Mapping[str, Any], int]]:

@@ -420,19 +420,16 @@ def _count(facts: Mapping[str, Any]) -> str:
     return f"{len(kept) - specks}" + (f" + {counted(specks, 'speck')}" if specks else "")
 
 
-def _small(values: NDArray[Any]) -> NDArray[Any]:
+def _small(values: NDArray[Any], side: int = PICTURE_SIDE) -> NDArray[Any]:
     """Shrunk to what the report shows, before anything is drawn on it."""
     height, width = values.shape[:2]
-    scale = min(1.0, PICTURE_SIDE / max(height, width))
+    scale = min(1.0, side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return cv2.resize(values, size, interpolation=cv2.INTER_AREA)
 
 
 def _jpeg(picture: NDArray[np.uint8], side: int) -> bytes:
-    height, width = picture.shape[:2]
-    scale = min(1.0, side / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.cvtColor(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+    small = cv2.cvtColor(_small(picture, side), cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 84])[1].tobytes()
 
 

@@ -187,13 +187,9 @@ def _shown_range(data: Any, bits: int, low: int, has_table: bool) -> tuple[float
 
 
 def _window_text(data: Any) -> str:
-    def first(value: Any) -> float:
-        try:
-            return float(value[0])
-        except TypeError:
-            return float(value)
-
-    return f"shown through its window, centre {first(data.WindowCenter):g}, width {first(data.WindowWidth):g}"
+    # A file may hold several; the first is applied.
+    centre, width = (float(np.ravel(each)[0]) for each in (data.WindowCenter, data.WindowWidth))
+    return f"shown through its window, centre {centre:g}, width {width:g}"
 
 
 def _set_palette(raster: Raster, data: Any) -> None:

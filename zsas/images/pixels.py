@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -162,10 +163,15 @@ def _from_float(array: NDArray[Any], white: float, name: str) -> NDArray[np.uint
 
 def _by_rows(array: NDArray[Any], convert: Any) -> NDArray[np.uint8]:
     result = np.empty(array.shape, np.uint8)
-    step = max(1, _ROWS // max(1, array[0].size))
-    for top in range(0, len(array), step):
-        result[top : top + step] = convert(array[top : top + step])
+    for rows in _bands(array):
+        result[rows] = convert(array[rows])
     return result
+
+
+def _bands(array: NDArray[Any]) -> Iterator[slice]:
+    """Rows that are converted at once."""
+    step = max(1, _ROWS // max(1, array[0].size))
+    return (slice(top, top + step) for top in range(0, len(array), step))
 
 
 def _looked_up(raster: Raster, name: str) -> NDArray[np.uint8]:
@@ -180,10 +186,9 @@ def _looked_up(raster: Raster, name: str) -> NDArray[np.uint8]:
 
 def _ink_to_light(cmyk: NDArray[np.uint8]) -> NDArray[np.uint8]:
     result = np.empty((*cmyk.shape[:2], 3), np.uint8)
-    step = max(1, _ROWS // max(1, cmyk[0].size))
-    for top in range(0, len(cmyk), step):
-        paper = 255 - cmyk[top : top + step].astype(np.uint32)
-        result[top : top + step] = (paper[..., :3] * paper[..., 3:] + 127) // 255
+    for rows in _bands(cmyk):
+        paper = 255 - cmyk[rows].astype(np.uint32)
+        result[rows] = (paper[..., :3] * paper[..., 3:] + 127) // 255
     return result
 
 
@@ -204,11 +209,9 @@ def on_white(
     """RGB laid on white, as a browser shows it: (H, W, 3) and (H, W) → (H, W, 3)."""
     if alpha.min() == 255:
         return colours
-    step = max(1, _ROWS // max(1, colours[0].size))
-    for top in range(0, len(colours), step):
-        part = slice(top, top + step)
-        share = alpha[part, :, None].astype(np.uint32)
-        light = colours[part].astype(np.uint32)
+    for rows in _bands(colours):
+        share = alpha[rows, :, None].astype(np.uint32)
+        light = colours[rows].astype(np.uint32)
         light = light * 255 if premultiplied else light * share
-        colours[part] = np.minimum((light + 255 * (255 - share) + 127) // 255, 255)
+        colours[rows] = np.minimum((light + 255 * (255 - share) + 127) // 255, 255)
     return colours

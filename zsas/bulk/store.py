@@ -87,9 +87,11 @@ class Rows(abc.ABC):
         self._write(row)
 
     def __enter__(self) -> Self:
-        self._held.enter_context(_alone(self._out))
-        self._begin()
-        self._tidy()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_alone(self._out))
+            self._begin()
+            self._tidy()
+            self._held = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -224,15 +226,16 @@ class FolderRows(Rows):
             raise _no_room(self.path, error) from None
 
     def _tidy(self) -> None:
-        self._look()
-        kept, read = [], 0
+        last: dict[str, bytes] = {}
+        read = 0
         for line, values in self._lines():
-            if values is not None and self._counts(values, read):
-                kept.append(line)
             read += 1
-        if len(kept) < read:
-            write_whole(self.path, b"".join(kept))
-            self._look()
+            if values is not None:
+                last.pop(values["image"], None)
+                last[values["image"]] = line
+        if len(last) < read:
+            write_whole(self.path, b"".join(last.values()))
+        self._look()
 
     def _finish(self) -> None:
         if self._stream is not None:

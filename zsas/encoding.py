@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 BESIDE_CORES = 4
 """Cores from which on the encoders of CLIP and SAM run beside each other: each then has two at least."""
 MOST_CROPS = 32
-"""SAM's close-up windows of one image that are kept in its encoding at most; the oldest are dropped."""
+"""SAM's close-up windows of one image that are kept in its encoding at most; those asked for last are."""
 
 
 @dataclass(eq=False)
@@ -188,12 +188,15 @@ class Encoders:
         On a CPU several are encoded at once where there are cores for it.
         """
         kept = encoding.crops
-        missing = [window for window in dict.fromkeys(windows) if window not in kept]
-        found = dict(zip(missing, self._crops(encoding, missing, sam), strict=True))
-        while kept and len(kept) + len(found) > MOST_CROPS:
-            del kept[next(iter(kept))]
-        kept.update(found)
-        return [found[window] if window in found else kept[window] for window in windows]
+        found = {window: one for window, one in list(kept.items()) if window in windows}
+        missing = [window for window in dict.fromkeys(windows) if window not in found]
+        found.update(zip(missing, self._crops(encoding, missing, sam), strict=True))
+        for window, features in found.items():  # those asked for last are dropped last
+            kept.pop(window, None)
+            kept[window] = features
+        for window in list(kept)[:-MOST_CROPS]:
+            kept.pop(window, None)
+        return [found[window] for window in windows]
 
     def _crops(
         self, encoding: Encoding, windows: Sequence[Window], sam: Callable[[], Sam]

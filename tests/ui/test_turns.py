@@ -136,3 +136,37 @@ def test_what_was_stopped_or_failed_can_be_looked_at_again(
         assert "Too little memory" in settled(visitor).screen["zs-verdict"]
     act(site, visitor.token, "rerun", {}, 0)
     assert "zs-meter" in settled(visitor).screen["zs-verdict"]
+
+
+@pytest.mark.slow
+def test_a_photo_that_the_region_does_not_fit_says_so_and_the_page_can_be_loaded_again(
+    site: Site,
+) -> None:
+    visitor = opened(site, photo(1, (200, 200)))
+    square = visitor.view
+    show(site, visitor, View(site.engine.keep_image(photo(2)), "wide"))
+    settled(visitor)
+    region = {"size": [320, 240], "region": [{"rectangle": [0, 0, 160, 240]}], "ignore": []}
+    act(site, visitor.token, "region", {"region": region}, 0)
+    answer = act(site, visitor.token, "come_back", {"image": square.image}, 0)
+    assert answer["problem"] == ""
+    shown = settled(visitor).screen
+    assert "has another shape" in shown["zs-verdict"]
+    assert shown["state"]["image"] == square.image
+    assert hello(site, visitor.token, "")["token"] == visitor.token
+    assert "has another shape" in settled(visitor).screen["zs-verdict"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_photo", [True, False])
+def test_stopping_the_systems_leaves_no_models_that_seem_to_be_loaded(
+    site: Site, with_photo: bool
+) -> None:
+    visitor = opened(site, photo(1)) if with_photo else site.visitors.new("tiny")
+    loaded = threading.Event()
+    site.engine._load = lambda preset: loaded.wait(60)  # type: ignore[assignment, return-value]
+    act(site, visitor.token, "preset", {"name": "base"}, 0)
+    act(site, visitor.token, "stop_systems", {}, 0)
+    loaded.set()
+    verdict = settled(visitor).screen["zs-verdict"]
+    assert ("zs-meter" if with_photo else "Drop a photo") in verdict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
@@ -15,9 +16,15 @@ from zsas.extras import require
 from zsas.images import read_mask
 from zsas.review import reviewed
 from zsas.settings import Settings
-from zsas.ui import views
 from zsas.ui.cards import Card, cards, reasons
-from zsas.ui.events.image import beside_of, keys_of, result_of, show_settings, steps
+from zsas.ui.events.image import (
+    beside_of,
+    decided_at_once,
+    keys_of,
+    show_settings,
+    steps,
+    stop,
+)
 from zsas.ui.events.site import Parts, Site, action
 from zsas.ui.upload import uploaded
 from zsas.ui.visitor import Visitor
@@ -61,9 +68,12 @@ def stop_systems(site: Site, visitor: Visitor, data: Mapping[str, Any]) -> None:
     with visitor.lock:
         visitor.turn_to()
         show_settings(visitor)
+    shown = False
+    with contextlib.suppress(ZsasError):  # what the verdict's place has said already
+        shown = bool(visitor.view.image) and decided_at_once(site, visitor)
+    if not shown:
+        stop(site, visitor, {})
     systems(site, visitor, {})
-    if result_of(site, visitor) is None:
-        visitor.show({"zs-verdict": views.STOPPED})
 
 
 def _all(site: Site, visitor: Visitor, unfinished: bool) -> Iterator[Parts]:

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -194,24 +195,29 @@ class Notes:
 
     def __init__(self) -> None:
         self._kinds: dict[str, tuple[str, list[str]]] = {}
+        self._counts: Counter[str] = Counter()
 
     def add(self, name: str, notes: Iterable[str]) -> list[str]:
         """Gather the notes on an image; those that are the first of their kind."""
         first = []
         for note in notes:
-            said, names = self._kinds.setdefault(re.sub(r"[\d.,]+", "#", note), (note, []))
-            names.append(name)
-            if len(names) == 1:
-                first.append(said)
+            kind = re.sub(r"[\d.,]+", "#", note)
+            self._counts[kind] += 1
+            _, named = self._kinds.setdefault(kind, (note, []))
+            if not named:
+                first.append(note)
+            if len(named) < 3:
+                named.append(name)
         return first
 
     def sentences(self) -> Iterator[str]:
         """A sentence for each kind: on how many images, on which, and what."""
         from zsas.stages import counted
 
-        for note, names in self._kinds.values():
-            more = ", …" if len(names) > 3 else ""
-            yield f"Note on {counted(len(names), 'image')} ({', '.join(names[:3])}{more}): {note}."
+        for kind, (note, named) in self._kinds.items():
+            count = self._counts[kind]
+            more = ", …" if count > 3 else ""
+            yield f"Note on {counted(count, 'image')} ({', '.join(named)}{more}): {note}."
 
 
 def progress_bar() -> Progress:

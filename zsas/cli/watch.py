@@ -8,7 +8,8 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -116,11 +117,12 @@ def watch(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: ended.append(received))
     print(f"zsas: watching {folder}; results in {out}.", file=sys.stderr, flush=True)
-    parts: list[tuple[str, float]] = []
+    latencies, bad = array("d"), 0  # eight bytes a part: a line runs for months
     notes = Notes()
     try:
         for seen in watcher.run(lambda: bool(ended), once):
-            parts.append((seen.word, seen.latency))
+            latencies.append(seen.latency)
+            bad += not seen.ok
             if json:
                 say_json(seen.to_dict(), sys.stdout)
             else:
@@ -133,7 +135,7 @@ def watch(
                 tell(folder, seen)
     finally:
         audit.close()
-        _sum_up(parts)
+        _sum_up(latencies, bad)
 
 
 def _sentence(part: Inspection) -> str:
@@ -146,16 +148,14 @@ def _sentence(part: Inspection) -> str:
     )
 
 
-def _sum_up(parts: list[tuple[str, float]]) -> None:
-    if not parts:
+def _sum_up(latencies: Sequence[float], bad: int) -> None:
+    if not latencies:
         return
     from zsas.stages import counted
 
-    bad = sum(word == "NOK" for word, _ in parts)
-    seconds = [latency for _, latency in parts]
     print(
-        f"zsas: {counted(len(parts), 'image')}, {bad} NOK; latency {statistics.median(seconds):.2f} s in the middle, "
-        f"{max(seconds):.2f} s at most.",
+        f"zsas: {counted(len(latencies), 'image')}, {bad} NOK; latency {statistics.median(latencies):.2f} s in the "
+        f"middle, {max(latencies):.2f} s at most.",
         file=sys.stderr,
     )
 

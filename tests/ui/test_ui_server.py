@@ -276,8 +276,8 @@ def test_a_wrong_environment_ends_the_start_with_one_sentence(name: str, value: 
         timeout=120,
         check=False,
     )
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"{name} is '{value}', but it must be")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"zsas: {name} is '{value}', but it must be")
     assert done.stderr.count("\n") == 1
 
 

@@ -92,7 +92,9 @@ def _any_layers(clip: Any) -> Any:
     from zsas.localizers.adapter import Adapter, AdapterCard, quarters
 
     blocks = quarters(clip.depth)
-    card = AdapterCard(clip.name, blocks, 518, clip.activation, "nothing", ENSEMBLE)
+    card = AdapterCard(
+        clip.name, 518, clip.activation, "nothing", blocks=blocks, text_ensemble=ENSEMBLE
+    )
     weights = tuple(torch.randn(clip.projection, clip.width) for _ in blocks)
     return Adapter(card, weights, tuple(torch.zeros(clip.projection) for _ in blocks))
 

@@ -70,8 +70,8 @@ class _Ready(Models):
 def _with_weights(name: str, clip: ClipBackbone) -> list[Localizer]:
     """A localizer that needs learned weights, with random ones."""
     from zsas.backbones.text import ENSEMBLE
-    from zsas.localizers.adapter import Adapter, AdapterCard, quarters
-    from zsas.localizers.anomalyclip import AnomalyClip, PromptCard, Prompts
+    from zsas.localizers.adapter import Adapter, AdapterCard, Card, quarters
+    from zsas.localizers.anomalyclip import AnomalyClip, Prompts
     from zsas.localizers.linear import Linear
     from zsas.localizers.sdp_plus import SdpPlus
     from zsas.localizers.umci import Umci, UmciCard, UmciLocalizer, first_weights
@@ -79,10 +79,17 @@ def _with_weights(name: str, clip: ClipBackbone) -> list[Localizer]:
     side = 240 if clip.width == 896 else 518
     if name == "anomalyclip":
         tokens = [0.02 * torch.randn(count, 768) for count in (12, 12, *[4] * 8)]
-        card = PromptCard(clip.name, side, clip.activation, "")
+        card = Card(clip.name, side, clip.activation, "")
         return [AnomalyClip(clip, Prompts(card, tokens[0], tokens[1], tuple(tokens[2:])))]
     if name == "umci":
-        made = UmciCard(clip.name, quarters(clip.depth), side, clip.activation, "", ENSEMBLE)
+        made = UmciCard(
+            clip.name,
+            side,
+            clip.activation,
+            "",
+            blocks=quarters(clip.depth),
+            text_ensemble=ENSEMBLE,
+        )
         return [UmciLocalizer(clip, Umci(made, first_weights(made, clip.width, clip.projection)))]
     if name == "anomalyvfm":
         from zsas.localizers.anomalyvfm import AnomalyVfm
@@ -97,10 +104,16 @@ def _with_weights(name: str, clip: ClipBackbone) -> list[Localizer]:
         from zsas.training.towers import fresh_visual
 
         blocks = quarters(clip.depth)
-        seen = VisualCard(clip.name, blocks, 518, clip.activation, "")
+        seen = VisualCard(clip.name, 518, clip.activation, "", blocks=blocks)
         return [VisualAd(clip, VisualWeights(seen, fresh_visual(clip, blocks, 37 * 37)))]
     card_ = AdapterCard(
-        clip.name, quarters(clip.depth), side, clip.activation, "", "", localizer=name
+        clip.name,
+        side,
+        clip.activation,
+        "",
+        blocks=quarters(clip.depth),
+        text_ensemble="",
+        localizer=name,
     )
     layers = [torch.randn(clip.projection, clip.width) for _ in card_.blocks]
     adapter = Adapter(card_, tuple(layers), tuple(torch.zeros(clip.projection) for _ in layers))

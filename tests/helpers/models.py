@@ -25,8 +25,8 @@ from zsas.backbones.patch_features import PatchBackbone
 from zsas.backbones.resnet import ResNet, ResNetFeatures
 from zsas.backbones.sam import Sam
 from zsas.backbones.sam_families import TransformersSam
-from zsas.localizers.adapter import Adapter, AdapterCard
-from zsas.localizers.anomalyclip import AnomalyClip, PromptCard, Prompts
+from zsas.localizers.adapter import Adapter, AdapterCard, Card
+from zsas.localizers.anomalyclip import AnomalyClip, Prompts
 from zsas.localizers.anomalyvfm import AnomalyVfm
 from zsas.localizers.anomalyvfm_net import VfmCard, VfmWeights
 from zsas.localizers.base import Localizer, Scored, map_stage
@@ -203,7 +203,7 @@ def small_prompts(clip: ClipBackbone, seed: int = 0, **card: object) -> Prompts:
     generator = torch.Generator().manual_seed(seed)
     width = clip.model.config.text_config.hidden_size
     drawn = [torch.randn(count, width, generator=generator) for count in (12, 12, 4)]
-    return Prompts(_card(PromptCard, clip, card), drawn[0], drawn[1], (drawn[2],))
+    return Prompts(_card(Card, clip, card), drawn[0], drawn[1], (drawn[2],))
 
 
 def small_umci(clip: ClipBackbone, seed: int = 0, **card: object) -> Umci:

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from tests.helpers.models import small_backbone
 from zsas.backbones.session import SamSession
 from zsas.errors import ZsasError
+from zsas.localizers.adapter import Card
 from zsas.localizers.anomalyclip import (
     AnomalyClip,
-    PromptCard,
     Prompts,
     deep_blocks,
     look,
@@ -41,7 +41,7 @@ def prompts(width: int = 32, deep: int = 1, seed: int = 0, **card: object) -> Pr
         return torch.randn(count, width, generator=generator)
 
     sets = tuple(drawn(4) for _ in range(deep))
-    return Prompts(PromptCard(**{**entries, **card}), drawn(12), drawn(12), sets)
+    return Prompts(Card(**{**entries, **card}), drawn(12), drawn(12), sets)
 
 
 @pytest.fixture(scope="module")

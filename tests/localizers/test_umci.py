@@ -28,7 +28,7 @@ from zsas.models import ModelChoice, Models
 from zsas.settings import Settings
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-FULL = UmciCard("ViT-L", (6, 12, 18, 24), 518, "quick_gelu", "", "")
+FULL = UmciCard("ViT-L", 518, "quick_gelu", "", blocks=(6, 12, 18, 24), text_ensemble="")
 
 
 @pytest.fixture(scope="module")

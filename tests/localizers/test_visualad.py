@@ -27,7 +27,7 @@ from zsas.settings import Settings
 from zsas.training.towers import fresh_visual
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-CARD = VisualCard("small-clip", (2, 4, 6, 8), 128, "quick_gelu", "nothing")
+CARD = VisualCard("small-clip", 128, "quick_gelu", "nothing", blocks=(2, 4, 6, 8))
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,9 @@ from zsas.training.losses import dice_loss, focal_loss
 
 pytestmark = pytest.mark.slow
 
-SMALL = UmciCard("small-clip", (2, 4, 6, 8), 64, "quick_gelu", "", "", hidden=12)
+SMALL = UmciCard(
+    "small-clip", 64, "quick_gelu", "", blocks=(2, 4, 6, 8), text_ensemble="", hidden=12
+)
 RECIPE = Recipe(epochs=3, batch=4, resolution=64, scale=10.0, holdout=0.2)
 
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from zsas.backbones import text
 from zsas.errors import ZsasError
@@ -24,20 +24,31 @@ if TYPE_CHECKING:
     from zsas.backbones.clip import ClipBackbone
 
 
-Card = TypeVar("Card")
-
-
 @dataclass(frozen=True)
-class AdapterCard:
+class Card:
+    """What learned weights were made for and from.
+
+    Attributes:
+        backbone: Hub id or preset name of the CLIP that they belong to.
+        resolution: Side of the CLIP frame that they are made for, pixels.
+        activation: Activation of the CLIP in training.
+        trained_on: Name of the data set they saw, for example `mvtec`.
+        trained_categories: Categories of it that they saw; empty where they are not known.
+    """
+
+    backbone: str
+    resolution: int
+    activation: str
+    trained_on: str
+    trained_categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterCard(Card):
     """What an adapter was made for and from.
 
     Attributes:
-        backbone: Hub id or preset name of the CLIP it belongs to.
         blocks: Blocks whose tokens it reads, counted from 1.
-        resolution: Side of the CLIP frame that it is made for, pixels.
-        activation: Activation of the vision tower in training.
-        trained_on: Name of the data set it saw, for example `mvtec`.
-        trained_categories: Categories of it that it saw; empty where they are not known.
         text_ensemble: Name of the sentences it was trained against.
         scale: Factor on the cosines in training.
         views: Test-time augmentation: for each view the fraction of the resolution, and whether the image is mirrored.
@@ -50,29 +61,27 @@ class AdapterCard:
             does in training and afterwards.
     """
 
-    backbone: str
     blocks: tuple[int, ...]
-    resolution: int
-    activation: str
-    trained_on: str
     text_ensemble: str
     scale: float = 100.0
     views: tuple[tuple[float, bool], ...] = ((1.0, False),)
-    trained_categories: tuple[str, ...] = ()
     localizer: str = "linear"
     aliased: bool = False
     corners: bool = False
 
 
-def card_as_metadata(card: Any) -> dict[str, str]:
-    """A card (a dataclass) as safetensors metadata: text as it is, everything else as JSON."""
+AnyCard = TypeVar("AnyCard", bound=Card)
+
+
+def card_as_metadata(card: Card) -> dict[str, str]:
+    """A card as safetensors metadata: text as it is, everything else as JSON."""
     return {
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in asdict(card).items()
     }
 
 
-def card_from(kind: type[Card], metadata: Mapping[str, str]) -> Card:
+def card_from(kind: type[AnyCard], metadata: Mapping[str, str]) -> AnyCard:
     """The reverse of `card_as_metadata`; what a file does not say has the card's default.
 
     Raises:
@@ -81,8 +90,8 @@ def card_from(kind: type[Card], metadata: Mapping[str, str]) -> Card:
     """
     from transformers.activations import ACT2FN
 
-    hints, card = get_type_hints(kind), cast(Any, kind)
-    needed = {f.name for f in fields(card) if f.default is MISSING}
+    hints = get_type_hints(kind)
+    needed = {f.name for f in fields(kind) if f.default is MISSING}
     values: dict[str, Any] = {
         name: metadata[name] if hint is str else _as(hint, json.loads(metadata[name]))
         for name, hint in hints.items()
@@ -119,7 +128,7 @@ def odd_one(tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]
 def save_learned(
     path: Path,
     localizer: str,
-    card: Any,
+    card: Card,
     tensors: Mapping[str, Tensor],
     dtype: torch.dtype | None = None,
 ) -> None:
@@ -128,7 +137,7 @@ def save_learned(
     Args:
         path: The file.
         localizer: Whose weights they are.
-        card: A dataclass.
+        card: What they were made for.
         tensors: By name.
         dtype: Number format of the file; the tensors' own without.
     """
@@ -316,7 +325,7 @@ def check_fit(
     warn_of_sentences(card.text_ensemble, ensemble)
 
 
-def check_backbone(clip: ClipBackbone, card: Any) -> None:
+def check_backbone(clip: ClipBackbone, card: Card) -> None:
     """Refuse learned weights whose card names another backbone.
 
     Where one of the two is a folder, names say nothing: the weights are used if their shapes fit, as the log says.

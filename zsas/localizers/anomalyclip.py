@@ -20,6 +20,7 @@ from zsas.declare import Values
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import (
+    Card,
     card_from,
     check_backbone,
     check_there,
@@ -45,25 +46,6 @@ LEARNED, DEEP, MOST_DEEP = 12, 4, 8
 
 
 @dataclass(frozen=True)
-class PromptCard:
-    """What learned prompts were made for and from.
-
-    Attributes:
-        backbone: Hub id or preset name of the CLIP that they belong to.
-        resolution: Side of the CLIP frame in training, pixels.
-        activation: Activation of both towers in training.
-        trained_on: Name of the data set they saw.
-        trained_categories: Categories of it that they saw; empty where they are not known.
-    """
-
-    backbone: str
-    resolution: int
-    activation: str
-    trained_on: str
-    trained_categories: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Prompts:
     """Learned prompts with their card: ten tensors for a text tower of twelve blocks.
 
@@ -74,7 +56,7 @@ class Prompts:
         deep: What replaces the first tokens before each block from the second on, fp32 (4, width) each.
     """
 
-    card: PromptCard
+    card: Card
     normal: Tensor
     anomalous: Tensor
     deep: tuple[Tensor, ...]
@@ -97,10 +79,10 @@ def read_prompts(path: Path) -> Prompts:
     try:
         if path.suffix in (".pth", ".pt"):
             tensors = torch.load(path, map_location="cpu", weights_only=True)["prompt_learner"]
-            card = PromptCard("openai/clip-vit-large-patch14-336", 518, "quick_gelu", "unknown")
+            card = Card("openai/clip-vit-large-patch14-336", 518, "quick_gelu", "unknown")
         else:
             metadata, tensors = read_learned(path, expected)
-            card = card_from(PromptCard, metadata)
+            card = card_from(Card, metadata)
         count = sum(name.startswith("compound_prompts_text.") for name in tensors)
         width = tensors["ctx_pos"].shape[-1]
         return Prompts(

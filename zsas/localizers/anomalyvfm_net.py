@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zsas.cancellation import raise_if_cancelled
 from zsas.errors import ZsasError
 from zsas.lazy import F
-from zsas.localizers.adapter import card_from, odd_one, read_learned, save_learned
+from zsas.localizers.adapter import Card, card_from, odd_one, read_learned, save_learned
 
 if TYPE_CHECKING:
     import torch
@@ -36,27 +36,17 @@ _KEY = re.compile(
 """Names of what is learned, whatever stands before them; a published file holds the whole backbone beside it."""
 
 
-@dataclass(frozen=True)
-class VfmCard:
+@dataclass(frozen=True, kw_only=True)
+class VfmCard(Card):
     """What the weights were made for and from.
 
     Attributes:
-        backbone: Hub id or preset name of the CLIP that they belong to.
-        resolution: Side of the CLIP frame that they are made for, pixels.
-        activation: Activation of the vision tower in training.
-        trained_on: Name of the data set they saw.
-        trained_categories: Categories of it that they saw; empty where they are not known.
         alpha: Factor on the low-rank change before it is divided by its rank.
         groups: Groups of the decoder's norms.
         filter: Side of the mean filter on the mask, in cells.
         views: Test-time augmentation; see `zsas.localizers.adapter.AdapterCard`.
     """
 
-    backbone: str
-    resolution: int
-    activation: str
-    trained_on: str
-    trained_categories: tuple[str, ...] = ()
     alpha: float = 1.0
     groups: int = 32
     filter: int = 5

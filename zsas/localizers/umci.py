@@ -22,6 +22,7 @@ from zsas.declare import Values
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import (
+    Card,
     card_from,
     check_backbone,
     odd_one,
@@ -45,31 +46,21 @@ STRIP = 3
 """Length of the convolution along the mean rows and columns, in patches; our reading."""
 
 
-@dataclass(frozen=True)
-class UmciCard:
+@dataclass(frozen=True, kw_only=True)
+class UmciCard(Card):
     """What a UMCI was made for and from.
 
     Attributes:
-        backbone: Hub id or preset name of the CLIP it belongs to.
         blocks: Blocks whose tokens are its stages, counted from 1.
-        resolution: Side of the CLIP frame in training, pixels.
-        activation: Activation of both towers in training.
-        trained_on: Name of the data set it saw.
         text_ensemble: Name of the sentences it was trained against.
-        trained_categories: Categories of the data set that it saw; empty where they are not known.
         hidden: Channels inside, C.
         kernels: Sides of the poolings of the scale path, in patches.
         visual: Whether the stage's own patches are concatenated with both paths.
         shared: Whether the stages share all but the first layer of the patches.
     """
 
-    backbone: str
     blocks: tuple[int, ...]
-    resolution: int
-    activation: str
-    trained_on: str
     text_ensemble: str
-    trained_categories: tuple[str, ...] = ()
     hidden: int = HIDDEN
     kernels: tuple[int, ...] = KERNELS
     visual: bool = True

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zsas.errors import ZsasError
 from zsas.lazy import F, torch
 from zsas.localizers.adapter import (
+    Card,
     card_from,
     check_there,
     odd_one,
@@ -33,28 +34,18 @@ PUBLISHED_BACKBONE, PUBLISHED_SIZE = "openai/clip-vit-large-patch14-336", 518
 """What the authors' two files were made for; they have no card of ours."""
 
 
-@dataclass(frozen=True)
-class VisualCard:
+@dataclass(frozen=True, kw_only=True)
+class VisualCard(Card):
     """What the weights were made for and from.
 
     Attributes:
-        backbone: Hub id or preset name of the CLIP that they belong to.
         blocks: Blocks whose patches are read, counted from 1.
-        resolution: Side of the CLIP frame that they are made for, pixels.
-        activation: Activation of the vision tower in training.
-        trained_on: Name of the data set they saw.
-        trained_categories: Categories of it that they saw; empty where they are not known.
         level: Sum over the layers at which the map is one half.
         spread: By what the sum minus the level is divided before the logistic function.
         views: Test-time augmentation; see `zsas.localizers.adapter.AdapterCard`.
     """
 
-    backbone: str
     blocks: tuple[int, ...]
-    resolution: int
-    activation: str
-    trained_on: str
-    trained_categories: tuple[str, ...] = ()
     level: float = 0.0
     spread: float = 1.0
     views: tuple[tuple[float, bool], ...] = ((1.0, False),)
@@ -139,10 +130,10 @@ def _published_card(content: Mapping[str, Any], path: Path) -> VisualCard:
     folders = " ".join(path.parts[-3:]).lower()
     return VisualCard(
         PUBLISHED_BACKBONE,
-        tuple(int(block) for block in content["features_list"]),
         int(content.get("image_size", PUBLISHED_SIZE)),
         "quick_gelu",
         next((word for word in ("mvtec", "visa") if word in folders), "unknown"),
+        blocks=tuple(int(block) for block in content["features_list"]),
     )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from zsas.backbones.text import ENSEMBLE
 from zsas.errors import ZsasError
 from zsas.localizers import anomalyclip, sdp, umci
-from zsas.localizers.adapter import Adapter, AdapterCard, quarters
+from zsas.localizers.adapter import Adapter, AdapterCard, Card, quarters
 from zsas.localizers.patches import enlarged
 from zsas.settings import Settings
 from zsas.training.learner import Learner, Losses, Recipe
@@ -178,9 +178,7 @@ class LearnedPrompts(Learner):
         self, trained_on: str = "", categories: tuple[str, ...] = ()
     ) -> anomalyclip.Prompts:
         """See `Learner.weights`."""
-        card = anomalyclip.PromptCard(
-            self.clip.name, self.side, self.clip.activation, trained_on, categories
-        )
+        card = Card(self.clip.name, self.side, self.clip.activation, trained_on, categories)
         normal, anomalous, *deep = self.module.parameters()
         return anomalyclip.Prompts(card, normal, anomalous, tuple(deep))
 

@@ -176,7 +176,7 @@ class VisualTokens(TowerLearner):
     def __init__(self, clip: ClipBackbone, recipe: Recipe) -> None:
         super().__init__(clip, recipe)
         blocks = visual.layers_of(clip)
-        self.card = visual.VisualCard(clip.name, blocks, self.side, clip.activation, "")
+        self.card = visual.VisualCard(clip.name, self.side, clip.activation, "", blocks=blocks)
         tensors = fresh_visual(clip, blocks, self.grid**2, attention=self.attention)
         self.module = parameters_named(tensors, clip)
         self._level = _Level()

@@ -53,6 +53,24 @@ def test_a_program_that_is_gone_is_a_complaint(
     assert "sort-part could not be told of a.png (FileNotFoundError)." in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("verdict", "ok", "score", "says"),
+    [
+        ("normal", True, 0.3, "OK, score 0.30"),
+        ("normal", True, 0.8, "OK (nothing large enough to count), score 0.80"),
+        ("unsure", False, 0.68, "NOK (unsure), score 0.68"),
+        ("anomalous", False, 0.8, "NOK, score 0.80"),
+    ],
+)
+def test_a_word_that_does_not_follow_from_score_and_limit_says_why(
+    verdict: str, ok: bool, score: float, says: str
+) -> None:
+    from zsas.cli.watch import _sentence
+
+    part = Inspection("a.png", "", "1-1", verdict=verdict, ok=ok, score=score, limit=0.7)
+    assert _sentence(part).startswith(f"a.png: {says}, limit 0.70, ")
+
+
 @pytest.mark.slow
 def test_who_cannot_be_told_is_said_and_the_next_part_goes_on(tmp_path: Path) -> None:
     """The program fails, the address redirects, and a name is no UTF-8."""

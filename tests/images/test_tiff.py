@@ -373,7 +373,7 @@ def test_each_page_can_be_read_and_is_named() -> None:
         np.testing.assert_array_equal(load_image(data, page=number), right)
     info = read_image(data).info
     assert (info.format, info.page, info.pages, info.bits) == ("TIFF", 1, 3, 8)
-    only = "only page 1 of 3 is looked at: --page takes another, --page all each"
+    only = "only page 1 of 3 is looked at: zsas segment --page takes another, --page all each"
     assert info.notes == (only,)
     assert read_image(data, ReadOptions(page=1)).info.notes == ()
 

@@ -142,8 +142,13 @@ def _sentence(part: Inspection) -> str:
     if not part.verdict:
         return f"{part.file}: {part.word}, {part.error}"
     copy = f", a copy of {part.copy_of}" if part.copy_of else ""
+    why = ""
+    if part.verdict == "unsure":
+        why = " (unsure)"
+    elif part.ok and (part.score or 0) >= (part.limit or 0):
+        why = " (nothing large enough to count)"
     return (
-        f"{part.file}: {part.word}, score {part.score:.2f}, limit {part.limit:.2f}{copy}, "
+        f"{part.file}: {part.word}{why}, score {part.score:.2f}, limit {part.limit:.2f}{copy}, "
         f"{part.latency:.2f} s after it was written."
     )
 

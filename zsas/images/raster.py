@@ -218,7 +218,7 @@ def unseen_pages(raster: Raster, options: ReadOptions) -> tuple[str, ...]:
     """A note that other pages are not looked at, where nobody chose one; a JPEG's are previews and gain maps."""
     if raster.pages < 2 or options.page or raster.format == "JPEG":
         return ()
-    others = "--page takes another, --page all each"
+    others = "zsas segment --page takes another, --page all each"
     return (f"only page {raster.page} of {raster.pages} is looked at: {others}",)
 
 

@@ -97,6 +97,8 @@ BOW_TIE = [[0, 0], [4, 4], [4, 0], [0, 4]]
         ([], "no shape"),
         ({"regions": []}, "'regions'"),
         ({"region": [SQUARE], "unit": "mm"}, "unit 'mm'"),
+        ({"region": [{"rectangle": [0.1, 0.1, 0.9, 1]}]}, "names no unit"),
+        ([[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]], "names no unit"),
         ({"region": [SQUARE], "format": 99}, "newer version"),
         ({"region": [SQUARE], "format": "1"}, "newer version"),
         ({"region": SQUARE}, "list"),

@@ -283,6 +283,12 @@ def _read(values: Any, name: str) -> RegionOfInterest:
         )
         for key in ("region", "ignore")
     )
+    points = [point for shape in (*look, *ignore) for point in shape.points]
+    if points and "unit" not in values and max(map(max, points)) <= 1:
+        raise ZsasError(
+            f"{name} names no unit, and all of its points lie in the first pixel; write "
+            '"unit": "fraction" if they are fractions of width and height.'
+        )
     if not look and not ignore:
         raise ZsasError(f'{name} has no shape; give some under "region" or "ignore".')
     return RegionOfInterest(look, ignore, unit, size if unit == "px" else None)

@@ -135,6 +135,10 @@ def test_results_can_be_looked_for_and_collected(segmenter, photo):
     assert results[0] != results[2]
 
 
+def test_a_segmenter_says_its_models_and_its_system(segmenter):
+    assert repr(segmenter) == "<Segmenter: small on cpu, system auto>"
+
+
 def test_a_segmenter_is_not_pickled_but_its_results_are(segmenter, photo):
     for copied in (pickle.dumps, copy.deepcopy):
         with pytest.raises(ZsasError, match="load it there"):

@@ -72,6 +72,10 @@ class Loaded:
         self._weights: dict[str, str] = {}
         self.models_key = json.dumps(models.choice.to_dict(), sort_keys=True)
 
+    def __repr__(self) -> str:
+        where = f"{self.models.choice.name} on {self.models.device}"
+        return f"<{type(self).__name__}: {where}, system {self.defaults.system}>"
+
     def __reduce__(self) -> NoReturn:
         raise ZsasError(
             "A segmenter cannot be copied, pickled or sent to another process; load it there, as with "

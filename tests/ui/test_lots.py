@@ -8,6 +8,8 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from zsas.errors import ZsasError
 from zsas.images import digest
 from zsas.settings import Settings
 from zsas.ui import gpu, take
-from zsas.ui.events.site import Site, act
+from zsas.ui.events.site import Site, act, answer
 from zsas.ui.events.visit import hello
 from zsas.ui.many import Many
 from zsas.ui.visitor import Visitor
@@ -149,6 +151,24 @@ def test_the_limit_of_good_parts_that_were_taken_away_does_not_come_back(
     monkeypatch.setattr(Many, "run", run)
     send(site, visitor, tmp_path, 1)
     assert visitor.limit_found is None
+
+
+def test_a_tab_that_asks_while_a_lot_ends_is_told_of_its_end(
+    site: Site, visitor: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told that nothing runs, it does not ask again."""
+    told: Queue[dict[str, Any]] = Queue()
+
+    def propose(*_: Any) -> dict[str, Any]:
+        asking = Thread(target=lambda: told.put(answer(visitor, visitor.news)))
+        asking.start()
+        asking.join(0.3)
+        return {}
+
+    monkeypatch.setattr(Many, "proposal", propose)
+    send(site, visitor, tmp_path, 1)
+    said = told.get(timeout=10)
+    assert said["busy"] or not said["parts"]["batch"]["running"]
 
 
 @pytest.mark.slow

@@ -90,10 +90,11 @@ def _run(site: Site, visitor: Visitor, many: Many) -> None:
         logging.getLogger(__name__).exception("a batch failed")
         visitor.show({"failure": str(error) if isinstance(error, ZsasError) else "It failed."})
     finally:
-        many.running = False
-        if visitor.batch is many:
-            proposal = many.proposal(visitor.in_force.verdict_threshold)
-            visitor.show({"batch": many.summary(), "proposal": proposal})
+        with visitor.lock:  # a tab that is told that nothing runs any more does not ask again
+            many.running = False
+            if visitor.batch is many:
+                proposal = many.proposal(visitor.in_force.verdict_threshold)
+                visitor.show({"batch": many.summary(), "proposal": proposal})
 
 
 def _draw(visitor: Visitor, many: Many) -> Callable[[int, Result, Mapping[int, GoodPlace]], Parts]:
@@ -136,8 +137,8 @@ def _look_closer(site: Site, visitor: Visitor, many: Many, number: int) -> None:
         logging.getLogger(__name__).exception("a closer look failed")
         visitor.show({"failure": str(error) if isinstance(error, ZsasError) else "It failed."})
     finally:
-        many.looking.discard(number)
         with visitor.lock:
+            many.looking.discard(number)
             if visitor.batch is many:
                 visitor.show({f"row-{number}": many.shown(number)})
                 if visitor.view.row == number:

@@ -154,6 +154,14 @@ def test_thousands_of_rows_make_only_the_cells_in_sight(tab: Tab) -> None:
     expect(page.locator("#zs-cells")).to_contain_text("row 0")
 
 
+def test_our_capsules_are_compared_with_each_other(tab: Tab) -> None:
+    page = tab.open()
+    page.click(".zs-switch [data-mode=many]")
+    with page.expect_request(lambda request: "begin_batch" in (request.post_data or "")) as asked:
+        page.click("[data-do=example_batch]")
+    assert json.loads(asked.value.post_data or "")["data"]["data"]["mutual"] is True
+
+
 def test_stop_ends_a_lot_and_another_photo_can_be_opened_meanwhile(
     tab: Tab, served: Served
 ) -> None:

@@ -193,7 +193,8 @@ ACTIONS.again_batch = () => act("again_batch");
 ACTIONS.closer = (button) => act("closer", { number: Number(button.dataset.row) });
 ACTIONS.stop_batch = () => act("stop_batch");
 ACTIONS.new_batch = () => { many.batch = null; many.rows.clear(); drawMany(); };
-ACTIONS.example_batch = () => { many.rows.clear(); many.batch = null; act("begin_batch", { example: true, files: [], mutual: $("#zs-mutual").checked }); };
+// One by one most of these good capsules look anomalous: they show what comparing is for.
+ACTIONS.example_batch = () => { many.rows.clear(); many.batch = null; act("begin_batch", { example: true, files: [], mutual: true }); };
 ACTIONS.choose_many = () => $("#zs-upload input[type=file]").click();
 
 async function openRow(number) {

@@ -334,6 +334,7 @@ REFUSED = [
     ("volume", tiff(np.stack([GREY] * 4), volumetric=True, tile=(4, 32, 32), photometric="minisblack"), "volume"),
     ("transparent", tiff(0 * RGBA, photometric="rgb", extrasamples=["unassalpha"]), "wholly transparent"),
     ("later page", pages((GREY, {}), (GREY, {})), "has 2 pages"),
+    ("a beginning alone", b"II*\0", "cut off or damaged"),
     ("cut in the middle", tiff(RGB, photometric="rgb", rowsperstrip=8)[:4000], "cut off or damaged"),
 ]  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -238,6 +239,8 @@ def _file(content: Content) -> Iterator[Any]:
 
 def _of_reader(error: Exception, name: str) -> ZsasError:
     words = str(error).lower()
+    if isinstance(error, struct.error):  # "requires a buffer of 4 bytes"
+        return damaged(name)
     if isinstance(error, NotImplementedError) or re.search(
         r"not support|unsupported|requires|not implemented|not available|do not match|not a known",
         words,
